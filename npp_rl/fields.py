@@ -1,0 +1,504 @@
+"""The ninja's free space in a level, and distances along it, in compiled code.
+
+The centre of the ninja (a circle of radius 10 px) is looked at on a lattice of nodes (6i, 6j) px, 0 <= i < COLS,
+0 <= j < ROWS; node (i, j) has the index j * COLS + i. Such an array over nodes is a field:
+
+- `free` uint8: 1 where the circle overlaps no solid ground (and no mine or closed door once those are blocked), else 0;
+- `dist` uint16: length of the shortest path to the goal in units of 1.2 px (UNIT), UNREACHED where there is none;
+- `ahead` uint8: direction (0..15) of the next node on that path, AT_GOAL where the goal is touched, NO_WAY elsewhere.
+
+A path steps to 16 neighbours: 4 straight (5 units), 4 diagonal (7) and 8 like a chess knight's move (11), numbered
+clockwise on the screen from east in steps of about 22.5 degrees. The knight's moves are needed, not only more exact:
+the way along a slope 1:2 under another one 24 px above it (21.5 px across) has only nodes a knight's move apart.
+
+A step is open when both its ends are free. No corner is cut by that: corners of tiles, centres of curves, mines and
+ends of doors all lie on the lattice, and no lattice point is nearer than 10 px (14 px for a mine, 34 px for a curve) to
+one of the 16 steps without being that near to one of its ends; tests/test_fields.py goes through all of them.
+
+Compiled functions allocate nothing; every array is passed in. The border ring of a level is always solid, so that no
+free node has a neighbour outside the lattice.
+"""
+
+import numpy as np
+
+from npp_rl.simulator.compiled import njit
+from npp_rl.simulator.tiles import SOLID, TILES
+
+SPACING = 6.0  # px between nodes: a quarter of a tile, and the unit of map coordinates
+COLS, ROWS = 177, 101
+NODES = COLS * ROWS
+UNIT = 1.2  # px in one unit of `dist`: 5, 7 and 11 units stand for 6, 8.49 and 13.42 px
+UNREACHED = 65535
+AT_GOAL, NO_WAY = 255, 254
+QUEUE = 4 * NODES  # length of the scratch array of `distances`
+
+RADIUS = 10.0  # of the ninja (PHYSICS.md 4.1)
+TOUCH_SWITCH = 16.0  # its centre's distance from an exit switch's that touches: 10 + 6 (PHYSICS.md 5.6)
+TOUCH_EXIT = 22.0  # 10 + 12 (PHYSICS.md 5.5)
+TOUCH_DOOR_SWITCH = 15.0  # switch of a locked or trap door: 10 + 5 (PHYSICS.md 5.7)
+BLOCK_MINE = 14.0  # deadly mine: 10 + 4 (PHYSICS.md 5.3)
+
+# A node counts as free from this distance (px) to solid ground. No node lies at exactly 10 px. The one distance near it
+# is 9.94 px, of the node on the diagonal of a convex curve: the ninja gets through, pushed aside by 0.06 px (PHYSICS.md
+# 4.8). The next distances below and above are 8.49 and 10.58 px.
+_CLEARANCE = 9.9
+
+# Steps to the 16 neighbours, clockwise from east; the opposite of direction d is d ^ 8.
+DX = np.array([1, 2, 1, 1, 0, -1, -1, -2, -1, -2, -1, -1, 0, 1, 1, 2])
+DY = np.array([0, 1, 1, 2, 1, 2, 1, 1, 0, -1, -1, -2, -1, -2, -1, -1])
+_STEP = DX + COLS * DY
+_WEIGHT = np.array([5, 11, 7, 11] * 4)
+_LENGTH = SPACING * np.hypot(DX, DY)
+
+
+def _distance_to_polygon(x, y, corners):
+    """Distance (px) of points (arrays) to a filled convex polygon with corners clockwise on the screen."""
+    outside = np.zeros(x.shape, bool)
+    nearest = np.full(x.shape, np.inf)
+    for (x1, y1), (x2, y2) in zip(corners, corners[1:] + corners[:1], strict=True):
+        lx, ly = x2 - x1, y2 - y1
+        t = np.clip(((x - x1) * lx + (y - y1) * ly) / (lx * lx + ly * ly), 0, 1)
+        nearest = np.minimum(nearest, np.hypot(x - x1 - t * lx, y - y1 - t * ly))
+        outside |= lx * (y - y1) - ly * (x - x1) < 0
+    return np.where(outside, nearest, 0.0)
+
+
+def _distance_to_tile(tile, x, y):
+    """Distance (px) of points, relative to the tile's upper left corner, to its solid part; curves exactly."""
+    if 34 <= tile <= 37:
+        line = {34: ((0, 0), (24, 0)), 35: ((24, 0), (24, 24)), 36: ((0, 24), (24, 24)), 37: ((0, 0), (0, 24))}[tile]
+        (x1, y1), (x2, y2) = line
+        return np.hypot(x - np.clip(x, x1, x2), y - np.clip(y, y1, y2))
+    if 10 <= tile <= 17:
+        a, b, h, w, convex = TILES[tile][5]
+        u, v = h * (x - a), w * (y - b)  # the solid part lies in 0 <= u <= 24, 0 <= v <= 24
+        r = np.hypot(u, v)
+        in_quadrant = (u >= 0) & (v >= 0)
+        if convex:
+            to_edges = np.minimum(np.hypot(u - np.clip(u, 0, 24), v), np.hypot(u, v - np.clip(v, 0, 24)))
+            return np.where(in_quadrant, np.maximum(r - 24, 0), to_edges)
+        # Outside the square the nearest point of it is solid unless it lies on an open edge or in the hollow.
+        cu, cv = np.clip(u, 0, 24), np.clip(v, 0, 24)
+        to_square = np.hypot(u - cu, v - cv)
+        to_ends = np.minimum(np.hypot(u - 24, v), np.hypot(u, v - 24))
+        in_hollow = np.hypot(cu, cv) < 24
+        to_curve = np.where(in_quadrant, np.maximum(24 - r, 0), np.inf)
+        return np.where(in_hollow, np.minimum(to_curve, to_ends), to_square)
+    return _distance_to_polygon(x, y, SOLID[tile])
+
+
+def _block_table():
+    """uint16 [39, 9]: the nodes that a tile blocks in the cell at (dx, dy) from its own, entry 3 * (dy + 1) + dx + 1.
+
+    A cell owns its 4 x 4 nodes from the upper left corner; bit 4 * row + column. A node is at most 10 px from what
+    blocks it, so a tile reaches no farther than the 8 cells around it. Row 38 stands for all higher tiles: nothing.
+    """
+    table = np.zeros((39, 9), np.uint16)
+    columns, rows = np.meshgrid(np.arange(-4, 8), np.arange(-4, 8))
+    for tile in range(1, 38):
+        blocked = _distance_to_tile(tile, 6.0 * columns, 6.0 * rows) < _CLEARANCE
+        for k in range(9):
+            nodes = blocked[k // 3 * 4 :, k % 3 * 4 :][:4, :4].ravel()
+            table[tile, k] = (nodes.astype(np.int64) << np.arange(16)).sum()
+    return table
+
+
+_BLOCK = _block_table()
+
+
+@njit
+def _tile_at(tiles, row, column):
+    """Row of _BLOCK for a cell; two one-sided lines on the same border cancel, in both tiles (PHYSICS.md 3.3)."""
+    if row == 0 or row == 24 or column == 0 or column == 43:
+        return 1
+    tile = tiles[row, column]
+    if tile < 34:
+        return tile
+    if (
+        (tile == 34 and tiles[row - 1, column] == 36)
+        or (tile == 36 and tiles[row + 1, column] == 34)
+        or (tile == 35 and tiles[row, column + 1] == 37)
+        or (tile == 37 and tiles[row, column - 1] == 35)
+    ):
+        return 0
+    return min(tile, 38)
+
+
+@njit
+def level_free(tiles, free):
+    """Writes `free` (uint8 [NODES]) for the ground alone. tiles: uint8 [25, 44]; the border ring counts as solid.
+
+    One-sided lines (tiles 34..37) block from both sides, since a sweep is stopped from both (PHYSICS.md 6.4). Where
+    such a line cancels the face of solid ground, the ground stays blocked here, although the ninja could slip into it.
+    """
+    free[:] = 0
+    for row in range(1, 24):
+        # The tiles around a cell slide along with it: each is looked at three times, once per row.
+        a0, a1, a2 = 0, _tile_at(tiles, row - 1, 0), _tile_at(tiles, row - 1, 1)
+        b0, b1, b2 = 0, _tile_at(tiles, row, 0), _tile_at(tiles, row, 1)
+        c0, c1, c2 = 0, _tile_at(tiles, row + 1, 0), _tile_at(tiles, row + 1, 1)
+        for column in range(1, 43):
+            a0, a1, a2 = a1, a2, _tile_at(tiles, row - 1, column + 1)
+            b0, b1, b2 = b1, b2, _tile_at(tiles, row, column + 1)
+            c0, c1, c2 = c1, c2, _tile_at(tiles, row + 1, column + 1)
+            blocked = _BLOCK[b1, 4]
+            if blocked == 65535:
+                continue
+            # A tile to the upper left reaches this cell as its lower right neighbour (entry 8), and so on.
+            blocked |= _BLOCK[a0, 8] | _BLOCK[a1, 7] | _BLOCK[a2, 6] | _BLOCK[b0, 5]
+            blocked |= _BLOCK[b2, 3] | _BLOCK[c0, 2] | _BLOCK[c1, 1] | _BLOCK[c2, 0]
+            if blocked == 65535:
+                continue
+            start = 4 * row * COLS + 4 * column
+            for j in range(4):
+                for i in range(4):
+                    free[start + j * COLS + i] = 1 - ((blocked >> (4 * j + i)) & 1)
+
+
+@njit
+def block_circle(free, x, y, radius):
+    """Takes the nodes nearer than radius (px) to (x, y) out of `free`; a deadly mine has BLOCK_MINE."""
+    for j in range(max(int((y - radius) / SPACING), 0), min(int((y + radius) / SPACING) + 1, ROWS - 1) + 1):
+        dy = j * SPACING - y
+        for i in range(max(int((x - radius) / SPACING), 0), min(int((x + radius) / SPACING) + 1, COLS - 1) + 1):
+            dx = i * SPACING - x
+            if dx * dx + dy * dy < radius * radius:
+                free[j * COLS + i] = 0
+
+
+@njit
+def near_segment(x, y, x1, y1, x2, y2):
+    """Whether the ninja at (x, y) would overlap the segment of a closed door, with level_free's tolerance."""
+    lx, ly = x2 - x1, y2 - y1
+    length2 = lx * lx + ly * ly
+    t = 0.0
+    if length2 > 0.0:
+        t = min(max(((x - x1) * lx + (y - y1) * ly) / length2, 0.0), 1.0)
+    dx, dy = x - x1 - t * lx, y - y1 - t * ly
+    return dx * dx + dy * dy < _CLEARANCE * _CLEARANCE
+
+
+@njit
+def block_segment(free, x1, y1, x2, y2):
+    """Takes the nodes where the ninja would overlap the segment (a closed door's, px) out of `free`."""
+    left, right = min(x1, x2) - RADIUS, max(x1, x2) + RADIUS
+    upper, lower = min(y1, y2) - RADIUS, max(y1, y2) + RADIUS
+    for j in range(max(int(upper / SPACING), 0), min(int(lower / SPACING) + 1, ROWS - 1) + 1):
+        for i in range(max(int(left / SPACING), 0), min(int(right / SPACING) + 1, COLS - 1) + 1):
+            if near_segment(i * SPACING, j * SPACING, x1, y1, x2, y2):
+                free[j * COLS + i] = 0
+
+
+@njit
+def _relax(node, d, dist, ahead, queue, straight, diagonal, knight):
+    """Offers paths through `node` at distance d to its neighbours; the three queues' new ends."""
+    for k in range(0, 16, 4):
+        m = node + _STEP[k]
+        if d + 5 < dist[m]:
+            dist[m] = d + 5
+            ahead[m] = k ^ 8
+            queue[straight] = (d + 5) << 15 | m
+            straight += 1
+    for k in range(2, 16, 4):
+        m = node + _STEP[k]
+        if d + 7 < dist[m]:
+            dist[m] = d + 7
+            ahead[m] = k ^ 8
+            queue[diagonal] = (d + 7) << 15 | m
+            diagonal += 1
+    for k in range(1, 16, 2):
+        m = node + _STEP[k]
+        if d + 11 < dist[m]:
+            dist[m] = d + 11
+            ahead[m] = k ^ 8
+            queue[knight] = (d + 11) << 15 | m
+            knight += 1
+    return straight, diagonal, knight
+
+
+_PENDING = 64  # added to `ahead` of a start node until it stands in the queue
+
+
+@njit
+def _window(x, y, reach):
+    """Lattice range (first column, end, first row, end) that holds every node within reach px of (x, y)."""
+    return (
+        max(int((x - reach) / SPACING), 0),
+        min(int((x + reach) / SPACING) + 2, COLS),
+        max(int((y - reach) / SPACING), 0),
+        min(int((y + reach) / SPACING) + 2, ROWS),
+    )
+
+
+@njit
+def _start(gx, gy, touch, dist, ahead):
+    """Gives the start nodes of one goal their distances; whether there is any. See `distances`."""
+    found = False
+    nearest, best = -1, touch + 9.0
+    i0, i1, j0, j1 = _window(gx, gy, touch + 9.0)
+    for j in range(j0, j1):
+        for i in range(i0, i1):
+            node = j * COLS + i
+            if dist[node] == 0 and ahead[node] == NO_WAY:
+                continue  # not free
+            dx, dy = i * SPACING - gx, j * SPACING - gy
+            r = np.sqrt(dx * dx + dy * dy)
+            if r < touch:
+                dist[node] = 0
+                ahead[node] = AT_GOAL - _PENDING
+                found = True
+            elif r < best:
+                nearest, best = node, r
+    if not found:
+        if nearest >= 0:
+            d = max(int((best - touch) / UNIT + 0.5), 1)
+            if d < dist[nearest]:
+                dist[nearest] = d
+                ahead[nearest] = AT_GOAL - _PENDING
+        return nearest >= 0
+    # Nodes one step outside the circle lie nearer to it than a whole step, so that the field falls to 0 evenly.
+    for j in range(j0, j1):
+        for i in range(i0, i1):
+            node = j * COLS + i
+            dx, dy = i * SPACING - gx, j * SPACING - gy
+            if ahead[node] != AT_GOAL - _PENDING or dx * dx + dy * dy >= touch * touch:
+                continue
+            for k in range(16):
+                m = node + _STEP[k]
+                dx, dy = (i + DX[k]) * SPACING - gx, (j + DY[k]) * SPACING - gy
+                d = min(max(int((np.sqrt(dx * dx + dy * dy) - touch) / UNIT + 0.5), 1), _WEIGHT[k])
+                if d < dist[m]:
+                    dist[m] = d
+                    ahead[m] = (k ^ 8) + _PENDING
+    return True
+
+
+@njit
+def distances(free, goals, touch, dist, ahead, queue):
+    """Shortest paths from every free node to the nearest of the goals; returns how many nodes are reached.
+
+    free: uint8 [NODES]; goals: float64 [g, 2], centres in px; touch: distance (px) of the ninja's centre at which it
+    touches a goal (TOUCH_SWITCH, TOUCH_EXIT ...). Written: dist uint16 [NODES], ahead uint8 [NODES]; queue: int32
+    [QUEUE], scratch. dist is 0 at every free node within touch, and one step outside the length left to the circle. A
+    goal that no free node touches is taken to lie at the nearest one within 9 px more; else nothing is reached.
+
+    Dijkstra's algorithm. Nodes are settled in ascending distance and each kind of step adds one constant, so a plain
+    first in, first out queue for each kind is sorted by itself, and no node enters the same one twice.
+    """
+    # While it works a node that is not free has distance 0: one comparison tells both that a step is open and better.
+    for node in range(NODES):
+        dist[node] = UNREACHED if free[node] else 0
+        ahead[node] = NO_WAY
+    found = False
+    for g in range(goals.shape[0]):
+        found |= _start(goals[g, 0], goals[g, 1], touch, dist, ahead)
+    h0, h1, h2, h3 = 0, NODES, 2 * NODES, 3 * NODES
+    t0, t1, t2, t3 = h0, h1, h2, h3
+    if found:
+        for d in range(12):
+            for g in range(goals.shape[0]):
+                i0, i1, j0, j1 = _window(goals[g, 0], goals[g, 1], touch + 2.5 * SPACING)
+                for j in range(j0, j1):
+                    for i in range(i0, i1):
+                        node = j * COLS + i
+                        if dist[node] == d and ahead[node] != NO_WAY:
+                            if ahead[node] == AT_GOAL - _PENDING:
+                                ahead[node] = AT_GOAL
+                            elif _PENDING <= ahead[node] < _PENDING + 16:
+                                ahead[node] -= _PENDING
+                            else:
+                                continue
+                            queue[t0] = d << 15 | node
+                            t0 += 1
+    reached = 0
+    d = 0
+    while h0 < t0 or h1 < t1 or h2 < t2 or h3 < t3:
+        while h0 < t0 and queue[h0] >> 15 == d:
+            node = queue[h0] & 32767
+            h0 += 1
+            if dist[node] == d:
+                reached += 1
+                t1, t2, t3 = _relax(node, d, dist, ahead, queue, t1, t2, t3)
+        while h1 < t1 and queue[h1] >> 15 == d:
+            node = queue[h1] & 32767
+            h1 += 1
+            if dist[node] == d:
+                reached += 1
+                t1, t2, t3 = _relax(node, d, dist, ahead, queue, t1, t2, t3)
+        while h2 < t2 and queue[h2] >> 15 == d:
+            node = queue[h2] & 32767
+            h2 += 1
+            if dist[node] == d:
+                reached += 1
+                t1, t2, t3 = _relax(node, d, dist, ahead, queue, t1, t2, t3)
+        while h3 < t3 and queue[h3] >> 15 == d:
+            node = queue[h3] & 32767
+            h3 += 1
+            if dist[node] == d:
+                reached += 1
+                t1, t2, t3 = _relax(node, d, dist, ahead, queue, t1, t2, t3)
+        d += 1
+    for node in range(NODES):
+        if not free[node]:
+            dist[node] = UNREACHED
+    return reached
+
+
+@njit
+def nearest_free(free, x, y):
+    """The free node nearest to (x, y) px: among the four around it, else within three nodes; -1 if there is none."""
+    for reach in range(3):
+        node, best = -1, np.inf
+        i, j = int(x / SPACING) - reach, int(y / SPACING) - reach
+        for jj in range(max(j, 0), min(j + 2 * reach + 2, ROWS)):
+            for ii in range(max(i, 0), min(i + 2 * reach + 2, COLS)):
+                if free[jj * COLS + ii]:
+                    dx, dy = ii * SPACING - x, jj * SPACING - y
+                    r = dx * dx + dy * dy
+                    if r < best:
+                        node, best = jj * COLS + ii, r
+        if node >= 0:
+            return node
+    return -1
+
+
+@njit
+def _best_reached(dist, x, y, reach):
+    """(node, px to the goal through it) with the shortest way from (x, y), widening the window from reach; -1 if none.
+
+    Up to 2 * SPACING away nothing can stand between: both circles are free, and 17 px is less than two radii.
+    """
+    node, best = -1, np.inf
+    while node < 0 and reach <= 2:
+        i, j = int(x / SPACING) - reach, int(y / SPACING) - reach
+        for jj in range(max(j, 0), min(j + 2 * reach + 2, ROWS)):
+            for ii in range(max(i, 0), min(i + 2 * reach + 2, COLS)):
+                d = dist[jj * COLS + ii]
+                if d != UNREACHED:
+                    dx, dy = ii * SPACING - x, jj * SPACING - y
+                    r = np.sqrt(dx * dx + dy * dy) + UNIT * d
+                    if r < best:
+                        node, best = jj * COLS + ii, r
+        reach += 1
+    return node, best
+
+
+@njit
+def nearest_reached(dist, x, y):
+    """The reached node with the shortest way from (x, y) px through it, within three nodes; -1 if there is none."""
+    return _best_reached(dist, x, y, 0)[0]
+
+
+@njit
+def distance_at(dist, x, y):
+    """Length (px) of the way from any position (x, y) to the goal, almost continuous; -1.0 if no way is near.
+
+    It counts to the nearest node that touches the goal, so it falls to a few pixels, not 0, where the touch begins.
+    """
+    node, best = _best_reached(dist, x, y, 0)
+    return best if node >= 0 else -1.0
+
+
+@njit
+def path_points(dist, ahead, x, y, lengths, out):
+    """Writes out (float32 [k, 2], px): the positions on the shortest path from (x, y), each lengths[k] px along it.
+
+    lengths: float64 [k], ascending. The path ends at the first node that touches the goal; points beyond lie there.
+    Returns False, with (x, y) in every row, where no reached node is near.
+    """
+    node, _ = _best_reached(dist, x, y, 1)
+    px, py = x, y
+    k = 0
+    walked = 0.0
+    while node >= 0:
+        nx, ny = (node % COLS) * SPACING, (node // COLS) * SPACING
+        step = np.sqrt((nx - px) * (nx - px) + (ny - py) * (ny - py))
+        while k < lengths.shape[0] and lengths[k] < walked + step:
+            t = (lengths[k] - walked) / step
+            out[k, 0] = px + t * (nx - px)
+            out[k, 1] = py + t * (ny - py)
+            k += 1
+        walked += step
+        px, py = nx, ny
+        if k == lengths.shape[0]:
+            return True
+        if ahead[node] >= 16:
+            break
+        node += _STEP[ahead[node]]
+    for r in range(k, lengths.shape[0]):
+        out[r, 0] = px
+        out[r, 1] = py
+    return node >= 0
+
+
+@njit
+def first_closed_door(dist, ahead, x, y, doors, closed):
+    """The first closed door that the path from (x, y) px comes too near to pass; -1 if none does, or there is no path.
+
+    dist, ahead: a field computed with all doors open. doors: float64 [d, 4], segments (x1, y1, x2, y2) px; closed:
+    uint8 [d]. A closed door bars a strip of three columns of nodes, and no step leaps over more than one.
+    """
+    node = nearest_reached(dist, x, y)
+    while node >= 0:
+        nx, ny = (node % COLS) * SPACING, (node // COLS) * SPACING
+        for k in range(doors.shape[0]):
+            if closed[k] and near_segment(nx, ny, doors[k, 0], doors[k, 1], doors[k, 2], doors[k, 3]):
+                return k
+        if ahead[node] >= 16:
+            return -1
+        node += _STEP[ahead[node]]
+    return -1
+
+
+@njit
+def reached_share(dist, free):
+    """Share (0..1) of the free nodes from which the goal is reached."""
+    reached, total = 0, 0
+    for node in range(NODES):
+        total += free[node] != 0
+        reached += dist[node] != UNREACHED
+    return reached / max(total, 1)
+
+
+def level_free_space(tiles) -> np.ndarray:
+    """`free` (uint8 [NODES]) of the ground alone. tiles: [23, 42] tile numbers 0..255, without the border ring.
+
+    Raises ValueError on another shape.
+    """
+    tiles = np.asarray(tiles)
+    if tiles.shape != (23, 42):
+        raise ValueError(f"tiles: expected shape (23, 42), got {tiles.shape}")
+    bordered = np.ones((25, 44), np.uint8)
+    bordered[1:24, 1:43] = tiles
+    free = np.empty(NODES, np.uint8)
+    level_free(bordered, free)
+    return free
+
+
+def way_length(tiles, mines, doors, start, goal, touch=TOUCH_SWITCH) -> float:
+    """Length (px) of the shortest way of the ninja from start until it touches the goal; inf if there is none.
+
+    tiles: [23, 42]; mines: [m, 2] centres of deadly mines, px; doors: [d, 4] segments of closed doors (x1, y1, x2, y2);
+    start, goal: (x, y) px; touch: distance of centres that touches. An empty list stands for no mines or no doors.
+    """
+    free = level_free_space(tiles)
+    for x, y in np.asarray(mines, np.float64).reshape(-1, 2):
+        block_circle(free, x, y, BLOCK_MINE)
+    for x1, y1, x2, y2 in np.asarray(doors, np.float64).reshape(-1, 4):
+        block_segment(free, x1, y1, x2, y2)
+    dist, ahead, queue = np.empty(NODES, np.uint16), np.empty(NODES, np.uint8), np.empty(QUEUE, np.int32)
+    distances(free, np.array([goal], np.float64), float(touch), dist, ahead, queue)
+    length = distance_at(dist, float(start[0]), float(start[1]))
+    return length if length >= 0 else np.inf
+
+
+def reachable(tiles, mines, doors, start, goal, touch=TOUCH_SWITCH) -> bool:
+    """Whether the ninja's circle can get from start to touching the goal; arguments as in `way_length`."""
+    return np.isfinite(way_length(tiles, mines, doors, start, goal, touch))
+
+
+def door_segment(x, y, orientation) -> tuple[float, float, float, float]:
+    """Segment (x1, y1, x2, y2) px of a door at (x, y) px: vertical for orientations 0 and 4 (PHYSICS.md 5.7)."""
+    if orientation in (0, 4):
+        return x, y - 12.0, x, y + 12.0
+    return x - 12.0, y, x + 12.0, y
