@@ -5,10 +5,12 @@ the level; all else here is read from them. Data sets are folders of raw map fil
 levels as nclone writes them, or the built-in set that level_generator.py makes from seeds.
 """
 
+import contextlib
 import hashlib
 import io
 import json
 import math
+import os
 import pickle
 import struct
 import sys
@@ -18,6 +20,8 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+
+from npp_rl.simulator import check_map
 
 CATEGORIES = (
     "simplest",
@@ -41,8 +45,6 @@ LARGEST_FILE = 1 << 20  # bytes; the largest known level has 2 kB, its pickle 20
 
 EXIT_DOOR, EXIT_SWITCH = 3, 4
 DOOR_SWITCHES = {6: 7, 8: 9}  # locked and trap doors: the switch is the next record
-ORIENTED = frozenset((5, 6, 8, 10, 11))
-DRONES = frozenset((14, 26))
 
 # What may lie beside levels. Any other file of a folder is taken for a raw map file, which has no suffix of its own.
 # fmt: off
@@ -140,17 +142,20 @@ def map_title(map_data: bytes) -> str:
     return map_data[TITLE_AT : TITLE_AT + TITLE_LENGTH].split(b"\0")[0].decode("latin-1")
 
 
-def check_map(map_data: bytes) -> None:
-    """Raises ValueError, naming record and value, for a map that the simulator rejects (PHYSICS.md 8.5)."""
-    if len(map_data) < SHORTEST_MAP:
-        raise ValueError(f"map of {len(map_data)} bytes, expected at least {SHORTEST_MAP}")
-    for at in range(RECORDS_AT, len(map_data), 5):
-        kind, _, _, orientation, mode = map_data[at : at + 5].ljust(5, b"\0")
-        where = f"record {(at - RECORDS_AT) // 5} at byte {at} (type {kind})"
-        if (kind in ORIENTED or kind in DRONES) and orientation > 7:
-            raise ValueError(f"{where}: orientation {orientation}, expected 0..7")
-        if kind in DRONES and mode > 3:
-            raise ValueError(f"{where}: mode {mode}, expected 0..3")
+def write_atomically(path: str | Path, data: bytes) -> None:
+    """Write a file beside its place and rename it, so that nobody finds half of it; OSError where that fails."""
+    path = Path(path)
+    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with beside.open("wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        beside.replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            beside.unlink()
+        raise
 
 
 def complete_locked_door(map_data: bytes) -> bytes | None:

@@ -6,7 +6,7 @@ import pytest
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """The folder with golden data, replays and data sets, which the project does not carry; skips where it is missing."""
+    """The folder with golden data, replays and data sets, not carried by the project; skips where it is missing."""
     folder = Path(os.environ.get("NPP_SHARED") or Path(__file__).parents[2] / "shared")
     if not (folder / "golden").is_dir():
         pytest.skip(f"no shared data at {folder} (set NPP_SHARED)")
