@@ -1,0 +1,409 @@
+"""Procedural levels in nine categories of rising difficulty, and the built-in data set that is made of them.
+
+    python -m npp_rl.level_generator --out DIR --split test --preview sheet.png
+
+A level follows from its category and a whole number: every draw comes from PCG64's raw output and is an integer, so the
+levels are the same on every machine. A draft (level_rooms.py, level_courses.py) is taken when the ninja's circle can
+get to the switch and on to the exit around all mines and through all doors whose switches it can reach before.
+"""
+
+import functools
+import hashlib
+
+import numpy as np
+
+from npp_rl import fields
+from npp_rl import level_courses as courses
+from npp_rl import level_rooms as rooms
+from npp_rl.level_rooms import COLUMNS, LOCKED_DOOR, ROWS, Dice, Draft
+from npp_rl.levels import CATEGORIES, Level, encode_map
+from npp_rl.simulator.compiled import njit
+
+BUILTIN_COUNTS = {"train": 100, "test": 30}  # levels per category
+ATTEMPTS = 2000  # drafts for one level; a category's worst share of usable drafts is far above 1 / 20
+
+# Kinds of level per category: weight, the function that draws it, its arguments.
+KINDS = {
+    "simplest": (
+        (4, rooms.horizontal_corridor, {}),
+        (3, rooms.vertical_corridor, {"width": (1, 4), "height": (3, 7)}),
+        (3, rooms.corridors, {"segments": (2, 2), "run": (3, 7), "rise": (2, 4), "width": (1, 2)}),
+    ),
+    "simplest_few_mines": (
+        (4, rooms.horizontal_corridor, {"length": (6, 12), "height": (2, 4), "mines": (1, 2)}),
+        (3, rooms.vertical_corridor, {"width": (2, 4), "height": (5, 9), "mines": (1, 2)}),
+        (3, rooms.corridors, {"segments": (2, 2), "run": (4, 9), "rise": (3, 6), "width": (2, 2), "mines": (1, 2)}),
+    ),
+    "simplest_with_mines": (
+        (4, rooms.horizontal_corridor, {"length": (8, 16), "height": (2, 4), "mines": (2, 5)}),
+        (3, rooms.vertical_corridor, {"width": (2, 5), "height": (6, 12), "mines": (2, 6)}),
+        (3, rooms.corridors, {"segments": (2, 3), "run": (5, 9), "rise": (3, 6), "width": (2, 2), "mines": (2, 4)}),
+    ),
+    "simpler": (
+        (3, rooms.horizontal_corridor, {"length": (8, 18), "height": (1, 5)}),
+        (2, rooms.vertical_corridor, {"width": (1, 5), "height": (6, 12)}),
+        (2, rooms.vertical_corridor, {"width": (3, 5), "height": (6, 12), "mines": (1, 4)}),
+        (3, rooms.corridors, {"segments": (3, 3), "run": (3, 8), "rise": (2, 5), "width": (1, 3)}),
+        (1, rooms.obstacles, {"width": (7, 11), "height": (4, 6), "count": (1, 1)}),
+        (1, rooms.hills, {"width": (10, 14), "height": (4, 6), "rise": (0, 3), "steepest": 1}),
+    ),
+    "simple": (
+        (2, rooms.maze, {"size": (3, 4, 2, 3), "passage": (1, 2), "loops": (0, 1)}),
+        (2, rooms.hills, {"width": (12, 20), "height": (5, 8), "rise": (0, 5), "flats": 35, "steepest": 2}),
+        (1, rooms.vertical_corridor, {"width": (1, 5), "height": (8, 16)}),
+        (2, rooms.vertical_corridor, {"width": (4, 7), "height": (8, 16), "ledges": 100}),
+        (2, rooms.gap, {"width": (9, 16), "pit": (2, 4), "depth": (1, 3)}),
+        (2, rooms.gap, {"width": (10, 16), "pit": (2, 4), "depth": (2, 4), "mined": 100}),
+        (2, rooms.obstacles, {"width": (9, 18), "height": (5, 9), "count": (1, 3)}),
+        (2, rooms.corridors, {"segments": (3, 4), "run": (3, 9), "rise": (2, 6), "width": (1, 3)}),
+        (1, courses.chambers, {"rooms": (2, 2), "height": (3, 5), "furnished": 40}),
+    ),
+    "medium": (
+        (2, rooms.maze, {"size": (4, 7, 3, 5), "passage": (1, 3), "wall": (1, 2), "loops": (0, 3)}),
+        (3, courses.chambers, {"rooms": (2, 4), "grid": (3, 2), "furnished": 70, "mines": (0, 1)}),
+        (2, rooms.gap, {"width": (13, 24), "pit": (3, 7), "depth": (3, 7), "height": (5, 8), "mined": 100}),
+        (2, courses.mine_field, {"width": (12, 22), "height": (3, 6), "groups": (1, 3), "floating": (0, 2)}),
+        (2, rooms.hills, {"width": (16, 28), "height": (6, 10), "rise": (0, 8), "mines": (0, 1)}),
+        (1, rooms.vertical_corridor, {"width": (3, 6), "height": (12, 20), "ledges": 60}),
+        (1, rooms.vertical_corridor, {"width": (3, 5), "height": (9, 16), "mines": (3, 7), "both_sides": True}),
+        (2, courses.islands, {"width": (14, 24), "height": (8, 11)}),
+        (2, courses.platforms, {"width": (14, 24), "count": (3, 3), "wide": (2, 4), "gaps": (2, 3)}),
+        (2, rooms.corridors, {"segments": (4, 6), "run": (4, 10), "rise": (3, 7), "width": (1, 3), "snake": 50}),
+        (2, rooms.obstacles, {"width": (14, 24), "height": (6, 9), "count": (2, 4), "mines": (1, 2)}),
+        (1, courses.vaults, {"rooms": (2, 2)}),
+    ),
+    "complex": (
+        (2, rooms.maze, {"size": (7, 12, 4, 7), "passage": (1, 3), "wall": (1, 3), "loops": (0, 5), "mines": (0, 3)}),
+        (3, courses.chambers, {"rooms": (4, 6), "grid": (3, 3), "height": (3, 5), "furnished": 90, "mines": (0, 3)}),
+        (
+            1,
+            rooms.gap,
+            {"width": (20, 34), "pit": (5, 9), "depth": (4, 9), "height": (6, 9), "mined": 100, "edge_mines": (1, 3)},
+        ),
+        (
+            2,
+            courses.mine_field,
+            {"width": (18, 32), "height": (4, 8), "groups": (2, 5), "longest": 3, "floating": (1, 5)},
+        ),
+        (2, rooms.hills, {"width": (24, 40), "height": (8, 13), "rise": (0, 12), "flats": 15, "mines": (0, 3)}),
+        (
+            1,
+            rooms.vertical_corridor,
+            {"width": (3, 7), "height": (16, 23), "mines": (2, 6), "both_sides": True, "ledges": 50},
+        ),
+        (2, courses.islands, {"width": (22, 38), "height": (10, 16), "mines": (0, 3)}),
+        (2, courses.platforms, {"width": (24, 40), "count": (4, 6), "wide": (1, 4), "gaps": (2, 4)}),
+        (
+            2,
+            rooms.corridors,
+            {"segments": (6, 9), "run": (5, 12), "rise": (4, 8), "width": (1, 3), "mines": (0, 4), "snake": 60},
+        ),
+        (2, courses.vaults, {"rooms": (2, 4), "mines": (0, 2)}),
+        (2, courses.ladder, {}),
+    ),
+    "mine_heavy": (
+        (
+            4,
+            courses.mine_field,
+            {"width": (16, 34), "height": (4, 8), "groups": (3, 6), "longest": 3, "floating": (3, 9)},
+        ),
+        (
+            3,
+            rooms.gap,
+            {"width": (18, 30), "pit": (4, 8), "depth": (4, 9), "height": (5, 9), "mined": 100, "edge_mines": (2, 5)},
+        ),
+        (2, rooms.vertical_corridor, {"width": (3, 6), "height": (12, 22), "mines": (5, 12), "both_sides": True}),
+        (
+            2,
+            rooms.corridors,
+            {"segments": (3, 6), "run": (7, 13), "rise": (5, 9), "width": (2, 3), "mines": (4, 10), "snake": 40},
+        ),
+        (1, courses.islands, {"width": (18, 32), "height": (8, 12), "mines": (3, 6)}),
+        (1, rooms.maze, {"size": (5, 9, 3, 5), "passage": (3, 3), "loops": (1, 5), "mines": (4, 8)}),
+        (1, rooms.obstacles, {"width": (18, 30), "height": (6, 9), "count": (2, 4), "mines": (4, 8)}),
+    ),
+    "exploration": (
+        (4, rooms.maze, {"size": (8, 21, 5, 12), "passage": (1, 3), "wall": (1, 2), "loops": (0, 6)}),
+        (4, courses.chambers, {"rooms": (5, 9), "grid": (4, 3), "height": (3, 5), "furnished": 90, "branching": 50}),
+        (2, rooms.corridors, {"segments": (9, 14), "run": (6, 16), "rise": (4, 9), "width": (1, 3), "snake": 70}),
+        (1, courses.vaults, {"rooms": (3, 5), "width": (5, 9)}),
+    ),
+}
+
+# Every tile's mirror image, left to right; mirroring is checked against the polygons of tiles.py by a test.
+MIRRORED = np.arange(34, dtype=np.uint8)
+for _a, _b in (
+    (3, 5),
+    (6, 7),
+    (8, 9),
+    (10, 11),
+    (12, 13),
+    (14, 15),
+    (16, 17),
+    (18, 19),
+    (20, 21),
+    (22, 23),
+    (24, 25),
+    (26, 27),
+    (28, 29),
+    (30, 31),
+    (32, 33),
+):
+    MIRRORED[_a], MIRRORED[_b] = _b, _a
+_MIDDLE = 2 * (COLUMNS + 2)  # x of the field's middle in map units
+
+# Tiles that may stand in a corner: hollow corners of rooms (the corner of rock at lower left, lower right, upper left,
+# upper right), then edges of rock (open at upper left, upper right, lower left, lower right).
+_HOLLOW = ((9, 17, 21, 29), (8, 16, 20, 28), (6, 14, 18, 26), (7, 15, 19, 27))
+_EDGE = ((8, 12, 24, 32), (9, 13, 25, 33), (7, 11, 23, 31), (6, 10, 22, 30))
+
+
+@njit
+def _flood(free, stack, node):
+    """Marks with 2 all nodes reached from `node` through free ones. free: uint8 [NODES]; stack: int32 [NODES]."""
+    size = 1
+    stack[0] = node
+    free[node] = 2
+    while size:
+        size -= 1
+        node = stack[size]
+        for dy in range(-1, 2):
+            for dx in range(-1, 2):
+                m = node + dy * fields.COLS + dx
+                if free[m] == 1:
+                    free[m] = 2
+                    stack[size] = m
+                    size += 1
+
+
+@njit
+def _block(free, x, y, radius, half):
+    """Takes the nodes nearer than radius to the vertical line from y - half to y + half (a point with half 0) away."""
+    i, j = int(x / 6.0), int(y / 6.0)
+    for row in range(max(j - 5, 0), min(j + 6, fields.ROWS)):
+        for column in range(max(i - 3, 0), min(i + 4, fields.COLS)):
+            dx, dy = 6.0 * column - x, max(abs(6.0 * row - y) - half, 0.0)
+            if dx * dx + dy * dy < radius * radius:
+                free[row * fields.COLS + column] = 0
+
+
+@njit
+def _touched(free, x, y, radius):
+    """Whether a reached node lies within radius px of (x, y)."""
+    i, j = int(x / 6.0), int(y / 6.0)
+    for row in range(max(j - 4, 0), min(j + 5, fields.ROWS)):
+        for column in range(max(i - 4, 0), min(i + 5, fields.COLS)):
+            dx, dy = 6.0 * column - x, 6.0 * row - y
+            if free[row * fields.COLS + column] == 2 and dx * dx + dy * dy < radius * radius:
+                return True
+    return False
+
+
+@njit
+def _playable(tiles, mines, doors, ninja, switch, goal, ground, free, stack):
+    """Whether the ninja gets to the switch and to the exit: around all mines, also those that are not deadly at first,
+    and through locked doors whose switches it reaches before.
+
+    tiles: uint8 [25, 44]; mines: float64 [m, 2] px; doors: float64 [k, 4]: x, y of vertical doors, x, y of their
+    switches, px; ninja, switch, goal: float64 [2] px. Scratch: ground, free uint8 [NODES], stack int32 [NODES].
+    """
+    fields.level_free(tiles, ground)
+    for node in range(fields.NODES):
+        ground[node] = ground[node] != 0
+    for k in range(mines.shape[0]):
+        dx, dy = mines[k, 0] - ninja[0], mines[k, 1] - ninja[1]
+        if dx * dx + dy * dy < 30.0 * 30.0:
+            return False
+        _block(ground, mines[k, 0], mines[k, 1], 15.0, 0.0)  # a touched toggle mine reaches 14.5 px (PHYSICS.md 5.3)
+    start = int(ninja[1] / 6.0) * fields.COLS + int(ninja[0] / 6.0)
+    if not ground[start]:
+        return False
+    shut = doors.shape[0]
+    closed = np.ones(shut, np.uint8)
+    while True:
+        free[:] = ground
+        for k in range(doors.shape[0]):
+            if closed[k]:
+                _block(free, doors[k, 0], doors[k, 1], 10.0, 12.0)
+        _flood(free, stack, start)
+        before = shut
+        for k in range(doors.shape[0]):
+            if closed[k] and _touched(free, doors[k, 2], doors[k, 3], fields.TOUCH_DOOR_SWITCH):
+                closed[k] = 0
+                shut -= 1
+        if shut == before:
+            break
+    return (
+        shut == 0
+        and _touched(free, switch[0], switch[1], fields.TOUCH_SWITCH)
+        and _touched(free, goal[0], goal[1], fields.TOUCH_EXIT)
+    )
+
+
+_ground, _free = np.empty(fields.NODES, np.uint8), np.empty(fields.NODES, np.uint8)
+_stack = np.empty(fields.NODES, np.int32)
+
+
+def _is_playable(draft: Draft) -> bool:
+    tiles = np.ones((ROWS + 2, COLUMNS + 2), np.uint8)
+    tiles[1:-1, 1:-1] = draft.tiles
+    mines = np.array([(6.0 * x, 6.0 * y) for _, x, y in draft.mines]).reshape(-1, 2)
+    pairs = [(door, key) for door, key in zip(draft.extras, draft.extras[1:], strict=False) if door[0] == LOCKED_DOOR]
+    doors = np.array([(6.0 * a[1], 6.0 * a[2], 6.0 * b[1], 6.0 * b[2]) for a, b in pairs]).reshape(-1, 4)
+    three = (6.0 * np.array(spot) for spot in (draft.ninja, draft.switch, draft.exit))
+    return _playable(tiles, mines, doors, *three, _ground, _free, _stack)
+
+
+def _soften(draft: Draft) -> None:
+    """Slopes and curves in some corners of rooms and on some edges of rock."""
+    dice, tiles = draft.dice, draft.tiles
+    if dice.chance(45):
+        return
+    share = dice.pick((15, 40, 80))
+    padded = np.ones((ROWS + 2, COLUMNS + 2), np.uint8)
+    padded[1:-1, 1:-1] = tiles
+    empty, full = padded == 0, padded == 1
+    held = {(x // 4 - 1, y // 4 - 1) for x, y in (draft.ninja, draft.switch, draft.exit)}
+    held |= {(x // 4 - 1 + i, y // 4 - 1 + j) for _, x, y in draft.mines for i in (-1, 0) for j in (-1, 0)}
+    held |= {(x // 4 - 1 + i, y // 4 - 1) for _, x, y, _, _ in draft.extras for i in (-1, 0, 1)}
+    for kind, (vertical, horizontal) in enumerate(((1, -1), (1, 1), (-1, -1), (-1, 1))):
+        # A hollow corner: rock beside and below (or above) it, open on all other sides.
+        inner = empty[1:-1, 1:-1] & _at(full, 0, horizontal) & _at(full, vertical, 0)
+        inner &= _at(empty, 0, -horizontal) & _at(empty, -vertical, 0) & _at(empty, -vertical, -horizontal)
+        # An edge: the opposite way round, with rock behind it.
+        outer = full[1:-1, 1:-1] & _at(empty, 0, horizontal) & _at(empty, -vertical, 0)
+        outer &= _at(empty, -vertical, horizontal) & _at(full, 0, -horizontal) & _at(full, vertical, 0)
+        for where, choice in ((inner, _HOLLOW[kind]), (outer, _EDGE[kind])):
+            for place in np.flatnonzero(where).tolist():
+                row, column = divmod(place, COLUMNS)
+                if dice.chance(share) and (column, row) not in held:
+                    tiles[row, column] = choice[dice.below(4)]
+
+
+def _at(mask: np.ndarray, dy: int, dx: int) -> np.ndarray:
+    """The mask [25, 44] as seen from the inner cells' neighbours at (dx, dy)."""
+    return mask[1 + dy : ROWS + 1 + dy, 1 + dx : COLUMNS + 1 + dx]
+
+
+def _fill_outside(draft: Draft) -> None:
+    """What lies beyond the walls: rock, rubble of all tiles, or empty space; unreachable mines in some levels."""
+    dice, tiles = draft.dice, draft.tiles
+    style = dice.below(10)
+    near = np.zeros((ROWS + 2, COLUMNS + 2), bool)
+    near[1:-1, 1:-1] = tiles != 1
+    near = near | np.roll(near, 1, 0) | np.roll(near, -1, 0)
+    near = (near | np.roll(near, 1, 1) | np.roll(near, -1, 1))[1:-1, 1:-1]
+    outside = ~near
+    if style >= 4:
+        noise = (1 + dice.array(ROWS * COLUMNS, 33)).astype(np.uint8).reshape(ROWS, COLUMNS)
+        if style >= 8:
+            noise[:] = 0
+        tiles[outside] = noise[outside]
+        if style == 7:  # rough walls and ceilings; floors stay whole
+            rough = (tiles == 1) & near
+            rough[1:] &= tiles[:-1] == 1
+            tiles[rough] = noise[rough]
+    if dice.chance(30):
+        spots = np.flatnonzero(outside).tolist()
+        for spot in dice.sample(spots, dice.between(5, 60)):
+            row, column = divmod(spot, COLUMNS)
+            draft.mine(column, row, 2, 2)
+
+
+def _mirror(draft: Draft) -> None:
+    draft.tiles = MIRRORED[draft.tiles[:, ::-1]]
+    draft.ninja, draft.switch, draft.exit = ((2 * _MIDDLE - x, y) for x, y in (draft.ninja, draft.switch, draft.exit))
+    draft.mines = [(t, 2 * _MIDDLE - x, y) for t, x, y in draft.mines]
+    draft.extras = [(t, 2 * _MIDDLE - x, y, o, m) for t, x, y, o, m in draft.extras]
+
+
+def _draft(category: str, dice: Dice) -> Draft | None:
+    """One attempt at a level, None where it came out wrong."""
+    draft = Draft(dice)
+    kinds = KINDS[category]
+    ticket = dice.below(sum(weight for weight, _, _ in kinds))
+    at = 0
+    while ticket >= kinds[at][0]:
+        ticket -= kinds[at][0]
+        at += 1
+    _, function, arguments = kinds[at]
+    if not function(draft, **arguments) or len({draft.ninja, draft.switch, draft.exit}) < 3:
+        return None
+    draft.name = function.__name__
+    _soften(draft)
+    if not _is_playable(draft):
+        return None
+    return draft
+
+
+def _finish(draft: Draft) -> bytes:
+    dice = draft.dice
+    _fill_outside(draft)
+    if dice.chance(50):
+        _mirror(draft)
+    records = [(0, *draft.ninja, 0, 0), (3, *draft.exit, 0, 0), (4, *draft.switch, 0, 0)]
+    records += [(t, x, y, 0, 0) for t, x, y in draft.mines]
+    return encode_map(draft.tiles, np.array(records + draft.extras, np.uint8), draft.name.replace("_", " "))
+
+
+def _side(map_data: bytes) -> str:
+    """The split that a level's tiles belong to, so that no seed can make a train level with a test level's tiles."""
+    digest = hashlib.sha256(b"npp_rl built-in" + map_data[184:1150]).digest()
+    return "test" if digest[0] < 64 else "train"
+
+
+def generate(category: str, seed: int, split: str = "all", *, name: str | None = None) -> Level:
+    """The level of a category and a seed (a whole number from 0), the same on every machine.
+
+    split: "train" or "test" makes a level whose tiles belong to that split; "all" makes either. name: the level's id.
+    Raises ValueError on an unknown category or split, or a negative seed.
+    """
+    if category not in KINDS:
+        raise ValueError(f"unknown category {category!r}: expected one of {', '.join(CATEGORIES)}")
+    if split not in ("train", "test", "all"):
+        raise ValueError(f"split {split!r}: expected train, test or all")
+    if seed < 0:
+        raise ValueError(f"seed {seed}: expected a whole number from 0")
+    for attempt in range(ATTEMPTS):
+        draft = _draft(category, Dice(CATEGORIES.index(category), seed, attempt))
+        if draft is None:
+            continue
+        map_data = _finish(draft)
+        if split in ("all", _side(map_data)):
+            return Level(map_data, name or f"{category}_{seed}", category, draft.name.replace("_", " "))
+    raise RuntimeError(f"no playable level of {category} in {ATTEMPTS} drafts of seed {seed}")
+
+
+def data_set(split: str, categories=CATEGORIES, count: int | None = None, seed: int = 0) -> list[Level]:
+    """`count` levels (as many as in the built-in set unless given) of each category, no two with the same tiles.
+
+    The same seed's levels of another split, and the first levels of a larger count, are the same ones.
+    """
+    levels = []
+    for part in ("train", "test") if split == "all" else (split,):
+        for category in categories:
+            seen, index = set(), 0
+            wanted = BUILTIN_COUNTS[part] if count is None else count
+            while len(seen) < wanted:
+                entropy = np.random.SeedSequence((seed, CATEGORIES.index(category), part == "test", index))
+                low, high = entropy.generate_state(2).tolist()
+                level = generate(category, high << 32 | low, part, name=f"{category}/{part}_{len(seen):04d}")
+                index += 1
+                if level.tiles_digest not in seen:
+                    seen.add(level.tiles_digest)
+                    levels.append(level)
+    return levels
+
+
+@functools.cache
+def _builtin(split: str) -> tuple[Level, ...]:
+    return tuple(data_set(split))
+
+
+def builtin(split: str) -> list[Level]:
+    """The built-in data set: 100 levels a category in "train", 30 in "test", both in "all"; made once per process."""
+    if split == "all":
+        return [*_builtin("train"), *_builtin("test")]
+    if split not in BUILTIN_COUNTS:
+        raise ValueError(f"split {split!r}: expected train, test or all")
+    return list(_builtin(split))
