@@ -3,7 +3,8 @@
 The centre of the ninja (a circle of radius 10 px) is looked at on a lattice of nodes (6i, 6j) px, 0 <= i < COLS,
 0 <= j < ROWS; node (i, j) has the index j * COLS + i. Such an array over nodes is a field:
 
-- `free` uint8: 1 where the circle overlaps no solid ground (and no mine or closed door once those are blocked), else 0;
+- `free` uint8: not 0 where the circle overlaps no solid ground (nor a mine or closed door, once those are blocked); the
+  bits of a free node are FREE, the sides where it has room, and SQUEEZED (see block_circle);
 - `dist` uint16: length of the shortest path to the goal in units of 1.2 px (UNIT), UNREACHED where there is none;
 - `ahead` uint8: direction (0..15) of the next node on that path, AT_GOAL where the goal is touched, NO_WAY elsewhere.
 
@@ -13,7 +14,8 @@ the way along a slope 1:2 under another one 24 px above it (21.5 px across) has 
 
 A step is open when both its ends are free. No corner is cut by that: corners of tiles, centres of curves, mines and
 ends of doors all lie on the lattice, and no lattice point is nearer than 10 px (14 px for a mine, 34 px for a curve) to
-one of the 16 steps without being that near to one of its ends; tests/test_fields.py goes through all of them.
+one of the 16 steps without being that near to one of its ends; tests/test_fields.py goes through all of them. Only
+squeezed nodes, which are nearer to a mine, make no knight's moves, nor a diagonal step where both give way from it.
 
 Compiled functions allocate nothing; every array is passed in. The border ring of a level is always solid, so that no
 free node has a neighbour outside the lattice.
@@ -38,6 +40,10 @@ TOUCH_EXIT = 22.0  # 10 + 12 (PHYSICS.md 5.5)
 TOUCH_DOOR_SWITCH = 15.0  # switch of a locked or trap door: 10 + 5 (PHYSICS.md 5.7)
 BLOCK_MINE = 14.0  # deadly mine: 10 + 4 (PHYSICS.md 5.3)
 
+# Bits of `free`: the node is free; the ninja has room to stand 2 px to the east, south, west, north of it; it has to.
+FREE, ROOM_EAST, ROOM_SOUTH, ROOM_WEST, ROOM_NORTH, SQUEEZED = 1, 2, 4, 8, 16, 32
+_ROOM = 2.0  # px: a node beside a straight wall lies 12 px from it, and the ninja's centre can get to 10 px
+
 # A node counts as free from this distance (px) to solid ground. No node lies at exactly 10 px. The one distance near it
 # is 9.94 px, of the node on the diagonal of a convex curve: the ninja gets through, pushed aside by 0.06 px (PHYSICS.md
 # 4.8). The next distances below and above are 8.49 and 10.58 px.
@@ -48,7 +54,8 @@ DX = np.array([1, 2, 1, 1, 0, -1, -1, -2, -1, -2, -1, -1, 0, 1, 1, 2])
 DY = np.array([0, 1, 1, 2, 1, 2, 1, 1, 0, -1, -1, -2, -1, -2, -1, -1])
 _STEP = DX + COLS * DY
 _WEIGHT = np.array([5, 11, 7, 11] * 4)
-_LENGTH = SPACING * np.hypot(DX, DY)
+# Sides that a diagonal step leads to, as bits of `free`; only its entries 2, 6, 10 and 14 are used.
+_TOWARD = (np.where(DX > 0, ROOM_EAST, ROOM_WEST) | np.where(DY > 0, ROOM_SOUTH, ROOM_NORTH)).astype(np.uint8)
 
 
 def _distance_to_polygon(x, y, corners):
@@ -63,7 +70,7 @@ def _distance_to_polygon(x, y, corners):
     return np.where(outside, nearest, 0.0)
 
 
-def _distance_to_tile(tile, x, y):
+def distance_to_tile(tile, x, y):
     """Distance (px) of points, relative to the tile's upper left corner, to its solid part; curves exactly."""
     if 34 <= tile <= 37:
         line = {34: ((0, 0), (24, 0)), 35: ((24, 0), (24, 24)), 36: ((0, 24), (24, 24)), 37: ((0, 0), (0, 24))}[tile]
@@ -88,22 +95,28 @@ def _distance_to_tile(tile, x, y):
 
 
 def _block_table():
-    """uint16 [39, 9]: the nodes that a tile blocks in the cell at (dx, dy) from its own, entry 3 * (dy + 1) + dx + 1.
+    """uint64 [39, 9, 2]: what a tile takes from the nodes of the cell at (dx, dy) from its own, at 3 (dy + 1) + dx + 1.
 
-    A cell owns its 4 x 4 nodes from the upper left corner; bit 4 * row + column. A node is at most 10 px from what
-    blocks it, so a tile reaches no farther than the 8 cells around it. Row 38 stands for all higher tiles: nothing.
+    A cell owns its 4 x 4 nodes from the upper left corner, a byte each: rows 0 and 1 in the first word, 2 and 3 in the
+    second. The bits of a byte are those of `free` that the node loses. A tile reaches 12 px at most, so no farther than
+    the 8 cells around it. Row 38 stands for all higher tiles: nothing.
     """
-    table = np.zeros((39, 9), np.uint16)
+    table = np.zeros((39, 9, 2), np.uint64)
     columns, rows = np.meshgrid(np.arange(-4, 8), np.arange(-4, 8))
+    places = ((FREE, 0, 0), (ROOM_EAST, 1, 0), (ROOM_SOUTH, 0, 1), (ROOM_WEST, -1, 0), (ROOM_NORTH, 0, -1))
     for tile in range(1, 38):
-        blocked = _distance_to_tile(tile, 6.0 * columns, 6.0 * rows) < _CLEARANCE
+        lost = np.zeros(rows.shape, np.uint64)
+        for bit, dx, dy in places:
+            away = distance_to_tile(tile, SPACING * columns + _ROOM * dx, SPACING * rows + _ROOM * dy)
+            lost |= (away < _CLEARANCE).astype(np.uint64) * np.uint64(bit)
         for k in range(9):
-            nodes = blocked[k // 3 * 4 :, k % 3 * 4 :][:4, :4].ravel()
-            table[tile, k] = (nodes.astype(np.int64) << np.arange(16)).sum()
+            nodes = lost[k // 3 * 4 :, k % 3 * 4 :][:4, :4].reshape(2, 8)
+            table[tile, k] = (nodes << (8 * np.arange(8, dtype=np.uint64))).sum(axis=1)
     return table
 
 
 _BLOCK = _block_table()
+_ALL_BLOCKED = np.uint64(0x0101010101010101)  # FREE lost in every byte
 
 
 @njit
@@ -141,28 +154,45 @@ def level_free(tiles, free):
             a0, a1, a2 = a1, a2, _tile_at(tiles, row - 1, column + 1)
             b0, b1, b2 = b1, b2, _tile_at(tiles, row, column + 1)
             c0, c1, c2 = c1, c2, _tile_at(tiles, row + 1, column + 1)
-            blocked = _BLOCK[b1, 4]
-            if blocked == 65535:
+            if b1 == 1:
                 continue
-            # A tile to the upper left reaches this cell as its lower right neighbour (entry 8), and so on.
-            blocked |= _BLOCK[a0, 8] | _BLOCK[a1, 7] | _BLOCK[a2, 6] | _BLOCK[b0, 5]
-            blocked |= _BLOCK[b2, 3] | _BLOCK[c0, 2] | _BLOCK[c1, 1] | _BLOCK[c2, 0]
-            if blocked == 65535:
-                continue
-            start = 4 * row * COLS + 4 * column
-            for j in range(4):
-                for i in range(4):
-                    free[start + j * COLS + i] = 1 - ((blocked >> (4 * j + i)) & 1)
+            for half in range(2):
+                # A tile to the upper left reaches this cell as its lower right neighbour (entry 8), and so on.
+                lost = _BLOCK[a0, 8, half] | _BLOCK[a1, 7, half] | _BLOCK[a2, 6, half]
+                lost |= _BLOCK[b0, 5, half] | _BLOCK[b1, 4, half] | _BLOCK[b2, 3, half]
+                lost |= _BLOCK[c0, 2, half] | _BLOCK[c1, 1, half] | _BLOCK[c2, 0, half]
+                if lost & _ALL_BLOCKED == _ALL_BLOCKED:
+                    continue
+                start = (4 * row + 2 * half) * COLS + 4 * column
+                for k in range(8):
+                    bits = (lost >> np.uint64(8 * k)) & np.uint64(31)
+                    free[start + k // 4 * COLS + k % 4] = 0 if bits & np.uint64(FREE) else np.uint64(31) ^ bits
 
 
 @njit
 def block_circle(free, x, y, radius):
-    """Takes the nodes nearer than radius (px) to (x, y) out of `free`; a deadly mine has BLOCK_MINE."""
+    """Takes the nodes nearer than radius (px) to (x, y) out of `free`; a deadly mine has BLOCK_MINE.
+
+    A node that is free again 2 px farther away stays, if the ninja has room there, and is marked as squeezed. So the
+    floor under a mine 24 px above it stays open: the ninja runs by at exactly 14 px, which does not touch (PHYSICS.md
+    6.9), while the node's 12 px would. Between two mines a node would have to give way to both sides, and is lost.
+    """
     for j in range(max(int((y - radius) / SPACING), 0), min(int((y + radius) / SPACING) + 1, ROWS - 1) + 1):
         dy = j * SPACING - y
         for i in range(max(int((x - radius) / SPACING), 0), min(int((x + radius) / SPACING) + 1, COLS - 1) + 1):
             dx = i * SPACING - x
-            if dx * dx + dy * dy < radius * radius:
+            if dx * dx + dy * dy >= radius * radius:
+                continue
+            if abs(dx) > abs(dy):
+                room, behind = (ROOM_EAST, ROOM_WEST) if dx > 0 else (ROOM_WEST, ROOM_EAST)
+                farther = (abs(dx) + _ROOM) * (abs(dx) + _ROOM) + dy * dy
+            else:
+                room, behind = (ROOM_SOUTH, ROOM_NORTH) if dy > 0 else (ROOM_NORTH, ROOM_SOUTH)
+                farther = dx * dx + (abs(dy) + _ROOM) * (abs(dy) + _ROOM)
+            bits = free[j * COLS + i]
+            if bits & room and farther >= radius * radius:
+                free[j * COLS + i] = (bits | SQUEEZED) & (255 ^ behind)
+            else:
                 free[j * COLS + i] = 0
 
 
@@ -190,7 +220,15 @@ def block_segment(free, x1, y1, x2, y2):
 
 
 @njit
-def _relax(node, d, dist, ahead, queue, straight, diagonal, knight):
+def _barred(k, here, there):
+    """Whether step k between two free nodes is closed, given their bits: it would lead through between two mines."""
+    if k & 1:
+        return (here | there) & SQUEEZED != 0
+    return here & there & SQUEEZED != 0 and k & 2 and not here & _TOWARD[k] and not there & _TOWARD[k ^ 8]
+
+
+@njit
+def _relax(node, d, free, dist, ahead, queue, straight, diagonal, knight):
     """Offers paths through `node` at distance d to its neighbours; the three queues' new ends."""
     for k in range(0, 16, 4):
         m = node + _STEP[k]
@@ -201,14 +239,16 @@ def _relax(node, d, dist, ahead, queue, straight, diagonal, knight):
             straight += 1
     for k in range(2, 16, 4):
         m = node + _STEP[k]
-        if d + 7 < dist[m]:
+        if d + 7 < dist[m] and not _barred(k, free[node], free[m]):
             dist[m] = d + 7
             ahead[m] = k ^ 8
             queue[diagonal] = (d + 7) << 15 | m
             diagonal += 1
+    if free[node] & SQUEEZED:
+        return straight, diagonal, knight
     for k in range(1, 16, 2):
         m = node + _STEP[k]
-        if d + 11 < dist[m]:
+        if d + 11 < dist[m] and not free[m] & SQUEEZED:
             dist[m] = d + 11
             ahead[m] = k ^ 8
             queue[knight] = (d + 11) << 15 | m
@@ -231,7 +271,7 @@ def _window(x, y, reach):
 
 
 @njit
-def _start(gx, gy, touch, dist, ahead):
+def _start(gx, gy, touch, free, dist, ahead):
     """Gives the start nodes of one goal their distances; whether there is any. See `distances`."""
     found = False
     nearest, best = -1, touch + 9.0
@@ -265,6 +305,8 @@ def _start(gx, gy, touch, dist, ahead):
                 continue
             for k in range(16):
                 m = node + _STEP[k]
+                if _barred(k, free[node], free[m]):
+                    continue
                 dx, dy = (i + DX[k]) * SPACING - gx, (j + DY[k]) * SPACING - gy
                 d = min(max(int((np.sqrt(dx * dx + dy * dy) - touch) / UNIT + 0.5), 1), _WEIGHT[k])
                 if d < dist[m]:
@@ -291,7 +333,7 @@ def distances(free, goals, touch, dist, ahead, queue):
         ahead[node] = NO_WAY
     found = False
     for g in range(goals.shape[0]):
-        found |= _start(goals[g, 0], goals[g, 1], touch, dist, ahead)
+        found |= _start(goals[g, 0], goals[g, 1], touch, free, dist, ahead)
     h0, h1, h2, h3 = 0, NODES, 2 * NODES, 3 * NODES
     t0, t1, t2, t3 = h0, h1, h2, h3
     if found:
@@ -318,25 +360,25 @@ def distances(free, goals, touch, dist, ahead, queue):
             h0 += 1
             if dist[node] == d:
                 reached += 1
-                t1, t2, t3 = _relax(node, d, dist, ahead, queue, t1, t2, t3)
+                t1, t2, t3 = _relax(node, d, free, dist, ahead, queue, t1, t2, t3)
         while h1 < t1 and queue[h1] >> 15 == d:
             node = queue[h1] & 32767
             h1 += 1
             if dist[node] == d:
                 reached += 1
-                t1, t2, t3 = _relax(node, d, dist, ahead, queue, t1, t2, t3)
+                t1, t2, t3 = _relax(node, d, free, dist, ahead, queue, t1, t2, t3)
         while h2 < t2 and queue[h2] >> 15 == d:
             node = queue[h2] & 32767
             h2 += 1
             if dist[node] == d:
                 reached += 1
-                t1, t2, t3 = _relax(node, d, dist, ahead, queue, t1, t2, t3)
+                t1, t2, t3 = _relax(node, d, free, dist, ahead, queue, t1, t2, t3)
         while h3 < t3 and queue[h3] >> 15 == d:
             node = queue[h3] & 32767
             h3 += 1
             if dist[node] == d:
                 reached += 1
-                t1, t2, t3 = _relax(node, d, dist, ahead, queue, t1, t2, t3)
+                t1, t2, t3 = _relax(node, d, free, dist, ahead, queue, t1, t2, t3)
         d += 1
     for node in range(NODES):
         if not free[node]:
