@@ -6,7 +6,7 @@ LEVEL record, `n` its NINJA record. Entities are addressed by k, their index in 
 
 import math
 
-from npp_rl.simulator.compiled import njit
+from npp_rl.simulator.compiled import kernel
 from npp_rl.simulator.geometry import (
     cell_of,
     clamp,
@@ -39,6 +39,7 @@ from npp_rl.simulator.layout import (
     MINI_DRONE,
     ONE_WAY,
     REGULAR_DOOR,
+    ROWS,
     SHOVE_THWUMP,
     THWUMP,
     TOGGLE_MINE,
@@ -61,13 +62,13 @@ TURNS = (
 )
 
 
-@njit(forceinline=True)
+@kernel(forceinline=True)
 def valid_target(n):
     """PHYSICS.md 4.2."""
     return n.state != DEAD and n.state != WON
 
 
-@njit
+@kernel
 def kill(n, cause):
     """PHYSICS.md 4.12."""
     if n.state < DEAD:
@@ -77,7 +78,7 @@ def kill(n, cause):
         n.cause = cause
 
 
-@njit
+@kernel
 def win(n):
     """PHYSICS.md 4.12."""
     if n.state < DEAD:
@@ -87,7 +88,7 @@ def win(n):
         n.cause = CAUSE_NONE
 
 
-@njit
+@kernel
 def regrid(n, m):
     """Move an entity to the end of its new cell's list, if its cell changed (PHYSICS.md 5.2)."""
     cell = cell_of(m.x, m.y)
@@ -97,7 +98,7 @@ def regrid(n, m):
         n.stamp += 1
 
 
-@njit
+@kernel
 def set_door(doors, state, i, level, slot, closed):
     """PHYSICS.md 5.7: the counters change without regard to what the door was before."""
     state.closed[i, slot] = closed
@@ -107,7 +108,7 @@ def set_door(doors, state, i, level, slot, closed):
     state.edge[i, door.slot1] += step
 
 
-@njit
+@kernel
 def _drone_free(level, edges, counts, i, m, direction, width, radius):
     """Free(n) of PHYSICS.md 5.10: sets the target if the way is open."""
     if direction == 0 or direction == 2:
@@ -139,7 +140,7 @@ def _drone_free(level, edges, counts, i, m, direction, width, radius):
     return True
 
 
-@njit
+@kernel
 def _move_drone(n, level, edges, counts, i, m, mode, speed, width, radius):
     """PHYSICS.md 5.10."""
     ix = (1.0 - m.dir) if m.dir == 0 or m.dir == 2 else 0.0
@@ -169,7 +170,7 @@ def _move_drone(n, level, edges, counts, i, m, mode, speed, width, radius):
         regrid(n, m)
 
 
-@njit
+@kernel
 def _move_guard(n, level, edges, counts, i, m, states, e):
     """PHYSICS.md 5.13."""
     s = states[i, e]
@@ -192,7 +193,7 @@ def _move_guard(n, level, edges, counts, i, m, states, e):
     regrid(n, m)
 
 
-@njit
+@kernel
 def _think_guard(n, level, edges, counts, i, m, states, e):
     """PHYSICS.md 5.13."""
     if states[i, e] != 0 or not valid_target(n) or not (m.y + 6.0) - 24.0 <= n.y <= m.y + 6.0:
@@ -208,7 +209,7 @@ def _think_guard(n, level, edges, counts, i, m, states, e):
     states[i, e] = direction
 
 
-@njit
+@kernel
 def _move_bounce_block(n, m, origin):
     """PHYSICS.md 5.14."""
     m.a = m.a * 0.98
@@ -224,7 +225,7 @@ def _move_bounce_block(n, m, origin):
     regrid(n, m)
 
 
-@njit(forceinline=True)
+@kernel(forceinline=True)
 def _thwump_axis(entity):
     """Whether a thwump moves along x, and the sense of its axis (PHYSICS.md 5.15)."""
     horizontal = entity.orientation == 0 or entity.orientation == 4
@@ -232,14 +233,14 @@ def _thwump_axis(entity):
     return horizontal, sense
 
 
-@njit
+@kernel
 def _line_open(level, edges, counts, i, horizontal, c, r1, r2, direction):
     if horizontal:
         return column_open(level, edges, counts, i, c, r1, r2, direction)
     return row_open(level, edges, counts, i, r1, r2, c, direction)
 
 
-@njit
+@kernel
 def _move_thwump(n, level, edges, counts, i, m, origin, states, e):
     """PHYSICS.md 5.15."""
     s = states[i, e]
@@ -274,7 +275,7 @@ def _move_thwump(n, level, edges, counts, i, m, origin, states, e):
     regrid(n, m)
 
 
-@njit
+@kernel
 def _think_thwump(n, level, edges, counts, i, m, origin, states, e):
     """PHYSICS.md 5.15."""
     if states[i, e] != 0 or not valid_target(n):
@@ -302,7 +303,7 @@ def _think_thwump(n, level, edges, counts, i, m, origin, states, e):
             states[i, e] = 1
 
 
-@njit
+@kernel
 def _step_shove(n, level, edges, counts, i, m, states, e, dx, dy, speed):
     """Step of PHYSICS.md 5.16."""
     if m.b == 0.0:
@@ -328,7 +329,7 @@ def _step_shove(n, level, edges, counts, i, m, states, e, dx, dy, speed):
     regrid(n, m)
 
 
-@njit
+@kernel
 def _think_shove(n, level, edges, counts, i, m, origin, states, e):
     """PHYSICS.md 5.16."""
     if states[i, e] == 1:
@@ -347,7 +348,7 @@ def _think_shove(n, level, edges, counts, i, m, origin, states, e):
         _step_shove(n, level, edges, counts, i, m, states, e, -m.a, -m.b, 4.0)
 
 
-@njit
+@kernel
 def _think_ball(n, level, segments, closed, movers, i, slot, balls, index):
     """PHYSICS.md 5.19. Balls are adjacent among the movers; `balls` is one past the last of them."""
     m = movers[i, slot]
@@ -423,7 +424,7 @@ def _think_ball(n, level, segments, closed, movers, i, slot, balls, index):
     regrid(n, m)
 
 
-@njit
+@kernel
 def _move_boost_pad(n, entity, states, i, e):
     """PHYSICS.md 5.18. State 1 is "touching"."""
     if not valid_target(n) or not overlap(entity.x, entity.y, n.x, n.y, 16.0):
@@ -439,7 +440,7 @@ def _move_boost_pad(n, entity, states, i, e):
         states[i, e] = 1
 
 
-@njit
+@kernel
 def move_entities(bank, state, i, level, n):
     """All moves of a frame, by type and in order of creation (PHYSICS.md 4.4 step 2, 5.1)."""
     entities = bank.entity
@@ -464,15 +465,18 @@ def move_entities(bank, state, i, level, n):
         _move_drone(n, level, bank.edge, state.edge, i, m, e.mode, 1.3, 12.0, 4.0)
 
 
-@njit
-def _think_mines(bank, state, i, level, n, kind):
-    """PHYSICS.md 5.3. Only mines near the ninja can be hit, and only toggling ones change without a hit."""
+@kernel
+def _think_mines(bank, state, i, level, n):
+    """PHYSICS.md 5.3, both types at once: no other thought changes what they look at.
+
+    Only mines near the ninja can be hit, and only toggling ones change without a hit.
+    """
     base = level.entity_start
     entities = bank.entity
     target = valid_target(n)
     if n.toggling > 0:
-        for k in range(level.type_start[kind], level.type_start[kind + 1]):
-            if state.state[i, k - base] == 2:
+        for k in range(base, base + level.entities):
+            if state.state[i, k - base] == 2 and entities[k].type in (MINE, TOGGLE_MINE):
                 hit = target and overlap(entities[k].x, entities[k].y, n.x, n.y, 14.5)
                 if not hit:
                     state.state[i, k - base] = 1 if n.state == DEAD else 0
@@ -481,20 +485,21 @@ def _think_mines(bank, state, i, level, n, kind):
         cell = cell_of(n.x, n.y)
         for s in range(level.near_start[cell], level.near_start[cell + 1]):
             k = bank.near[s]
-            if entities[k].type == kind and state.state[i, k - base] == 1:
-                if overlap(entities[k].x, entities[k].y, n.x, n.y, 13.5):
+            e = entities[k]
+            if abs(e.x - n.x) < 13.5 and e.type in (MINE, TOGGLE_MINE) and state.state[i, k - base] == 1:
+                if overlap(e.x, e.y, n.x, n.y, 13.5):
                     state.state[i, k - base] = 2
                     n.toggling += 1
 
 
-@njit
+@kernel
 def think_entities(bank, state, i, level, n):
     """All thoughts of a frame, by type and in order of creation (PHYSICS.md 4.4 step 3, 5.1)."""
     entities = bank.entity
     base = level.entity_start
     start = level.type_start
-    if start[MINE + 1] > start[MINE]:
-        _think_mines(bank, state, i, level, n, MINE)
+    if start[TOGGLE_MINE + 1] > start[TOGGLE_MINE] or n.sprung:
+        _think_mines(bank, state, i, level, n)
     for k in range(start[REGULAR_DOOR], start[REGULAR_DOOR + 1]):
         slot = entities[k].slot
         if not state.closed[i, slot]:
@@ -506,8 +511,6 @@ def think_entities(bank, state, i, level, n):
     for k in range(start[THWUMP], start[THWUMP + 1]):
         m = state.mover[i, entities[k].slot]
         _think_thwump(n, level, bank.edge, state.edge, i, m, entities[k], state.state, k - base)
-    if start[TOGGLE_MINE + 1] > start[TOGGLE_MINE]:
-        _think_mines(bank, state, i, level, n, TOGGLE_MINE)
     first = start[DEATH_BALL]
     last = start[DEATH_BALL + 1]
     if last > first:
@@ -520,36 +523,34 @@ def think_entities(bank, state, i, level, n):
         _think_shove(n, level, bank.edge, state.edge, i, m, entities[k], state.state, k - base)
 
 
-@njit
-def gather_movers(bank, state, i, level, x, y, physical):
-    """Movers in the 3 x 3 cells around (x, y), by cell and time of entry, into state.near[i] -> count (PHYSICS.md 5.2)."""
-    column = clamp(floor_div(x, 24.0), 0, 43)
-    row = clamp(floor_div(y, 24.0), 0, 24)
+@kernel
+def gather_movers(level, movers, near, i, cell, physical):
+    """Movers in the 3 x 3 cells around a cell, by cell and time of entry, into near[i] -> count (PHYSICS.md 5.2)."""
+    column = cell // ROWS
+    row = cell % ROWS
     count = 0
     for slot in range(level.movers):
-        cell = state.mover[i, slot].cell
-        if cell < 0 or abs(cell // 25 - column) > 1 or abs(cell % 25 - row) > 1:
+        m = movers[i, slot]
+        if m.cell < 0 or abs(m.cell // ROWS - column) > 1 or abs(m.cell % ROWS - row) > 1:
             continue
-        if physical:
-            kind = bank.entity[bank.mover[level.mover_start + slot]].type
-            if kind != BOUNCE_BLOCK and kind != THWUMP and kind != SHOVE_THWUMP:
-                continue
-        key = mover_key(state.mover[i, slot])
+        if physical and m.kind not in (BOUNCE_BLOCK, THWUMP, SHOVE_THWUMP):
+            continue
+        key = mover_key(m)
         at = count
-        while at > 0 and mover_key(state.mover[i, state.near[i, at - 1]]) > key:
-            state.near[i, at] = state.near[i, at - 1]
+        while at > 0 and mover_key(movers[i, near[i, at - 1]]) > key:
+            near[i, at] = near[i, at - 1]
             at -= 1
-        state.near[i, at] = slot
+        near[i, at] = slot
         count += 1
     return count
 
 
-@njit(forceinline=True)
+@kernel(forceinline=True)
 def mover_key(m):
     return (m.cell << 32) + m.stamp
 
 
-@njit
+@kernel
 def _one_way_push(n, e):
     """PHYSICS.md 5.9 -> (found, length)."""
     dx = n.x - e.x
@@ -570,10 +571,10 @@ def _one_way_push(n, e):
     return True, 10.0 - along
 
 
-@njit
-def collide_physically(bank, state, i, level, n, k):
+@kernel
+def collide_physically(entities, state, i, level, n, k):
     """Physical collision of entity k -> (found, px, py, length) (PHYSICS.md 5.9, 5.14 to 5.16)."""
-    e = bank.entity[k]
+    e = entities[k]
     if e.type == ONE_WAY:
         found, length = _one_way_push(n, e)
         return found, e.a, e.b, length
@@ -597,7 +598,7 @@ def collide_physically(bank, state, i, level, n, k):
     return found, ex, ey, depth
 
 
-@njit
+@kernel
 def _touch_launch_pad(n, e):
     """PHYSICS.md 5.8 and its effect in 4.9 step 2."""
     if not valid_target(n) or not overlap(e.x, e.y, n.x, n.y, 16.0):
@@ -623,7 +624,7 @@ def _touch_launch_pad(n, e):
     n.cause = CAUSE_NONE
 
 
-@njit
+@kernel
 def _collide_thwump(n, m, e):
     """PHYSICS.md 5.15 -> wall normal."""
     if not valid_target(n):
@@ -645,7 +646,7 @@ def _collide_thwump(n, m, e):
     return ex
 
 
-@njit
+@kernel
 def _collide_shove(n, m, states, i, e):
     """PHYSICS.md 5.16 -> wall normal."""
     found, ex, ey, _, other = square_push(m.x, m.y, n.x, n.y, 22.0 + 0.1)
@@ -666,7 +667,7 @@ def _collide_shove(n, m, states, i, e):
     return 0.0
 
 
-@njit
+@kernel
 def collide_logically(bank, state, i, level, n, k):
     """Logical collision of entity k -> wall normal, 0 if not set (PHYSICS.md 5.3 to 5.19)."""
     e = bank.entity[k]
@@ -675,6 +676,7 @@ def collide_logically(bank, state, i, level, n, k):
     if kind == MINE or kind == TOGGLE_MINE:
         if state.state[i, at] == 0 and valid_target(n) and overlap(e.x, e.y, n.x, n.y, 14.0):
             state.state[i, at] = 1
+            n.sprung = 1
             kill(n, kind)
     elif kind == GOLD:
         if n.state != WON and overlap(e.x, e.y, n.x, n.y, 16.0):

@@ -6,27 +6,27 @@ A column's cells are adjacent in memory, so the rows of one column are one span.
 
 import math
 
-from npp_rl.simulator.compiled import njit
+from npp_rl.simulator.compiled import kernel
 from npp_rl.simulator.layout import COLUMNS, CONVEX_ARC, DOOR_LINE, H_EDGES, ROWS
 
 
-@njit(forceinline=True)
+@kernel(forceinline=True)
 def floor_div(value, size):
     return int(math.floor(value / size))
 
 
-@njit(forceinline=True)
+@kernel(forceinline=True)
 def clamp(value, low, high):
     return min(max(value, low), high)
 
 
-@njit(forceinline=True)
+@kernel(forceinline=True)
 def cell_of(x, y):
     """Index of the cell of a position, clamped to the field (PHYSICS.md 1)."""
     return clamp(floor_div(x, 24.0), 0, COLUMNS - 1) * ROWS + clamp(floor_div(y, 24.0), 0, ROWS - 1)
 
 
-@njit(forceinline=True)
+@kernel(forceinline=True)
 def overlap(x1, y1, x2, y2, radius_sum):
     """Whether two circles overlap (PHYSICS.md 6.9)."""
     dx = x1 - x2
@@ -34,7 +34,7 @@ def overlap(x1, y1, x2, y2, radius_sum):
     return math.sqrt(dx * dx + dy * dy) < radius_sum
 
 
-@njit(forceinline=True)
+@kernel(forceinline=True)
 def time_circle_circle(p, q, wx, wy, a, b, rho):
     """PHYSICS.md 6.1."""
     dx = p - a
@@ -50,29 +50,24 @@ def time_circle_circle(p, q, wx, wy, a, b, rho):
     return 0.0
 
 
-@njit(forceinline=True)
-def time_circle_line(p, q, wx, wy, a1, b1, a2, b2, rho):
-    """PHYSICS.md 6.2."""
-    lx = a2 - a1
-    ly = b2 - b1
-    length = math.sqrt(lx * lx + ly * ly)
-    ix = lx / length
-    iy = ly / length
-    n = (p - a1) * iy - (q - b1) * ix
-    s = (p - a1) * ix + (q - b1) * iy
+@kernel(forceinline=True)
+def time_circle_line(p, q, wx, wy, s, rho):
+    """PHYSICS.md 6.2; the segment's length and unit vector were computed when the level was loaded."""
+    n = (p - s.x1) * s.iy - (q - s.y1) * s.ix
+    along = (p - s.x1) * s.ix + (q - s.y1) * s.iy
     if abs(n) >= rho:
-        c = wx * iy - wy * ix
+        c = wx * s.iy - wy * s.ix
         if c * n < 0.0:
             t = min((abs(n) - rho) / abs(c), 1.0)
-            s1 = s + t * (wx * ix + wy * iy)
-            if 0.0 <= s1 <= length:
+            along += t * (wx * s.ix + wy * s.iy)
+            if 0.0 <= along <= s.length:
                 return t
-    elif 0.0 <= s <= length:
+    elif 0.0 <= along <= s.length:
         return 0.0
     return 1.0
 
 
-@njit(forceinline=True)
+@kernel(forceinline=True)
 def time_circle_arc(p, q, wx, wy, a, b, h, w, rho):
     """PHYSICS.md 6.3, arc radius 24."""
     dx = p - a
@@ -98,18 +93,18 @@ def time_circle_arc(p, q, wx, wy, a, b, h, w, rho):
     return 1.0
 
 
-@njit
+@kernel(forceinline=True)
 def sweep_time(level, segments, closed, i, p, q, wx, wy, rho):
     """Part of the displacement (wx, wy) px that a circle at (p, q) of radius rho can make (PHYSICS.md 6.4, 6.7).
 
     A segment whose bounding box stays more than 0.001 px away from the box of the swept circle cannot be touched on the way;
     its times are all 1, so it is passed over.
     """
-    margin = rho + 1.0
     x_low = min(p, p + wx)
     y_low = min(q, q + wy)
     x_high = max(p, p + wx)
     y_high = max(q, q + wy)
+    margin = rho + 1.0
     first_row = clamp(floor_div(y_low - margin, 24.0), 0, ROWS - 1)
     last_row = clamp(floor_div(y_high + margin, 24.0), 0, ROWS - 1)
     first_column = clamp(floor_div(x_low - margin, 24.0), 0, COLUMNS - 1)
@@ -125,28 +120,20 @@ def sweep_time(level, segments, closed, i, p, q, wx, wy, rho):
         end = level.segment_start[column * ROWS + last_row + 1]
         for k in range(start, end):
             s = segments[k]
-            x1 = s.x1
-            y1 = s.y1
-            if s.kind >= CONVEX_ARC:
-                x2 = x1 + 24.0 * s.x2
-                y2 = y1 + 24.0 * s.y2
-            else:
-                x2 = s.x2
-                y2 = s.y2
-            if max(x1, x2) < x_low or min(x1, x2) > x_high or max(y1, y2) < y_low or min(y1, y2) > y_high:
+            if s.x_high < x_low or s.x_low > x_high or s.y_high < y_low or s.y_low > y_high:
                 continue
             if s.kind >= CONVEX_ARC:
-                best = min(best, time_circle_circle(p, q, wx, wy, x2, y1, rho))
-                best = min(best, time_circle_circle(p, q, wx, wy, x1, y2, rho))
-                best = min(best, time_circle_arc(p, q, wx, wy, x1, y1, s.x2, s.y2, rho))
+                best = min(best, time_circle_circle(p, q, wx, wy, s.x1 + 24.0 * s.x2, s.y1, rho))
+                best = min(best, time_circle_circle(p, q, wx, wy, s.x1, s.y1 + 24.0 * s.y2, rho))
+                best = min(best, time_circle_arc(p, q, wx, wy, s.x1, s.y1, s.x2, s.y2, rho))
             elif s.kind != DOOR_LINE or closed[i, s.door]:
-                best = min(best, time_circle_circle(p, q, wx, wy, x1, y1, rho))
-                best = min(best, time_circle_circle(p, q, wx, wy, x2, y2, rho))
-                best = min(best, time_circle_line(p, q, wx, wy, x1, y1, x2, y2, rho))
+                best = min(best, time_circle_circle(p, q, wx, wy, s.x1, s.y1, rho))
+                best = min(best, time_circle_circle(p, q, wx, wy, s.x2, s.y2, rho))
+                best = min(best, time_circle_line(p, q, wx, wy, s, rho))
     return best
 
 
-@njit(forceinline=True)
+@kernel(forceinline=True)
 def closest_on_line(x, y, x1, y1, x2, y2):
     """Closest point of a segment, and whether (x, y) is on its back (PHYSICS.md 6.5)."""
     lx = x2 - x1
@@ -158,7 +145,7 @@ def closest_on_line(x, y, x1, y1, x2, y2):
     return dy * lx - dx * ly < 0.0, x1 + t * lx, y1 + t * ly
 
 
-@njit(forceinline=True)
+@kernel(forceinline=True)
 def closest_on_arc(x, y, a, b, h, w, convex):
     """PHYSICS.md 6.5."""
     dx = x - a
@@ -172,7 +159,7 @@ def closest_on_arc(x, y, a, b, h, w, convex):
     return False, a, b + 24.0 * w
 
 
-@njit(forceinline=True)
+@kernel(forceinline=True)
 def closest_on_segment(s, x, y):
     """Closest point of a stored segment to (x, y) -> (back, a, b)."""
     if s.kind >= CONVEX_ARC:
@@ -181,14 +168,19 @@ def closest_on_segment(s, x, y):
     return back and s.kind != DOOR_LINE, a, b
 
 
-@njit
+@kernel(forceinline=True)
 def nearest(level, segments, closed, i, x, y, rho):
-    """Nearest point of the segments around (x, y) -> (side, a, b); side 0 if there is none (PHYSICS.md 6.6)."""
+    """Nearest point of the segments around (x, y) -> (side, a, b); side 0 if there is none (PHYSICS.md 6.6).
+
+    A segment is no nearer than its bounding box. So it cannot win, even with the 0.1 of the front side, if the box's squared
+    distance exceeds the best one by 0.2; the factor covers rounding at positions far outside the field.
+    """
     first_row = clamp(floor_div(y - rho, 24.0), 0, ROWS - 1)
     last_row = clamp(floor_div(y + rho, 24.0), 0, ROWS - 1)
     first_column = clamp(floor_div(x - rho, 24.0), 0, COLUMNS - 1)
     last_column = clamp(floor_div(x + rho, 24.0), 0, COLUMNS - 1)
     best = 9999999.0
+    limit = math.inf
     side = 0
     best_a = 0.0
     best_b = 0.0
@@ -197,7 +189,9 @@ def nearest(level, segments, closed, i, x, y, rho):
         end = level.segment_start[column * ROWS + last_row + 1]
         for k in range(start, end):
             s = segments[k]
-            if s.kind == DOOR_LINE and not closed[i, s.door]:
+            dx = max(s.x_low - x, x - s.x_high, 0.0)
+            dy = max(s.y_low - y, y - s.y_high, 0.0)
+            if dx * dx + dy * dy > limit or (s.kind == DOOR_LINE and not closed[i, s.door]):
                 continue
             back, a, b = closest_on_segment(s, x, y)
             dx = x - a
@@ -207,15 +201,20 @@ def nearest(level, segments, closed, i, x, y, rho):
                 dist = dist - 0.1
             if dist < best:
                 best = dist
+                limit = best * 1.000001 + 0.2
                 best_a = a
                 best_b = b
                 side = -1 if back else 1
     return side, best_a, best_b
 
 
-@njit
+@kernel
 def wall_normal(level, segments, closed, i, x, y):
-    """Normal of the first wall within 10.1 px of the ninja, or 0 (PHYSICS.md 4.9 step 3)."""
+    """Normal of the first wall within 10.1 px of the ninja, or 0 (PHYSICS.md 4.9 step 3).
+
+    The wall's point is at the ninja's height to within 0.00001 px, so a segment whose bounding box does not come near enough
+    is passed over.
+    """
     rad = 10.1
     first_row = clamp(floor_div(y - rad, 24.0), 0, ROWS - 1)
     last_row = clamp(floor_div(y + rad, 24.0), 0, ROWS - 1)
@@ -226,6 +225,8 @@ def wall_normal(level, segments, closed, i, x, y):
         end = level.segment_start[column * ROWS + last_row + 1]
         for k in range(start, end):
             s = segments[k]
+            if y < s.y_low - 0.001 or y > s.y_high + 0.001 or x < s.x_low - 10.2 or x > s.x_high + 10.2:
+                continue
             if s.kind == DOOR_LINE and not closed[i, s.door]:
                 continue
             _, a, b = closest_on_segment(s, x, y)
@@ -240,7 +241,7 @@ def wall_normal(level, segments, closed, i, x, y):
     return 0.0
 
 
-@njit(forceinline=True)
+@kernel(forceinline=True)
 def square_push(sx, sy, x, y, half):
     """Push of a square on a point -> (found, ex, ey, depth, other depth) (PHYSICS.md 6.8)."""
     dx = x - sx
@@ -254,7 +255,7 @@ def square_push(sx, sy, x, y, half):
     return True, (-1.0 if dx < 0.0 else 1.0), 0.0, depth_x, depth_y
 
 
-@njit
+@kernel
 def _counted(level, edges, counts, i, edge):
     for slot in range(level.edges):
         if edges[level.edge_start + slot] == edge:
@@ -262,7 +263,7 @@ def _counted(level, edges, counts, i, edge):
     return False
 
 
-@njit
+@kernel
 def column_open(level, edges, counts, i, c, r1, r2, direction):
     """Whether the vertical half-cell edges on the way out of column c are open (PHYSICS.md 6.10, 8.5)."""
     hx = clamp(c + 1 if direction == 1 else c, 0, 88)
@@ -275,7 +276,7 @@ def column_open(level, edges, counts, i, c, r1, r2, direction):
     return True
 
 
-@njit
+@kernel
 def row_open(level, edges, counts, i, c1, c2, r, direction):
     """Whether the horizontal half-cell edges on the way out of row r are open (PHYSICS.md 6.10, 8.5)."""
     hy = clamp(r + 1 if direction == 1 else r, 0, 50)

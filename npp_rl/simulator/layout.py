@@ -75,6 +75,7 @@ NINJA = np.dtype(
         ("h", "i1"),  # inputs of this frame
         ("j", "i1"),
         ("cause", "u1"),
+        ("sprung", "i1"),  # whether a mine has gone off, which may bring it back to a toggle mine's life
     ],
     align=True,
 )
@@ -89,12 +90,29 @@ MOVER = np.dtype(
         ("stamp", "i4"),
         ("cell", "i2"),  # -1: in no list
         ("dir", "i1"),  # drones: direction 0..3; shove thwumps: flag "held"
-        ("pad", "i1"),
+        ("kind", "u1"),  # record type
     ],
     align=True,
 )
 
-SEGMENT = np.dtype([("x1", "f8"), ("y1", "f8"), ("x2", "f8"), ("y2", "f8"), ("kind", "i4"), ("door", "i4")], align=True)
+SEGMENT = np.dtype(
+    [
+        ("x_low", "f8"),  # bounding box
+        ("x_high", "f8"),
+        ("y_low", "f8"),
+        ("y_high", "f8"),
+        ("x1", "f8"),
+        ("y1", "f8"),
+        ("x2", "f8"),
+        ("y2", "f8"),
+        ("kind", "i4"),
+        ("door", "i4"),
+        ("length", "f8"),  # of linear ones, and their unit vector, as PHYSICS.md 6.2 computes them
+        ("ix", "f8"),
+        ("iy", "f8"),
+    ],
+    align=True,
+)
 # Linear kinds come first. Arcs hold their centre in (x1, y1) and their quadrant's signs in (x2, y2).
 LINE, DOOR_LINE, CONVEX_ARC, CONCAVE_ARC = 0, 1, 2, 3
 
@@ -140,7 +158,9 @@ LEVEL = np.dtype(
         ("doors", "i4"),
         ("edge_start", "i4"),
         ("edges", "i4"),
-        ("physical", "i4"),  # number of entities that collide physically
+        ("physical", "i4"),  # numbers of entities that collide physically, that move, and that think (mines aside)
+        ("moving", "i4"),
+        ("thinking", "i4"),
         ("ball_count", "i4"),  # D of PHYSICS.md 5.19
     ],
     align=True,

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from npp_rl.simulator.compiled import njit
+from npp_rl.simulator.compiled import kernel, njit
 from npp_rl.simulator.geometry import cell_of, clamp
 from npp_rl.simulator.layout import (
     BOOST_PAD,
@@ -158,19 +158,15 @@ def _place_segments(level, doors, sum_h, sum_v, segments, at):
             s = segments[at[cell]]
             x = 24.0 * (cell // ROWS)
             y = 24.0 * (cell % ROWS)
-            s.door = -1
             if TILE_EXTRA[tile] == 1:
-                s.kind = LINE
-                s.x1 = x + TILE_SLANT[tile, 0]
-                s.y1 = y + TILE_SLANT[tile, 1]
-                s.x2 = x + TILE_SLANT[tile, 2]
-                s.y2 = y + TILE_SLANT[tile, 3]
+                slant = TILE_SLANT[tile]
+                _line(s, x + slant[0], y + slant[1], x + slant[2], y + slant[3])
             else:
-                s.kind = CONVEX_ARC if TILE_ARC[tile, 4] == 1.0 else CONCAVE_ARC
-                s.x1 = x + TILE_ARC[tile, 0]
-                s.y1 = y + TILE_ARC[tile, 1]
-                s.x2 = TILE_ARC[tile, 2]
-                s.y2 = TILE_ARC[tile, 3]
+                arc = TILE_ARC[tile]
+                _line(s, x + arc[0], y + arc[1], x + arc[0] + 24.0 * arc[2], y + arc[1] + 24.0 * arc[3])
+                s.kind = CONVEX_ARC if arc[4] == 1.0 else CONCAVE_ARC
+                s.x2 = arc[2]
+                s.y2 = arc[3]
         at[cell] += 1
     for i in range(88):
         for j in range(51):
@@ -202,12 +198,21 @@ def _place_segments(level, doors, sum_h, sum_v, segments, at):
         at[cell] += 1
 
 
-@njit(forceinline=True)
+@njit
 def _line(s, x1, y1, x2, y2):
+    s.x_low = min(x1, x2)
+    s.x_high = max(x1, x2)
+    s.y_low = min(y1, y2)
+    s.y_high = max(y1, y2)
     s.x1 = x1
     s.y1 = y1
     s.x2 = x2
     s.y2 = y2
+    lx = x2 - x1
+    ly = y2 - y1
+    s.length = math.sqrt(lx * lx + ly * ly)
+    s.ix = lx / s.length
+    s.iy = ly / s.length
     s.kind = LINE
     s.door = -1
 
@@ -343,6 +348,9 @@ def build_level(map_data: bytes):
     near = _build_near(cells, keys, still, record["near_start"][0])
     platform = _build_near(cells, keys, entities["type"] == ONE_WAY, record["platform_start"][0])
     record["physical"] = np.isin(lists, (ONE_WAY, BOUNCE_BLOCK, THWUMP, SHOVE_THWUMP)).sum()
+    record["moving"] = np.isin(lists, (ZAP_DRONE, FLOOR_GUARD, BOUNCE_BLOCK, THWUMP, BOOST_PAD, MINI_DRONE)).sum()
+    thinkers = (REGULAR_DOOR, FLOOR_GUARD, THWUMP, TOGGLE_MINE, DEATH_BALL, SHOVE_THWUMP)
+    record["thinking"] = np.isin(lists, thinkers).sum()
     return record, segments, entities, near, platform, np.array(movers, np.int32), doors, np.array(edges, np.int32)
 
 
@@ -424,7 +432,7 @@ def new_state(bank: Bank, games: int):
     return rows, state
 
 
-@njit
+@kernel
 def reset_game(bank, state, i, level_index):
     """Put game i at the start of a level (PHYSICS.md 4.3, 5)."""
     level = bank.level[level_index]
@@ -472,6 +480,7 @@ def reset_game(bank, state, i, level_index):
     n.h = 0
     n.j = 0
     n.cause = 0
+    n.sprung = 0
     base = level.entity_start
     for k in range(level.entities):
         state.active[i, k] = 1
@@ -487,7 +496,7 @@ def reset_game(bank, state, i, level_index):
         m.stamp = e.key & 0xFFFFFFFF
         m.cell = -1 if e.type == EXIT_DOOR else e.cell
         m.dir = e.orientation // 2 if drone else 0
-        m.pad = 0
+        m.kind = e.type
     for slot in range(level.edges):
         state.edge[i, slot] = 0
     for slot in range(level.doors):

@@ -2,7 +2,7 @@
 
 import math
 
-from npp_rl.simulator.compiled import njit
+from npp_rl.simulator.compiled import kernel
 from npp_rl.simulator.entities import (
     G_FALL,
     collide_logically,
@@ -46,7 +46,7 @@ JUMP_FRAMES = 45
 TINY = 2.0**-47
 
 
-@njit
+@kernel
 def frame(bank, state, i, h, j):
     """Advance game i by one frame with horizontal input h (-1, 0, 1) and jump input j (0, 1) (PHYSICS.md 4.4)."""
     n = state.ninja[i]
@@ -54,8 +54,9 @@ def frame(bank, state, i, h, j):
     n.frame += 1
     n.h = h
     n.j = j
-    if level.entities > 0:
+    if level.moving > 0:
         move_entities(bank, state, i, level, n)
+    if level.thinking > 0 or n.sprung:
         think_entities(bank, state, i, level, n)
     if n.state != DEAD:
         n.u = n.u * n.d
@@ -77,20 +78,42 @@ def frame(bank, state, i, h, j):
         n.crush_x = 0.0
         n.crush_y = 0.0
         n.crush_length = 0.0
-        for _ in range(4):
-            x = n.x
-            y = n.y
-            touched = False
-            if level.physical > 0:
-                touched = _object_pass(bank, state, i, level, n)
-            if not _tile_pass(level, bank.segment, state.closed, i, n) and not touched and n.x == x and n.y == y:
-                # Nothing touched, nothing moved: the remaining rounds would repeat this one.
-                break
+        _collide(bank, state, i, level, n)
         _post_collision(bank, state, i, level, n)
     _think(n)
 
 
-@njit
+@kernel(forceinline=True)
+def _collide(bank, state, i, level, n):
+    """The four rounds of object pass and tile pass (PHYSICS.md 4.4 step 4).
+
+    Segments do not change between the rounds, so a place where the tile pass has once found nothing to push out of is `settled`
+    and is not looked at again.
+    """
+    settled_x = math.nan
+    settled_y = math.nan
+    for _ in range(4):
+        x = n.x
+        y = n.y
+        touched = level.physical > 0 and _object_pass(bank, state, i, level, n)
+        dx = n.x - n.x0
+        dy = n.y - n.y0
+        t = sweep_time(level, bank.segment, state.closed, i, n.x0, n.y0, dx, dy, 5.0)
+        n.x = n.x0 + t * dx
+        n.y = n.y0 + t * dy
+        if n.x == settled_x and n.y == settled_y:
+            pushed = 0
+        else:
+            pushed = _push_out(level, bank.segment, state.closed, i, n)
+            if pushed < 32:
+                settled_x = n.x
+                settled_y = n.y
+        if pushed == 0 and not touched and n.x == x and n.y == y:
+            # Nothing touched, nothing moved: the remaining rounds would repeat this one.
+            break
+
+
+@kernel
 def _object_contact(n, kind, px, py, length):
     """PHYSICS.md 4.7 steps 1 to 6."""
     ex = px * length
@@ -120,15 +143,13 @@ def _object_contact(n, kind, px, py, length):
         n.fy = n.fy + py
 
 
-@njit
+@kernel
 def _object_pass(bank, state, i, level, n):
     """PHYSICS.md 4.7 -> whether anything was touched."""
     cell = cell_of(n.x, n.y)
     at = level.platform_start[cell]
     end = level.platform_start[cell + 1]
-    movers = 0
-    if level.movers > 0:
-        movers = gather_movers(bank, state, i, level, n.x, n.y, True)
+    movers = gather_movers(level, state.mover, state.near, i, cell, True)
     index = 0
     touched = False
     while at < end or index < movers:
@@ -140,23 +161,20 @@ def _object_pass(bank, state, i, level, n):
         else:
             k = bank.mover[level.mover_start + state.near[i, index]]
             index += 1
-        found, px, py, length = collide_physically(bank, state, i, level, n, k)
+        found, px, py, length = collide_physically(bank.entity, state, i, level, n, k)
         if found:
             _object_contact(n, bank.entity[k].type, px, py, length)
             touched = True
     return touched
 
 
-@njit
-def _tile_pass(level, segments, closed, i, n):
-    """PHYSICS.md 4.8 -> whether the ninja was pushed."""
-    dx = n.x - n.x0
-    dy = n.y - n.y0
-    t = sweep_time(level, segments, closed, i, n.x0, n.y0, dx, dy, 5.0)
-    x = n.x0 + t * dx
-    y = n.y0 + t * dy
-    pushed = False
-    for _ in range(32):
+@kernel
+def _push_out(level, segments, closed, i, n):
+    """PHYSICS.md 4.8 after the sweep -> number of pushes."""
+    x = n.x
+    y = n.y
+    pushes = 0
+    while pushes < 32:
         side, a, b = nearest(level, segments, closed, i, x, y, 10.0)
         if side == 0:
             break
@@ -164,7 +182,7 @@ def _tile_pass(level, segments, closed, i, n):
         dy = y - b
         if abs(dx) <= 0.0000001:
             dx = 0.0
-            if x == 50.51197510492316 or x == 49.23232124849253:
+            if x in (50.51197510492316, 49.23232124849253):
                 dx = -TINY
             elif x == 49.153536108584795:
                 dx = TINY
@@ -172,7 +190,7 @@ def _tile_pass(level, segments, closed, i, n):
         length = 10.0 - r * side
         if r == 0.0 or length < 0.0000001:
             break
-        pushed = True
+        pushes += 1
         ex = (dx / r) * length
         ey = (dy / r) * length
         x = x + ex
@@ -195,18 +213,21 @@ def _tile_pass(level, segments, closed, i, n):
             n.fy = n.fy + dy / r
     n.x = x
     n.y = y
-    return pushed
+    return pushes
 
 
-@njit
+@kernel(forceinline=True)
 def _touch_entities(bank, state, i, level, n):
-    """Logical collisions in the order of PHYSICS.md 5.2 -> the first wall normal that is set, or 0."""
+    """Logical collisions in the order of PHYSICS.md 5.2 -> the first wall normal that is set, or 0.
+
+    None of them reaches 24 px on either axis, so an entity farther away is passed over.
+    """
     cell = cell_of(n.x, n.y)
     at = level.near_start[cell]
     end = level.near_start[cell + 1]
     movers = 0
     if level.movers > 0:
-        movers = gather_movers(bank, state, i, level, n.x, n.y, False)
+        movers = gather_movers(level, state.mover, state.near, i, cell, False)
     index = 0
     wall = 0.0
     while at < end or index < movers:
@@ -215,17 +236,22 @@ def _touch_entities(bank, state, i, level, n):
         ):
             k = bank.near[at]
             at += 1
+            x = bank.entity[k].x
+            y = bank.entity[k].y
         else:
+            m = state.mover[i, state.near[i, index]]
             k = bank.mover[level.mover_start + state.near[i, index]]
             index += 1
-        if state.active[i, k - level.entity_start]:
+            x = m.x
+            y = m.y
+        if abs(x - n.x) < 24.0 and abs(y - n.y) < 24.0 and state.active[i, k - level.entity_start]:
             normal = collide_logically(bank, state, i, level, n, k)
             if wall == 0.0:
                 wall = normal
     return wall
 
 
-@njit
+@kernel(forceinline=True)
 def _post_collision(bank, state, i, level, n):
     """PHYSICS.md 4.9."""
     wall = 0.0
@@ -269,17 +295,18 @@ def _post_collision(bank, state, i, level, n):
                 n.v = n.v1
                 kill(n, CAUSE_CEILING)
     if n.crushable and n.crush_length > 0.0:
-        if math.sqrt(n.crush_x * n.crush_x + n.crush_y * n.crush_y) / n.crush_length < 0.05:
+        total = math.sqrt(n.crush_x * n.crush_x + n.crush_y * n.crush_y)
+        if total / n.crush_length < 0.05:
             kill(n, CAUSE_CRUSH)
 
 
-@njit(forceinline=True)
+@kernel(forceinline=True)
 def _count(buffer, limit):
     """PHYSICS.md 4.10 step 2."""
     return buffer + 1 if -1 < buffer < limit else -1
 
 
-@njit
+@kernel
 def _think(n):
     """PHYSICS.md 4.10."""
     pressed = n.j != 0 and n.jump_before == 0
@@ -310,7 +337,7 @@ def _think(n):
         _think_on_floor(n, pressed, in_jump)
 
 
-@njit
+@kernel
 def _think_on_floor(n, pressed, in_jump):
     """PHYSICS.md 4.10.1."""
     z = n.u + A_GROUND * n.h
@@ -353,7 +380,7 @@ def _think_on_floor(n, pressed, in_jump):
         n.state = SLIDING
 
 
-@njit
+@kernel
 def _think_in_air(n, pressed, in_jump, in_wall, in_floor, in_pad):
     """PHYSICS.md 4.10.2."""
     z = n.u + A_AIR * n.h
@@ -392,7 +419,7 @@ def _think_in_air(n, pressed, in_jump, in_wall, in_floor, in_pad):
         n.state = WALL_SLIDING
 
 
-@njit
+@kernel
 def _floor_jump(n):
     """PHYSICS.md 4.11.1."""
     n.jump_buffer = -1
@@ -423,7 +450,7 @@ def _floor_jump(n):
     n.jump_frames = 0
 
 
-@njit
+@kernel
 def _wall_jump(n):
     """PHYSICS.md 4.11.2."""
     if n.h * n.wn < 0.0 and n.state == WALL_SLIDING:
@@ -448,7 +475,7 @@ def _wall_jump(n):
     n.jump_frames = 0
 
 
-@njit
+@kernel
 def _pad_jump(n):
     """PHYSICS.md 4.11.3."""
     n.floor_buffer = -1
