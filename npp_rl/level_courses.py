@@ -1,11 +1,16 @@
 """Larger rooms of the procedural levels: mine fields, platforms, islands, chambers, doors (see level_rooms.py)."""
 
+import numpy as np
+
 from npp_rl.level_rooms import (
     COLUMNS,
     DOOR_SWITCH,
+    LAUNCH_PAD,
     LOCKED_DOOR,
     ONE_WAY,
     ROWS,
+    TRAP_DOOR,
+    TRAP_SWITCH,
     UP,
     Draft,
     carve_room,
@@ -131,6 +136,89 @@ def ladder(d: Draft, width=(4, 9), height=(9, 18), mines=(0, 2)) -> bool:
             wall = dice.below(2)
             d.mine(right if wall else left, row, 4 if wall else 0, 0)
             count -= 1
+    return True
+
+
+def slalom(d: Draft, width=(12, 24), height=(4, 8), mines=(0, 0)) -> bool:
+    """A room with walls from the floor and from the ceiling in turn, to climb over and to crawl under."""
+    dice = d.dice
+    left, top, right, floor = carve_room(d, width, height)
+    column, hanging = left + dice.between(3, 4), dice.below(2)
+    spots = [(left, floor)]
+    while column < right - 2:
+        pass_by = dice.between(1, 2)
+        if hanging:
+            d.fill(column, top, column, floor - pass_by)
+        else:
+            d.fill(column, top + 1 + pass_by, column, floor)
+        spots.append((column + 2, floor))
+        column += dice.between(4, 6)
+        hanging = 1 - hanging if dice.chance(80) else hanging
+    if len(spots) < 3:
+        return False
+    spots[-1] = (right, floor)
+    d.place_any(spots)
+    floor_mines(d, left, right, floor, dice.between(*mines))
+    return True
+
+
+def launch(d: Draft, width=(10, 18), height=(14, 20), mines=(0, 0)) -> bool:
+    """A tall room with a launch pad beside a high bank, which can be climbed too."""
+    dice = d.dice
+    left, _, right, floor = carve_room(d, width, height)
+    bank, high = right - dice.between(3, 5), dice.between(5, 8)
+    d.fill(bank, floor - high + 1, right, floor)
+    pad = bank - dice.between(2, 3)
+    d.extras.append((LAUNCH_PAD, 4 * pad + 6, 4 * floor + 8, UP, 0))
+    above = floor - high
+    order = [(left, floor), (dice.between(left + 2, pad - 2), floor), (right, above)]
+    if dice.chance(40):
+        order[1] = (bank, above)
+    d.place(*(order if dice.chance(70) else [order[0], order[2], order[1]]))
+    floor_mines(d, left, bank - 1, floor, dice.between(*mines))
+    return all(abs(x - 4 * pad - 4) > 4 for _, x, _ in d.mines)
+
+
+def cave(d: Draft, width=(16, 30), height=(8, 15), rock=(36, 42), mines=(0, 0)) -> bool:
+    """A natural cave: random cells, smoothed by the majority of their neighbours, of which one part is kept."""
+    dice = d.dice
+    w, h = dice.between(*width), dice.between(*height)
+    left, top = dice.between(0, COLUMNS - w), dice.between(0, ROWS - h)
+    solid = np.ones((h + 2, w + 2), np.int64)
+    solid[1:-1, 1:-1] = (dice.array(h * w, 100) < dice.between(*rock)).reshape(h, w)
+    for _ in range(2):
+        rows = solid[:-2] + solid[1:-1] + solid[2:]
+        solid[1:-1, 1:-1] = rows[:, :-2] + rows[:, 1:-1] + rows[:, 2:] >= 5
+    step, open_cells = w + 2, solid.ravel().tolist()
+    first = dice.below(len(open_cells))
+    best = []
+    for start in [*range(first, len(open_cells)), *range(first)]:
+        if open_cells[start]:
+            continue
+        open_cells[start] = 1
+        part = [start]
+        for cell in part:
+            for n in (cell - 1, cell + 1, cell - step, cell + step):
+                if not open_cells[n]:
+                    open_cells[n] = 1
+                    part.append(n)
+        if len(part) > len(best):
+            best = part
+        if 2 * len(best) > w * h:
+            break
+    cells = {(left + n % step - 1, top + n // step - 1) for n in best}
+    for column, row in cells:
+        d.tiles[row, column] = 0
+    spots = sorted((c, r) for c, r in cells if (c, r + 1) not in cells)
+    if len(spots) < 12:
+        return False
+    third = len(spots) // 3
+    three = [dice.pick(spots[:third]), dice.pick(spots[third:-third]), dice.pick(spots[-third:])]
+    d.place(*dice.pick((three, three, [three[0], three[2], three[1]], [three[1], three[0], three[2]])))
+    d.softened = 85
+    for column, row in dice.sample(spots, dice.between(*mines)):
+        if (column - 1, row) in spots and all(abs(column - c) > 2 or abs(row - r) > 2 for c, r in three):
+            d.mine(column, row, 0, 4)
     return True
 
 
@@ -266,7 +354,10 @@ def chambers(d: Draft, rooms=(2, 3), grid=(3, 2), height=(3, 6), furnished=60, m
 
 
 def vaults(d: Draft, rooms=(2, 3), width=(6, 10), height=(4, 7), mines=(0, 0)) -> bool:
-    """Rooms in a row behind locked doors; each door's switch lies before it, on the floor or on a ledge."""
+    """Rooms in a row behind locked doors; each door's switch lies before it, on the floor or on a ledge.
+
+    Some doors are trap doors instead, which shut behind the ninja.
+    """
     dice = d.dice
     n, h = dice.between(*rooms), dice.between(*height)
     widths = [dice.between(*width) for _ in range(n)]
@@ -276,7 +367,7 @@ def vaults(d: Draft, rooms=(2, 3), width=(6, 10), height=(4, 7), mines=(0, 0)) -
     left, top = dice.between(0, COLUMNS - total), dice.between(0, ROWS - h)
     floor = top + h - 1
     spots, rects = [], []
-    column = left
+    column, beyond = left, 0
     for i, w in enumerate(widths):
         room = (column, top + dice.between(0, h - 4), column + w - 1, floor)
         d.open(*room)
@@ -291,18 +382,22 @@ def vaults(d: Draft, rooms=(2, 3), width=(6, 10), height=(4, 7), mines=(0, 0)) -
         if i + 1 < n:
             wall, tall = column + w, dice.between(1, 2)
             d.open(wall, floor - tall + 1, wall, floor)
-            key = spots[i].pop() if dice.chance(70) else spots[i].pop(0)
+            if dice.chance(20) and w >= 6:  # shuts behind the ninja, and all that is needed lies beyond
+                beyond = i + 1
+                records = ((TRAP_DOOR, 4 * wall + 8), (TRAP_SWITCH, 4 * wall + 18, 4 * floor + 6))
+            else:
+                key = spots[i].pop() if dice.chance(70) else spots[i].pop(0)
+                records = ((LOCKED_DOOR, 4 * wall + 4), (DOOR_SWITCH, 4 * key[0] + 6, 4 * key[1] + 6))
             for row in range(floor - tall + 1, floor + 1):
-                d.extras.append((LOCKED_DOOR, 4 * wall + 4, 4 * row + 6, 0, 0))
-                d.extras.append((DOOR_SWITCH, 4 * key[0] + 6, 4 * key[1] + 6, 0, 0))
+                d.extras += [(*records[0], 4 * row + 6, 0, 0), (*records[1], 0, 0)]
         column += w + 1
     last = spots[-1]
     goal = last.pop()
-    other = last.pop(0) if dice.chance(50) else spots[dice.below(n)].pop(0)
+    other = last.pop(0) if dice.chance(50) else spots[dice.between(beyond, n - 1)].pop(0)
     start = spots[0].pop(0)
     d.place(start, *((goal, other) if dice.chance(50) else (other, goal)))
     count = dice.between(*mines)
-    keys = {(x - 6) // 4 for t, x, _, _, _ in d.extras if t == DOOR_SWITCH}
+    keys = {(x - 6) // 4 for t, x, _, _, _ in d.extras if t in (DOOR_SWITCH, TRAP_SWITCH)}
     for room in dice.sample(rects, n):
         c = dice.between(room[0] + 2, room[2] - 2)
         if count and not keys & {c - 1, c}:

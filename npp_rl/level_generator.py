@@ -15,12 +15,16 @@ import numpy as np
 from npp_rl import fields
 from npp_rl import level_courses as courses
 from npp_rl import level_rooms as rooms
-from npp_rl.level_rooms import COLUMNS, LOCKED_DOOR, ROWS, Dice, Draft
+from npp_rl.level_rooms import COLUMNS, GOLD, LOCKED_DOOR, ROWS, Dice, Draft
 from npp_rl.levels import CATEGORIES, Level, encode_map
 from npp_rl.simulator.compiled import njit
 
 BUILTIN_COUNTS = {"train": 100, "test": 30}  # levels per category
 ATTEMPTS = 2000  # drafts for one level; a category's worst share of usable drafts is far above 1 / 20
+
+_WIDE_GAP = {"width": (20, 34), "pit": (5, 9), "depth": (4, 9), "height": (6, 9), "mined": 100}
+_SHAFT = {"height": (14, 23), "both_sides": True}
+_SNAKE = {"run": (5, 12), "rise": (4, 8), "width": (1, 3), "snake": 60}
 
 # Kinds of level per category: weight, the function that draws it, its arguments.
 KINDS = {
@@ -50,13 +54,14 @@ KINDS = {
     "simple": (
         (2, rooms.maze, {"size": (3, 4, 2, 3), "passage": (1, 2), "loops": (0, 1)}),
         (2, rooms.hills, {"width": (12, 20), "height": (5, 8), "rise": (0, 5), "flats": 35, "steepest": 2}),
-        (1, rooms.vertical_corridor, {"width": (1, 5), "height": (8, 16)}),
+        (1, rooms.vertical_corridor, {"width": (1, 4), "height": (8, 16)}),
         (2, rooms.vertical_corridor, {"width": (4, 7), "height": (8, 16), "ledges": 100}),
-        (2, rooms.gap, {"width": (9, 16), "pit": (2, 4), "depth": (1, 3)}),
+        (1, rooms.gap, {"width": (9, 16), "pit": (2, 4), "depth": (1, 3)}),
         (2, rooms.gap, {"width": (10, 16), "pit": (2, 4), "depth": (2, 4), "mined": 100}),
         (2, rooms.obstacles, {"width": (9, 18), "height": (5, 9), "count": (1, 3)}),
         (2, rooms.corridors, {"segments": (3, 4), "run": (3, 9), "rise": (2, 6), "width": (1, 3)}),
-        (1, courses.chambers, {"rooms": (2, 2), "height": (3, 5), "furnished": 40}),
+        (1, courses.slalom, {"width": (11, 16), "height": (4, 6)}),
+        (2, courses.chambers, {"rooms": (2, 2), "height": (3, 5), "furnished": 40}),
     ),
     "medium": (
         (2, rooms.maze, {"size": (4, 7, 3, 5), "passage": (1, 3), "wall": (1, 2), "loops": (0, 3)}),
@@ -64,42 +69,31 @@ KINDS = {
         (2, rooms.gap, {"width": (13, 24), "pit": (3, 7), "depth": (3, 7), "height": (5, 8), "mined": 100}),
         (2, courses.mine_field, {"width": (12, 22), "height": (3, 6), "groups": (1, 3), "floating": (0, 2)}),
         (2, rooms.hills, {"width": (16, 28), "height": (6, 10), "rise": (0, 8), "mines": (0, 1)}),
-        (1, rooms.vertical_corridor, {"width": (3, 6), "height": (12, 20), "ledges": 60}),
-        (1, rooms.vertical_corridor, {"width": (3, 5), "height": (9, 16), "mines": (3, 7), "both_sides": True}),
+        (1, rooms.vertical_corridor, {"width": (3, 6), "height": (12, 20), "ledges": 80}),
+        (1, rooms.vertical_corridor, {"width": (3, 4), "height": (9, 16), "mines": (3, 7), "both_sides": True}),
         (2, courses.islands, {"width": (14, 24), "height": (8, 11)}),
         (2, courses.platforms, {"width": (14, 24), "count": (3, 3), "wide": (2, 4), "gaps": (2, 3)}),
         (2, rooms.corridors, {"segments": (4, 6), "run": (4, 10), "rise": (3, 7), "width": (1, 3), "snake": 50}),
         (2, rooms.obstacles, {"width": (14, 24), "height": (6, 9), "count": (2, 4), "mines": (1, 2)}),
+        (1, courses.slalom, {"width": (14, 24), "mines": (0, 2)}),
+        (1, courses.cave, {"width": (14, 20), "height": (7, 10)}),
         (1, courses.vaults, {"rooms": (2, 2)}),
     ),
     "complex": (
         (2, rooms.maze, {"size": (7, 12, 4, 7), "passage": (1, 3), "wall": (1, 3), "loops": (0, 5), "mines": (0, 3)}),
         (3, courses.chambers, {"rooms": (4, 6), "grid": (3, 3), "height": (3, 5), "furnished": 90, "mines": (0, 3)}),
-        (
-            1,
-            rooms.gap,
-            {"width": (20, 34), "pit": (5, 9), "depth": (4, 9), "height": (6, 9), "mined": 100, "edge_mines": (1, 3)},
-        ),
-        (
-            2,
-            courses.mine_field,
-            {"width": (18, 32), "height": (4, 8), "groups": (2, 5), "longest": 3, "floating": (1, 5)},
-        ),
+        (1, rooms.gap, _WIDE_GAP | {"edge_mines": (1, 3)}),
+        (2, courses.mine_field, {"width": (18, 32), "height": (4, 8), "longest": 3, "floating": (1, 5)}),
         (2, rooms.hills, {"width": (24, 40), "height": (8, 13), "rise": (0, 12), "flats": 15, "mines": (0, 3)}),
-        (
-            1,
-            rooms.vertical_corridor,
-            {"width": (3, 7), "height": (16, 23), "mines": (2, 6), "both_sides": True, "ledges": 50},
-        ),
+        (1, rooms.vertical_corridor, _SHAFT | {"width": (3, 6), "mines": (2, 6), "ledges": 60}),
         (2, courses.islands, {"width": (22, 38), "height": (10, 16), "mines": (0, 3)}),
         (2, courses.platforms, {"width": (24, 40), "count": (4, 6), "wide": (1, 4), "gaps": (2, 4)}),
-        (
-            2,
-            rooms.corridors,
-            {"segments": (6, 9), "run": (5, 12), "rise": (4, 8), "width": (1, 3), "mines": (0, 4), "snake": 60},
-        ),
+        (2, rooms.corridors, _SNAKE | {"segments": (6, 9), "mines": (0, 4)}),
         (2, courses.vaults, {"rooms": (2, 4), "mines": (0, 2)}),
-        (2, courses.ladder, {}),
+        (1, courses.ladder, {}),
+        (1, courses.launch, {"mines": (0, 2)}),
+        (1, courses.slalom, {"width": (20, 36), "mines": (2, 4)}),
+        (2, courses.cave, {"width": (18, 32), "height": (9, 15), "mines": (0, 3)}),
     ),
     "mine_heavy": (
         (
@@ -107,26 +101,21 @@ KINDS = {
             courses.mine_field,
             {"width": (16, 34), "height": (4, 8), "groups": (3, 6), "longest": 3, "floating": (3, 9)},
         ),
-        (
-            3,
-            rooms.gap,
-            {"width": (18, 30), "pit": (4, 8), "depth": (4, 9), "height": (5, 9), "mined": 100, "edge_mines": (2, 5)},
-        ),
-        (2, rooms.vertical_corridor, {"width": (3, 6), "height": (12, 22), "mines": (5, 12), "both_sides": True}),
-        (
-            2,
-            rooms.corridors,
-            {"segments": (3, 6), "run": (7, 13), "rise": (5, 9), "width": (2, 3), "mines": (4, 10), "snake": 40},
-        ),
-        (1, courses.islands, {"width": (18, 32), "height": (8, 12), "mines": (3, 6)}),
-        (1, rooms.maze, {"size": (5, 9, 3, 5), "passage": (3, 3), "loops": (1, 5), "mines": (4, 8)}),
+        (3, rooms.gap, _WIDE_GAP | {"width": (18, 30), "edge_mines": (2, 5)}),
+        (2, rooms.vertical_corridor, _SHAFT | {"width": (3, 4), "mines": (5, 12)}),
+        (2, rooms.corridors, _SNAKE | {"segments": (3, 6), "width": (2, 3), "mines": (6, 14)}),
+        (2, courses.chambers, {"rooms": (3, 5), "grid": (3, 2), "height": (4, 6), "furnished": 50, "mines": (5, 9)}),
+        (1, courses.islands, {"width": (18, 32), "height": (8, 12), "mines": (4, 8)}),
+        (1, rooms.maze, {"size": (5, 9, 3, 5), "passage": (3, 3), "loops": (1, 5), "mines": (4, 10)}),
         (1, rooms.obstacles, {"width": (18, 30), "height": (6, 9), "count": (2, 4), "mines": (4, 8)}),
+        (1, courses.slalom, {"width": (18, 34), "mines": (5, 9)}),
     ),
     "exploration": (
         (4, rooms.maze, {"size": (8, 21, 5, 12), "passage": (1, 3), "wall": (1, 2), "loops": (0, 6)}),
         (4, courses.chambers, {"rooms": (5, 9), "grid": (4, 3), "height": (3, 5), "furnished": 90, "branching": 50}),
-        (2, rooms.corridors, {"segments": (9, 14), "run": (6, 16), "rise": (4, 9), "width": (1, 3), "snake": 70}),
+        (1, rooms.corridors, _SNAKE | {"segments": (9, 14), "run": (6, 16)}),
         (1, courses.vaults, {"rooms": (3, 5), "width": (5, 9)}),
+        (2, courses.cave, {"width": (26, 42), "height": (13, 23)}),
     ),
 }
 
@@ -257,9 +246,9 @@ def _is_playable(draft: Draft) -> bool:
 def _soften(draft: Draft) -> None:
     """Slopes and curves in some corners of rooms and on some edges of rock."""
     dice, tiles = draft.dice, draft.tiles
-    if dice.chance(45):
+    share = draft.softened or dice.pick((0, 0, 0, 0, 15, 15, 40, 40, 80))
+    if not share:
         return
-    share = dice.pick((15, 40, 80))
     padded = np.ones((ROWS + 2, COLUMNS + 2), np.uint8)
     padded[1:-1, 1:-1] = tiles
     empty, full = padded == 0, padded == 1
@@ -329,10 +318,15 @@ def _draft(category: str, dice: Dice) -> Draft | None:
     _, function, arguments = kinds[at]
     if not function(draft, **arguments) or len({draft.ninja, draft.switch, draft.exit}) < 3:
         return None
-    draft.name = function.__name__
+    draft.name = function.__name__.replace("_", " ")
     _soften(draft)
     if not _is_playable(draft):
         return None
+    if CATEGORIES.index(category) >= CATEGORIES.index("simple") and dice.chance(25):
+        reached = np.flatnonzero(_free == 2)
+        for at in dice.sample(range(len(reached)), dice.between(1, 8)):
+            y, x = divmod(int(reached[at]), fields.COLS)
+            draft.extras.append((GOLD, x, y, 0, 0))
     return draft
 
 
@@ -343,7 +337,7 @@ def _finish(draft: Draft) -> bytes:
         _mirror(draft)
     records = [(0, *draft.ninja, 0, 0), (3, *draft.exit, 0, 0), (4, *draft.switch, 0, 0)]
     records += [(t, x, y, 0, 0) for t, x, y in draft.mines]
-    return encode_map(draft.tiles, np.array(records + draft.extras, np.uint8), draft.name.replace("_", " "))
+    return encode_map(draft.tiles, np.array(records + draft.extras, np.uint8), draft.name)
 
 
 def _side(map_data: bytes) -> str:
@@ -370,7 +364,7 @@ def generate(category: str, seed: int, split: str = "all", *, name: str | None =
             continue
         map_data = _finish(draft)
         if split in ("all", _side(map_data)):
-            return Level(map_data, name or f"{category}_{seed}", category, draft.name.replace("_", " "))
+            return Level(map_data, name or f"{category}_{seed}", category, draft.name)
     raise RuntimeError(f"no playable level of {category} in {ATTEMPTS} drafts of seed {seed}")
 
 

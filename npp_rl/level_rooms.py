@@ -12,7 +12,17 @@ wall is there to slide down; any flat wall can be climbed with wall jumps.
 import numpy as np
 
 ROWS, COLUMNS = 23, 42
-MINE, TOGGLE_MINE, GOLD, LOCKED_DOOR, DOOR_SWITCH, LAUNCH_PAD, ONE_WAY = 1, 21, 2, 6, 7, 10, 11
+MINE, TOGGLE_MINE, GOLD, LOCKED_DOOR, DOOR_SWITCH, TRAP_DOOR, TRAP_SWITCH, LAUNCH_PAD, ONE_WAY = (
+    1,
+    21,
+    2,
+    6,
+    7,
+    8,
+    9,
+    10,
+    11,
+)
 UP = 6  # orientation of a one-way platform to stand on, and of a launch pad that throws upwards
 
 
@@ -62,7 +72,7 @@ class Draft:
         self.ninja = self.switch = self.exit = None
         self.mines = []  # (type, x, y)
         self.extras = []  # whole records (type, x, y, orientation, mode), locked doors followed by their switch
-        self.plain = False  # leave corners square
+        self.softened = None  # percent of corners that become slopes and curves; drawn unless given
 
     def open(self, left: int, top: int, right: int, bottom: int) -> None:
         """Carves the cells of a rectangle, borders included."""
