@@ -56,9 +56,9 @@ def draw_level(
 ) -> np.ndarray:
     """A level at its start: uint8 [600 * scale, 1056 * scale, 3].
 
-    trajectories: pairs of positions (float [n, 2], px) and outcome ("won", "died" or "unfinished"), drawn over the level
-    in the outcome's colour; a cross marks a death, a ring a win. ninja: where the ninja stands (px), at its spawn unless
-    told. Raises ValueError for a scale that is no positive integer, a map without a spawn, another outcome or shape.
+    trajectories: pairs of positions (float [n, 2], px) and outcome ("won", "died" or "unfinished"), over the tiles
+    in the outcome's colour; a cross marks a death, a ring a win. ninja: where the ninja stands (px), its spawn if None.
+    Raises ValueError for a scale that is no positive integer, a map without a spawn, another outcome or shape.
     """
     if scale != int(scale) or scale < 1:
         raise ValueError(f"scale {scale}: expected an integer of at least 1")
@@ -120,9 +120,20 @@ def _picture(level, scale: float, trajectories: Iterable[Trajectory], ninja) -> 
     image = Image.new("RGB", (WIDTH * factor, HEIGHT * factor), BACKGROUND)
     pen = _Pen(image, factor)
     _draw_tiles(pen, map_data)
-    _draw_entities(pen, map_data)
-    for positions, outcome in trajectories:
-        _draw_trajectory(pen, np.asarray(positions, float), outcome)
+    # The lines run below what is small (switches, gold, mines), which they would hide; wins come last, on top.
+    runs = sorted(_checked(trajectories), key=lambda run: list(OUTCOMES).index(run[1]), reverse=True)
+    shapes = sorted(_shapes(map_data), key=lambda shape: shape[0])
+    for layer, shape, arguments in shapes:
+        if layer <= FURNITURE:
+            shape(pen, *arguments)
+    for points, outcome in runs:
+        if len(points) > 1:
+            pen.line(points, max(2, 1.2 / scale), (*OUTCOMES[outcome], 210))
+    for layer, shape, arguments in shapes:
+        if layer > FURNITURE:
+            shape(pen, *arguments)
+    for points, outcome in runs:
+        _draw_end(pen, *points[-1], outcome)
     if ninja is None:
         ninja = (6 * map_data[RECORDS_AT + 1], 6 * map_data[RECORDS_AT + 2])
     _draw_ninja(pen, *ninja)
@@ -214,7 +225,11 @@ def _signs(text: str) -> np.ndarray:
 # ------------------------------------------------------------------------------------------------------------- entities
 
 
-def _draw_entities(pen: _Pen, map_data: bytes) -> None:
+DOORWAYS, FURNITURE, GOALS, MINES, MOVERS = range(5)  # layers of entities, the lowest drawn first
+
+
+def _shapes(map_data: bytes) -> list[tuple]:
+    """(layer, drawing function, its arguments) of every entity."""
     exits = map_data[1156]
     data = map_data + bytes(5 * exits + 10)  # switches beyond the end lie at (0, 0) (PHYSICS.md 8.5)
     shapes = []
@@ -225,18 +240,16 @@ def _draw_entities(pen: _Pen, map_data: bytes) -> None:
         vector = ORIENTATIONS[orientation % 8]
         if kind == 3:
             p = at + 5 * exits
-            shapes.append(
-                (0, _draw_exit, (x, y, 6 * data[p + 1], 6 * data[p + 2], EXITS[pair % len(EXITS)], exits > 1))
-            )
+            color = EXITS[pair % len(EXITS)]
+            shapes.append((GOALS, _draw_exit, (x, y, 6 * data[p + 1], 6 * data[p + 2], color, exits > 1)))
             pair += 1
         elif kind in (5, 6, 8):
             switch = (6 * data[at + 6], 6 * data[at + 7]) if kind != 5 else (x, y)
-            shapes.append((1, _DOORS[kind], (x, y, orientation in (0, 4), *switch)))
+            shapes.append((DOORWAYS, _DOORS[kind], (x, y, orientation in (0, 4), *switch)))
         elif kind in _SHAPES:
             layer, shape = _SHAPES[kind]
             shapes.append((layer, shape, (x, y, vector)))
-    for _, shape, arguments in sorted(shapes, key=lambda s: s[0]):
-        shape(pen, *arguments)
+    return shapes
 
 
 def _turned(x, y, vector, points):
@@ -330,10 +343,10 @@ def _draw_launch_pad(pen, x, y, vector):
 
 
 def _draw_one_way(pen, x, y, vector):
-    """Solid from the side that the teeth point to."""
+    """The bright face stops the ninja; the teeth behind it point the way through."""
     pen.polygon(_turned(x, y, vector, [(0, -12), (0, 12), (-2.6, 12), (-2.6, -12)]), INK)
     for across in (-8, 0, 8):
-        pen.polygon(_turned(x, y, vector, [(-3.2, across - 3), (-3.2, across + 3), (-6.6, across)]), (*PLATFORM, 170))
+        pen.polygon(_turned(x, y, vector, [(-6.6, across - 3), (-6.6, across + 3), (-2.6, across)]), (*PLATFORM, 170))
     pen.polygon(_turned(x, y, vector, [(0, -12), (0, 12), (-1.1, 12), (-1.1, -12)]), GOLD_SHINE)
 
 
@@ -374,7 +387,7 @@ def _draw_thwump(pen, x, y, vector):
     pen.box(x, y, 9, INK, 1.5)
     pen.box(x, y, 7.6, EDGE, 0.8)
     pen.polygon(_turned(x, y, face, [(9, -9), (9, 9), (5.2, 6.4), (5.2, -6.4)]), DEADLY)
-    pen.polygon(_turned(x, y, face, [(2.5, -4), (2.5, 4), (-4.5, 0)]), INK)
+    pen.polygon(_turned(x, y, face, [(-4, -4), (-4, 4), (3, 0)]), INK)
 
 
 def _draw_shove_thwump(pen, x, y, _):
@@ -398,21 +411,21 @@ def _draw_death_ball(pen, x, y, _):
     pen.disc(x, y, 1.6, PAPER)
 
 
-# record type: (layer, lower ones are drawn first; shape). Types that are not here create nothing (PHYSICS.md 2.1).
+# Types that are not here create nothing (PHYSICS.md 2.1).
 _SHAPES = {
-    1: (4, _draw_mine),
-    2: (3, _draw_gold),
-    10: (2, _draw_launch_pad),
-    11: (2, _draw_one_way),
-    14: (5, _draw_zap_drone),
-    16: (5, _draw_floor_guard),
-    17: (2, _draw_bounce_block),
-    20: (2, _draw_thwump),
-    21: (4, _draw_toggle_mine),
-    24: (2, _draw_boost_pad),
-    25: (5, _draw_death_ball),
-    26: (5, _draw_mini_drone),
-    28: (2, _draw_shove_thwump),
+    1: (MINES, _draw_mine),
+    2: (GOALS, _draw_gold),
+    10: (FURNITURE, _draw_launch_pad),
+    11: (FURNITURE, _draw_one_way),
+    14: (MOVERS, _draw_zap_drone),
+    16: (MOVERS, _draw_floor_guard),
+    17: (FURNITURE, _draw_bounce_block),
+    20: (FURNITURE, _draw_thwump),
+    21: (MINES, _draw_toggle_mine),
+    24: (FURNITURE, _draw_boost_pad),
+    25: (MOVERS, _draw_death_ball),
+    26: (MOVERS, _draw_mini_drone),
+    28: (FURNITURE, _draw_shove_thwump),
 }
 
 
@@ -432,20 +445,31 @@ def _draw_ninja(pen, x, y):
     pen.line([(x + 3, y - 6.6), (x - 2.6, y - 6.6), (x - 6.6, y - 5)], 1.4, DEADLY)
 
 
-def _draw_trajectory(pen, positions, outcome):
-    if outcome not in OUTCOMES:
-        raise ValueError(f"outcome {outcome!r}: expected one of {', '.join(OUTCOMES)}")
-    if positions.ndim != 2 or positions.shape[1] != 2 or not len(positions):
-        raise ValueError(f"trajectory of shape {list(positions.shape)}, expected [n, 2]")
+# --------------------------------------------------------------------------------------------------------- trajectories
+
+
+def _checked(trajectories: Iterable[Trajectory]) -> list[tuple[list, str]]:
+    """(points, outcome) of every trajectory."""
+    runs = []
+    for positions, outcome in trajectories:
+        positions = np.asarray(positions, float)
+        if outcome not in OUTCOMES:
+            raise ValueError(f"outcome {outcome!r}: expected one of {', '.join(OUTCOMES)}")
+        if positions.ndim != 2 or positions.shape[1] != 2 or not len(positions):
+            raise ValueError(f"trajectory of shape {list(positions.shape)}, expected [n, 2]")
+        runs.append(([tuple(p) for p in positions.tolist()], outcome))
+    return runs
+
+
+def _draw_end(pen, x, y, outcome):
     color = OUTCOMES[outcome]
-    points = [tuple(p) for p in positions.tolist()]
-    if len(points) > 1:
-        pen.line(points, 2, (*color, 210))
-    x, y = points[-1]
     if outcome == "died":
         for width, ink in ((4.6, PAPER), (2.6, color)):
             for sign in (-1, 1):
                 pen.line([(x - 4.5, y - 4.5 * sign), (x + 4.5, y + 4.5 * sign)], width, ink)
+        return
+    pen.disc(x, y, 5.4 if outcome == "won" else 4.4, PAPER)
+    if outcome == "won":
+        pen.ring(x, y, 5, 2.2, color)
     else:
-        pen.disc(x, y, 5.4, PAPER)
-        pen.ring(x, y, 5, 2.2, color) if outcome == "won" else pen.disc(x, y, 3.4, color)
+        pen.disc(x, y, 3, color)
