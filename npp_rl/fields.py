@@ -54,6 +54,7 @@ DX = np.array([1, 2, 1, 1, 0, -1, -1, -2, -1, -2, -1, -1, 0, 1, 1, 2])
 DY = np.array([0, 1, 1, 2, 1, 2, 1, 1, 0, -1, -1, -2, -1, -2, -1, -1])
 _STEP = DX + COLS * DY
 _WEIGHT = np.array([5, 11, 7, 11] * 4)
+_LENGTH = SPACING * np.hypot(DX, DY)  # px
 # Sides that a diagonal step leads to, as bits of `free`; only its entries 2, 6, 10 and 14 are used.
 _TOWARD = (np.where(DX > 0, ROOM_EAST, ROOM_WEST) | np.where(DY > 0, ROOM_SOUTH, ROOM_NORTH)).astype(np.uint8)
 
@@ -445,28 +446,35 @@ def distance_at(dist, x, y):
 def path_points(dist, ahead, x, y, lengths, out):
     """Writes out (float32 [k, 2], px): the positions on the shortest path from (x, y), each lengths[k] px along it.
 
-    lengths: float64 [k], ascending. The path ends at the first node that touches the goal; points beyond lie there.
+    lengths: float64 [k], k > 0, ascending. A path ends at the first node touching the goal; what is beyond lies there.
     Returns False, with (x, y) in every row, where no reached node is near.
     """
     node, _ = _best_reached(dist, x, y, 1)
-    px, py = x, y
+    px, py = float(x), float(y)
     k = 0
-    walked = 0.0
-    while node >= 0:
-        nx, ny = (node % COLS) * SPACING, (node // COLS) * SPACING
-        step = np.sqrt((nx - px) * (nx - px) + (ny - py) * (ny - py))
-        while k < lengths.shape[0] and lengths[k] < walked + step:
-            t = (lengths[k] - walked) / step
-            out[k, 0] = px + t * (nx - px)
-            out[k, 1] = py + t * (ny - py)
-            k += 1
-        walked += step
-        px, py = nx, ny
-        if k == lengths.shape[0]:
-            return True
-        if ahead[node] >= 16:
-            break
-        node += _STEP[ahead[node]]
+    if node >= 0:
+        # The first piece leads to a node, the others are steps: their lengths and directions are known.
+        wx, wy = (node % COLS) * SPACING - px, (node // COLS) * SPACING - py
+        length = np.sqrt(wx * wx + wy * wy)
+        walked = 0.0
+        while True:
+            end = walked + length
+            while lengths[k] < end:
+                t = (lengths[k] - walked) / length
+                out[k, 0] = px + t * wx
+                out[k, 1] = py + t * wy
+                k += 1
+                if k == lengths.shape[0]:
+                    return True
+            walked = end
+            px += wx
+            py += wy
+            step = ahead[node]
+            if step >= 16:
+                break
+            node += _STEP[step]
+            wx, wy = SPACING * DX[step], SPACING * DY[step]
+            length = _LENGTH[step]
     for r in range(k, lengths.shape[0]):
         out[r, 0] = px
         out[r, 1] = py

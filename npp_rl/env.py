@@ -1,0 +1,544 @@
+"""N++ as a Gymnasium environment: touch the switch, reach the exit door, do not die.
+
+`gymnasium.make("npp_rl/Npp-v0")` is one game, `gymnasium.make_vec("npp_rl/Npp-v0", num_envs=256)` a batch of games that one
+compiled call steps on all cores.
+
+Actions, Discrete(6): none, left, right, jump, left + jump, right + jump, held for `frame_skip` frames of 1/60 s.
+
+Observations, a Dict of what is asked for: `game_state`, `reachability`, `local_tiles` (observations.py has their tables) and the
+level graph, `graph_nodes`, `graph_node_mask`, `graph_adjacent`, `graph_reachable` (graph.py).
+
+Reward of a step: `completion` on reaching the exit, `death`, `switch` for each exit switch, `time`, and the shaping
+gamma * phi(s') - phi(s), phi = -way / `shaping_distance` with the way in px along free space to the exit through what comes before it, phi
+of a terminal state 0 (Ng, Harada, Russell 1999).
+
+An episode terminates when the ninja is dead or has won, and is truncated after `max_frames` frames, by default 600 + 1.5 per px of the
+level's shortest way, at most 5,000. The vector environment resets in the same step (`AutoresetMode.SAME_STEP`): the last observation is in
+`infos["final_obs"]`, and the episode's figures in `infos["episode"]`, both arrays over all games, valid where `infos["_final_obs"]`.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.vector import AutoresetMode
+from numba import get_num_threads, get_thread_id, prange
+
+from npp_rl.fields import NODES, distance_at, reached_share
+from npp_rl.goals import GOAL, level_fields, renew_goal, start_goal
+from npp_rl.levels import Level, load_levels
+from npp_rl.observations import (
+    GAME_STATE,
+    PATCH,
+    REACHABILITY,
+    level_clearances,
+    write_game_state,
+    write_local_tiles,
+    write_reachability,
+)
+from npp_rl.simulator import DEAD, WON, build_bank, frame, new_state, reset_game
+from npp_rl.simulator.compiled import kernel, njit
+from npp_rl.simulator.layout import EXIT_DOOR, EXIT_SWITCH
+
+ACTIONS = ("none", "left", "right", "jump", "left + jump", "right + jump")
+ACTION_BYTES = np.array([0, 4, 2, 1, 5, 3], np.uint8)  # input byte of each action (PHYSICS.md 7)
+MAX_FRAMES, FRAMES_AT_LEAST, FRAMES_PER_PX = 5000, 600, 1.5
+
+# fmt: off
+CAUSES = ("none", "mine", "zap_drone", "floor_guard", "thwump", "death_ball", "mini_drone", "shove_thwump",
+          "floor_impact", "ceiling_impact", "crush")
+# fmt: on
+_CAUSE = np.zeros(256, np.int8)
+_CAUSE[[1, 14, 16, 20, 25, 26, 28, 100, 101, 102]] = range(1, 11)
+_CAUSE[21] = 1
+
+EPISODE = np.dtype(
+    [
+        ("completion", "f8"),
+        ("death", "f8"),
+        ("switch", "f8"),
+        ("time", "f8"),
+        ("shaping", "f8"),
+        ("phi", "f8"),  # potential of the present state
+        ("way", "f8"),  # px to the present goal
+        ("shortest", "f8"),  # px of the level's shortest way
+        ("travelled", "f8"),  # px
+        ("share", "f8"),  # of the level from which the goal can be reached
+        ("steps", "i4"),
+        ("limit", "i4"),  # frames
+        ("switches", "i4"),
+    ],
+    align=True,
+)
+EPISODE_KEYS = ("r", "l", "frames", "success", "cause", "level", "gold", "shortest", "travelled")
+REWARD_KEYS = ("completion", "death", "switch", "time", "shaping")
+EPISODE_KEYS += tuple(f"r_{name}" for name in REWARD_KEYS)
+
+
+class Rules(NamedTuple):
+    """What the step kernel needs to know beside the state."""
+
+    frame_skip: int
+    gamma: float
+    completion: float
+    death: float
+    switch: float
+    time: float
+    shaping_distance: float
+    max_frames: int  # 0: by the level's size
+    autoreset: bool
+
+
+class Observed(NamedTuple):
+    """Arrays [games, ...] that observations are written to; those that are not asked for have no games."""
+
+    game_state: np.ndarray
+    reachability: np.ndarray
+    local_tiles: np.ndarray
+
+
+OBSERVATIONS = {
+    "game_state": ((GAME_STATE,), np.float32),
+    "reachability": ((REACHABILITY,), np.float32),
+    "local_tiles": ((3, PATCH, PATCH), np.uint8),
+}
+
+
+class Scratch(NamedTuple):
+    """Scratch memory by thread, and static data of levels that only observations use."""
+
+    nearest: np.ndarray  # f8 [threads, 3]
+    points: np.ndarray  # f4 [threads, 6, 2]
+    clearance: np.ndarray  # u1 [levels, NODES]
+    share: np.ndarray  # f8 [rows of the field pools]
+
+
+@kernel
+def _way(bank, state, i, fields, goal, before):
+    """Px from the ninja to its goal: along the field, or the value before where the ninja is off the lattice."""
+    n = state.ninja[i]
+    way = distance_at(fields.dist[goal.field], n.x, n.y)
+    if way >= 0.0:
+        return way
+    if not goal.reached:
+        # No way is known: as the crow flies.
+        return np.sqrt((goal.x - n.x) * (goal.x - n.x) + (goal.y - n.y) * (goal.y - n.y))
+    return before
+
+
+@kernel
+def _begin(bank, state, i, fields, goals, episodes, rules, scratch, level_index):
+    """Put game i at the start of a level."""
+    reset_game(bank, state, i, level_index)
+    start_goal(fields, level_index, goals[i:])
+    e = episodes[i]
+    e.completion = 0.0
+    e.death = 0.0
+    e.switch = 0.0
+    e.time = 0.0
+    e.shaping = 0.0
+    e.steps = 0
+    e.switches = 0
+    e.travelled = 0.0
+    e.way = _way(bank, state, i, fields, goals[i], 0.0)
+    e.shortest = e.way + goals[i].remaining
+    e.phi = -e.shortest / rules.shaping_distance
+    e.share = scratch.share[2 * level_index]
+    e.limit = rules.max_frames
+    if rules.max_frames == 0:
+        e.limit = min(FRAMES_AT_LEAST + int(FRAMES_PER_PX * e.shortest), MAX_FRAMES)
+
+
+@kernel
+def _observe(bank, state, i, fields, goals, episodes, scratch, thread, observed):
+    """Write the observations of game i into row i."""
+    n = state.ninja[i]
+    goal = goals[i]
+    e = episodes[i]
+    if len(observed.game_state):
+        left = 1.0 - min(n.frame / e.limit, 1.0)
+        write_game_state(bank, state, i, left, observed.game_state[i])
+    if len(observed.reachability):
+        write_reachability(
+            bank,
+            state,
+            i,
+            goal,
+            fields.dist[goal.field],
+            fields.ahead[goal.field],
+            e.way,
+            e.share,
+            scratch.nearest[thread],
+            scratch.points[thread],
+            observed.reachability[i],
+        )
+    if len(observed.local_tiles):
+        write_local_tiles(
+            bank, state, i, scratch.clearance[n.level], fields.dist[goal.field], e.way, observed.local_tiles[i]
+        )
+
+
+@kernel
+def _switches_hit(bank, state, i):
+    level = bank.level[state.ninja[i].level]
+    hit = 0
+    for k in range(level.type_start[EXIT_DOOR], level.type_start[EXIT_DOOR + 1]):
+        if bank.entity[k].type == EXIT_SWITCH and not state.active[i, k - level.entity_start]:
+            hit += 1
+    return hit
+
+
+@kernel
+def _step(bank, state, i, fields, goals, episodes, rules, scratch, thread, action):
+    """Hold an action for one step of game i -> (reward, terminated, truncated)."""
+    n = state.ninja[i]
+    e = episodes[i]
+    keys = ACTION_BYTES[action]
+    h = -1 if keys & 4 else (1 if keys & 2 else 0)
+    for _ in range(rules.frame_skip):
+        frame(bank, state, i, h, keys & 1)
+        e.travelled += np.sqrt((n.x - n.x0) * (n.x - n.x0) + (n.y - n.y0) * (n.y - n.y0))
+        if n.state == DEAD or n.state == WON or n.frame >= e.limit:
+            break
+    e.steps += 1
+    e.time += rules.time
+    reward = rules.time
+    hit = _switches_hit(bank, state, i)
+    if hit > e.switches:
+        reward += rules.switch * (hit - e.switches)
+        e.switch += rules.switch * (hit - e.switches)
+        e.switches = hit
+    terminated = n.state == DEAD or n.state == WON
+    truncated = not terminated and n.frame >= e.limit
+    phi = 0.0
+    if n.state == WON:
+        reward += rules.completion
+        e.completion += rules.completion
+    elif n.state == DEAD:
+        reward += rules.death
+        e.death += rules.death
+    else:
+        if renew_goal(bank, state, i, fields, thread, goals):
+            row = goals[i].field
+            e.share = scratch.share[row] if row < fields.own else reached_share(fields.dist[row], fields.free[thread])
+        e.way = _way(bank, state, i, fields, goals[i], e.way)
+        phi = -(e.way + goals[i].remaining) / rules.shaping_distance
+    shaping = rules.gamma * phi - e.phi
+    e.shaping += shaping
+    e.phi = phi
+    return reward + shaping, terminated, truncated
+
+
+@njit(parallel=True)
+def _begin_all(bank, state, fields, goals, episodes, rules, scratch, observed, starts, chosen):
+    """Start the games in `chosen` (bool [games]) on levels `starts` (i4 [games]) and observe all games."""
+    for i in prange(len(starts)):
+        thread = get_thread_id()
+        if chosen[i]:
+            _begin(bank, state, i, fields, goals, episodes, rules, scratch, starts[i])
+        _observe(bank, state, i, fields, goals, episodes, scratch, thread, observed)
+
+
+@njit(parallel=True)
+def _step_all(
+    bank, state, fields, goals, episodes, rules, scratch, observed, final, starts, actions, reward, terminated,
+    truncated, figures,
+):  # fmt: skip
+    """Step all games; those that end leave their last observation in `final`, their figures, and start anew."""
+    for i in prange(len(actions)):
+        thread = get_thread_id()
+        reward[i], terminated[i], truncated[i] = _step(
+            bank, state, i, fields, goals, episodes, rules, scratch, thread, actions[i]
+        )
+        if terminated[i] or truncated[i]:
+            n = state.ninja[i]
+            e = episodes[i]
+            figures[0, i] = e.completion + e.death + e.switch + e.time + e.shaping
+            figures[1, i] = e.steps
+            figures[2, i] = n.frame
+            figures[3, i] = n.state == WON
+            figures[4, i] = _CAUSE[n.cause] if n.state == DEAD else 0
+            figures[5, i] = n.level
+            figures[6, i] = n.gold
+            figures[7, i] = e.shortest
+            figures[8, i] = e.travelled
+            figures[9, i] = e.completion
+            figures[10, i] = e.death
+            figures[11, i] = e.switch
+            figures[12, i] = e.time
+            figures[13, i] = e.shaping
+            if rules.autoreset:
+                _observe(bank, state, i, fields, goals, episodes, scratch, thread, final)
+                _begin(bank, state, i, fields, goals, episodes, rules, scratch, starts[i])
+        _observe(bank, state, i, fields, goals, episodes, scratch, thread, observed)
+
+
+def _spaces(observations):
+    unknown = [name for name in observations if name not in OBSERVATIONS]
+    if unknown:
+        raise ValueError(f"observation {unknown[0]!r}: expected some of {', '.join(OBSERVATIONS)}")
+    spaces = {}
+    for name in observations:
+        shape, dtype = OBSERVATIONS[name]
+        low, high = (0, 255) if dtype == np.uint8 else (-np.inf, np.inf)
+        spaces[name] = gym.spaces.Box(low, high, shape, dtype)
+    return gym.spaces.Dict(spaces)
+
+
+class NppVectorEnv(gym.vector.VectorEnv):
+    """A batch of games, stepped by one compiled call; the module's text says what is observed, rewarded and reported.
+
+    Args:
+        num_envs: number of games.
+        levels: list of `Level`, or what `load_levels` takes ("builtin", a folder). Games start on levels drawn at random.
+        observations: keys of the observation, in their order.
+        frame_skip: frames that an action is held.
+        gamma: discount per step, for the shaping; the agent's own.
+        completion, death, switch, time: rewards.
+        shaping_distance: px of way that are worth a reward of one; 0 switches the shaping off.
+        max_frames: frames after which an episode is truncated; None: by the level's size.
+        seed: of the level sampler (SeedSequence entropy); `reset(seed=...)` sets it anew.
+        copy: whether observations are copied out of the buffers that the next step writes to.
+
+    Raises:
+        ValueError: an unknown observation, or a number out of its range.
+        LevelError: no usable level.
+    """
+
+    metadata = {"autoreset_mode": AutoresetMode.SAME_STEP, "render_modes": []}  # noqa: RUF012
+
+    def __init__(
+        self,
+        num_envs: int = 256,
+        levels: Sequence[Level] | str | Path = "builtin",
+        observations: Sequence[str] = ("game_state", "reachability", "local_tiles"),
+        frame_skip: int = 4,
+        gamma: float = 0.99,
+        completion: float = 5.0,
+        death: float = -2.0,
+        switch: float = 1.0,
+        time: float = -0.002,
+        shaping_distance: float = 100.0,
+        max_frames: int | None = None,
+        seed: int | None = None,
+        copy: bool = True,
+        autoreset: bool = True,
+        render_mode: None = None,
+    ):
+        for name, value in (("num_envs", num_envs), ("frame_skip", frame_skip), ("max_frames", max_frames or 1)):
+            if value < 1:
+                raise ValueError(f"{name} is {value}: expected at least 1")
+        if not 0.0 < gamma <= 1.0:
+            raise ValueError(f"gamma is {gamma}: expected more than 0 and at most 1")
+        self.levels = load_levels(levels, "train") if isinstance(levels, (str, Path)) else list(levels)
+        self.num_envs = num_envs
+        self.frame_skip = frame_skip
+        self.render_mode = render_mode
+        self.single_observation_space = _spaces(observations)
+        self.single_action_space = gym.spaces.Discrete(len(ACTIONS))
+        self.observation_space = gym.vector.utils.batch_space(self.single_observation_space, num_envs)
+        self.action_space = gym.vector.utils.batch_space(self.single_action_space, num_envs)
+        self._rules = Rules(
+            frame_skip=frame_skip,
+            gamma=gamma,
+            completion=completion,
+            death=death,
+            switch=switch,
+            time=time,
+            shaping_distance=shaping_distance or np.inf,
+            max_frames=max_frames or 0,
+            autoreset=autoreset,
+        )
+        self._bank = build_bank([level.map_data for level in self.levels])
+        self._rows, self._state = new_state(self._bank, num_envs)
+        self._fields = level_fields(self._bank, num_envs)
+        self._goals = np.zeros(num_envs, GOAL)
+        self._episodes = np.zeros(num_envs, EPISODE)
+        threads = get_num_threads()
+        self._scratch = Scratch(
+            nearest=np.zeros((threads, 3)),
+            points=np.zeros((threads, 6, 2), np.float32),
+            clearance=np.zeros((len(self.levels) if "local_tiles" in observations else 0, NODES), np.uint8),
+            share=_shares(self._fields),
+        )
+        if "local_tiles" in observations:
+            level_clearances(self._bank, self._scratch.clearance)
+        self._observed, self._final = (
+            Observed(*(np.zeros((num_envs if k in observations else 0, *s), d) for k, (s, d) in OBSERVATIONS.items()))
+            for _ in range(2)
+        )
+        self._obs = {name: getattr(self._observed, name) for name in observations}
+        self._final_obs = {name: getattr(self._final, name) for name in observations}
+        self._reward = np.zeros(num_envs)
+        self._terminated = np.zeros(num_envs, np.bool_)
+        self._truncated = np.zeros(num_envs, np.bool_)
+        self._figures = np.zeros((len(EPISODE_KEYS), num_envs))
+        self._copy = copy
+        self._probabilities = np.full(len(self.levels), 1 / len(self.levels))
+        self._starts = np.zeros(num_envs, np.int32)
+        self._random = np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed)))
+        self._draw(np.ones(num_envs, np.bool_))
+
+    def set_level_probabilities(self, probabilities) -> None:
+        """Draw levels with these probabilities, float [levels], from the next draw on; they are normalised."""
+        p = np.asarray(probabilities, np.float64)
+        if p.shape != (len(self.levels),) or not np.isfinite(p).all() or p.min() < 0 or p.sum() <= 0:
+            raise ValueError(f"level probabilities: expected {len(self.levels)} numbers, none negative, not all zero")
+        self._probabilities = p / p.sum()
+
+    def _draw(self, chosen):
+        """Draw the next levels of the chosen games (bool [games])."""
+        bounds = np.cumsum(self._probabilities)
+        drawn = np.searchsorted(bounds / bounds[-1], self._random.random(int(chosen.sum())), side="right")
+        self._starts[chosen] = np.minimum(drawn, len(self.levels) - 1)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
+        """Start all games anew; options["levels"], int [num_envs], says on which levels (indices into `levels`)."""
+        if seed is not None:
+            self._random = np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed)))
+            self._draw(np.ones(self.num_envs, np.bool_))
+        starts = self._starts
+        given = (options or {}).get("levels")
+        if given is not None:
+            starts = np.asarray(given)
+            if starts.shape != (self.num_envs,) or starts.min() < 0 or starts.max() >= len(self.levels):
+                raise ValueError(f'options["levels"]: expected {self.num_envs} indices below {len(self.levels)}')
+            starts = starts.astype(np.int32)
+        everyone = np.ones(self.num_envs, np.bool_)
+        _begin_all(
+            self._bank, self._state, self._fields, self._goals, self._episodes, self._rules, self._scratch, self._observed,
+            starts, everyone,
+        )  # fmt: skip
+        if given is None:
+            self._draw(everyone)
+        return self._out(self._obs), {}
+
+    def step(self, actions):
+        """Hold actions, int [num_envs] in 0..5, for one step; see the module's text and Gymnasium's VectorEnv."""
+        actions = np.asarray(actions)
+        if actions.shape != (self.num_envs,) or actions.min() < 0 or actions.max() >= len(ACTIONS):
+            raise ValueError(f"actions: expected {self.num_envs} integers from 0 to {len(ACTIONS) - 1}")
+        _step_all(
+            self._bank, self._state, self._fields, self._goals, self._episodes, self._rules, self._scratch, self._observed,
+            self._final, self._starts, actions.astype(np.int64, copy=False), self._reward, self._terminated,
+            self._truncated, self._figures,
+        )  # fmt: skip
+        infos = {}
+        done = self._terminated | self._truncated
+        if done.any():
+            if self._rules.autoreset:
+                infos["final_obs"] = self._out(self._final_obs)
+                infos["_final_obs"] = done
+                self._draw(done)
+            infos["episode"] = dict(zip(EPISODE_KEYS, self._figures.copy(), strict=True))
+            for name in ("l", "frames", "cause", "level", "gold"):
+                infos["episode"][name] = infos["episode"][name].astype(np.int64)
+            infos["episode"]["success"] = infos["episode"]["success"] > 0
+            infos["_episode"] = done
+        return (
+            self._out(self._obs), self._reward.copy(), self._terminated.copy(), self._truncated.copy(), infos,
+        )  # fmt: skip
+
+    def _out(self, arrays):
+        return {name: array.copy() for name, array in arrays.items()} if self._copy else dict(arrays)
+
+    def get_state(self) -> dict[str, np.ndarray]:
+        """Everything that decides what comes next, as arrays: games, episodes, goals and the level sampler."""
+        own = self._goals["field"] >= self._fields.own
+        rows = self._goals["field"][own]
+        return {
+            "rows": self._rows.copy(),
+            "episodes": self._episodes.view(np.uint8).copy(),
+            "goals": self._goals.view(np.uint8).copy(),
+            "own_dist": self._fields.dist[rows],
+            "own_ahead": self._fields.ahead[rows],
+            "starts": self._starts.copy(),
+            "probabilities": self._probabilities.copy(),
+            "random": _random_words(self._random),
+        }
+
+    def set_state(self, saved: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Continue from `get_state` of an environment with the same arguments -> observation.
+
+        Raises ValueError if the saved arrays do not fit.
+        """
+        now = self.get_state()
+        for name in ("rows", "episodes", "goals", "starts", "probabilities", "random"):
+            if name not in saved or np.shape(saved[name]) != now[name].shape:
+                raise ValueError(f"saved environment state: {name} does not fit these levels and num_envs")
+        self._rows[:] = saved["rows"]
+        self._episodes[:] = np.ascontiguousarray(saved["episodes"]).view(EPISODE)
+        self._goals[:] = np.ascontiguousarray(saved["goals"]).view(GOAL)
+        own = self._goals["field"][self._goals["field"] >= self._fields.own]
+        self._fields.dist[own] = saved["own_dist"]
+        self._fields.ahead[own] = saved["own_ahead"]
+        self._starts[:] = saved["starts"]
+        self._probabilities = np.array(saved["probabilities"])
+        _set_random_words(self._random, saved["random"])
+        nobody = np.zeros(self.num_envs, np.bool_)
+        _begin_all(
+            self._bank, self._state, self._fields, self._goals, self._episodes, self._rules, self._scratch, self._observed,
+            self._starts, nobody,
+        )  # fmt: skip
+        return self._out(self._obs)
+
+
+@kernel
+def _count_reached(dist, free, out):
+    for row in range(len(out)):
+        out[row] = reached_share(dist[row], free)
+
+
+def _shares(fields):
+    """Share of each level from which its goal can be reached, float64 [2 * levels]."""
+    nodes = (fields.dist[: fields.own] != 65535).sum(1)
+    return nodes / np.maximum(nodes.max(initial=1), 1)
+
+
+def _random_words(random) -> np.ndarray:
+    """State of a PCG64 generator as uint64 [6]."""
+    state = random.bit_generator.state
+    low = (1 << 64) - 1
+    words = [w for n in (state["state"]["state"], state["state"]["inc"]) for w in (n >> 64, n & low)]
+    return np.array([*words, state["has_uint32"], state["uinteger"]], np.uint64)
+
+
+def _set_random_words(random, words) -> None:
+    a, b, c, d, has, rest = (int(w) for w in np.asarray(words, np.uint64))
+    random.bit_generator.state = {
+        "bit_generator": "PCG64",
+        "state": {"state": a << 64 | b, "inc": c << 64 | d},
+        "has_uint32": has,
+        "uinteger": rest,
+    }
+
+
+class NppEnv(gym.Env):
+    """One game: `NppVectorEnv` with a batch of one and without autoreset; its arguments are those of the vector environment."""
+
+    metadata = {"render_modes": []}  # noqa: RUF012
+
+    def __init__(self, render_mode: None = None, **arguments):
+        self._envs = NppVectorEnv(num_envs=1, autoreset=False, copy=True, render_mode=render_mode, **arguments)
+        self.levels = self._envs.levels
+        self.render_mode = render_mode
+        self.observation_space = self._envs.single_observation_space
+        self.action_space = self._envs.single_action_space
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
+        """Start on a level drawn at random, or on options["level"], an index into `levels`."""
+        super().reset(seed=seed)
+        level = (options or {}).get("level")
+        obs, _ = self._envs.reset(seed=seed, options=None if level is None else {"levels": [level]})
+        return {name: array[0] for name, array in obs.items()}, {}
+
+    def step(self, action):
+        """Hold an action in 0..5 for one step; info["episode"] has the episode's figures when it ends."""
+        obs, reward, terminated, truncated, infos = self._envs.step(np.array([action]))
+        info = {}
+        if "episode" in infos:
+            info["episode"] = {name: array[0] for name, array in infos["episode"].items()}
+        obs = {name: array[0] for name, array in obs.items()}
+        return obs, float(reward[0]), bool(terminated[0]), bool(truncated[0]), info
