@@ -262,8 +262,8 @@ def _link_below(d: Draft, a, b) -> bool:
     return True
 
 
-def _furnish(d: Draft, room, mines: int) -> None:
-    """Something in a room: a block, a bump, a ledge, a mine, or nothing."""
+def _furnish(d: Draft, room) -> None:
+    """Something in a room: a block, a bump, a ledge, or nothing."""
     dice = d.dice
     left, top, right, floor = room
     w, h = right - left + 1, floor - top + 1
@@ -288,10 +288,6 @@ def _furnish(d: Draft, room, mines: int) -> None:
         side = dice.below(2)
         row = floor - 2
         d.fill(*((left, row, left + 1, row) if side else (right - 1, row, right, row)))
-    for _ in range(mines):
-        c = dice.between(left + 2, right - 1)
-        if not d.tiles[floor, c - 1 : c + 1].any() and (floor + 1 == ROWS or d.tiles[floor + 1, c - 1 : c + 1].all()):
-            d.mine(c, floor, 0, 4)
 
 
 def chambers(d: Draft, rooms=(2, 3), grid=(3, 2), height=(3, 6), furnished=60, mines=(0, 0), branching=0) -> bool:
@@ -320,7 +316,7 @@ def chambers(d: Draft, rooms=(2, 3), grid=(3, 2), height=(3, 6), furnished=60, m
         rects[x, y] = (left, top, left + w - 1, top + h - 1)
         d.open(*rects[x, y])
         if dice.chance(furnished):
-            _furnish(d, rects[x, y], 0)
+            _furnish(d, rects[x, y])
     for a, b in joints:
         a, b = min(a, b), max(a, b)
         if not (_link_below if a[0] == b[0] else _link_beside)(d, rects[a], rects[b]):
@@ -347,8 +343,7 @@ def chambers(d: Draft, rooms=(2, 3), grid=(3, 2), height=(3, 6), furnished=60, m
         if count > 0:
             left, _, right, floor = rects[cell]
             before = len(d.mines)
-            if floor + 1 == ROWS or d.tiles[floor + 1, left : right + 1].all():
-                floor_mines(d, left + 1, right - 1, floor, min(count, 1 + (right - left) // 6))
+            floor_mines(d, left + 1, right - 1, floor, min(count, 1 + (right - left) // 5))
             count -= len(d.mines) - before
     return True
 

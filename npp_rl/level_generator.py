@@ -7,8 +7,14 @@ levels are the same on every machine. A draft (level_rooms.py, level_courses.py)
 get to the switch and on to the exit around all mines and through all doors whose switches it can reach before.
 """
 
+import argparse
 import functools
 import hashlib
+import json
+import shutil
+import sys
+import tempfile
+from pathlib import Path
 
 import numpy as np
 
@@ -20,11 +26,15 @@ from npp_rl.levels import CATEGORIES, Level, encode_map
 from npp_rl.simulator.compiled import njit
 
 BUILTIN_COUNTS = {"train": 100, "test": 30}  # levels per category
+MOST_LEVELS = 100_000  # per category and split, for the command
+GENERATOR, METADATA = "npp_rl.level_generator", "levels_metadata.json"
 ATTEMPTS = 2000  # drafts for one level; a category's worst share of usable drafts is far above 1 / 20
 
 _WIDE_GAP = {"width": (20, 34), "pit": (5, 9), "depth": (4, 9), "height": (6, 9), "mined": 100}
 _SHAFT = {"height": (14, 23), "both_sides": True}
 _SNAKE = {"run": (5, 12), "rise": (4, 8), "width": (1, 3), "snake": 60}
+
+LEAST_MINES = {"simplest_few_mines": 1, "simplest_with_mines": 2, "mine_heavy": 5}  # within the rooms
 
 # Kinds of level per category: weight, the function that draws it, its arguments.
 KINDS = {
@@ -103,12 +113,12 @@ KINDS = {
         ),
         (3, rooms.gap, _WIDE_GAP | {"width": (18, 30), "edge_mines": (2, 5)}),
         (2, rooms.vertical_corridor, _SHAFT | {"width": (3, 4), "mines": (5, 12)}),
-        (2, rooms.corridors, _SNAKE | {"segments": (3, 6), "width": (2, 3), "mines": (6, 14)}),
-        (2, courses.chambers, {"rooms": (3, 5), "grid": (3, 2), "height": (4, 6), "furnished": 50, "mines": (5, 9)}),
-        (1, courses.islands, {"width": (18, 32), "height": (8, 12), "mines": (4, 8)}),
-        (1, rooms.maze, {"size": (5, 9, 3, 5), "passage": (3, 3), "loops": (1, 5), "mines": (4, 10)}),
-        (1, rooms.obstacles, {"width": (18, 30), "height": (6, 9), "count": (2, 4), "mines": (4, 8)}),
-        (1, courses.slalom, {"width": (18, 34), "mines": (5, 9)}),
+        (2, rooms.corridors, _SNAKE | {"segments": (3, 6), "width": (2, 3), "mines": (9, 16)}),
+        (2, courses.chambers, {"rooms": (4, 6), "grid": (3, 2), "height": (4, 6), "furnished": 50, "mines": (9, 15)}),
+        (1, courses.islands, {"width": (18, 32), "height": (8, 12), "mines": (6, 10)}),
+        (1, rooms.maze, {"size": (5, 9, 3, 5), "passage": (3, 3), "loops": (1, 5), "mines": (9, 15)}),
+        (1, rooms.obstacles, {"width": (26, 40), "height": (6, 9), "count": (2, 4), "mines": (7, 12)}),
+        (1, courses.slalom, {"width": (26, 42), "mines": (7, 12)}),
     ),
     "exploration": (
         (4, rooms.maze, {"size": (8, 21, 5, 12), "passage": (1, 3), "wall": (1, 2), "loops": (0, 6)}),
@@ -141,8 +151,8 @@ for _a, _b in (
     MIRRORED[_a], MIRRORED[_b] = _b, _a
 _MIDDLE = 2 * (COLUMNS + 2)  # x of the field's middle in map units
 
-# Tiles that may stand in a corner: hollow corners of rooms (the corner of rock at lower left, lower right, upper left,
-# upper right), then edges of rock (open at upper left, upper right, lower left, lower right).
+# Tiles that may stand in a corner (line, curve, low and steep line), by place: hollow corners of rooms with rock at the
+# lower left, lower right, upper left, upper right; edges of rock, open at the same places.
 _HOLLOW = ((9, 17, 21, 29), (8, 16, 20, 28), (6, 14, 18, 26), (7, 15, 19, 27))
 _EDGE = ((8, 12, 24, 32), (9, 13, 25, 33), (7, 11, 23, 31), (6, 10, 22, 30))
 
@@ -249,6 +259,7 @@ def _soften(draft: Draft) -> None:
     share = draft.softened or dice.pick((0, 0, 0, 0, 15, 15, 40, 40, 80))
     if not share:
         return
+    style = dice.pick((0, 0, 1, None)) if draft.softened is None else dice.below(2)
     padded = np.ones((ROWS + 2, COLUMNS + 2), np.uint8)
     padded[1:-1, 1:-1] = tiles
     empty, full = padded == 0, padded == 1
@@ -266,7 +277,7 @@ def _soften(draft: Draft) -> None:
             for place in np.flatnonzero(where).tolist():
                 row, column = divmod(place, COLUMNS)
                 if dice.chance(share) and (column, row) not in held:
-                    tiles[row, column] = choice[dice.below(4)]
+                    tiles[row, column] = choice[dice.below(4) if style is None else style]
 
 
 def _at(mask: np.ndarray, dy: int, dx: int) -> np.ndarray:
@@ -306,17 +317,23 @@ def _mirror(draft: Draft) -> None:
     draft.extras = [(t, 2 * _MIDDLE - x, y, o, m) for t, x, y, o, m in draft.extras]
 
 
-def _draft(category: str, dice: Dice) -> Draft | None:
-    """One attempt at a level, None where it came out wrong."""
-    draft = Draft(dice)
+def _kind(category: str, dice: Dice) -> tuple:
+    """One of a category's kinds of level by weight: the function that draws it, and its arguments."""
     kinds = KINDS[category]
     ticket = dice.below(sum(weight for weight, _, _ in kinds))
     at = 0
     while ticket >= kinds[at][0]:
         ticket -= kinds[at][0]
         at += 1
-    _, function, arguments = kinds[at]
+    return kinds[at][1:]
+
+
+def _draft(category: str, function, arguments: dict, dice: Dice) -> Draft | None:
+    """One attempt at a level of a kind, None where it came out wrong."""
+    draft = Draft(dice)
     if not function(draft, **arguments) or len({draft.ninja, draft.switch, draft.exit}) < 3:
+        return None
+    if len(draft.mines) < LEAST_MINES.get(category, 0):
         return None
     draft.name = function.__name__.replace("_", " ")
     _soften(draft)
@@ -347,19 +364,21 @@ def _side(map_data: bytes) -> str:
 
 
 def generate(category: str, seed: int, split: str = "all", *, name: str | None = None) -> Level:
-    """The level of a category and a seed (a whole number from 0), the same on every machine.
+    """The level of a category and a seed (0 to 2**64 - 1), the same on every machine.
 
     split: "train" or "test" makes a level whose tiles belong to that split; "all" makes either. name: the level's id.
-    Raises ValueError on an unknown category or split, or a negative seed.
+    Raises ValueError on an unknown category or split, or a seed out of range.
     """
     if category not in KINDS:
         raise ValueError(f"unknown category {category!r}: expected one of {', '.join(CATEGORIES)}")
     if split not in ("train", "test", "all"):
         raise ValueError(f"split {split!r}: expected train, test or all")
-    if seed < 0:
-        raise ValueError(f"seed {seed}: expected a whole number from 0")
-    for attempt in range(ATTEMPTS):
-        draft = _draft(category, Dice(CATEGORIES.index(category), seed, attempt))
+    if not 0 <= seed < 1 << 64:
+        raise ValueError(f"seed {seed}: expected 0 to 2**64 - 1")
+    entropy = (seed & 0xFFFFFFFF, seed >> 32, CATEGORIES.index(category))
+    function, arguments = _kind(category, Dice(*entropy, 0))
+    for attempt in range(1, ATTEMPTS):
+        draft = _draft(category, function, arguments, Dice(*entropy, attempt))
         if draft is None:
             continue
         map_data = _finish(draft)
@@ -369,9 +388,9 @@ def generate(category: str, seed: int, split: str = "all", *, name: str | None =
 
 
 def data_set(split: str, categories=CATEGORIES, count: int | None = None, seed: int = 0) -> list[Level]:
-    """`count` levels (as many as in the built-in set unless given) of each category, no two with the same tiles.
+    """`count` levels (as many as in the built-in set unless given) of each category, no two of one with the same tiles.
 
-    The same seed's levels of another split, and the first levels of a larger count, are the same ones.
+    seed: 0 (the built-in set) to 2**32 - 1. The first levels of a larger count are those of a smaller one.
     """
     levels = []
     for part in ("train", "test") if split == "all" else (split,):
@@ -401,3 +420,118 @@ def builtin(split: str) -> list[Level]:
     if split not in BUILTIN_COUNTS:
         raise ValueError(f"split {split!r}: expected train, test or all")
     return list(_builtin(split))
+
+
+# --------------------------------------------------------------------------------------------------------- the command
+
+
+def write_data_set(folder: Path, levels: list[Level], about: dict) -> None:
+    """Writes the levels as raw map files FOLDER/<level id> and METADATA; the folder appears as a whole or not at all.
+
+    A folder that is empty, or that holds nothing but a data set of this command, is replaced; raises ValueError (one
+    line) for another one, OSError where it cannot be written.
+    """
+    _check_replaceable(folder)
+    folder = folder.resolve()
+    by_category = {}
+    for level in levels:
+        by_category.setdefault(level.category, []).append(level.id)
+    about = about | {"categories": {c: {"count": len(ids), "level_ids": ids} for c, ids in by_category.items()}}
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    beside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        new = beside / "new"
+        for category in by_category:
+            (new / category).mkdir(parents=True)
+        for level in levels:
+            (new / level.id).write_bytes(level.map_data)
+        (new / METADATA).write_text(json.dumps(about, indent=1) + "\n")
+        if folder.is_dir():
+            folder.rename(beside / "old")
+        try:
+            new.rename(folder)
+        except OSError:
+            if (beside / "old").is_dir():
+                (beside / "old").rename(folder)
+            raise
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def _check_replaceable(folder: Path) -> None:
+    if not folder.exists() and not folder.is_symlink():
+        return
+    if not folder.is_dir() or folder.is_symlink():
+        raise ValueError(f"--out {folder}: not a folder, expected a new or empty one")
+    held = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir() or path.is_symlink()}
+    if not held:
+        return
+    try:
+        about = json.loads((folder / METADATA).read_bytes())
+        own = {METADATA, *(name for part in about["categories"].values() for name in part["level_ids"])}
+        own = own if about["generator"] == GENERATOR else set()
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        own = set()
+    if not held <= own:
+        other = min(held - own)
+        raise ValueError(f"--out {folder}: holds other files ({other}), expected an empty folder or a data set of mine")
+
+
+def _category_list(text: str) -> list[str]:
+    names = [name for name in text.replace(",", " ").split() if name]
+    for name in names:
+        if name not in KINDS:
+            raise ValueError(f"--categories: unknown category {name!r}, expected some of {', '.join(CATEGORIES)}")
+    if not names:
+        raise ValueError(f"--categories: expected some of {', '.join(CATEGORIES)}")
+    return [category for category in CATEGORIES if category in names]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command; 0 when all was written, else 2 after one line on stderr."""
+
+    def fail(message: str):
+        print(f"error: {message}", file=sys.stderr)
+        raise SystemExit(2)
+
+    parser = argparse.ArgumentParser(prog="python -m npp_rl.level_generator", description="Write a data set of levels.")
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="folder for the levels, as raw N++ map files by category"
+    )
+    parser.add_argument("--split", choices=("train", "test", "all"), default="all")
+    parser.add_argument("--categories", nargs="+", metavar="NAME", help="some of the nine (all unless told)")
+    parser.add_argument("--count", type=int, metavar="N", help="levels per category and split (100 train, 30 test)")
+    parser.add_argument("--seed", type=int, default=0, help="0 makes the built-in levels")
+    parser.add_argument("--preview", type=Path, metavar="PNG", help="a sheet of pictures of all the levels")
+    parser.error = fail
+    options = parser.parse_args(arguments)
+    try:
+        categories = _category_list(" ".join(options.categories)) if options.categories else list(CATEGORIES)
+        if not options.out and not options.preview:
+            raise ValueError("nothing to write: expected --out DIR or --preview PNG")
+        if options.count is not None and not 1 <= options.count <= MOST_LEVELS:
+            raise ValueError(f"--count {options.count}: expected 1 to {MOST_LEVELS}")
+        if not 0 <= options.seed < 1 << 32:
+            raise ValueError(f"--seed {options.seed}: expected 0 to {(1 << 32) - 1}")
+        if options.out:
+            _check_replaceable(options.out)
+        levels = data_set(options.split, categories, options.count, options.seed)
+        about = {"generator": GENERATOR, "split": options.split, "seed": options.seed, "total_levels": len(levels)}
+        if options.out:
+            write_data_set(options.out, levels, about)
+            print(f"{options.out}: {len(levels)} levels, {len(categories)} categories, seed {options.seed}")
+        if options.preview:
+            from npp_rl import render  # needs Pillow, which training does not
+
+            labels = [f"{level.id}  {level.title}" for level in levels]
+            render.contact_sheet(levels, options.preview, labels=labels)
+            print(f"{options.preview}: {len(levels)} pictures")
+    except ValueError as error:
+        fail(str(error))
+    except OSError as error:
+        fail(f"{error.filename or options.out or options.preview}: cannot be written ({error.strerror})")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -241,7 +241,7 @@ def corridors(d: Draft, segments=(2, 3), run=(3, 8), rise=(2, 5), width=(1, 2), 
         x0, y0, x1, y1 = rects[0]
         d.switch = (4 * (dice.between(x0, x1) + ox) + 6, 4 * (y1 + oy) + 6)
     for x0, y0, x1, y1 in dice.sample(rects, len(rects)):
-        share = min(count, 1 + (x1 - x0) // 5)
+        share = min(count, 1 + (x1 - x0) // 4)
         if share and k >= 2:
             before = len(d.mines)
             if y1 - y0 == k - 1:
@@ -394,7 +394,9 @@ def floor_mines(d: Draft, left: int, right: int, floor: int, count: int) -> None
     for column in d.dice.sample(range(left + 1, right + 1), right - left):
         if count <= 0:
             break
-        if all(column - c not in (-1, 0, 1, 2) for c in taken) and not d.tiles[floor, column - 1 : column + 1].any():
+        on_floor = not d.tiles[floor, column - 1 : column + 1].any()
+        on_floor &= d.tiles[min(floor + 1, ROWS) :, column - 1 : column + 1][:1].all()
+        if on_floor and all(column - c not in (-1, 0, 1, 2) for c in taken):
             d.mine(column, floor, 0, 4)
             taken += [column - 1, column + 1]
             count -= 1
