@@ -26,8 +26,9 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 from numba import get_num_threads, get_thread_id, prange
 
-from npp_rl.fields import NODES, distance_at, reached_share
-from npp_rl.goals import GOAL, level_fields, renew_goal, start_goal
+from npp_rl.fields import NODES, distance_at
+from npp_rl.goals import GOAL, level_fields, plan_games, signature
+from npp_rl.graph import GRAPH_NODES, GRAPH_OBSERVATIONS, GRAPH_SLOTS, level_graphs, write_graph  # noqa: F401
 from npp_rl.levels import Level, load_levels
 from npp_rl.observations import (
     GAME_STATE,
@@ -103,23 +104,27 @@ OBSERVATIONS = {
     "game_state": ((GAME_STATE,), np.float32),
     "reachability": ((REACHABILITY,), np.float32),
     "local_tiles": ((3, PATCH, PATCH), np.uint8),
+    **GRAPH_OBSERVATIONS,
 }
 
 
-class Scratch(NamedTuple):
-    """Scratch memory by thread, and static data of levels that only observations use."""
+class Views(NamedTuple):
+    """What the observing kernel reads beside the games: fields, static data of levels, scratch memory by thread."""
 
+    dist: np.ndarray  # u2 [rows, NODES]
+    ahead: np.ndarray  # u1 [rows, NODES]
+    share: np.ndarray  # f8 [rows]
+    stage: np.ndarray  # GOAL [2 * levels]
+    clearance: np.ndarray  # u1 [levels, NODES]
     nearest: np.ndarray  # f8 [threads, 3]
     points: np.ndarray  # f4 [threads, 6, 2]
-    clearance: np.ndarray  # u1 [levels, NODES]
-    share: np.ndarray  # f8 [rows of the field pools]
 
 
 @kernel
-def _way(bank, state, i, fields, goal, before):
+def _way(state, i, views, goal, before):
     """Px from the ninja to its goal: along the field, or the value before where the ninja is off the lattice."""
     n = state.ninja[i]
-    way = distance_at(fields.dist[goal.field], n.x, n.y)
+    way = distance_at(views.dist[goal.field], n.x, n.y)
     if way >= 0.0:
         return way
     if not goal.reached:
@@ -129,10 +134,10 @@ def _way(bank, state, i, fields, goal, before):
 
 
 @kernel
-def _begin(bank, state, i, fields, goals, episodes, rules, scratch, level_index):
+def _begin(bank, state, i, views, goals, episodes, rules, level_index):
     """Put game i at the start of a level."""
     reset_game(bank, state, i, level_index)
-    start_goal(fields, level_index, goals[i:])
+    goals[i] = views.stage[2 * level_index]
     e = episodes[i]
     e.completion = 0.0
     e.death = 0.0
@@ -142,42 +147,33 @@ def _begin(bank, state, i, fields, goals, episodes, rules, scratch, level_index)
     e.steps = 0
     e.switches = 0
     e.travelled = 0.0
-    e.way = _way(bank, state, i, fields, goals[i], 0.0)
+    e.way = _way(state, i, views, goals[i], 0.0)
     e.shortest = e.way + goals[i].remaining
     e.phi = -e.shortest / rules.shaping_distance
-    e.share = scratch.share[2 * level_index]
+    e.share = views.share[2 * level_index]
     e.limit = rules.max_frames
     if rules.max_frames == 0:
         e.limit = min(FRAMES_AT_LEAST + int(FRAMES_PER_PX * e.shortest), MAX_FRAMES)
 
 
 @kernel
-def _observe(bank, state, i, fields, goals, episodes, scratch, thread, observed):
+def _observe(bank, state, i, views, goals, episodes, thread, observed):
     """Write the observations of game i into row i."""
     n = state.ninja[i]
     goal = goals[i]
     e = episodes[i]
+    dist = views.dist[goal.field]
     if len(observed.game_state):
         left = 1.0 - min(n.frame / e.limit, 1.0)
         write_game_state(bank, state, i, left, observed.game_state[i])
     if len(observed.reachability):
-        write_reachability(
-            bank,
-            state,
-            i,
-            goal,
-            fields.dist[goal.field],
-            fields.ahead[goal.field],
-            e.way,
-            e.share,
-            scratch.nearest[thread],
-            scratch.points[thread],
-            observed.reachability[i],
-        )
+        ahead = views.ahead[goal.field]
+        nearest = views.nearest[thread]
+        points = views.points[thread]
+        row = observed.reachability[i]
+        write_reachability(bank, state, i, goal, dist, ahead, e.way, e.share, nearest, points, row)
     if len(observed.local_tiles):
-        write_local_tiles(
-            bank, state, i, scratch.clearance[n.level], fields.dist[goal.field], e.way, observed.local_tiles[i]
-        )
+        write_local_tiles(bank, state, i, views.clearance[n.level], dist, e.way, observed.local_tiles[i])
 
 
 @kernel
@@ -190,18 +186,28 @@ def _switches_hit(bank, state, i):
     return hit
 
 
+@njit(parallel=True)
+def _play_all(bank, state, goals, episodes, rules, actions, stale):
+    """Hold each game's action for one step; `stale` (bool [games]) tells whose goal has to be planned anew."""
+    for i in prange(len(actions)):
+        n = state.ninja[i]
+        e = episodes[i]
+        keys = ACTION_BYTES[actions[i]]
+        h = -1 if keys & 4 else (1 if keys & 2 else 0)
+        for _ in range(rules.frame_skip):
+            frame(bank, state, i, h, keys & 1)
+            e.travelled += np.sqrt((n.x - n.x0) * (n.x - n.x0) + (n.y - n.y0) * (n.y - n.y0))
+            if n.state == DEAD or n.state == WON or n.frame >= e.limit:
+                break
+        alive = n.state != DEAD and n.state != WON
+        stale[i] = alive and signature(bank, state, i, goals[i].avoid) != goals[i].signature
+
+
 @kernel
-def _step(bank, state, i, fields, goals, episodes, rules, scratch, thread, action):
-    """Hold an action for one step of game i -> (reward, terminated, truncated)."""
+def _judge(bank, state, i, views, goals, episodes, rules):
+    """Reward of the step that game i has made -> (reward, terminated, truncated)."""
     n = state.ninja[i]
     e = episodes[i]
-    keys = ACTION_BYTES[action]
-    h = -1 if keys & 4 else (1 if keys & 2 else 0)
-    for _ in range(rules.frame_skip):
-        frame(bank, state, i, h, keys & 1)
-        e.travelled += np.sqrt((n.x - n.x0) * (n.x - n.x0) + (n.y - n.y0) * (n.y - n.y0))
-        if n.state == DEAD or n.state == WON or n.frame >= e.limit:
-            break
     e.steps += 1
     e.time += rules.time
     reward = rules.time
@@ -211,7 +217,6 @@ def _step(bank, state, i, fields, goals, episodes, rules, scratch, thread, actio
         e.switch += rules.switch * (hit - e.switches)
         e.switches = hit
     terminated = n.state == DEAD or n.state == WON
-    truncated = not terminated and n.frame >= e.limit
     phi = 0.0
     if n.state == WON:
         reward += rules.completion
@@ -220,59 +225,70 @@ def _step(bank, state, i, fields, goals, episodes, rules, scratch, thread, actio
         reward += rules.death
         e.death += rules.death
     else:
-        if renew_goal(bank, state, i, fields, thread, goals):
-            row = goals[i].field
-            e.share = scratch.share[row] if row < fields.own else reached_share(fields.dist[row], fields.free[thread])
-        e.way = _way(bank, state, i, fields, goals[i], e.way)
+        e.way = _way(state, i, views, goals[i], e.way)
         phi = -(e.way + goals[i].remaining) / rules.shaping_distance
     shaping = rules.gamma * phi - e.phi
     e.shaping += shaping
     e.phi = phi
-    return reward + shaping, terminated, truncated
+    return reward + shaping, terminated, not terminated and n.frame >= e.limit
+
+
+@kernel
+def _note_figures(state, i, episodes, figures):
+    """Figures of an episode that has ended, in the order of EPISODE_KEYS."""
+    n = state.ninja[i]
+    e = episodes[i]
+    figures[0, i] = e.completion + e.death + e.switch + e.time + e.shaping
+    figures[1, i] = e.steps
+    figures[2, i] = n.frame
+    figures[3, i] = n.state == WON
+    figures[4, i] = _CAUSE[n.cause] if n.state == DEAD else 0
+    figures[5, i] = n.level
+    figures[6, i] = n.gold
+    figures[7, i] = e.shortest
+    figures[8, i] = e.travelled
+    figures[9, i] = e.completion
+    figures[10, i] = e.death
+    figures[11, i] = e.switch
+    figures[12, i] = e.time
+    figures[13, i] = e.shaping
+
+
+STEP, BEGIN, LOOK, SKIP = 0, 1, 2, 3  # what is done with a game before it is observed; a game to skip is not
 
 
 @njit(parallel=True)
-def _begin_all(bank, state, fields, goals, episodes, rules, scratch, observed, starts, chosen):
-    """Start the games in `chosen` (bool [games]) on levels `starts` (i4 [games]) and observe all games."""
+def _observe_all(
+    bank, state, views, goals, episodes, rules, observed, starts, task, reward, terminated, truncated, figures
+):
+    """Judge each game's step, or begin it on its level in `starts`, as `task` (i1 [games]) says, and observe it."""
     for i in prange(len(starts)):
-        thread = get_thread_id()
-        if chosen[i]:
-            _begin(bank, state, i, fields, goals, episodes, rules, scratch, starts[i])
-        _observe(bank, state, i, fields, goals, episodes, scratch, thread, observed)
+        if task[i] == SKIP:
+            continue
+        if task[i] == BEGIN:
+            _begin(bank, state, i, views, goals, episodes, rules, starts[i])
+        elif task[i] == STEP:
+            reward[i], terminated[i], truncated[i] = _judge(bank, state, i, views, goals, episodes, rules)
+            if terminated[i] or truncated[i]:
+                _note_figures(state, i, episodes, figures)
+        _observe(bank, state, i, views, goals, episodes, get_thread_id(), observed)
 
 
 @njit(parallel=True)
-def _step_all(
-    bank, state, fields, goals, episodes, rules, scratch, observed, final, starts, actions, reward, terminated,
-    truncated, figures,
-):  # fmt: skip
-    """Step all games; those that end leave their last observation in `final`, their figures, and start anew."""
-    for i in prange(len(actions)):
-        thread = get_thread_id()
-        reward[i], terminated[i], truncated[i] = _step(
-            bank, state, i, fields, goals, episodes, rules, scratch, thread, actions[i]
-        )
-        if terminated[i] or truncated[i]:
-            n = state.ninja[i]
-            e = episodes[i]
-            figures[0, i] = e.completion + e.death + e.switch + e.time + e.shaping
-            figures[1, i] = e.steps
-            figures[2, i] = n.frame
-            figures[3, i] = n.state == WON
-            figures[4, i] = _CAUSE[n.cause] if n.state == DEAD else 0
-            figures[5, i] = n.level
-            figures[6, i] = n.gold
-            figures[7, i] = e.shortest
-            figures[8, i] = e.travelled
-            figures[9, i] = e.completion
-            figures[10, i] = e.death
-            figures[11, i] = e.switch
-            figures[12, i] = e.time
-            figures[13, i] = e.shaping
-            if rules.autoreset:
-                _observe(bank, state, i, fields, goals, episodes, scratch, thread, final)
-                _begin(bank, state, i, fields, goals, episodes, rules, scratch, starts[i])
-        _observe(bank, state, i, fields, goals, episodes, scratch, thread, observed)
+def _graph_all(bank, state, views, goals, episodes, graphs, task, nodes, mask, adjacent, reachable):
+    """Write the graphs of all games but those to skip; a kernel of its own, compiled where a graph is asked for."""
+    for i in prange(len(task)):
+        if task[i] != SKIP:
+            goal = goals[i]
+            dist = views.dist[goal.field]
+            ahead = views.ahead[goal.field]
+            clearance = views.clearance[state.ninja[i].level]
+            way = episodes[i].way
+            thread = get_thread_id()
+            write_graph(
+                bank, state, i, goal, dist, ahead, way, clearance, graphs, thread, nodes[i], mask[i], adjacent[i],
+                reachable[i],
+            )  # fmt: skip
 
 
 def _spaces(observations):
@@ -282,7 +298,7 @@ def _spaces(observations):
     spaces = {}
     for name in observations:
         shape, dtype = OBSERVATIONS[name]
-        low, high = (0, 255) if dtype == np.uint8 else (-np.inf, np.inf)
+        low, high = {np.uint8: (0, 255), np.int16: (-1, GRAPH_NODES - 1)}.get(dtype, (-np.inf, np.inf))
         spaces[name] = gym.spaces.Box(low, high, shape, dtype)
     return gym.spaces.Dict(spaces)
 
@@ -357,20 +373,27 @@ class NppVectorEnv(gym.vector.VectorEnv):
         self._goals = np.zeros(num_envs, GOAL)
         self._episodes = np.zeros(num_envs, EPISODE)
         threads = get_num_threads()
-        self._scratch = Scratch(
+        graph = bool(set(observations) & set(GRAPH_OBSERVATIONS))
+        clearance = len(self.levels) if graph or "local_tiles" in observations else 0
+        self._views = Views(
+            dist=self._fields.dist,
+            ahead=self._fields.ahead,
+            share=self._fields.share,
+            stage=self._fields.stage,
+            clearance=np.zeros((clearance, NODES), np.uint8),
             nearest=np.zeros((threads, 3)),
             points=np.zeros((threads, 6, 2), np.float32),
-            clearance=np.zeros((len(self.levels) if "local_tiles" in observations else 0, NODES), np.uint8),
-            share=_shares(self._fields),
         )
-        if "local_tiles" in observations:
-            level_clearances(self._bank, self._scratch.clearance)
-        self._observed, self._final = (
-            Observed(*(np.zeros((num_envs if k in observations else 0, *s), d) for k, (s, d) in OBSERVATIONS.items()))
-            for _ in range(2)
-        )
-        self._obs = {name: getattr(self._observed, name) for name in observations}
-        self._final_obs = {name: getattr(self._final, name) for name in observations}
+        if clearance:
+            level_clearances(self._bank, self._views.clearance)
+        self._graphs = level_graphs(self._bank) if graph else None
+        # One kernel writes all parts of a graph.
+        written = set(observations) | (set(GRAPH_OBSERVATIONS) if graph else set())
+        buffers = {k: np.zeros((num_envs if k in written else 0, *s), d) for k, (s, d) in OBSERVATIONS.items()}
+        self._observed = Observed(*(buffers[name] for name in Observed._fields))
+        self._graph = [buffers[name] for name in GRAPH_OBSERVATIONS]
+        self._obs = {name: buffers[name] for name in observations}
+        self._final_obs = {name: np.zeros_like(buffers[name]) for name in observations}
         self._reward = np.zeros(num_envs)
         self._terminated = np.zeros(num_envs, np.bool_)
         self._truncated = np.zeros(num_envs, np.bool_)
@@ -378,6 +401,8 @@ class NppVectorEnv(gym.vector.VectorEnv):
         self._copy = copy
         self._probabilities = np.full(len(self.levels), 1 / len(self.levels))
         self._starts = np.zeros(num_envs, np.int32)
+        self._task = np.zeros(num_envs, np.int8)
+        self._stale = np.zeros(num_envs, np.bool_)
         self._random = np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed)))
         self._draw(np.ones(num_envs, np.bool_))
 
@@ -406,40 +431,60 @@ class NppVectorEnv(gym.vector.VectorEnv):
             if starts.shape != (self.num_envs,) or starts.min() < 0 or starts.max() >= len(self.levels):
                 raise ValueError(f'options["levels"]: expected {self.num_envs} indices below {len(self.levels)}')
             starts = starts.astype(np.int32)
-        everyone = np.ones(self.num_envs, np.bool_)
-        _begin_all(
-            self._bank, self._state, self._fields, self._goals, self._episodes, self._rules, self._scratch, self._observed,
-            starts, everyone,
-        )  # fmt: skip
+        self._task[:] = BEGIN
+        self._observe(starts)
         if given is None:
-            self._draw(everyone)
+            self._draw(np.ones(self.num_envs, np.bool_))
         return self._out(self._obs), {}
+
+    def _observe(self, starts):
+        _observe_all(
+            self._bank, self._state, self._views, self._goals, self._episodes, self._rules, self._observed, starts,
+            self._task, self._reward, self._terminated, self._truncated, self._figures,
+        )  # fmt: skip
+        if self._graphs is not None:
+            _graph_all(
+                self._bank,
+                self._state,
+                self._views,
+                self._goals,
+                self._episodes,
+                self._graphs,
+                self._task,
+                *self._graph,
+            )
 
     def step(self, actions):
         """Hold actions, int [num_envs] in 0..5, for one step; see the module's text and Gymnasium's VectorEnv."""
         actions = np.asarray(actions)
         if actions.shape != (self.num_envs,) or actions.min() < 0 or actions.max() >= len(ACTIONS):
             raise ValueError(f"actions: expected {self.num_envs} integers from 0 to {len(ACTIONS) - 1}")
-        _step_all(
-            self._bank, self._state, self._fields, self._goals, self._episodes, self._rules, self._scratch, self._observed,
-            self._final, self._starts, actions.astype(np.int64, copy=False), self._reward, self._terminated,
-            self._truncated, self._figures,
+        _play_all(
+            self._bank, self._state, self._goals, self._episodes, self._rules, actions.astype(np.int64, copy=False),
+            self._stale,
         )  # fmt: skip
+        if self._stale.any():
+            plan_games(self._bank, self._state, self._fields, self._goals, self._episodes["share"], self._stale)
+        self._task[:] = STEP
+        self._observe(self._starts)
+        reward, terminated, truncated = self._reward.copy(), self._terminated.copy(), self._truncated.copy()
         infos = {}
-        done = self._terminated | self._truncated
+        done = terminated | truncated
         if done.any():
-            if self._rules.autoreset:
-                infos["final_obs"] = self._out(self._final_obs)
-                infos["_final_obs"] = done
-                self._draw(done)
             infos["episode"] = dict(zip(EPISODE_KEYS, self._figures.copy(), strict=True))
             for name in ("l", "frames", "cause", "level", "gold"):
                 infos["episode"][name] = infos["episode"][name].astype(np.int64)
             infos["episode"]["success"] = infos["episode"]["success"] > 0
             infos["_episode"] = done
-        return (
-            self._out(self._obs), self._reward.copy(), self._terminated.copy(), self._truncated.copy(), infos,
-        )  # fmt: skip
+            if self._rules.autoreset:
+                for name, array in self._obs.items():
+                    self._final_obs[name][done] = array[done]
+                infos["final_obs"] = self._out(self._final_obs)
+                infos["_final_obs"] = done
+                self._task[:] = np.where(done, BEGIN, SKIP)
+                self._observe(self._starts)
+                self._draw(done)
+        return self._out(self._obs), reward, terminated, truncated, infos
 
     def _out(self, arrays):
         return {name: array.copy() for name, array in arrays.items()} if self._copy else dict(arrays)
@@ -477,24 +522,9 @@ class NppVectorEnv(gym.vector.VectorEnv):
         self._starts[:] = saved["starts"]
         self._probabilities = np.array(saved["probabilities"])
         _set_random_words(self._random, saved["random"])
-        nobody = np.zeros(self.num_envs, np.bool_)
-        _begin_all(
-            self._bank, self._state, self._fields, self._goals, self._episodes, self._rules, self._scratch, self._observed,
-            self._starts, nobody,
-        )  # fmt: skip
+        self._task[:] = LOOK
+        self._observe(self._starts)
         return self._out(self._obs)
-
-
-@kernel
-def _count_reached(dist, free, out):
-    for row in range(len(out)):
-        out[row] = reached_share(dist[row], free)
-
-
-def _shares(fields):
-    """Share of each level from which its goal can be reached, float64 [2 * levels]."""
-    nodes = (fields.dist[: fields.own] != 65535).sum(1)
-    return nodes / np.maximum(nodes.max(initial=1), 1)
 
 
 def _random_words(random) -> np.ndarray:

@@ -13,7 +13,6 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from numba import get_num_threads, get_thread_id, prange
 
 from npp_rl.fields import (
     BLOCK_MINE,
@@ -30,6 +29,7 @@ from npp_rl.fields import (
     first_closed_door,
     level_free,
     path_points,
+    reached_share,
 )
 from npp_rl.simulator import new_state, reset_game
 from npp_rl.simulator.compiled import kernel, njit
@@ -63,15 +63,16 @@ class Fields(NamedTuple):
 
     dist: np.ndarray  # u2 [rows, NODES]
     ahead: np.ndarray  # u1 [rows, NODES]
+    share: np.ndarray  # f8 [rows]: of the free nodes, those from which the goal is reached
     stage: np.ndarray  # GOAL [2 * levels]
-    free: np.ndarray  # u1 [threads, NODES]: scratch
-    tiles: np.ndarray  # u1 [threads, 25, 44]: scratch
-    queue: np.ndarray  # i4 [threads, QUEUE]: scratch
-    doors: np.ndarray  # f8 [threads, MOST_DOORS, 4]: scratch
-    closed: np.ndarray  # u1 [threads, MOST_DOORS]: scratch
-    slot: np.ndarray  # i4 [threads, MOST_DOORS]: scratch
-    goal: np.ndarray  # f8 [threads, 1, 2]: scratch
-    ways: np.ndarray  # f4 [threads, 2, 2]: scratch
+    free: np.ndarray  # u1 [NODES]: scratch, as all that follows
+    tiles: np.ndarray  # u1 [25, 44]
+    queue: np.ndarray  # i4 [QUEUE]
+    doors: np.ndarray  # f8 [MOST_DOORS, 4]
+    closed: np.ndarray  # u1 [MOST_DOORS]
+    slot: np.ndarray  # i4 [MOST_DOORS]
+    goal: np.ndarray  # f8 [1, 2]
+    ways: np.ndarray  # f4 [2, 2]
     own: int
 
 
@@ -116,30 +117,28 @@ def _block(bank, state, i, avoid, free, tiles):
 
 
 @kernel
-def _field_to(fields, thread, row, x, y, touch):
-    fields.goal[thread, 0, 0] = x
-    fields.goal[thread, 0, 1] = y
-    distances(
-        fields.free[thread], fields.goal[thread], touch, fields.dist[row], fields.ahead[row], fields.queue[thread]
-    )
+def _field_to(fields, row, x, y, touch):
+    fields.goal[0, 0] = x
+    fields.goal[0, 1] = y
+    distances(fields.free, fields.goal, touch, fields.dist[row], fields.ahead[row], fields.queue)
 
 
 @kernel
-def _way_from(fields, thread, row, goal, x, y):
+def _way_from(fields, row, goal, x, y):
     """Adds the way from (x, y) on the field in `row` to what remains after a goal at (x, y); whether there is one."""
     length = distance_at(fields.dist[row], x, y)
     if length < 0.0:
         return False
     goal.remaining += length
-    path_points(fields.dist[row], fields.ahead[row], x, y, AFTER, fields.ways[thread])
+    path_points(fields.dist[row], fields.ahead[row], x, y, AFTER, fields.ways)
     for k in range(2):
-        goal.after_x[k] = fields.ways[thread, k, 0] - x
-        goal.after_y[k] = fields.ways[thread, k, 1] - y
+        goal.after_x[k] = fields.ways[k, 0] - x
+        goal.after_y[k] = fields.ways[k, 1] - y
     return True
 
 
 @kernel
-def _aim(bank, state, i, fields, thread, row, goal, switch):
+def _aim(bank, state, i, fields, row, goal, switch):
     """Field and goal for the exit pair whose switch is entity `switch`; whether the ninja can get to its first goal."""
     n = state.ninja[i]
     level = bank.level[n.level]
@@ -151,14 +150,14 @@ def _aim(bank, state, i, fields, thread, row, goal, switch):
     for k in range(2):
         goal.after_x[k] = 0.0
         goal.after_y[k] = 0.0
-    _field_to(fields, thread, row, door.x, door.y, TOUCH_EXIT)
+    _field_to(fields, row, door.x, door.y, TOUCH_EXIT)
     if state.active[i, switch - level.entity_start]:
         e = bank.entity[switch]
-        joined = _way_from(fields, thread, row, goal, e.x, e.y)
+        joined = _way_from(fields, row, goal, e.x, e.y)
         goal.x = e.x
         goal.y = e.y
         goal.kind = GOAL_SWITCH
-        _field_to(fields, thread, row, e.x, e.y, TOUCH_SWITCH)
+        _field_to(fields, row, e.x, e.y, TOUCH_SWITCH)
         if not joined:
             return False
     doors = 0
@@ -166,32 +165,32 @@ def _aim(bank, state, i, fields, thread, row, goal, switch):
         slot = bank.entity[k].slot
         if state.closed[i, slot] and doors < MOST_DOORS:
             d = bank.door[level.door_start + slot]
-            fields.doors[thread, doors, 0] = d.x1
-            fields.doors[thread, doors, 1] = d.y1
-            fields.doors[thread, doors, 2] = d.x2
-            fields.doors[thread, doors, 3] = d.y2
-            fields.closed[thread, doors] = 1
-            fields.slot[thread, doors] = k
+            fields.doors[doors, 0] = d.x1
+            fields.doors[doors, 1] = d.y1
+            fields.doors[doors, 2] = d.x2
+            fields.doors[doors, 3] = d.y2
+            fields.closed[doors] = 1
+            fields.slot[doors] = k
             doors += 1
     for _ in range(doors):
         barred = first_closed_door(
-            fields.dist[row], fields.ahead[row], n.x, n.y, fields.doors[thread, :doors], fields.closed[thread, :doors]
+            fields.dist[row], fields.ahead[row], n.x, n.y, fields.doors[:doors], fields.closed[:doors]
         )
         if barred < 0:
             break
-        fields.closed[thread, barred] = 0  # a second look at the same door would go round in a circle
-        e = bank.entity[fields.slot[thread, barred]]
-        if not _way_from(fields, thread, row, goal, e.x, e.y):
+        fields.closed[barred] = 0  # a second look at the same door would go round in a circle
+        e = bank.entity[fields.slot[barred]]
+        if not _way_from(fields, row, goal, e.x, e.y):
             break
         goal.x = e.x
         goal.y = e.y
         goal.kind = GOAL_DOOR
-        _field_to(fields, thread, row, e.x, e.y, TOUCH_DOOR_SWITCH)
+        _field_to(fields, row, e.x, e.y, TOUCH_DOOR_SWITCH)
     return distance_at(fields.dist[row], n.x, n.y) >= 0.0
 
 
 @kernel
-def plan(bank, state, i, fields, thread, row, goal):
+def plan(bank, state, i, fields, row, goal):
     """Choose the goal of game i as it stands and compute the field to it into the pools' `row`."""
     n = state.ninja[i]
     level = bank.level[n.level]
@@ -206,18 +205,18 @@ def plan(bank, state, i, fields, thread, row, goal):
     goal.y = n.y
     for avoid in range(3):
         goal.avoid = avoid
-        _block(bank, state, i, avoid, fields.free[thread], fields.tiles[thread])
+        _block(bank, state, i, avoid, fields.free, fields.tiles)
         best = math.inf
         chosen = -1
         for switch in range(first + 1, last, 2):
-            if _aim(bank, state, i, fields, thread, row, goal, switch):
+            if _aim(bank, state, i, fields, row, goal, switch):
                 way = distance_at(fields.dist[row], n.x, n.y) + goal.remaining
                 if way < best:
                     best = way
                     chosen = switch
         if chosen >= 0:
             if last - first > 2:
-                _aim(bank, state, i, fields, thread, row, goal, chosen)
+                _aim(bank, state, i, fields, row, goal, chosen)
             goal.reached = 1
             break
     if last == first:
@@ -225,62 +224,63 @@ def plan(bank, state, i, fields, thread, row, goal):
     goal.signature = signature(bank, state, i, goal.avoid)
 
 
-@njit(parallel=True)
+@njit
+def plan_games(bank, state, fields, goals, shares, chosen):
+    """Renew goal, field and reached share of the games in `chosen` (bool [games]), whose signatures have changed.
+
+    A game whose only change is that the exit switch was hit goes over to its level's second field; others get their own.
+    """
+    for i in range(len(chosen)):
+        if not chosen[i]:
+            continue
+        index = state.ninja[i].level
+        row = 2 * index + 1
+        shared = fields.stage[row]
+        if shared.reached and shared.avoid == AVOID_ALL and signature(bank, state, i, AVOID_ALL) == shared.signature:
+            goals[i] = shared
+        else:
+            row = fields.own + i
+            plan(bank, state, i, fields, row, goals[i])
+            fields.share[row] = reached_share(fields.dist[row], fields.free)
+        shares[i] = fields.share[row]
+
+
+@njit
 def _plan_levels(bank, state, fields):
-    for index in prange(bank.level.shape[0]):
-        thread = get_thread_id()
-        reset_game(bank, state, index, index)
-        plan(bank, state, index, fields, thread, 2 * index, fields.stage[2 * index])
+    for index in range(bank.level.shape[0]):
         level = bank.level[index]
-        n = state.ninja[index]
-        for k in range(level.type_start[EXIT_DOOR], level.type_start[EXIT_DOOR + 1]):
-            if bank.entity[k].type == EXIT_SWITCH:
-                state.active[index, k - level.entity_start] = 0
-                n.x = bank.entity[k].x
-                n.y = bank.entity[k].y
-        plan(bank, state, index, fields, thread, 2 * index + 1, fields.stage[2 * index + 1])
+        reset_game(bank, state, 0, index)
+        n = state.ninja[0]
+        for stage in range(2):
+            row = 2 * index + stage
+            plan(bank, state, 0, fields, row, fields.stage[row])
+            fields.share[row] = reached_share(fields.dist[row], fields.free)
+            for k in range(level.type_start[EXIT_DOOR], level.type_start[EXIT_DOOR + 1]):
+                if bank.entity[k].type == EXIT_SWITCH:
+                    state.active[0, k - level.entity_start] = 0
+                    n.x = bank.entity[k].x
+                    n.y = bank.entity[k].y
 
 
 def level_fields(bank, games: int) -> Fields:
     """Fields of all levels of a bank, with room for the fields of `games` running games."""
-    levels, threads = len(bank.level), get_num_threads()
+    levels = len(bank.level)
     rows = 2 * levels + games
     fields = Fields(
         dist=np.zeros((rows, NODES), np.uint16),
         ahead=np.zeros((rows, NODES), np.uint8),
+        share=np.zeros(rows),
         stage=np.zeros(2 * levels, GOAL),
-        free=np.zeros((threads, NODES), np.uint8),
-        tiles=np.zeros((threads, 25, 44), np.uint8),
-        queue=np.zeros((threads, QUEUE), np.int32),
-        doors=np.zeros((threads, MOST_DOORS, 4)),
-        closed=np.zeros((threads, MOST_DOORS), np.uint8),
-        slot=np.zeros((threads, MOST_DOORS), np.int32),
-        goal=np.zeros((threads, 1, 2)),
-        ways=np.zeros((threads, 2, 2), np.float32),
+        free=np.zeros(NODES, np.uint8),
+        tiles=np.zeros((25, 44), np.uint8),
+        queue=np.zeros(QUEUE, np.int32),
+        doors=np.zeros((MOST_DOORS, 4)),
+        closed=np.zeros(MOST_DOORS, np.uint8),
+        slot=np.zeros(MOST_DOORS, np.int32),
+        goal=np.zeros((1, 2)),
+        ways=np.zeros((2, 2), np.float32),
         own=2 * levels,
     )
-    _, state = new_state(bank, levels)
+    _, state = new_state(bank, 1)
     _plan_levels(bank, state, fields)
     return fields
-
-
-@kernel
-def start_goal(fields, level_index, goal):
-    """Give a game that starts on a level the level's first goal."""
-    goal[0] = fields.stage[2 * level_index]
-
-
-@kernel
-def renew_goal(bank, state, i, fields, thread, goals):
-    """Renew goal and field of game i if something that they depend on has changed; whether it had."""
-    goal = goals[i]
-    code = signature(bank, state, i, goal.avoid)
-    if code == goal.signature:
-        return False
-    index = state.ninja[i].level
-    shared = fields.stage[2 * index + 1]
-    if shared.reached and shared.avoid == AVOID_ALL and signature(bank, state, i, AVOID_ALL) == shared.signature:
-        goals[i] = shared
-    else:
-        plan(bank, state, i, fields, thread, fields.own + i, goals[i])
-    return True
