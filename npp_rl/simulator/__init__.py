@@ -6,7 +6,7 @@ levels (`build_bank`), `new_state` makes rows of games, `reset_game` and `frame`
 
 import numpy as np
 
-from npp_rl.simulator.compiled import kernel
+from npp_rl.simulator.compiled import kernel, njit
 from npp_rl.simulator.layout import DEAD, WON, Bank, State
 from npp_rl.simulator.loading import build_bank, check_map, new_state, reset_game, row_bytes
 from npp_rl.simulator.ninja import frame
@@ -28,7 +28,7 @@ __all__ = [
 ]
 
 
-@kernel
+@njit(_nrt=False)
 def play(bank, state, i, inputs, trajectory, states):
     """Play input bytes u1 [n] in game i until death or victory -> frames played (PHYSICS.md 7).
 

@@ -1,11 +1,8 @@
 """From map bytes to the static arrays of a bank, and the first state of a game (PHYSICS.md 2, 3, 5.2, 5.7)."""
 
-import math
-
 import numpy as np
 
-from npp_rl.simulator.compiled import kernel, njit
-from npp_rl.simulator.geometry import cell_of, clamp
+from npp_rl.simulator.compiled import njit
 from npp_rl.simulator.layout import (
     BOOST_PAD,
     BOUNCE_BLOCK,
@@ -47,6 +44,7 @@ from npp_rl.simulator.layout import (
     TILE_SLANT,
     TOGGLE_MINE,
     TRAP_DOOR,
+    V_EDGES,
     ZAP_DRONE,
     Bank,
     State,
@@ -60,8 +58,11 @@ _ORIENTED = {LAUNCH_PAD: "launch pad", ONE_WAY: "one-way platform", REGULAR_DOOR
 _ORIENTED |= {LOCKED_DOOR: "locked door", TRAP_DOOR: "trap door", ZAP_DRONE: "zap drone", MINI_DRONE: "mini drone"}
 _KNOWN = np.zeros(256, np.bool_)
 _KNOWN[list(ENTITY_TYPES)] = True
-_MOVERS = np.zeros(256, np.bool_)
-_MOVERS[[EXIT_DOOR, ZAP_DRONE, FLOOR_GUARD, BOUNCE_BLOCK, THWUMP, DEATH_BALL, MINI_DRONE, SHOVE_THWUMP]] = True
+_MOST_ORIENTATION, _MOST_MODE = np.full((2, 256), 255)
+_MOST_ORIENTATION[list(_ORIENTED)] = 7
+_MOST_MODE[[ZAP_DRONE, MINI_DRONE]] = 3
+MOVING = (EXIT_DOOR, ZAP_DRONE, FLOOR_GUARD, BOUNCE_BLOCK, THWUMP, DEATH_BALL, MINI_DRONE, SHOVE_THWUMP)
+EDGES = H_EDGES + V_EDGES
 
 
 def check_map(map_data: bytes) -> None:
@@ -69,9 +70,8 @@ def check_map(map_data: bytes) -> None:
     if len(map_data) < 1233:
         raise ValueError(f"map of {len(map_data)} bytes: expected at least 1233")
     records = _records(map_data)
-    limited = np.isin(records[:, 0], list(_ORIENTED))
-    drones = (records[:, 0] == ZAP_DRONE) | (records[:, 0] == MINI_DRONE)
-    bad = np.flatnonzero((limited & (records[:, 3] > 7)) | (drones & (records[:, 4] > 3)))
+    kinds = records[:, 0]
+    bad = np.flatnonzero((records[:, 3] > _MOST_ORIENTATION[kinds]) | (records[:, 4] > _MOST_MODE[kinds]))
     if len(bad):
         k = int(bad[0])
         kind, _, _, orientation, mode = (int(v) for v in records[k])
@@ -87,308 +87,275 @@ def _records(map_data):
     return records
 
 
-@njit
-def _fill_edges(level):
-    """Half-cell edges of the tiles, with the repaired merge (PHYSICS.md 3.7)."""
-    level.edge_h[:] = 0
-    level.edge_v[:] = 0
-    for i in range(88):
-        level.edge_h[i * 51] = 1
-        level.edge_h[i * 51 + 50] = 1
-    for j in range(50):
-        level.edge_v[j] = 1
-        level.edge_v[88 * 50 + j] = 1
-    for cx in range(COLUMNS):
-        for cy in range(ROWS):
-            tile = level.tiles[cx * ROWS + cy]
-            if tile >= TILE_COUNT:
-                continue
-            for k in range(6):
-                at = (2 * cx + k % 2) * 51 + 2 * cy + k // 2
-                level.edge_h[at] = _merge(level.edge_h[at], TILE_EDGE_H[tile, k])
-                at = (2 * cx + k // 2) * 50 + 2 * cy + k % 2
-                level.edge_v[at] = _merge(level.edge_v[at], TILE_EDGE_V[tile, k])
+def _each(table, k, tiles):
+    return np.take(table[:, k], tiles)
 
 
-@njit(forceinline=True)
-def _merge(a, b):
-    if a == 0:
-        return b
-    if b == 0:
-        return a
-    return np.uint8(0)
+def _edges(tiles):
+    """Half-cell edges of tiles u1 [levels, 44, 25] with the repaired merge -> u1 [levels, 88, 51], [levels, 89, 50].
+
+    An edge on the border of two tiles takes the only value that is not zero; two such values make 0. So the field's outline,
+    between its start value 1 and the full border ring, is 0 (PHYSICS.md 3.7).
+    """
+    horizontal = np.zeros((len(tiles), 88, 51), np.uint8)
+    vertical = np.zeros((len(tiles), 89, 50), np.uint8)
+    for k in range(2):
+        horizontal[:, k::2, 2::2] = _each(TILE_EDGE_H, 4 + k, tiles)
+        horizontal[:, k::2, 1::2] = _each(TILE_EDGE_H, 2 + k, tiles)
+        vertical[:, 2::2, k::2] = _each(TILE_EDGE_V, 4 + k, tiles)
+        vertical[:, 1::2, k::2] = _each(TILE_EDGE_V, 2 + k, tiles)
+        for edges, table in ((horizontal[:, k::2, :50:2], TILE_EDGE_H), (vertical[:, :88:2, k::2], TILE_EDGE_V)):
+            second = _each(table, k, tiles)
+            both = edges * second != 0
+            edges += second
+            edges[both] = 0
+    horizontal[:, :, [0, 50]] = 0
+    vertical[:, [0, 88]] = 0
+    return horizontal, vertical
 
 
-@njit
-def _sign_sums(level, sum_h, sum_v):
-    """PHYSICS.md 3.3 steps 1 and 2."""
-    sum_h[:] = 0
-    sum_v[:] = 0
-    sum_h[:, 0] = 1
-    sum_h[:, 50] = -1
-    sum_v[0, :] = 1
-    sum_v[88, :] = -1
-    for cx in range(COLUMNS):
-        for cy in range(ROWS):
-            tile = level.tiles[cx * ROWS + cy]
-            if tile >= TILE_COUNT:
-                continue
-            for k in range(6):
-                sum_h[2 * cx + k % 2, 2 * cy + k // 2] += TILE_SIGN_H[tile, k]
-                sum_v[2 * cx + k // 2, 2 * cy + k % 2] += TILE_SIGN_V[tile, k]
+def _signs(tiles):
+    """Sums of the orthogonal segments' signs (PHYSICS.md 3.3 steps 1 and 2) -> i1 [levels, 88, 51], [levels, 89, 50].
+
+    They are 0 on the field's outline.
+    """
+    horizontal = np.zeros((len(tiles), 88, 51), np.int8)
+    vertical = np.zeros((len(tiles), 89, 50), np.int8)
+    for k in range(2):
+        horizontal[:, k::2, 2::2] = _each(TILE_SIGN_H, 4 + k, tiles)
+        horizontal[:, k::2, 1::2] = _each(TILE_SIGN_H, 2 + k, tiles)
+        horizontal[:, k::2, :50:2] += _each(TILE_SIGN_H, k, tiles)
+        vertical[:, 2::2, k::2] = _each(TILE_SIGN_V, 4 + k, tiles)
+        vertical[:, 1::2, k::2] = _each(TILE_SIGN_V, 2 + k, tiles)
+        vertical[:, :88:2, k::2] += _each(TILE_SIGN_V, k, tiles)
+    horizontal[:, :, [0, 50]] = 0
+    vertical[:, [0, 88]] = 0
+    return horizontal, vertical
 
 
-@njit(forceinline=True)
 def _behind(j, sign):
     """Cell, along one axis, whose tile is solid behind a segment on line j (PHYSICS.md 3.3)."""
-    if j % 2 == 1:
-        return (j - 1) // 2
-    return j // 2 if sign < 0 else j // 2 - 1
+    return np.where(j % 2 == 1, (j - 1) // 2, np.where(sign < 0, j // 2, j // 2 - 1))
 
 
-@njit
-def _place_segments(level, doors, sum_h, sum_v, segments, at):
-    """Write all segments cell by cell in the order of PHYSICS.md 3.6; with an empty `segments` only count them in `at`."""
-    count = len(segments) == 0
-    for cell in range(CELLS):
-        tile = level.tiles[cell]
-        if tile >= TILE_COUNT or TILE_EXTRA[tile] == 0:
-            continue
-        if not count:
-            s = segments[at[cell]]
-            x = 24.0 * (cell // ROWS)
-            y = 24.0 * (cell % ROWS)
-            if TILE_EXTRA[tile] == 1:
-                slant = TILE_SLANT[tile]
-                _line(s, x + slant[0], y + slant[1], x + slant[2], y + slant[3])
-            else:
-                arc = TILE_ARC[tile]
-                _line(s, x + arc[0], y + arc[1], x + arc[0] + 24.0 * arc[2], y + arc[1] + 24.0 * arc[3])
-                s.kind = CONVEX_ARC if arc[4] == 1.0 else CONCAVE_ARC
-                s.x2 = arc[2]
-                s.y2 = arc[3]
-        at[cell] += 1
-    for i in range(88):
-        for j in range(51):
-            sign = sum_h[i, j]
-            if sign != 0:
-                cell = (i // 2) * ROWS + _behind(j, sign)
-                if not count:
-                    x1 = 12.0 * i if sign > 0 else 12.0 * i + 12.0
-                    x2 = 12.0 * i + 12.0 if sign > 0 else 12.0 * i
-                    _line(segments[at[cell]], x1, 12.0 * j, x2, 12.0 * j)
-                at[cell] += 1
-    for i in range(89):
-        for j in range(50):
-            sign = sum_v[i, j]
-            if sign != 0:
-                cell = _behind(i, sign) * ROWS + j // 2
-                if not count:
-                    y1 = 12.0 * j + 12.0 if sign > 0 else 12.0 * j
-                    y2 = 12.0 * j if sign > 0 else 12.0 * j + 12.0
-                    _line(segments[at[cell]], 12.0 * i, y1, 12.0 * i, y2)
-                at[cell] += 1
-    for d in range(len(doors)):
-        cell = doors[d, 4]
-        if not count:
-            s = segments[at[cell]]
-            _line(s, doors[d, 0], doors[d, 1], doors[d, 2], doors[d, 3])
-            s.kind = DOOR_LINE
-            s.door = d
-        at[cell] += 1
+def _tile_segments(tiles):
+    """Segments of tiles u1 [levels, 44, 25] -> cell (counted over all levels) [n], SEGMENT [n]; by cell as in PHYSICS.md 3.6."""
+    level, cx, cy = np.nonzero(np.take(TILE_EXTRA, tiles))
+    tile, origin = tiles[level, cx, cy], 24.0 * np.stack([cx, cy, cx, cy], 1)
+    is_arc = TILE_EXTRA[tile] == 2
+    arc = TILE_ARC[tile]
+    ends = np.concatenate([arc[:, :2], arc[:, :2] + 24.0 * arc[:, 2:4]], 1)
+    parts = [_lines(origin + np.where(is_arc[:, None], ends, TILE_SLANT[tile]))]
+    parts[0]["kind"][is_arc] = np.where(arc[is_arc, 4] == 1.0, CONVEX_ARC, CONCAVE_ARC)
+    parts[0]["x2"][is_arc], parts[0]["y2"][is_arc] = arc[is_arc, 2], arc[is_arc, 3]
+    cells = [level * CELLS + cx * ROWS + cy]
+    horizontal, vertical = _signs(tiles)
+    level, i, j = np.nonzero(horizontal)
+    sign = horizontal[level, i, j]
+    cells.append(level * CELLS + i // 2 * ROWS + _behind(j, sign))
+    parts.append(_lines(12.0 * np.stack([i + (sign < 0), j, i + (sign > 0), j], 1)))
+    level, i, j = np.nonzero(vertical)
+    sign = vertical[level, i, j]
+    cells.append(level * CELLS + _behind(i, sign) * ROWS + j // 2)
+    parts.append(_lines(12.0 * np.stack([i, j + (sign > 0), i, j + (sign < 0)], 1)))
+    return np.concatenate(cells), np.concatenate(parts)
 
 
-@njit
-def _line(s, x1, y1, x2, y2):
-    s.x_low = min(x1, x2)
-    s.x_high = max(x1, x2)
-    s.y_low = min(y1, y2)
-    s.y_high = max(y1, y2)
-    s.x1 = x1
-    s.y1 = y1
-    s.x2 = x2
-    s.y2 = y2
-    lx = x2 - x1
-    ly = y2 - y1
-    s.length = math.sqrt(lx * lx + ly * ly)
-    s.ix = lx / s.length
-    s.iy = ly / s.length
-    s.kind = LINE
-    s.door = -1
+def _lines(ends):
+    """SEGMENT [n] of kind LINE from ends f8 [n, 4] (x1, y1, x2, y2)."""
+    s = np.zeros(len(ends), SEGMENT)
+    x1, y1, x2, y2 = ends.T
+    s["x1"], s["y1"], s["x2"], s["y2"] = x1, y1, x2, y2
+    s["x_low"], s["x_high"] = np.minimum(x1, x2), np.maximum(x1, x2)
+    s["y_low"], s["y_high"] = np.minimum(y1, y2), np.maximum(y1, y2)
+    lx, ly = x2 - x1, y2 - y1
+    s["length"] = np.sqrt(lx * lx + ly * ly)
+    s["ix"], s["iy"] = lx / s["length"], ly / s["length"]
+    s["kind"], s["door"] = LINE, -1
+    return s
 
 
-@njit
-def _build_segments(level, doors):
-    """Fill level.segment_start and level.edge_* from level.tiles and doors i4 [d, 5] (px, px, px, px, cell) -> segments."""
-    _fill_edges(level)
-    sum_h = np.zeros((88, 51), np.int8)
-    sum_v = np.zeros((89, 50), np.int8)
-    _sign_sums(level, sum_h, sum_v)
-    at = np.zeros(CELLS, np.int32)
-    _place_segments(level, doors, sum_h, sum_v, np.zeros(0, SEGMENT), at)
-    total = 0
-    for cell in range(CELLS):
-        level.segment_start[cell] = total
-        total += at[cell]
-        at[cell] = level.segment_start[cell]
-    level.segment_start[CELLS] = total
-    segments = np.zeros(total + 1, SEGMENT)
-    _place_segments(level, doors, sum_h, sum_v, segments, at)
-    return segments[:total]
+def _cell(x, y):
+    """Cells of positions, clamped to the field (PHYSICS.md 1)."""
+    column = np.clip(np.floor(x / 24.0), 0, COLUMNS - 1)
+    return (column * ROWS + np.clip(np.floor(y / 24.0), 0, ROWS - 1)).astype(np.int64)
 
 
-@njit
-def _build_near(cells, keys, chosen, start):
-    """For each cell the chosen entities of the 3 x 3 cells around it, by key -> i4 pool; fills start i4 [CELLS + 1].
+def _starts(of, count):
+    """Start of each of `count` runs in sorted numbers `of`, and the end of the last one: int [count + 1]."""
+    return np.searchsorted(of, np.arange(count + 1))
 
-    cells i2 [k], keys i8 [k], chosen bool [k]; entities are visited in order of key, so every list comes out sorted.
+
+def _rank(of):
+    """How many equal numbers stand before each one in sorted numbers `of`."""
+    return np.arange(len(of)) - np.searchsorted(of, of)
+
+
+def _entities(maps):
+    """Entities of all maps in the lists' order (PHYSICS.md 5.1) -> level [n], ENTITY [n] with `slot` -1, and their doors' records.
+
+    The last value is the record [n, 5] that each entity was made from, whose coordinates are a door's own.
     """
-    order = np.argsort(keys)
-    start[:] = 0
-    for k in order:
-        if chosen[k]:
-            for cell in range(CELLS):
-                if abs(cell // ROWS - cells[k] // ROWS) <= 1 and abs(cell % ROWS - cells[k] % ROWS) <= 1:
-                    start[cell + 1] += 1
-    for cell in range(CELLS):
-        start[cell + 1] += start[cell]
-    at = start[:CELLS].copy()
-    near = np.zeros(start[CELLS], np.int32)
-    for k in order:
-        if chosen[k]:
-            for cx in range(max(cells[k] // ROWS - 1, 0), min(cells[k] // ROWS + 1, COLUMNS - 1) + 1):
-                for cy in range(max(cells[k] % ROWS - 1, 0), min(cells[k] % ROWS + 1, ROWS - 1) + 1):
-                    near[at[cx * ROWS + cy]] = k
-                    at[cx * ROWS + cy] += 1
-    return near
+    width = max(len(m) for m in maps) + 2000  # zeros behind the end, where a switch may lie (PHYSICS.md 8.5)
+    data = np.zeros((len(maps), width), np.uint8)
+    for row, m in zip(data, maps, strict=True):
+        row[: len(m)] = np.frombuffer(m, np.uint8)
+    counts = [-(-(len(m) - RECORDS_AT) // RECORD) for m in maps]
+    level = np.repeat(np.arange(len(maps)), counts)
+    at = RECORDS_AT + RECORD * _rank(level)
+    known = _KNOWN[data[level, at]]
+    level, at = level[known], at[known]
+    copies = np.where(data[level, at] == EXIT_DOOR, 2, 1)
+    level, at = np.repeat(level, copies), np.repeat(at, copies)
+    record = data[level[:, None], at[:, None] + np.arange(RECORD)]
+    kind = record[:, 0].copy()
+    switch = np.zeros(len(kind), bool)
+    switch[1:] = (kind[1:] == EXIT_DOOR) & (at[1:] == at[:-1]) & (level[1:] == level[:-1])
+    kind[switch] = EXIT_SWITCH
+    place = np.where(switch, at + 5 * data[level, EXIT_COUNT_AT].astype(int) + 1, at + 1)
+    place[np.isin(kind, (LOCKED_DOOR, TRAP_DOOR))] += 5
+    made = np.zeros(len(kind), ENTITY)
+    made["type"], made["orientation"], made["mode"] = kind, record[:, 3], record[:, 4]
+    made["orientation"][switch] = made["mode"][switch] = 0
+    made["x"], made["y"] = 6.0 * data[level, place], 6.0 * data[level, place + 1]
+    oriented = np.isin(kind, list(_ORIENTED))
+    made["a"][oriented] = ORIENTATION_X[record[oriented, 3]]
+    made["b"][oriented] = ORIENTATION_Y[record[oriented, 3]]
+    made["cell"] = _cell(made["x"], made["y"])
+    made["key"] = (made["cell"].astype(np.int64) << 32) + _rank(level)
+    made["slot"] = -1
+    order = np.argsort(level * 32 + np.where(switch, EXIT_DOOR, kind), kind="stable")
+    level, made, record = level[order], made[order], record[order]
+    by_type = np.argsort(level * 32 + made["type"], kind="stable")
+    made["index"][by_type] = _rank((level * 32 + made["type"])[by_type])
+    return level, made, record
 
 
-def _entities(map_data, records):
-    """Entities in order of creation: ENTITY [k] with `index` unset, and per door its segment, cell and edges."""
-    padded = map_data + bytes(2000)
-    exits, made, doors = map_data[EXIT_COUNT_AT], [], []
-    for k in np.flatnonzero(_KNOWN[records[:, 0]]):
-        kind, bx, by, orientation, mode = (int(v) for v in records[k])
-        p = RECORDS_AT + RECORD * int(k)
-        x, y = 6.0 * bx, 6.0 * by
-        slot = -1
-        if kind in (REGULAR_DOOR, LOCKED_DOOR, TRAP_DOOR):
-            slot = len(doors)
-            doors.append(_door(x, y, orientation))
-            if kind != REGULAR_DOOR:
-                x, y = 6.0 * padded[p + 6], 6.0 * padded[p + 7]
-        oriented = kind in _ORIENTED
-        a = ORIENTATION_X[orientation] if oriented else 0.0
-        b = ORIENTATION_Y[orientation] if oriented else 0.0
-        made.append((x, y, a, b, kind, orientation, mode, slot))
-        if kind == EXIT_DOOR:
-            switch = p + 5 * exits
-            made.append((6.0 * padded[switch + 1], 6.0 * padded[switch + 2], 0.0, 0.0, EXIT_SWITCH, 0, 0, -1))
-    return made, doors
+def _doors(level, entities, record, level_count):
+    """Doors in order of creation -> level [n], DOOR [n], cell [n], and the pool of edges with its starts (PHYSICS.md 5.7)."""
+    of = np.flatnonzero(np.isin(entities["type"], (REGULAR_DOOR, LOCKED_DOOR, TRAP_DOOR)))
+    created = entities["key"][of] & 0xFFFFFFFF
+    of = of[np.lexsort((created, level[of]))]
+    door_level = level[of]
+    entities["slot"][of] = _rank(door_level)
+    o = record[of, 3]
+    x, y = 6.0 * record[of, 1], 6.0 * record[of, 2]
+    vertical = (o == 0) | (o == 4)
+    doors = np.zeros(len(of), DOOR)
+    doors["x1"], doors["x2"] = np.where(vertical, x, x - 12), np.where(vertical, x, x + 12)
+    doors["y1"], doors["y2"] = np.where(vertical, y - 12, y), np.where(vertical, y + 12, y)
+    cell = _cell(x - 12 * ORIENTATION_X[o], y - 12 * ORIENTATION_Y[o])
+    kx, ky = cell // ROWS, cell % ROWS
+    first = np.where(vertical, H_EDGES + (2 * kx + 2) * 50 + 2 * ky, 2 * kx * 51 + 2 * ky + 2)
+    second = first + np.where(vertical, 1, 51)
+    edges, slots = np.unique(np.stack([first, second]) + door_level * EDGES, return_inverse=True)
+    edge_start = _starts(edges // EDGES, level_count)
+    slots = slots.reshape(2, -1) - edge_start[door_level]
+    doors["slot0"], doors["slot1"] = slots
+    doors["entity"] = of - _starts(level, level_count)[door_level]
+    return door_level, doors, cell, (edges % EDGES).astype(np.int32), edge_start
 
 
-def _door(x, y, orientation):
-    """Segment px, cell, and the two half-cell edges of a door (PHYSICS.md 5.7)."""
-    vertical = orientation in (0, 4)
-    kx = min(max(math.floor((x - 12 * ORIENTATION_X[orientation]) / 24), 0), COLUMNS - 1)
-    ky = min(max(math.floor((y - 12 * ORIENTATION_Y[orientation]) / 24), 0), ROWS - 1)
-    if vertical:
-        line = (x, y - 12, x, y + 12)
-        edges = (H_EDGES + (2 * kx + 2) * 50 + 2 * ky, H_EDGES + (2 * kx + 2) * 50 + 2 * ky + 1)
-    else:
-        line = (x - 12, y, x + 12, y)
-        edges = (2 * kx * 51 + 2 * ky + 2, (2 * kx + 1) * 51 + 2 * ky + 2)
-    return line, kx * ROWS + ky, edges
+def _near(level, entities, chosen, level_count):
+    """Per cell the chosen entities of the 3 x 3 cells around it, in the order of PHYSICS.md 5.2 -> pool i4, starts i4 [levels, CELLS + 1]."""
+    at = np.flatnonzero(chosen)
+    at = at[np.lexsort((entities["key"][at], level[at]))]
+    step = np.arange(-1, 2)
+    column = (entities["cell"][at] // ROWS)[:, None, None] + step[:, None]
+    row = (entities["cell"][at] % ROWS)[:, None, None] + step
+    inside = (column >= 0) & (column < COLUMNS) & (row >= 0) & (row < ROWS)
+    cell = (level[at][:, None, None] * CELLS + column * ROWS + row)[inside]
+    pool = np.broadcast_to(at[:, None, None], inside.shape)[inside].astype(np.int32)
+    order = np.argsort(cell, kind="stable")
+    return pool[order], _by_cell(cell[order], level_count)
 
 
-def build_level(map_data: bytes):
-    """Static arrays of one level, with indices counted from the level's own start; raises ValueError as `check_map`."""
-    check_map(map_data)
-    map_data = bytes(map_data)
-    level = np.zeros(1, LEVEL)[0]
-    level["spawn_x"], level["spawn_y"] = 6.0 * map_data[1231], 6.0 * map_data[1232]
-    level["ball_count"] = map_data[BALL_COUNT_AT]
-    grid = np.ones((ROWS, COLUMNS), np.uint8)
-    grid[1:24, 1:43] = np.frombuffer(map_data, np.uint8)[TILES_AT : TILES_AT + 966].reshape(23, 42)
-    level["tiles"] = grid.T.reshape(-1)
-
-    made, door_shapes = _entities(map_data, _records(map_data))
-    # The lists of PHYSICS.md 5.1, one after the other; exit switches share the list of their doors.
-    order = sorted(range(len(made)), key=lambda k: EXIT_DOOR if made[k][4] == EXIT_SWITCH else made[k][4])
-    entities = np.zeros(len(made), ENTITY)
-    movers, counts = [], {}
-    for at, k in enumerate(order):
-        x, y, a, b, kind, orientation, mode, slot = made[k]
-        cell = cell_of(x, y)
-        if _MOVERS[kind]:
-            slot = len(movers)
-            movers.append(at)
-        elif kind == EXIT_SWITCH:
-            slot = len(movers) - 1  # its door is the entity before it
-        index = counts.get(kind, 0)
-        counts[kind] = index + 1
-        entities[at] = (x, y, a, b, (cell << 32) + k, cell, slot, kind, orientation, mode, index)
-    lists = np.where(entities["type"] == EXIT_SWITCH, EXIT_DOOR, entities["type"])
-    level["type_start"] = np.searchsorted(lists, np.arange(30))
-
-    edges = sorted({e for _, _, pair in door_shapes for e in pair})
-    doors = np.zeros(len(door_shapes), DOOR)
-    lines = np.zeros((len(door_shapes), 5), np.int32)
-    for d, (line, cell, pair) in enumerate(door_shapes):
-        entity = int(
-            np.flatnonzero(np.isin(lists, (REGULAR_DOOR, LOCKED_DOOR, TRAP_DOOR)) & (entities["slot"] == d))[0]
-        )
-        doors[d] = (*line, edges.index(pair[0]), edges.index(pair[1]), entity)
-        lines[d] = (*line, cell)
-    record = np.zeros(1, LEVEL)
-    record[0] = level
-    segments = _build_segments(record[0], lines)
-    still = ~_MOVERS[entities["type"]] & (entities["type"] != BOOST_PAD)
-    cells, keys = entities["cell"].copy(), entities["key"].copy()
-    near = _build_near(cells, keys, still, record["near_start"][0])
-    platform = _build_near(cells, keys, entities["type"] == ONE_WAY, record["platform_start"][0])
-    record["physical"] = np.isin(lists, (ONE_WAY, BOUNCE_BLOCK, THWUMP, SHOVE_THWUMP)).sum()
-    record["moving"] = np.isin(lists, (ZAP_DRONE, FLOOR_GUARD, BOUNCE_BLOCK, THWUMP, BOOST_PAD, MINI_DRONE)).sum()
-    thinkers = (REGULAR_DOOR, FLOOR_GUARD, THWUMP, TOGGLE_MINE, DEATH_BALL, SHOVE_THWUMP)
-    record["thinking"] = np.isin(lists, thinkers).sum()
-    return record, segments, entities, near, platform, np.array(movers, np.int32), doors, np.array(edges, np.int32)
+def _by_cell(cell, level_count):
+    """Starts i4 [levels, CELLS + 1] of the runs of equal cells (counted over all levels) in sorted cells."""
+    start = np.zeros(level_count * CELLS + 1, np.int32)
+    np.cumsum(np.bincount(cell, minlength=level_count * CELLS), out=start[1:])
+    return np.concatenate([start[:-1].reshape(-1, CELLS), start[CELLS::CELLS, None]], 1)
 
 
 def build_bank(maps) -> Bank:
     """Bank of the levels in `maps` (a sequence of map bytes); raises ValueError as `check_map`."""
-    built = [build_level(m) for m in maps]
-    levels, segments, entities, near, platform, movers, doors, edges = (
-        list(column) for column in zip(*built, strict=True)
-    )
-    level = np.concatenate(levels)
+    maps = [bytes(m) for m in maps]
+    for m in maps:
+        check_map(m)
+    count = len(maps)
+    bank_level = np.zeros(count, LEVEL)
+    tiles = np.ones((count, COLUMNS, ROWS), np.uint8)
+    for k, m in enumerate(maps):
+        tiles[k, 1:43, 1:24] = np.frombuffer(m, np.uint8, 966, TILES_AT).reshape(23, 42).T
+    bank_level["tiles"] = tiles.reshape(count, CELLS)
+    bank_level["spawn_x"], bank_level["spawn_y"] = [6.0 * m[1231] for m in maps], [6.0 * m[1232] for m in maps]
+    bank_level["ball_count"] = [m[BALL_COUNT_AT] for m in maps]
 
-    def starts(parts):
-        return np.cumsum([0] + [len(p) for p in parts[:-1]])
+    level, entities, record = _entities(maps)
+    kind = entities["type"]
+    bank_level["entity_start"] = _starts(level, count)[:-1]
+    bank_level["entities"] = np.bincount(level, minlength=count)
+    lists = np.where(kind == EXIT_SWITCH, EXIT_DOOR, kind)
+    keys = np.arange(count)[:, None] * 32 + np.arange(30)
+    bank_level["type_start"] = np.searchsorted(level * 32 + lists, keys)
 
-    level["entity_start"], level["entities"] = starts(entities), [len(p) for p in entities]
-    level["mover_start"], level["movers"] = starts(movers), [len(p) for p in movers]
-    level["door_start"], level["doors"] = starts(doors), [len(p) for p in doors]
-    level["edge_start"], level["edges"] = starts(edges), [len(p) for p in edges]
-    base = level["entity_start"]
-    level["segment_start"] += starts(segments)[:, None].astype(np.int32)
-    level["near_start"] += starts(near)[:, None].astype(np.int32)
-    level["platform_start"] += starts(platform)[:, None].astype(np.int32)
-    level["type_start"] += base[:, None]
+    def number(types):
+        return np.bincount(level[np.isin(kind, types)], minlength=count)
+
+    bank_level["physical"] = number((ONE_WAY, BOUNCE_BLOCK, THWUMP, SHOVE_THWUMP))
+    bank_level["moving"] = number((ZAP_DRONE, FLOOR_GUARD, BOUNCE_BLOCK, THWUMP, BOOST_PAD, MINI_DRONE))
+    bank_level["thinking"] = number((REGULAR_DOOR, FLOOR_GUARD, THWUMP, TOGGLE_MINE, DEATH_BALL, SHOVE_THWUMP))
+    bank_level["movers"] = number(MOVING)
+
+    movers = np.flatnonzero(np.isin(kind, MOVING))
+    bank_level["mover_start"] = _starts(level[movers], count)[:-1]
+    entities["slot"][movers] = _rank(level[movers])
+    switches = np.flatnonzero(kind == EXIT_SWITCH)
+    entities["slot"][switches] = entities["slot"][switches - 1]  # its door is the entity before it
+
+    door_level, doors, door_cell, edges, edge_start = _doors(level, entities, record, count)
+    bank_level["door_start"] = _starts(door_level, count)[:-1]
+    bank_level["doors"] = np.bincount(door_level, minlength=count)
+    bank_level["edge_start"], bank_level["edges"] = edge_start[:-1], np.diff(edge_start)
+
+    lines = _lines(np.stack([doors["x1"], doors["y1"], doors["x2"], doors["y2"]], 1))
+    lines["kind"], lines["door"] = DOOR_LINE, _rank(door_level)
+    cells, segments = [], []
+    for first in range(0, count, 256):  # some at a time, which bounds the memory
+        part = slice(first, first + 256)
+        # Higher tile numbers do nothing, like number 0 (PHYSICS.md 3.2).
+        known_tiles = np.where(tiles[part] < TILE_COUNT, tiles[part], 0)
+        horizontal, vertical = _edges(known_tiles)
+        bank_level["edge_h"][part] = horizontal.reshape(-1, H_EDGES)
+        bank_level["edge_v"][part] = vertical.reshape(-1, V_EDGES)
+        cell, segment = _tile_segments(known_tiles)
+        cells.append(first * CELLS + cell)
+        segments.append(segment)
+    cells, segments = np.concatenate([*cells, door_level * CELLS + door_cell]), np.concatenate([*segments, lines])
+    order = np.argsort(cells, kind="stable")
+    unsorted, segments = segments, np.zeros(len(segments) + 1, SEGMENT)
+    words = unsorted.view("u8").reshape(len(unsorted), -1)
+    np.take(words, order, 0, segments[:-1].view("u8").reshape(words.shape), mode="clip")
+    bank_level["segment_start"] = _by_cell(cells[order], count)
+
+    still = ~np.isin(kind, MOVING) & (kind != BOOST_PAD)
+    near, bank_level["near_start"] = _near(level, entities, still, count)
+    platform, bank_level["platform_start"] = _near(level, entities, kind == ONE_WAY, count)
     return Bank(
-        level=level,
-        segment=_pool(segments),
+        level=bank_level,
+        segment=segments,
         entity=_pool(entities),
-        near=_pool([p + b for p, b in zip(near, base, strict=True)]),
-        platform=_pool([p + b for p, b in zip(platform, base, strict=True)]),
-        mover=_pool([p + b for p, b in zip(movers, base, strict=True)]),
+        near=_pool(near),
+        platform=_pool(platform),
+        mover=_pool(movers.astype(np.int32)),
         door=_pool(doors),
         edge=_pool(edges),
     )
 
 
-def _pool(parts):
-    """Concatenation that is never empty, so that a kernel's pointer into it is always valid."""
-    return np.concatenate([*parts, np.zeros(1, parts[0].dtype)]).astype(parts[0].dtype)
+def _pool(items):
+    """The items and one more of zeros, so that a pool is never empty and a kernel's pointer into it always valid."""
+    return np.concatenate([items, np.zeros(1, items.dtype)])
 
 
 def row_bytes(bank: Bank) -> int:
@@ -432,7 +399,7 @@ def new_state(bank: Bank, games: int):
     return rows, state
 
 
-@kernel
+@njit(_nrt=False)
 def reset_game(bank, state, i, level_index):
     """Put game i at the start of a level (PHYSICS.md 4.3, 5)."""
     level = bank.level[level_index]

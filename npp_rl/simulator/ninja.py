@@ -2,7 +2,7 @@
 
 import math
 
-from npp_rl.simulator.compiled import kernel
+from npp_rl.simulator.compiled import kernel, njit
 from npp_rl.simulator.entities import (
     G_FALL,
     collide_logically,
@@ -46,7 +46,7 @@ JUMP_FRAMES = 45
 TINY = 2.0**-47
 
 
-@kernel
+@njit(_nrt=False)
 def frame(bank, state, i, h, j):
     """Advance game i by one frame with horizontal input h (-1, 0, 1) and jump input j (0, 1) (PHYSICS.md 4.4)."""
     n = state.ninja[i]
@@ -149,7 +149,7 @@ def _object_pass(bank, state, i, level, n):
     cell = cell_of(n.x, n.y)
     at = level.platform_start[cell]
     end = level.platform_start[cell + 1]
-    movers = gather_movers(level, state.mover, state.near, i, cell, True)
+    movers = gather_movers(level, state.mover, state.near, i, cell, 1)
     index = 0
     touched = False
     while at < end or index < movers:
@@ -227,7 +227,7 @@ def _touch_entities(bank, state, i, level, n):
     end = level.near_start[cell + 1]
     movers = 0
     if level.movers > 0:
-        movers = gather_movers(level, state.mover, state.near, i, cell, False)
+        movers = gather_movers(level, state.mover, state.near, i, cell, 0)
     index = 0
     wall = 0.0
     while at < end or index < movers:
