@@ -53,7 +53,7 @@ import numpy as np
 from npp_rl import fields as free_space
 from npp_rl.fields import COLS, NODES, UNIT, UNREACHED, path_points
 from npp_rl.goals import GOAL_NONE
-from npp_rl.simulator.compiled import kernel
+from npp_rl.simulator.compiled import kernel, njit
 from npp_rl.simulator.layout import (
     DEATH_BALL,
     EXIT_DOOR,
@@ -114,7 +114,7 @@ def level_clearance(tiles, clearance):
                 clearance[j * COLS + i] = best
 
 
-@kernel
+@njit
 def level_clearances(bank, clearance):
     """level_clearance of all levels into uint8 [levels, NODES]."""
     for index in range(bank.level.shape[0]):
