@@ -1,12 +1,12 @@
 """The compiled N++ simulator: exact physics after PHYSICS.md, for single runs and for batches of games.
 
-`simulate` and `simulate_final` play one map with one input string. Batches are played by the kernels: a `Bank` holds the
-levels (`build_bank`), `new_state` makes rows of games, `reset_game` and `frame` act on one of them.
+`simulate` and `simulate_final` play one map with one input string. Batches are played by the kernels: a `Bank` holds
+the levels (`build_bank`), `new_state` makes rows of games, `reset_game` and `frame` act on one of them.
 """
 
 import numpy as np
 
-from npp_rl.simulator.compiled import kernel, njit
+from npp_rl.simulator.compiled import njit
 from npp_rl.simulator.layout import DEAD, WON, Bank, State
 from npp_rl.simulator.loading import build_bank, check_map, new_state, reset_game, row_bytes
 from npp_rl.simulator.ninja import frame
@@ -52,9 +52,10 @@ def play(bank, state, i, inputs, trajectory, states):
 def simulate_final(map_data: bytes, inputs: bytes):
     """Play a map from its start and report how it ended.
 
-    Returns trajectory float64 [frames, 4] (x, y in px, velocity in px per frame, after each frame), states uint8 [frames]
-    (PHYSICS.md 4.2), gold (int) and entities float64 [k, 5] (type, x, y, active, state) in the order of PHYSICS.md 5.1. The run
-    ends with the first frame in which the ninja is dead (6) or has won (8), or when the inputs are used up.
+    Returns trajectory float64 [frames, 4] (x, y in px, velocity in px per frame, after each frame), states uint8
+    [frames] (PHYSICS.md 4.2), gold (int) and entities float64 [k, 5] (type, x, y, active, state) in the order of
+    PHYSICS.md 5.1. The run ends with the first frame in which the ninja is dead (6) or has won (8), or when the inputs
+    are used up.
 
     Raises ValueError, one line that names the record and the value, for a map that PHYSICS.md 8.5 rejects.
     """

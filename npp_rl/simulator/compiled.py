@@ -2,11 +2,13 @@
 
 Numba's own cache notices an edit of the file that a function stands in, but not of a callee in another file, and it
 ignores the bounds-check setting. Here the stamp of every cached function is a hash of all compiled source files and of
-`NUMBA_BOUNDSCHECK`, so any edit recompiles everything that is asked for afterwards.
+`NUMBA_BOUNDSCHECK`, so any edit recompiles everything that is asked for afterwards. A cache file that is cut,
+overwritten or of another stamp counts as missing, and a cache that cannot be written is done without.
 """
 
 import functools
 import hashlib
+import pickle
 from pathlib import Path
 
 import numba
@@ -28,12 +30,53 @@ def source_stamp() -> str:
     return digest.hexdigest()
 
 
+@functools.cache
+def _file_stamp(filename):
+    """`source_stamp` for functions of the package; for others (tests, scripts) together with their own file."""
+    path = Path(filename).resolve()
+    if path.is_relative_to(_PACKAGE):
+        return source_stamp()
+    return hashlib.sha256(source_stamp().encode() + path.read_bytes()).hexdigest()
+
+
+class _CacheFile(IndexDataCacheFile):
+    """Numba's cache file; its data begin with a hash of the stamp and of themselves."""
+
+    def _digest(self, data):
+        return hashlib.sha256(self._source_stamp.encode() + data).digest()
+
+    def _save_data(self, name, data):
+        data = self._dump(data)
+        with self._open_for_write(self._data_path(name)) as f:
+            f.write(self._digest(data) + data)
+
+    def _load_data(self, name):
+        content = Path(self._data_path(name)).read_bytes()
+        if content[:32] != self._digest(content[32:]):
+            raise OSError("cut, changed or of another stamp")  # which `load` takes for a missing file
+        return pickle.loads(content[32:])
+
+    def _load_index(self):
+        try:
+            return super()._load_index()
+        except Exception:  # whatever unpickling makes of a broken file
+            return {}
+
+
 class _PackageCache(FunctionCache):
     def __init__(self, py_func):
         super().__init__(py_func)
-        self._cache_file = IndexDataCacheFile(
-            cache_path=self._cache_path, filename_base=self._impl.filename_base, source_stamp=source_stamp()
+        self._cache_file = _CacheFile(
+            cache_path=self._cache_path,
+            filename_base=self._impl.filename_base,
+            source_stamp=_file_stamp(py_func.__code__.co_filename),
         )
+
+    def save_overload(self, sig, data):
+        try:
+            super().save_overload(sig, data)
+        except OSError:  # a full disk, or a folder that has become read-only
+            self.disable()
 
 
 def njit(function=None, **options):
@@ -53,9 +96,9 @@ class _Kernel(CPUDispatcher):
 def kernel(function=None, **options):
     """`njit` for functions that only compiled functions call, and that neither make nor return arrays.
 
-    Without a wrapper for Python, which they could not be called without, they compile faster. And without reference counts they
-    run faster: Numba counts the references of every array that a function is handed or takes from a tuple, with atomic
-    instructions, which in small functions is half of the time. The caller's own reference keeps the arrays alive.
+    Without a wrapper for Python they compile faster. And without reference counts they run faster: Numba counts the
+    references of every array that a function is handed or takes from a tuple, with atomic instructions, which in small
+    functions is half of the time. The caller's own reference keeps the arrays alive.
     """
     if function is None:
         return functools.partial(kernel, **options)

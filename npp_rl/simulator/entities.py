@@ -1,7 +1,8 @@
 """Moves, thoughts and collisions of the entities (PHYSICS.md 5).
 
-All kernels take the static arrays of a bank and the arrays of a `State`, and the index i of the game. `level` is the game's
-LEVEL record, `n` its NINJA record. Entities are addressed by k, their index in the bank's pool; `base` is the level's first.
+All kernels take the static arrays of a bank and the arrays of a `State`, and the index i of the game. `level` is the
+game's LEVEL record, `n` its NINJA record. Entities are addressed by k, their index in the bank's pool; `base` is the
+level's first.
 """
 
 import math
@@ -486,10 +487,10 @@ def _think_mines(bank, state, i, level, n):
         for s in range(level.near_start[cell], level.near_start[cell + 1]):
             k = bank.near[s]
             e = entities[k]
-            if abs(e.x - n.x) < 13.5 and e.type in (MINE, TOGGLE_MINE) and state.state[i, k - base] == 1:
-                if overlap(e.x, e.y, n.x, n.y, 13.5):
-                    state.state[i, k - base] = 2
-                    n.toggling += 1
+            untoggled = e.type in (MINE, TOGGLE_MINE) and state.state[i, k - base] == 1
+            if untoggled and overlap(e.x, e.y, n.x, n.y, 13.5):
+                state.state[i, k - base] = 2
+                n.toggling += 1
 
 
 @kernel
@@ -673,7 +674,7 @@ def collide_logically(bank, state, i, level, n, k):
     e = bank.entity[k]
     kind = e.type
     at = k - level.entity_start
-    if kind == MINE or kind == TOGGLE_MINE:
+    if kind in (MINE, TOGGLE_MINE):
         if state.state[i, at] == 0 and valid_target(n) and overlap(e.x, e.y, n.x, n.y, 14.0):
             state.state[i, at] = 1
             n.sprung = 1
@@ -714,7 +715,7 @@ def collide_logically(bank, state, i, level, n, k):
                 return e.a
     else:
         m = state.mover[i, e.slot]
-        if kind == ZAP_DRONE or kind == MINI_DRONE or kind == FLOOR_GUARD:
+        if kind in (ZAP_DRONE, MINI_DRONE, FLOOR_GUARD):
             radius = 7.5 if kind == ZAP_DRONE else (4.0 if kind == MINI_DRONE else 6.0)
             if valid_target(n) and overlap(m.x, m.y, n.x, n.y, radius + 10.0):
                 kill(n, kind)

@@ -1,9 +1,9 @@
 """Memory layout of levels and of running games: dtypes, constants, tile tables as arrays.
 
-A level is one `LEVEL` record plus spans in pools that all levels of a bank share (segments, entities, doors, near lists).
-A running game is one row of bytes: a `NINJA` record, one byte of activity and one of state per entity, a `MOVER` record per
-entity that changes its cell, doors, and counters of the half-cell edges that doors touch. Rows are copied whole, which is
-what snapshots, resets and checkpoints do.
+A level is one `LEVEL` record plus spans in pools that all levels of a bank share (segments, entities, doors, near
+lists). A running game is one row of bytes: a `NINJA` record, one byte of activity and one of state per entity, a
+`MOVER` record per entity that changes its cell, doors, and counters of the half-cell edges that doors touch. Rows are
+copied whole, which is what snapshots, resets and checkpoints do.
 """
 
 from typing import NamedTuple
@@ -80,7 +80,8 @@ NINJA = np.dtype(
     align=True,
 )
 
-# An entity that changes its place in the cell lists: the moving ones, and exit doors, which enter when their switch is hit.
+# An entity that changes its place in the cell lists: the moving ones, and exit doors, which enter when their switch is
+# hit.
 MOVER = np.dtype(
     [
         ("x", "f8"),
@@ -124,18 +125,18 @@ ENTITY = np.dtype(
         ("b", "f8"),
         ("key", "i8"),  # cell * 2^32 + stamp: the order of PHYSICS.md 5.2 as one number
         ("cell", "i2"),
-        ("slot", "i2"),  # index of the mover or door; of an exit switch, the mover of its door
+        ("slot", "i4"),  # index of the mover or door; of an exit switch, the mover of its door
         ("type", "u1"),
         ("orientation", "u1"),
         ("mode", "u1"),
-        ("index", "i2"),  # number of earlier entities of the same type
+        ("index", "i4"),  # number of earlier entities of the same type
     ],
     align=True,
 )
 
 # A door's segment, and the slots of the two half-cell edges that it counts.
 DOOR = np.dtype(
-    [("x1", "f8"), ("y1", "f8"), ("x2", "f8"), ("y2", "f8"), ("slot0", "i2"), ("slot1", "i2"), ("entity", "i2")],
+    [("x1", "f8"), ("y1", "f8"), ("x2", "f8"), ("y2", "f8"), ("slot0", "i4"), ("slot1", "i4"), ("entity", "i4")],
     align=True,
 )
 

@@ -94,8 +94,8 @@ def _each(table, k, tiles):
 def _edges(tiles):
     """Half-cell edges of tiles u1 [levels, 44, 25] with the repaired merge -> u1 [levels, 88, 51], [levels, 89, 50].
 
-    An edge on the border of two tiles takes the only value that is not zero; two such values make 0. So the field's outline,
-    between its start value 1 and the full border ring, is 0 (PHYSICS.md 3.7).
+    An edge on the border of two tiles takes the only value that is not zero; two such values make 0. So the field's
+    outline, between its start value 1 and the full border ring, is 0 (PHYSICS.md 3.7).
     """
     horizontal = np.zeros((len(tiles), 88, 51), np.uint8)
     vertical = np.zeros((len(tiles), 89, 50), np.uint8)
@@ -139,7 +139,10 @@ def _behind(j, sign):
 
 
 def _tile_segments(tiles):
-    """Segments of tiles u1 [levels, 44, 25] -> cell (counted over all levels) [n], SEGMENT [n]; by cell as in PHYSICS.md 3.6."""
+    """Segments of tiles u1 [levels, 44, 25] -> cell (counted over all levels) [n], SEGMENT [n].
+
+    Those of one cell come out in the order of PHYSICS.md 3.6.
+    """
     level, cx, cy = np.nonzero(np.take(TILE_EXTRA, tiles))
     tile, origin = tiles[level, cx, cy], 24.0 * np.stack([cx, cy, cx, cy], 1)
     is_arc = TILE_EXTRA[tile] == 2
@@ -192,7 +195,8 @@ def _rank(of):
 
 
 def _entities(maps):
-    """Entities of all maps in the lists' order (PHYSICS.md 5.1) -> level [n], ENTITY [n] with `slot` -1, and their doors' records.
+    """Entities of all maps in the lists' order (PHYSICS.md 5.1) -> level [n], ENTITY [n] with `slot` -1, and their
+    doors' records.
 
     The last value is the record [n, 5] that each entity was made from, whose coordinates are a door's own.
     """
@@ -232,7 +236,7 @@ def _entities(maps):
 
 
 def _doors(level, entities, record, level_count):
-    """Doors in order of creation -> level [n], DOOR [n], cell [n], and the pool of edges with its starts (PHYSICS.md 5.7)."""
+    """Doors in order of creation (PHYSICS.md 5.7) -> level [n], DOOR [n], cell [n], pool of edges, its starts."""
     of = np.flatnonzero(np.isin(entities["type"], (REGULAR_DOOR, LOCKED_DOOR, TRAP_DOOR)))
     created = entities["key"][of] & 0xFFFFFFFF
     of = of[np.lexsort((created, level[of]))]
@@ -257,7 +261,10 @@ def _doors(level, entities, record, level_count):
 
 
 def _near(level, entities, chosen, level_count):
-    """Per cell the chosen entities of the 3 x 3 cells around it, in the order of PHYSICS.md 5.2 -> pool i4, starts i4 [levels, CELLS + 1]."""
+    """Per cell the chosen entities of the 3 x 3 cells around it -> pool i4, starts i4 [levels, CELLS + 1].
+
+    They come in the order of PHYSICS.md 5.2.
+    """
     at = np.flatnonzero(chosen)
     at = at[np.lexsort((entities["key"][at], level[at]))]
     step = np.arange(-1, 2)
@@ -394,7 +401,7 @@ def new_state(bank: Bank, games: int):
         closed=view(4, np.uint8, "doors"),
         timer=view(5, np.uint8, "doors"),
         edge=view(6, np.int32, "edges"),
-        near=np.zeros((games, max(int(bank.level["movers"].max()), 1)), np.int16),
+        near=np.zeros((games, max(int(bank.level["movers"].max()), 1)), np.int32),
     )
     return rows, state
 

@@ -87,8 +87,8 @@ def frame(bank, state, i, h, j):
 def _collide(bank, state, i, level, n):
     """The four rounds of object pass and tile pass (PHYSICS.md 4.4 step 4).
 
-    Segments do not change between the rounds, so a place where the tile pass has once found nothing to push out of is `settled`
-    and is not looked at again.
+    Segments do not change between the rounds, so a place where the tile pass has once found nothing to push out of is
+    `settled` and is not looked at again.
     """
     settled_x = math.nan
     settled_y = math.nan
@@ -126,7 +126,7 @@ def _object_contact(n, kind, px, py, length):
         n.crush_length = n.crush_length + length
     if kind == THWUMP:
         n.crushable = 1
-    if kind == BOUNCE_BLOCK or kind == THWUMP or kind == SHOVE_THWUMP:
+    if kind in (BOUNCE_BLOCK, THWUMP, SHOVE_THWUMP):
         n.u = n.u + ex
         n.v = n.v + ey
     if kind == ONE_WAY:

@@ -9,8 +9,8 @@ A tile is 24 x 24 px. `TILES[t]` holds, in this order:
 - its arc (centre x, centre y, quadrant x, quadrant y, convex), radius 24, or None: solid is inside the circle if
   convex is 1, outside (within the quadrant's square) if it is 0.
 
-`SOLID` holds the solid part of tiles 0..33 for drawing and for free-space tests: a polygon in px with corners clockwise on the
-screen; curved tiles are polygons of 17 points along the arc.
+`SOLID` holds the solid part of tiles 0..33 for drawing and for free-space tests: a polygon in px with corners clockwise
+on the screen; curved tiles are polygons of 17 points along the arc.
 """
 
 import math
