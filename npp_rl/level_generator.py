@@ -50,13 +50,13 @@ KINDS = {
     ),
     "simplest_with_mines": (
         (4, rooms.horizontal_corridor, {"length": (8, 16), "height": (2, 4), "mines": (2, 5)}),
-        (3, rooms.vertical_corridor, {"width": (2, 5), "height": (6, 12), "mines": (2, 6)}),
+        (3, rooms.vertical_corridor, {"width": (2, 4), "height": (6, 12), "mines": (2, 6)}),
         (3, rooms.corridors, {"segments": (2, 3), "run": (5, 9), "rise": (3, 6), "width": (2, 2), "mines": (2, 4)}),
     ),
     "simpler": (
         (3, rooms.horizontal_corridor, {"length": (8, 18), "height": (1, 5)}),
-        (2, rooms.vertical_corridor, {"width": (1, 5), "height": (6, 12)}),
-        (2, rooms.vertical_corridor, {"width": (3, 5), "height": (6, 12), "mines": (1, 4)}),
+        (2, rooms.vertical_corridor, {"width": (1, 4), "height": (6, 12)}),
+        (2, rooms.vertical_corridor, {"width": (2, 4), "height": (6, 12), "mines": (1, 4)}),
         (3, rooms.corridors, {"segments": (3, 3), "run": (3, 8), "rise": (2, 5), "width": (1, 3)}),
         (1, rooms.obstacles, {"width": (7, 11), "height": (4, 6), "count": (1, 1)}),
         (1, rooms.hills, {"width": (10, 14), "height": (4, 6), "rise": (0, 3), "steepest": 1}),
@@ -79,7 +79,7 @@ KINDS = {
         (2, rooms.gap, {"width": (13, 24), "pit": (3, 7), "depth": (3, 7), "height": (5, 8), "mined": 100}),
         (2, courses.mine_field, {"width": (12, 22), "height": (3, 6), "groups": (1, 3), "floating": (0, 2)}),
         (2, rooms.hills, {"width": (16, 28), "height": (6, 10), "rise": (0, 8), "mines": (0, 1)}),
-        (1, rooms.vertical_corridor, {"width": (3, 6), "height": (12, 20), "ledges": 80}),
+        (1, rooms.vertical_corridor, {"width": (3, 6), "height": (12, 20), "ledges": 90}),
         (1, rooms.vertical_corridor, {"width": (3, 4), "height": (9, 16), "mines": (3, 7), "both_sides": True}),
         (2, courses.islands, {"width": (14, 24), "height": (8, 11)}),
         (2, courses.platforms, {"width": (14, 24), "count": (3, 3), "wide": (2, 4), "gaps": (2, 3)}),
@@ -95,7 +95,7 @@ KINDS = {
         (1, rooms.gap, _WIDE_GAP | {"edge_mines": (1, 3)}),
         (2, courses.mine_field, {"width": (18, 32), "height": (4, 8), "longest": 3, "floating": (1, 5)}),
         (2, rooms.hills, {"width": (24, 40), "height": (8, 13), "rise": (0, 12), "flats": 15, "mines": (0, 3)}),
-        (1, rooms.vertical_corridor, _SHAFT | {"width": (3, 6), "mines": (2, 6), "ledges": 60}),
+        (1, rooms.vertical_corridor, _SHAFT | {"width": (3, 5), "mines": (2, 6), "ledges": 60}),
         (2, courses.islands, {"width": (22, 38), "height": (10, 16), "mines": (0, 3)}),
         (2, courses.platforms, {"width": (24, 40), "count": (4, 6), "wide": (1, 4), "gaps": (2, 4)}),
         (2, rooms.corridors, _SNAKE | {"segments": (6, 9), "mines": (0, 4)}),
@@ -125,7 +125,7 @@ KINDS = {
         (4, courses.chambers, {"rooms": (5, 9), "grid": (4, 3), "height": (3, 5), "furnished": 90, "branching": 50}),
         (1, rooms.corridors, _SNAKE | {"segments": (9, 14), "run": (6, 16)}),
         (1, courses.vaults, {"rooms": (3, 5), "width": (5, 9)}),
-        (2, courses.cave, {"width": (26, 42), "height": (13, 23)}),
+        (2, courses.cave, {"width": (24, 40), "height": (10, 16), "rock": (38, 44)}),
     ),
 }
 
@@ -276,6 +276,8 @@ def _soften(draft: Draft) -> None:
         for where, choice in ((inner, _HOLLOW[kind]), (outer, _EDGE[kind])):
             for place in np.flatnonzero(where).tolist():
                 row, column = divmod(place, COLUMNS)
+                if where is outer and kind >= 2 and not tiles[row + 2 : row + 4, column].any() and row + 3 < ROWS:
+                    continue  # a jump has to reach the upright wall above the edge
                 if dice.chance(share) and (column, row) not in held:
                     tiles[row, column] = choice[dice.below(4) if style is None else style]
 

@@ -1,0 +1,345 @@
+import hashlib
+import os
+import subprocess
+import sys
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from npp_rl import fields
+from npp_rl import level_generator as generator
+from npp_rl.level_rooms import Dice, Draft
+from npp_rl.levels import CATEGORIES, load_levels
+from npp_rl.simulator import simulate
+from npp_rl.simulator.tiles import SOLID
+
+# Of all built-in levels' ids and map bytes. It changes only with the built-in levels themselves, and then every figure
+# that was measured on them has to follow.
+BUILTIN_DIGEST = "c9ff662285fe8f5dbf5657a0be511c3cdb0d29e7f7eeef1c91f18d9d4e18ad65"
+
+
+def digest_of(levels) -> str:
+    digest = hashlib.sha256()
+    for level in levels:
+        digest.update(level.id.encode() + level.map_data)
+    return digest.hexdigest()
+
+
+@pytest.fixture(scope="module")
+def levels():
+    return generator.builtin("all")
+
+
+def test_the_built_in_levels_are_pinned(levels):
+    assert digest_of(levels) == BUILTIN_DIGEST
+
+
+def test_another_process_makes_the_same_levels_in_another_order():
+    # Test levels only, another hash seed, and no other level made before.
+    code = "from npp_rl import level_generator as g; from tests.test_level_generator import digest_of; "
+    code += "print(digest_of(g.data_set('test', ('exploration', 'complex', 'simplest'), 8)))"
+    environment = os.environ | {"PYTHONHASHSEED": "12345"}
+    root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))  # noqa: PTH100, PTH120
+    run = subprocess.run([sys.executable, "-c", code], env=environment, cwd=root, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    here = [level for c in ("exploration", "complex", "simplest") for level in of(generator.builtin("test"), c)[:8]]
+    assert run.stdout.split()[-1] == digest_of(here)
+
+
+def of(levels, category):
+    return [level for level in levels if level.category == category]
+
+
+def test_counts_and_names(levels):
+    train, test = load_levels("builtin", "train"), load_levels("builtin", "test")
+    assert train + test == levels == load_levels("builtin")
+    assert list(Counter(level.category for level in train).items()) == [(c, 100) for c in CATEGORIES]
+    assert list(Counter(level.category for level in test).items()) == [(c, 30) for c in CATEGORIES]
+    assert len({level.id for level in levels}) == len(levels) == 1170
+    assert train[0].id == "simplest/train_0000" and test[-1].id == "exploration/test_0029"
+
+
+def test_train_and_test_share_no_level():
+    train = {level.tiles_digest for level in generator.builtin("train")}
+    test = {level.tiles_digest for level in generator.builtin("test")}
+    assert not train & test
+    for category in CATEGORIES:  # nor does a category hold a level twice
+        for part, count in (("train", 100), ("test", 30)):
+            assert len({level.tiles_digest for level in of(generator.builtin(part), category)}) == count
+    # The splits are disjoint for any seed: the side is a property of the tiles.
+    other = generator.data_set("train", ("simplest",), 20, seed=7)
+    assert {generator._side(level.map_data) for level in other} == {"train"}
+    assert not {level.tiles_digest for level in other} & test
+
+
+def test_seeds_make_different_levels_and_the_same_again():
+    made = [generator.generate("medium", seed) for seed in (0, 1, 2, 1 << 32, (1 << 64) - 1)]
+    assert len({level.digest for level in made}) == 5
+    assert generator.generate("medium", 1).map_data == made[1].map_data
+    assert generator.generate("medium", 1, "test").category == "medium"
+    assert generator.data_set("train", ("medium",), 3) == of(generator.builtin("train"), "medium")[:3]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("hard", 1), "unknown category 'hard'.*simplest.*exploration"),
+        (("simple", -1), "seed -1"),
+        (("simple", 1 << 64), "seed"),
+        (("simple", 1, "validation"), "split 'validation'.*train, test or all"),
+    ],
+)
+def test_bad_arguments_are_named(arguments, words):
+    with pytest.raises(ValueError, match=words):
+        generator.generate(*arguments)
+
+
+def test_dice_draw_what_they_drew_before():
+    dice = Dice(1, 2)
+    assert [dice.below(10) for _ in range(8)] == [2, 1, 4, 4, 9, 5, 1, 6]
+    assert dice.array(4, 34).tolist() == [21, 25, 0, 15]
+    dice = Dice(3)
+    counts = Counter(dice.between(-2, 2) for _ in range(5000))
+    assert sorted(counts) == [-2, -1, 0, 1, 2] and min(counts.values()) > 850
+    assert sorted(dice.sample(range(5), 9)) == [0, 1, 2, 3, 4]
+    assert dice.between(4, 1) == 4
+
+
+# ---------------------------------------------------------------------------------------------------------- playability
+
+
+def entities_of(level):
+    """(spawn, exit, switch, mines [m, 2], doors and keys as records), px."""
+    records = level.entities.astype(int)
+    at = 6.0 * records[:, 1:3]
+    kind = records[:, 0]
+    pairs = [(at[i], at[i + 1]) for i in np.flatnonzero(kind == 6)]
+    return at[0], at[kind == 3][0], at[kind == 4][0], at[np.isin(kind, (1, 21))], pairs
+
+
+def distance_to_ground(level, x, y):
+    """Distance (px) of a point to the nearest solid polygon around it, border included; 0 inside."""
+    best = np.inf
+    column, row = int(x // 24), int(y // 24)
+    for r in range(row - 1, row + 2):
+        for c in range(column - 1, column + 2):
+            inside = 1 <= c <= 42 and 1 <= r <= 23
+            corners = SOLID[level.tiles[r - 1, c - 1] if inside else 1]
+            if not corners:
+                continue
+            points = np.array(corners, float) + np.array((24.0 * c, 24.0 * r))
+            ahead = np.roll(points, -1, 0) - points
+            rest = np.array((x, y)) - points
+            if (ahead[:, 0] * rest[:, 1] - ahead[:, 1] * rest[:, 0] >= 0).all() and level.tiles[r - 1, c - 1] == 1:
+                return 0.0
+            share = np.clip((ahead * rest).sum(1) / (ahead * ahead).sum(1), 0, 1)[:, None]
+            best = min(best, np.hypot(*(rest - share * ahead).T).min())
+    return best
+
+
+def test_the_ninja_starts_in_free_space_and_far_from_mines(levels):
+    for level in levels:
+        spawn, _, _, mines, _ = entities_of(level)
+        assert distance_to_ground(level, *spawn) >= 10, level.id
+        assert not len(mines) or np.hypot(*(mines - spawn).T).min() >= 30, level.id
+
+
+def test_switch_and_exit_can_be_reached_around_all_mines(levels):
+    for level in levels:
+        spawn, goal, switch, mines, pairs = entities_of(level)
+        to_switch = fields.way_length(level.tiles, mines, [], spawn, switch)
+        assert np.isfinite(to_switch), level.id
+        assert np.isfinite(fields.way_length(level.tiles, mines, [], spawn, goal, fields.TOUCH_EXIT)), level.id
+        for _, key in pairs:
+            assert fields.reachable(level.tiles, mines, [], spawn, key, fields.TOUCH_DOOR_SWITCH), level.id
+
+
+def test_locked_doors_lie_behind_their_switches(levels):
+    locked = 0
+    for level in levels:
+        spawn, goal, switch, mines, pairs = entities_of(level)
+        if not pairs:
+            continue
+        closed = {i: fields.door_segment(*door, 0) for i, (door, _) in enumerate(pairs)}
+        needed = [not fields.reachable(level.tiles, mines, list(closed.values()), spawn, g) for g in (switch, goal)]
+        while closed:
+            doors = list(closed.values())
+            keys = [i for i in closed if fields.reachable(level.tiles, mines, doors, spawn, pairs[i][1], 15.0)]
+            assert keys, level.id
+            for i in keys:
+                del closed[i]
+        locked += any(needed)
+    assert locked >= 20  # doors that bar nothing teach nothing
+
+
+def test_all_kinds_of_ground_and_entities_occur(levels):
+    assert set(np.unique([level.tiles for level in levels])) == set(range(34))
+    kinds = {kind for level in levels for kind in level.entities[:, 0].tolist()}
+    assert kinds == {0, 1, 2, 3, 4, 6, 7, 8, 9, 10, 11, 21}
+    titles = {level.title for level in levels}
+    assert titles >= {"maze", "cave", "hills", "islands", "platforms", "vaults", "mine field", "gap", "chambers"}
+
+
+def test_mirrored_tiles_are_mirror_images():
+    y, x = np.mgrid[0.25:24:0.5, 0.35:24:0.5]  # no sample lies on a slope
+
+    def solid(tile, x):
+        if not SOLID[tile]:
+            return np.zeros(x.shape, bool)
+        points = np.array(SOLID[tile], float)
+        # Even-odd rule, so that hollow tiles count too.
+        result = np.zeros(x.shape, bool)
+        for (x1, y1), (x2, y2) in zip(points, np.roll(points, -1, 0), strict=True):
+            if y1 != y2:
+                result ^= ((y1 > y) != (y2 > y)) & (x < (x2 - x1) * (y - y1) / (y2 - y1) + x1)
+        return result
+
+    for tile in range(34):
+        assert (solid(tile, 24 - x) == solid(generator.MIRRORED[tile], x)).all(), tile
+
+
+def room(*, mine=None, door_key=None):
+    """A corridor two tiles high from column 2 to 20: the ninja left, the switch in the middle, the exit right."""
+    draft = Draft(Dice(0))
+    draft.open(2, 9, 20, 10)
+    draft.place((2, 10), (11, 10), (20, 10))
+    for dx, dy in mine or ():
+        draft.mines.append((1, 4 * 8 + 4 + dx, 4 * 9 + 4 + dy))
+    if door_key is not None:
+        for row in (9, 10):
+            draft.extras += [(6, 4 * 8 + 4, 4 * row + 6, 0, 0), (7, 4 * door_key + 6, 4 * 10 + 6, 0, 0)]
+    return draft
+
+
+def test_what_cannot_be_played_is_refused():
+    assert generator._is_playable(room())
+    assert generator._is_playable(room(mine=[(0, 8)]))  # on the floor: 48 px of room above
+    assert not generator._is_playable(room(mine=[(0, 4)]))  # half way up
+    assert generator._is_playable(room(mine=[(0, 0), (0, 8)]))  # between two that are 48 px apart
+    assert not generator._is_playable(room(mine=[(0, 3), (0, 8)]))  # 30 px
+    assert generator._is_playable(room(door_key=5))
+    assert not generator._is_playable(room(door_key=12))  # behind its own door
+    blocked = room()
+    blocked.fill(15, 9, 15, 10)
+    assert not generator._is_playable(blocked)
+    too_low = room()
+    too_low.tiles[9, 15], too_low.tiles[10, 15] = 1, 2
+    assert not generator._is_playable(too_low)
+    near = room()
+    near.mines.append((1, near.ninja[0] + 4, near.ninja[1]))
+    assert not generator._is_playable(near)
+
+
+# Inputs that win, found by a search: (input byte, frames) one after the other.
+SOLUTIONS = {
+    "simplest/test_0003": ("4x12 1x6 5x6 1x18 5x18 0x6 5x6 1x6 5x12 3x12 2x6 0x6"),
+    "simplest_few_mines/test_0003": ("0x12 1x6 0x18 4x6 1x6 2x36 0x12 2x30 0x6"),
+    "simplest_with_mines/test_0003": ("0x6 2x36 1x6 2x6 0x18 2x6 0x6 2x18 1x12 5x6 1x12 0x6 1x18 0x6"),
+    "simpler/test_0003": ("5x12 1x6 2x6 0x6 2x6 0x6 4x12 0x42 2x24 0x6"),
+    "simple/test_0003": ("5x18 4x6 1x6 0x6 4x18 1x6 2x6 0x24 1x12 0x12 4x18 0x6 4x42 0x6"),
+    "medium/test_0003": ("4x8 5x24 4x48 5x8 1x8 4x16 0x24 4x8 2x8 3x8 2x72 3x8 2x16 0x8 2x8 0x8 2x8 0x8 2x24 0x8"),
+    "complex/test_0003": (
+        "5x18 4x6 1x6 0x6 4x24 0x18 4x12 5x6 4x6 0x18 4x12 0x12 4x12 5x6 0x6 4x6 0x6 4x6 0x6 4x6 0x6 2x12 "
+        "3x6 2x6 5x6 1x6 5x18 1x6 5x12 4x6 0x6 4x6 5x6 0x6 4x18 0x18 4x66 0x6 2x114 1x6 2x24 0x6 2x6 0x30"
+    ),
+    "mine_heavy/test_0003": (
+        "4x54 1x6 4x6 0x6 4x6 0x6 4x6 0x6 4x6 0x6 3x6 2x12 4x6 5x6 1x6 5x18 1x6 5x6 4x6 5x6 0x6 4x6 5x24 4x18 0x6"
+    ),
+    "exploration/test_0003": (
+        "0x6 2x12 3x6 2x24 0x18 3x6 2x12 0x12 2x6 0x6 4x30 0x12 2x6 0x24 4x6 2x6 3x6 2x48 1x6 2x6 1x6 5x12 "
+        "4x12 5x6 4x6 0x18 5x6 2x6 5x6 1x12 3x6 1x6 4x6 5x6 0x12 1x6 2x6 3x6 2x6 1x6 0x12 4x6 0x6"
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SOLUTIONS)
+def test_a_level_of_each_category_can_be_won(levels, name):
+    level = next(level for level in levels if level.id == name)
+    inputs = bytes(int(word[0]) for word in SOLUTIONS[name].split() for _ in range(int(word[2:])))
+    _, states = simulate(level.map_data, inputs)
+    assert states[-1] == 8 and not (states == 6).any()
+
+
+# ---------------------------------------------------------------------------------------------------------- the command
+
+
+def run(*arguments):
+    return generator.main([str(argument) for argument in arguments])
+
+
+def failure(capsys, *arguments):
+    with pytest.raises(SystemExit) as stopped:
+        run(*arguments)
+    error = capsys.readouterr().err
+    assert stopped.value.code == 2 and error.startswith("error: ") and error.count("\n") == 1
+    return error
+
+
+def test_a_written_data_set_is_read_back(tmp_path, capsys):
+    out = tmp_path / "deep" / "set"
+    assert run("--out", out, "--split", "test", "--count", 2, "--seed", 5) == 0
+    made = generator.data_set("test", CATEGORIES, 2, 5)
+    assert load_levels(out) == made and len(made) == 18
+    assert "18 levels, 9 categories" in capsys.readouterr().out
+    assert run("--out", out, "--count", 1, "--categories", "simple,maze".replace("maze", "medium"), "complex") == 0
+    again = load_levels(out)  # replaced as a whole
+    assert Counter(level.category for level in again) == {"simple": 2, "medium": 2, "complex": 2}
+    assert [p.name for p in out.parent.iterdir()] == ["set"]
+    assert capsys.readouterr().err == ""
+
+
+def test_a_folder_with_other_files_is_left_alone(tmp_path, capsys):
+    (tmp_path / "thesis.txt").write_text("mine")
+    assert "thesis.txt" in failure(capsys, "--out", tmp_path, "--count", 1)
+    (tmp_path / "thesis.txt").unlink()
+    assert run("--out", tmp_path, "--count", 1, "--categories", "simple") == 0
+    (tmp_path / "simple" / "own_level").write_bytes(b"x")
+    assert "own_level" in failure(capsys, "--out", tmp_path, "--count", 1)
+    assert (tmp_path / "simple" / "own_level").read_bytes() == b"x"
+    assert "not a folder" in failure(capsys, "--out", tmp_path / "simple" / "own_level", "--count", 1)
+
+
+def test_a_full_disk_leaves_nothing_behind(tmp_path, capsys, monkeypatch):
+    assert run("--out", tmp_path / "set", "--count", 1, "--categories", "simple") == 0
+    before = load_levels(tmp_path / "set")
+    written = []
+
+    def full(path, data):
+        written.append(path)
+        if len(written) > 3:
+            raise OSError(28, "No space left on device", str(path))
+        with path.open("wb") as file:
+            return file.write(data)
+
+    monkeypatch.setattr(generator.Path, "write_bytes", full)
+    assert "No space left" in failure(capsys, "--out", tmp_path / "set", "--count", 2, "--categories", "simple")
+    assert len(written) == 4
+    assert [p.name for p in tmp_path.iterdir()] == ["set"] and load_levels(tmp_path / "set") == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--out", "x", "--categories", "simple", "foo"], ["'foo'", *CATEGORIES]),
+        (["--out", "x", "--count", "0"], ["--count 0", "1 to"]),
+        (["--out", "x", "--count", "many"], ["--count", "many"]),
+        (["--out", "x", "--seed", "-1"], ["--seed -1"]),
+        (["--out", "x", "--split", "half"], ["--split", "half", "train"]),
+        ([], ["--out", "--preview"]),
+    ],
+)
+def test_bad_options_are_named(tmp_path, monkeypatch, capsys, arguments, words):
+    monkeypatch.chdir(tmp_path)
+    error = failure(capsys, *arguments)
+    assert all(word in error for word in words), error
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_preview_is_a_picture_of_all_levels(tmp_path, capsys):
+    from PIL import Image
+
+    assert run("--preview", tmp_path / "sheet.png", "--count", 2, "--categories", "simple", "--split", "train") == 0
+    with Image.open(tmp_path / "sheet.png") as picture:
+        assert picture.width > 600 and picture.height > 150
+    assert "2 pictures" in capsys.readouterr().out
