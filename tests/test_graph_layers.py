@@ -1,0 +1,186 @@
+"""The graph layers against PyTorch Geometric's on the same weights, and what padding may not do."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from torch_geometric.nn import HGTConv
+
+from npp_rl import graph_attention
+from npp_rl.graph_attention import attention, pack_graphs
+from npp_rl.ppo_vision_free import HGTLayer
+
+SLOTS = [9, 1, 4, 2, 2, 3]  # a small graph with all six node types
+NODES, BATCH, WIDTH, HEADS, WIDTHS = sum(SLOTS), 5, 24, 4, (4, 6)
+TYPES, STARTS = len(SLOTS), np.concatenate([[0], np.cumsum(SLOTS)])
+KIND = np.repeat(np.arange(TYPES), SLOTS)
+
+
+def random_graphs(seed):
+    """Mask uint8 [BATCH, NODES] and padded lists of random graphs; some nodes are missing, some have no edges."""
+    rng = np.random.default_rng(seed)
+    mask = rng.random((BATCH, NODES)) < 0.7
+    mask[:, STARTS[1]] = True
+    lists = []
+    for slots in WIDTHS:
+        lists.append(np.full((BATCH, NODES, slots), -1, np.int16))
+        for b, t in zip(*mask.nonzero(), strict=True):
+            degree = rng.integers(slots + 1) if rng.random() < 0.8 else 0
+            sources = rng.permutation(mask[b].nonzero()[0])[:degree]
+            lists[-1][b, t, : len(sources)] = sources
+    return mask.astype(np.uint8), *lists
+
+
+def packed(mask, adjacent, reachable):
+    return pack_graphs(torch.from_numpy(mask), torch.from_numpy(adjacent), torch.from_numpy(reachable), SLOTS)
+
+
+def random_layer(seed=0):
+    torch.manual_seed(seed)
+    layer = HGTLayer(TYPES, WIDTH, HEADS)
+    for parameter in layer.parameters():
+        torch.nn.init.normal_(parameter, std=0.4)
+    return layer
+
+
+def pyg_layer(layer, x, graphs):
+    """HGTConv with the layer's weights on the same graphs: its output [M, WIDTH], and its gradients when called."""
+    names = [f"t{i}" for i in range(TYPES)]
+    numbers = list(itertools.product(range(TYPES), range(2), range(TYPES)))
+    triples = [(names[s], f"r{r}", names[t]) for s, r, t in numbers]
+    conv = HGTConv(WIDTH, WIDTH, (names, triples), HEADS)
+    lins, outs = [conv.kqv_lin.lins[n] for n in names], [conv.out_lin.lins[n] for n in names]
+    priors = [conv.p_rel["__".join(triple)] for triple in triples]
+    with torch.no_grad():
+        for i, name in enumerate(names):
+            kqv = layer.kqv[:, i].flatten(2)  # [3, WIDTH + 1, WIDTH]
+            lins[i].weight.copy_(torch.cat([m[:-1].T for m in kqv]))
+            lins[i].bias.copy_(kqv[:, -1].flatten())
+            outs[i].weight.copy_(layer.w_out[i].T)
+            outs[i].bias.copy_(layer.b_out[i])
+            conv.skip[name].copy_(layer.skip[i])
+        for e, (s, r, t) in enumerate(numbers):
+            priors[e].copy_(layer.mu[s, r, t])
+            for h in range(HEADS):  # one matrix per triple: those of one edge type are copies
+                conv.k_rel.weight[h * len(triples) + e] = layer.w_att[r, h]
+                conv.v_rel.weight[h * len(triples) + e] = layer.w_msg[r, h]
+    first_row = np.concatenate([[0], np.cumsum(graphs.counts)])
+    edges = {triple: [] for triple in triples}
+    for r, lists in enumerate(graphs.edges):
+        for b, t, slot in lists.ge(0).nonzero().tolist():
+            s = int(lists[b, t, slot])
+            pair = (int(graphs.row[s, b]) - first_row[KIND[s]], int(graphs.row[t, b]) - first_row[KIND[t]])
+            edges[names[KIND[s]], f"r{r}", names[KIND[t]]].append(pair)
+    edges = {triple: torch.tensor(pairs, dtype=torch.int64).view(-1, 2).T for triple, pairs in edges.items()}
+    out = conv(dict(zip(names, x.split(graphs.counts), strict=True)), edges)
+
+    def gradients():
+        def shared(module):
+            weight = module.weight.grad.view(HEADS, TYPES, 2, TYPES, *module.weight.shape[1:])
+            return weight.sum((1, 3)).transpose(0, 1)
+
+        weight = torch.stack([m.weight.grad.view(3, WIDTH, WIDTH).transpose(1, 2) for m in lins], 1)
+        bias = torch.stack([m.bias.grad.view(3, 1, WIDTH) for m in lins], 1)
+        return {
+            "kqv": torch.cat([weight, bias], 2).view_as(layer.kqv),
+            "w_att": shared(conv.k_rel),
+            "w_msg": shared(conv.v_rel),
+            "mu": torch.stack([prior.grad[0] for prior in priors]).view_as(layer.mu),
+            "w_out": torch.stack([m.weight.grad.T for m in outs]),
+            "b_out": torch.stack([m.bias.grad for m in outs]),
+            "skip": torch.cat([conv.skip[n].grad for n in names]),
+        }
+
+    return torch.cat([out[name] for name in names]), gradients
+
+
+@pytest.mark.parametrize("gathered", [False, True])
+@pytest.mark.parametrize("seed", range(3))
+def test_hgt_equals_pytorch_geometric(gathered, seed, monkeypatch):
+    if gathered:  # what runs on GPUs
+        monkeypatch.setattr(graph_attention._CompiledAttention, "apply", graph_attention._gathered_attention)
+    layer, graphs = random_layer(seed), packed(*random_graphs(seed))
+    x = torch.randn(len(graphs.slots), WIDTH, requires_grad=True)
+    direction = torch.randn_like(x)
+    out = layer(x, graphs)
+    (x_grad,) = torch.autograd.grad(out, x, direction, retain_graph=True)
+    out.backward(direction)
+    expected, gradients = pyg_layer(layer, x, graphs)
+    (expected_grad,) = torch.autograd.grad(expected, x, direction, retain_graph=True)
+    expected.backward(direction)
+    torch.testing.assert_close(out, expected, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(x_grad, expected_grad, rtol=1e-5, atol=1e-5)
+    parameters = dict(layer.named_parameters())
+    assert gradients().keys() == parameters.keys()
+    for name, gradient in gradients().items():
+        assert gradient.abs().max() > 0.1
+        torch.testing.assert_close(
+            parameters[name].grad, gradient, rtol=1e-4, atol=1e-4, msg=lambda m, n=name: f"{n}: {m}"
+        )
+
+
+def test_attention_sums_to_one_over_both_edge_types():
+    """With v = 1 everywhere the weighted sum of v is 1 for nodes with edges and 0 for nodes without."""
+    graphs = packed(*random_graphs(1))
+    projection = torch.randn(len(graphs.slots), 5, WIDTH)
+    projection[:, [2, 4]] = 1
+    out = attention(projection.flatten(1), torch.randn(TYPES, 2, TYPES, HEADS), graphs)
+    degrees = sum(edges.ge(0).sum(2).T.flatten()[graphs.slots] for edges in graphs.edges)
+    assert 0 < (degrees > 0).sum() < len(degrees)
+    torch.testing.assert_close(out, (degrees > 0)[:, None].expand(-1, WIDTH).float())
+
+
+def test_node_without_edges_gets_the_bias_through_its_skip():
+    mask, adjacent, reachable = random_graphs(0)
+    layer, graphs = random_layer(), packed(mask, np.full_like(adjacent, -1), np.full_like(reachable, -1))
+    x, kinds = torch.randn(len(graphs.slots), WIDTH), graphs.kinds[graphs.slots // BATCH]
+    share = torch.sigmoid(layer.skip)[kinds, None]
+    torch.testing.assert_close(layer(x, graphs), share * layer.b_out[kinds] + (1 - share) * x)
+
+
+def test_nodes_stand_in_rows_by_type():
+    mask, adjacent, reachable = random_graphs(4)
+    graphs = packed(mask, adjacent, reachable)
+    assert graphs.counts == [int(mask[:, a:b].sum()) for a, b in itertools.pairwise(STARTS)]
+    assert len(graphs.slots) == mask.sum()
+    assert (graphs.slots.diff() > 0).all()
+    assert torch.equal(graphs.row >= 0, torch.from_numpy(mask.T > 0))
+    assert torch.equal(graphs.row[graphs.row >= 0], torch.arange(len(graphs.slots)))
+
+
+def test_an_edge_of_a_missing_node_does_not_count():
+    """A list that still names a node that the mask has taken out gives what a list without it gives."""
+    mask, adjacent, reachable = random_graphs(5)
+    b, t, slot = next(e for e in zip(*(adjacent >= 0).nonzero(), strict=True) if adjacent[e] != e[1])
+    gone = adjacent[b, t, slot]
+    mask[b, gone] = 0
+    without = [lists.copy() for lists in (adjacent, reachable)]
+    for lists in without:
+        for n in range(NODES):
+            kept = lists[b, n][(lists[b, n] != gone) & (lists[b, n] >= 0)]
+            lists[b, n] = -1
+            lists[b, n, : len(kept)] = kept
+        lists[b, gone] = -1
+    layer, graphs = random_layer(), packed(mask, adjacent, reachable)
+    x = torch.randn(len(graphs.slots), WIDTH)
+    torch.testing.assert_close(layer(x, graphs), layer(x, packed(mask, *without)), rtol=0, atol=0)
+    monkey = graph_attention._gathered_attention
+    projection, mu = torch.randn(len(x), 5 * WIDTH), torch.ones(TYPES, 2, TYPES, HEADS)
+    torch.testing.assert_close(monkey(projection, mu, graphs), monkey(projection, mu, packed(mask, *without)))
+
+
+def test_only_sources_matter_to_a_node():
+    graphs = packed(*random_graphs(3))
+    layer, x = random_layer(), torch.randn(len(graphs.slots), WIDTH)
+    b, t = next((b, t) for b, t, _ in graphs.edges[0].ge(0).nonzero().tolist())
+    used = {t} | {s for edges in graphs.edges for s in edges[b, t].tolist() if s >= 0}
+    row = int(graphs.row[t, b])
+    other = torch.full_like(x, 1e3)
+    for n in used:
+        other[graphs.row[n, b]] = x[graphs.row[n, b]]
+    torch.testing.assert_close(layer(x, graphs)[row], layer(other, graphs)[row])
+    for n in used:
+        changed = x.clone()
+        changed[graphs.row[n, b]] += 1
+        assert not torch.allclose(layer(x, graphs)[row], layer(changed, graphs)[row])
