@@ -293,8 +293,8 @@ def _fill_outside(draft: Draft) -> None:
     style = dice.below(10)
     near = np.zeros((ROWS + 2, COLUMNS + 2), bool)
     near[1:-1, 1:-1] = tiles != 1
-    near = near | np.roll(near, 1, 0) | np.roll(near, -1, 0)
-    near = (near | np.roll(near, 1, 1) | np.roll(near, -1, 1))[1:-1, 1:-1]
+    near = near[:-2] | near[1:-1] | near[2:]
+    near = near[:, :-2] | near[:, 1:-1] | near[:, 2:]
     outside = ~near
     if style >= 4:
         noise = (1 + dice.array(ROWS * COLUMNS, 33)).astype(np.uint8).reshape(ROWS, COLUMNS)
@@ -515,6 +515,7 @@ def main(arguments: list[str] | None = None) -> int:
             raise ValueError(f"--count {options.count}: expected 1 to {MOST_LEVELS}")
         if not 0 <= options.seed < 1 << 32:
             raise ValueError(f"--seed {options.seed}: expected 0 to {(1 << 32) - 1}")
+        target = options.out
         if options.out:
             _check_replaceable(options.out)
         levels = data_set(options.split, categories, options.count, options.seed)
@@ -525,13 +526,14 @@ def main(arguments: list[str] | None = None) -> int:
         if options.preview:
             from npp_rl import render  # needs Pillow, which training does not
 
+            target = options.preview
             labels = [f"{level.id}  {level.title}" for level in levels]
             render.contact_sheet(levels, options.preview, labels=labels)
             print(f"{options.preview}: {len(levels)} pictures")
     except ValueError as error:
         fail(str(error))
     except OSError as error:
-        fail(f"{error.filename or options.out or options.preview}: cannot be written ({error.strerror})")
+        fail(f"{target}: cannot be written ({error.strerror})")
     return 0
 
 
