@@ -16,6 +16,7 @@ import platform
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -88,10 +89,10 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> dict:
     path = Path(path)
     if not path.is_file():
         raise CheckpointError(f"{path}: no such checkpoint file")
+    data = io.BytesIO(path.read_bytes())  # read first: the zip reader reports a cut file as an OSError too
     try:
-        checkpoint = torch.load(path, map_location=device, weights_only=True)
-    except OSError:
-        raise
+        with warnings.catch_warnings(action="ignore"):  # about old pickles, which are refused anyway
+            checkpoint = torch.load(data, map_location=device, weights_only=True)
     except Exception as error:  # garbage can fail anywhere in the zip reader and the unpickler
         reason = str(error).strip().split("\n")[0][:120] or type(error).__name__
         raise CheckpointError(f"{path}: not a whole checkpoint of plain tensors and numbers ({reason})") from error

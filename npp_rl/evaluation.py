@@ -340,6 +340,8 @@ def main(args: Args) -> dict:
         raise checkpoints.ArgumentError("--device cuda: no CUDA device is available")
     device = torch.device(args.device)
     agent, run = checkpoints.load_agent(args.checkpoint, device)
+    # As many threads as the run's own evaluations had: a matrix product may round differently with others.
+    torch.set_num_threads(run["inference_threads"] or torch.get_num_threads())
     dataset = args.test_dataset or run["test_dataset"]
     levels = load_suite(dataset, run["train_dataset"], run["holdout_fraction"])
     present = {level.category for level in levels}

@@ -17,6 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # read when torch loads: idle threads leave cores to the simulator
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what deterministic kernels on GPUs ask for
+
 import numba
 import numpy as np
 import torch
@@ -42,7 +45,9 @@ class Args:
     cuda: bool = True
     """use the GPU where there is one"""
     threads: int = 0
-    """CPU threads of this process for torch and the simulator (0: its share of the processors it may use)"""
+    """CPU threads of this process for updates and the simulator (0: its share of the processors it may use)"""
+    inference_threads: int = 1
+    """CPU threads of the policy in rollouts and evaluations (0: as many as in updates)"""
     track: bool = False
     """mirror the metrics to Weights and Biases (WANDB_MODE=offline keeps them on disk)"""
     wandb_project_name: str = "npp-rl"
@@ -238,7 +243,8 @@ def main(args: Args) -> Path:
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     threads = args.threads or max(1, allowed // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
-    torch.set_num_threads(threads)
+    inference_threads = args.inference_threads or threads
+    torch.set_num_threads(inference_threads)
     numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
     torch.use_deterministic_algorithms(args.torch_deterministic, warn_only=True)
     torch.backends.cudnn.deterministic = args.torch_deterministic
@@ -264,14 +270,12 @@ def main(args: Args) -> Path:
     train_levels, validation_levels, test_levels = evaluation.load_split(
         args.train_dataset, args.test_dataset, args.holdout_fraction, args.validation_fraction
     )
-    envs = NppVectorEnv(
-        num_envs=num_envs,
-        levels=train_levels,
-        observations=Agent.observations,
-        frame_skip=args.frame_skip,
-        gamma=args.gamma,
-        copy=False,  # its buffers are rewritten in every step; the rollout below copies them into its own
-    )
+    rules = {"observations": Agent.observations, "frame_skip": args.frame_skip, "gamma": args.gamma}
+    compiled = NppVectorEnv(num_envs=1, levels=train_levels[:1], **rules, copy=False)
+    compiled.reset()
+    compiled.step(np.zeros(1, np.int64))  # so that no time measured below has the compiler in it
+    # With copy=False its buffers are rewritten in every step; the rollout below copies them into its own.
+    envs = NppVectorEnv(num_envs=num_envs, levels=train_levels, **rules, copy=False)
     assert envs.metadata["autoreset_mode"] == AutoresetMode.SAME_STEP
     levels_digest = hashlib.sha256("".join(level.digest for level in train_levels).encode()).hexdigest()
     checkpoint = checkpoints.load(run_dir / "checkpoints/latest.pt") if args.resume else None
@@ -284,8 +288,7 @@ def main(args: Args) -> Path:
     category_of_level = np.array([categories.index(level.category) for level in train_levels])
 
     torch.manual_seed(int(weights_seed.generate_state(1)[0]))
-    spaces = envs.single_observation_space.spaces
-    shapes = {key: space.shape for key, space in spaces.items()}
+    shapes = {key: space.shape for key, space in envs.single_observation_space.items()}
     agent = Agent(shapes, args).to(device)
     optimizer = optim.Adam(agent.parameters(), lr=args.learning_rate, eps=1e-5, fused=True)
     scaler = torch.amp.GradScaler(device.type, enabled=args.mixed_precision and amp_dtype == torch.float16)
@@ -296,9 +299,7 @@ def main(args: Args) -> Path:
     next_obs, _ = envs.reset(seed=env_seed)
     torch.manual_seed(torch_seed)
     obs = {
-        key: torch.zeros(
-            (args.num_steps, num_envs, *value.shape[1:]), dtype=torch.from_numpy(value).dtype, device=device
-        )
+        key: torch.from_numpy(value).to(device).new_zeros((args.num_steps, *value.shape))
         for key, value in next_obs.items()
     }
     actions = torch.zeros((args.num_steps, num_envs), dtype=torch.int64, device=device)
@@ -311,19 +312,15 @@ def main(args: Args) -> Path:
     # Everything that a resumed run continues from. At the head of the loop below nothing else is remembered.
     global_step = iteration = 0
     evaluated_at = saved_at = -1
-    best_success = -1.0
-    evaluation_minutes = 0.0
+    best_success, evaluation_minutes = -1.0, 0.0
     if checkpoint:
         agent.load_state_dict(checkpoint["agent"])
         optimizer.load_state_dict(checkpoint["optimizer"])
         scaler.load_state_dict(checkpoint["scaler"])
         counters, own = checkpoint["counters"], checkpoint["ranks"][rank]
         global_step, iteration, best_success = counters["global_step"], counters["iteration"], counters["best_success"]
-        evaluated_at, saved_at, evaluation_minutes = (
-            counters["evaluated_at"],
-            global_step,
-            counters["evaluation_minutes"],
-        )
+        evaluated_at, evaluation_minutes = counters["evaluated_at"], counters["evaluation_minutes"]
+        saved_at = global_step
         start_time -= 60 * counters["minutes"]
         next_obs = envs.set_state(checkpoints.unpack(own["envs"]))
         torch.set_rng_state(own["torch_rng"].cpu())
@@ -347,11 +344,13 @@ def main(args: Args) -> Path:
         run_log = checkpoints.RunLog(run_dir, checkpoint and checkpoint["log_bytes"], global_step)
         if args.track:
             group, tags = args.wandb_group or ARCHITECTURE, args.wandb_tags
-            run_log.track(
-                project=args.wandb_project_name, entity=args.wandb_entity, group=group, tags=tags, config=config
-            )
+            project, entity = args.wandb_project_name, args.wandb_entity
+            run_log.track(project=project, entity=entity, group=group, tags=tags, config=config)
         counts = ", ".join(f"{count} {use}" for use, count in config["levels"].items())
-        run_log.message(f"{run_dir}: {config['parameters']:,} parameters; levels: {counts}")
+        seconds = time.monotonic() - start_time
+        run_log.message(
+            f"{run_dir}: {config['parameters']:,} parameters; levels: {counts}; ready after {seconds:.1f} s"
+        )
 
     # SIGTERM, SIGUSR1 (a Slurm warning) and Ctrl-C save and end the run at the head of the loop, a second one at once.
     stop_signal = 0
@@ -361,17 +360,14 @@ def main(args: Args) -> Path:
         stop_signal = signum
         signal.signal(signum, handlers[signum])
 
-    handlers = {
-        number: signal.signal(number, request_stop) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
-    }
+    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+    handlers = {number: signal.signal(number, request_stop) for number in signals}
 
     def due(frequency, last):
         return frequency > 0 and global_step // frequency > last // frequency
 
     def evaluate(levels):
-        return evaluation.evaluate(
-            policy, levels, observations=Agent.observations, frame_skip=args.frame_skip, gamma=args.gamma
-        )
+        return evaluation.evaluate(policy, levels, **rules)
 
     def policy_calls(levels):  # the length of an evaluation in a unit that fits every suite
         return math.ceil(len(levels) / evaluation.BATCH)
@@ -379,14 +375,15 @@ def main(args: Args) -> Path:
     def minutes():
         return (time.monotonic() - start_time) / 60
 
-    logging_seconds = 0.0
+    iteration_seconds = logging_seconds = 0.0
     shown = {}
     first_step, first_minutes = global_step, minutes()
     while True:
         # With --max-minutes the schedules run to the moment at which the last evaluations must begin.
         progress = global_step / args.total_timesteps
         if args.max_minutes is not None:
-            reserve = 1.25 * evaluation_minutes * (policy_calls(validation_levels) + policy_calls(test_levels)) + 4 / 60
+            reserve = 1.25 * evaluation_minutes * (policy_calls(validation_levels) + policy_calls(test_levels))
+            reserve += iteration_seconds / 60 + 4 / 60
             progress = minutes() / max(args.max_minutes - reserve, 1e-9)
         if world_size > 1:
             control = torch.tensor([progress, stop_signal], dtype=torch.float64, device=device)
@@ -502,12 +499,10 @@ def main(args: Args) -> Path:
 
         # Update.
         began = time.perf_counter()
+        torch.set_num_threads(threads)
         b_obs = {key: value.flatten(0, 1) for key, value in obs.items()}
         b_actions, b_logprobs, b_values = actions.flatten(), logprobs.flatten(), values.flatten()
-        b_advantages, b_returns = (
-            torch.from_numpy(advantages).flatten().to(device),
-            torch.from_numpy(returns).flatten().to(device),
-        )
+        b_advantages, b_returns = (torch.from_numpy(array).flatten().to(device) for array in (advantages, returns))
         losses = torch.zeros(7, device=device)  # sums over minibatches, read once per iteration
         minibatches = 0
         for _ in range(args.update_epochs):
@@ -551,9 +546,8 @@ def main(args: Args) -> Path:
                     approx_kl = ((ratio - 1) - logratio).mean()
                     clipfrac = ((ratio - 1).abs() > args.clip_coef).float().mean()
                     old_approx_kl = -logratio.mean()
-                    losses += torch.stack(
-                        (pg_loss, v_loss, entropy_loss, old_approx_kl, approx_kl, clipfrac, grad_norm)
-                    )
+                    sums = (pg_loss, v_loss, entropy_loss, old_approx_kl, approx_kl, clipfrac, grad_norm)
+                    losses += torch.stack(sums)
                 minibatches += 1
             if args.target_kl is not None:
                 if world_size > 1:
@@ -561,35 +555,33 @@ def main(args: Args) -> Path:
                 if approx_kl / world_size > args.target_kl:
                     break
         losses = (losses / minibatches).tolist()  # waits for the GPU
+        torch.set_num_threads(inference_threads)
         update_seconds = time.perf_counter() - began
 
         # Sums over the episodes that ended in this iteration, over all ranks; a metric over no episode is left out.
         episodes = {key: np.concatenate(column) if column else np.zeros(0, int) for key, column in episodes.items()}
         category = category_of_level[episodes["level"]]
-        totals = torch.from_numpy(
-            np.concatenate(
-                (
-                    [len(category), *(episodes[key].sum(dtype=float) for key in EPISODE_MEANS.values())],
-                    np.bincount(category, minlength=len(categories)),
-                    np.bincount(category, episodes["success"], minlength=len(categories)),
-                    np.bincount(episodes["cause"], minlength=len(CAUSES)),
-                )
-            )
-        ).to(device)
+        totals = [
+            [len(category)],
+            [episodes[key].sum(dtype=float) for key in EPISODE_MEANS.values()],
+            np.bincount(category, minlength=len(categories)),
+            np.bincount(category, episodes["success"], minlength=len(categories)),
+            np.bincount(episodes["cause"], minlength=len(CAUSES)),
+        ]
+        lengths = [len(part) for part in totals]
+        totals = torch.from_numpy(np.concatenate(totals)).to(device)
         if world_size > 1:
             dist.all_reduce(totals)
-        count, means, played, won, causes = np.split(
-            totals.cpu().numpy(), np.cumsum([1, len(EPISODE_MEANS), len(categories), len(categories)])
-        )
+        (count,), means, played, won, causes = (part.tolist() for part in totals.split(lengths))
         if rank == 0:
-            seconds = time.perf_counter() - iteration_start + logging_seconds
+            seconds = iteration_seconds = time.perf_counter() - iteration_start + logging_seconds
             rest_seconds = seconds - env_seconds - inference_seconds - update_seconds
             names = ("policy_loss", "value_loss", "entropy", "old_approx_kl", "approx_kl", "clipfrac", "grad_norm")
             unexplained = np.var(returns - old_values) / max(np.var(returns), 1e-12)
             metrics = {
                 "charts/SPS": args.num_envs * args.num_steps / seconds,
                 "charts/learning_rate": optimizer.param_groups[0]["lr"],
-                "charts/episodes": count[0],
+                "charts/episodes": count,
                 **{f"losses/{name}": value for name, value in zip(names, losses, strict=True)},
                 "losses/explained_variance": 1 - unexplained,
                 "time/env": env_seconds / seconds,
@@ -597,13 +589,13 @@ def main(args: Args) -> Path:
                 "time/update": update_seconds / seconds,
                 "time/rest": rest_seconds / seconds,
             }
-            if count[0]:
-                metrics |= {name: total / count[0] for name, total in zip(EPISODE_MEANS, means, strict=True)}
-                metrics |= {f"deaths/{name}": n / count[0] for name, n in zip(CAUSES[1:], causes[1:], strict=True)}
+            if count:
+                metrics |= {name: total / count for name, total in zip(EPISODE_MEANS, means, strict=True)}
+                metrics |= {f"deaths/{name}": n / count for name, n in zip(CAUSES[1:], causes[1:], strict=True)}
             metrics |= {f"success/{name}": w / n for name, n, w in zip(categories, played, won, strict=True) if n}
-            if not all(map(math.isfinite, losses)):
+            if not math.isfinite(sum(losses[:-1])):  # the last is the gradient's norm, infinite where fp16 overflowed
                 raise FloatingPointError(
-                    f"step {global_step}: the loss is not finite ({dict(zip(names, losses, strict=True))})"
+                    f"step {global_step}: the loss is not finite; latest.pt is from step {saved_at}"
                 )
             began = time.perf_counter()
             run_log.metrics("train", global_step, minutes(), metrics)
@@ -622,9 +614,8 @@ def main(args: Args) -> Path:
     for number, handler in handlers.items():
         signal.signal(number, handler)
     if rank == 0 and stopped:
-        run_log.message(
-            f"stopped by {signal.Signals(int(stop_signal)).name} at step {global_step:,}; --resume {run_dir} continues"
-        )
+        name = signal.Signals(int(stop_signal)).name
+        run_log.message(f"stopped by {name} at step {global_step:,}; --resume {run_dir} continues")
     elif rank == 0:
         best = checkpoints.load(run_dir / "checkpoints/best.pt", device)
         agent.load_state_dict(best["agent"])
@@ -651,6 +642,6 @@ def main(args: Args) -> Path:
 if __name__ == "__main__":
     try:
         main(checkpoints.parse_args(Args))
-    except (checkpoints.ArgumentError, checkpoints.CheckpointError, LevelError, OSError) as error:
+    except (checkpoints.ArgumentError, checkpoints.CheckpointError, LevelError, OSError, FloatingPointError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)

@@ -1,0 +1,189 @@
+"""Evaluation: known figures, and results that depend on neither the number of environments nor the neighbours."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from npp_rl import checkpoints, evaluation
+from npp_rl.evaluation import BATCH, evaluate, summarise, wilson
+from npp_rl.level_generator import generate
+from npp_rl.levels import LevelError, load_levels
+from npp_rl.ppo_mlp_baseline import Agent, Args
+
+OBSERVATIONS = Agent.observations
+
+
+@pytest.mark.parametrize(
+    ("successes", "n", "low", "high"),
+    [
+        (8, 10, 0.490162, 0.943318),  # Newcombe 1998 and R's prop.test(correct = FALSE)
+        (0, 10, 0.0, 0.277533),
+        (10, 10, 0.722467, 1.0),
+        (81, 263, 0.255289, 0.366210),  # Newcombe 1998, Statistics in Medicine 17:857, table I: 0.2553, 0.3662
+        (1, 29, 0.006113, 0.171755),  # the same: 0.0061, 0.1718
+        (0, 0, 0.0, 1.0),
+    ],
+)
+def test_wilson(successes, n, low, high):
+    assert wilson(successes, n) == pytest.approx((low, high), abs=1e-6)
+
+
+def outcome(success, cause, steps, efficiency=None):
+    return {
+        "success": success,
+        "cause": cause,
+        "steps": steps,
+        "frames": 4 * steps,
+        "return": float(success),
+        "gold": 0,
+        "efficiency": efficiency,
+    }
+
+
+def test_summary_by_hand():
+    entries = [
+        {"success_rate": 0.5, "tries": [outcome(True, "none", 10, 0.5), outcome(False, "mine", 3)]},
+        {"success_rate": 1.0, "tries": [outcome(True, "none", 20, 1.0), outcome(True, "none", 30, 0.9)]},
+        {"success_rate": 0.0, "tries": [outcome(False, "floor_impact", 7), outcome(False, "none", 100)]},
+    ]
+    summary = summarise(entries)
+    assert summary["levels"] == 3 and summary["episodes"] == 6
+    assert summary["success_rate"] == 0.5
+    assert (summary["success_low"], summary["success_high"]) == wilson(1.5, 3)  # the level is the unit
+    assert summary["steps"] == 20 and summary["frames"] == 80
+    assert summary["efficiency"] == pytest.approx(0.8)
+    assert summary["deaths"] == {"floor_impact": 1, "mine": 1}
+    assert summary["death_rate"] == pytest.approx(2 / 6) and summary["safety"] == pytest.approx(4 / 6)
+    assert summary["timeout_rate"] == pytest.approx(1 / 6)
+    assert summarise(entries[2:])["steps"] is None
+
+
+@pytest.fixture(scope="module")
+def levels():
+    names = ("simplest", "simplest_with_mines", "mine_heavy")
+    return [generate(names[seed % 3], seed) for seed in range(11)]
+
+
+@pytest.fixture(scope="module")
+def agent():
+    """Untrained, with an actor wide enough that greedy play depends on what is seen."""
+    torch.manual_seed(3)
+    agent = Agent({"game_state": (36,), "reachability": (46,), "local_tiles": (3, 15, 15)}, Args(**SIZES))
+    with torch.no_grad():
+        agent.actor.weight.mul_(300)
+    return agent
+
+
+SIZES = {"hidden": 8, "tiles_hidden": 8, "features": 8}
+
+
+@pytest.mark.parametrize("deterministic", [True, False])
+def test_results_do_not_depend_on_the_number_of_environments(levels, agent, deterministic):
+    policy = evaluation.agent_policy(agent, torch.device("cpu"))
+    settings = {"observations": OBSERVATIONS, "deterministic": deterministic, "tries": 2, "seed": 5}
+    one_pass = evaluate(policy, levels, **settings)
+    assert len({entry["tries"][0]["steps"] for entry in one_pass["levels"]}) > 2  # games do differ
+    for num_envs in (1, 4, 11):
+        assert evaluate(policy, levels, **settings, num_envs=num_envs) == one_pass
+    json.dumps(one_pass, allow_nan=False)
+    if not deterministic:
+        assert evaluate(policy, levels, **{**settings, "seed": 6}) != one_pass
+        assert any(entry["tries"][0] != entry["tries"][1] for entry in one_pass["levels"])
+
+
+def test_policy_sees_fixed_rows(levels):
+    """Level i is in row i % BATCH of a call with BATCH rows, whatever number of environments plays."""
+    many = (levels * 13)[: BATCH + 5]
+
+    def first_rows(num_envs):
+        """The rows that the levels of the first group start in, as the policy sees them."""
+        group = range(min(num_envs, len(many)))
+        expected = [run for call in range(2) if (run := [i for i in group if i // BATCH == call])]
+        starts = np.full((len(many), 36), np.nan, np.float32)
+        calls = iter(expected)
+
+        def policy(rows):
+            assert all(len(value) == BATCH for value in rows.values())
+            for index in next(calls, []):
+                starts[index] = rows["game_state"][index % BATCH]
+            return np.tile(np.float32([0, 0, 0, 0, 0, 1]), (BATCH, 1))
+
+        evaluate(policy, many, observations=("game_state",), num_envs=num_envs)
+        return starts
+
+    starts = first_rows(BATCH + 5)
+    assert not np.isnan(starts).any() and len(np.unique(starts, axis=0)) > 1
+    np.testing.assert_array_equal(first_rows(50)[:50], starts[:50])
+
+
+def test_bad_policy_and_empty_suite(levels):
+    with pytest.raises(ValueError, match="not finite"):
+        evaluate(lambda _: np.full((BATCH, 6), np.nan, np.float32), levels[:2], observations=("game_state",))
+    with pytest.raises(LevelError, match="no level"):
+        evaluate(lambda _: None, [], observations=("game_state",))
+
+
+def test_split_shares_no_tiles():
+    train, validation, test = evaluation.load_split("builtin", "builtin", 0.2, 0.05)
+    sets = [{level.tiles_digest for level in part} for part in (train, validation, test)]
+    assert not (sets[0] & sets[1] or sets[0] & sets[2] or sets[1] & sets[2])
+    assert len(train) + len(validation) <= len(load_levels("builtin", "train"))
+    assert [level.id for level in test] == [level.id for level in load_levels("builtin", "test")]
+    assert 0.02 < len(validation) / (len(train) + len(validation)) < 0.09
+    assert evaluation.load_split("builtin", "builtin", 0.2, 0.0)[1] == []
+
+
+def test_same_folder_is_divided(shared):
+    folder = shared / "datasets/nclone/train"
+    train, validation, test = evaluation.load_split(str(folder), f"{folder}/../train", 0.2, 0.05)
+    sets = [{level.tiles_digest for level in part} for part in (train, validation, test)]
+    assert not (sets[0] & sets[1] or sets[0] & sets[2] or sets[1] & sets[2])
+    assert train and validation and 0.1 < len(test) / 560 < 0.3
+
+
+@pytest.fixture
+def run_dir(tmp_path, agent):
+    (tmp_path / "run/checkpoints").mkdir(parents=True)
+    args = {"exp_name": "ppo_mlp_baseline", "train_dataset": "builtin", "test_dataset": "builtin", "frame_skip": 4}
+    checkpoint = {
+        "architecture": "mlp_baseline",
+        "args": {**args, "gamma": 0.99, "holdout_fraction": 0.2, "inference_threads": 1, **SIZES},
+        "observation_shapes": {"game_state": [36], "reachability": [46], "local_tiles": [3, 15, 15]},
+        "agent": agent.state_dict(),
+    }
+    checkpoints.save(tmp_path / "run/checkpoints/best.pt", checkpoint)
+    return tmp_path / "run"
+
+
+def test_command(run_dir, tmp_path, levels, monkeypatch, capsys):
+    monkeypatch.setattr(evaluation, "load_suite", lambda *_: levels)
+    best = str(run_dir / "checkpoints/best.pt")
+    results = evaluation.main(evaluation.Args(checkpoint=best))
+    assert json.loads((run_dir / "eval_results.json").read_text()) == results
+    assert set(results) == {"overall", "by_category", "levels", "settings"}
+    assert list(results["by_category"]) == ["simplest", "simplest_with_mines", "mine_heavy"]
+    assert sum(part["levels"] for part in results["by_category"].values()) == results["overall"]["levels"] == 11
+    assert (run_dir / "report.md").read_text() in capsys.readouterr().out
+
+    output = tmp_path / "elsewhere"
+    arguments = {"sampled": True, "tries": 2, "categories": ("simplest",), "output": str(output)}
+    part = evaluation.main(evaluation.Args(checkpoint=best, **arguments))
+    assert part["overall"]["levels"] == 4 and part["overall"]["episodes"] == 8
+    assert (output / "report.md").exists()
+    for arguments, named in (
+        ({"categories": ("hardest",)}, "--categories hardest"),
+        ({"tries": 3}, "--tries 3"),
+        ({"num_envs": 0}, "--num-envs 0"),
+    ):
+        with pytest.raises(checkpoints.ArgumentError, match=named):
+            evaluation.main(evaluation.Args(checkpoint=best, **arguments))
+
+
+def test_missing_dataset(run_dir, tmp_path):
+    with pytest.raises((LevelError, OSError), match="nowhere"):
+        evaluation.main(
+            evaluation.Args(checkpoint=str(run_dir / "checkpoints/best.pt"), test_dataset=str(tmp_path / "nowhere"))
+        )
+    assert sorted(path.name for path in run_dir.iterdir()) == ["checkpoints"]

@@ -1,0 +1,204 @@
+"""The PPO loop: advantages by hand, the agent's distribution, a run that resumes to the last bit, arguments."""
+
+import dataclasses
+import json
+import os
+import shutil
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from npp_rl import checkpoints, evaluation, ppo_mlp_baseline
+from npp_rl.level_generator import generate
+from npp_rl.ppo_mlp_baseline import Agent, Args, gae, main
+
+SHAPES = {"game_state": (36,), "reachability": (46,), "local_tiles": (3, 15, 15)}
+
+
+def random_observations(rows, seed=0):
+    rng = np.random.default_rng(seed)
+    return {
+        "game_state": torch.from_numpy(rng.normal(size=(rows, 36)).astype(np.float32)),
+        "reachability": torch.from_numpy(rng.normal(size=(rows, 46)).astype(np.float32)),
+        "local_tiles": torch.from_numpy(rng.integers(0, 256, (rows, 3, 15, 15), dtype=np.uint8)),
+    }
+
+
+def test_gae_by_hand():
+    """gamma = 0.5, lambda = 0.5. Columns: no end, terminated, truncated, both at once (counts as terminated)."""
+    rewards = np.array([[1, 1, 1, 1], [2, 2, 2, 2], [3, 3, 3, 3]], np.float32)
+    values = np.array([[10, 10, 10, 10], [20, 20, 20, 20], [30, 30, 30, 30]], np.float32)
+    next_values = np.array([[20, 20, 20, 20], [30, 30, 8, 8], [40, 40, 40, 40]], np.float32)
+    terminated = np.zeros((3, 4), bool)
+    truncated = np.zeros((3, 4), bool)
+    terminated[1, [1, 3]] = True
+    truncated[1, [2, 3]] = True
+    # Last row: 3 + 0.5 * 40 - 30 = -7 everywhere. Row 1: 2 + 15 - 20 = -3, plus 0.25 * -7; terminated 2 - 20 = -18;
+    # truncated 2 + 0.5 * 8 - 20 = -14; both -18. Row 0: 1 + 10 - 10 = 1, plus a quarter of row 1.
+    expected = np.array(
+        [[1 - 4.75 / 4, 1 - 18 / 4, 1 - 14 / 4, 1 - 18 / 4], [-4.75, -18, -14, -18], [-7, -7, -7, -7]], np.float32
+    )
+    result = gae(rewards, values, next_values, terminated, truncated, 0.5, 0.5)
+    assert result.dtype == np.float32
+    np.testing.assert_array_equal(result, expected)
+
+
+def test_agent_distribution_is_categorical():
+    torch.manual_seed(0)
+    agent = Agent(SHAPES, Args(hidden=16, tiles_hidden=16, features=16))
+    with torch.no_grad():
+        agent.actor.weight.mul_(200)  # orthogonal init with gain 0.01 is nearly uniform
+        x = random_observations(4)
+        action, logprob, entropy, value = agent(x)
+        reference = torch.distributions.Categorical(logits=agent.get_logits(x))
+        torch.testing.assert_close(logprob, reference.log_prob(action))
+        torch.testing.assert_close(entropy, reference.entropy())
+        torch.testing.assert_close(value, agent.get_value(x))
+        given = torch.tensor([0, 5, 3, 2])
+        torch.testing.assert_close(agent(x, given)[1], reference.log_prob(given))
+        # 4,000 draws per row: every frequency within 5 standard deviations of its probability.
+        many = {key: rows.repeat_interleave(4000, 0) for key, rows in x.items()}
+        drawn = agent.get_action_and_value(many)[0].reshape(4, 4000)
+        frequencies = torch.stack([torch.bincount(row, minlength=6) for row in drawn]) / 4000
+        error = (frequencies - reference.probs).abs()
+        assert (error < 5 * (reference.probs * (1 - reference.probs) / 4000).sqrt() + 1e-3).all()
+    assert entropy.max() - entropy.min() > 0.01  # the rows do differ
+
+
+def test_every_argument_is_read():
+    source = Path(ppo_mlp_baseline.__file__).read_text()
+    own, after = source.split("# End of Args.")
+    others = after + "".join(Path(module.__file__).read_text() for module in (checkpoints,))
+    for field in dataclasses.fields(Args):
+        read = f"args.{field.name}" in others or f'"{field.name}"' in others
+        assert read, f"--{field.name.replace('_', '-')} is read nowhere"
+        help_line = own.split(f"    {field.name}: ")[1].split("\n")[1].strip()
+        assert help_line.startswith('"""') and help_line.endswith('"""'), field.name
+
+
+@pytest.fixture
+def few_levels(monkeypatch):
+    """Runs on six training, two validation and two test levels."""
+    levels = [generate("simplest", seed) for seed in range(10)]
+    monkeypatch.setattr(evaluation, "load_split", lambda *_: (levels[:6], levels[6:8], levels[8:]))
+
+
+def small_args(run_dir, **changes):
+    sizes = {"hidden": 16, "tiles_hidden": 16, "features": 16, "num_envs": 8, "num_steps": 32, "num_minibatches": 2}
+    settings = {"total_timesteps": 1536, "eval_freq": 512, "save_freq": 256, "threads": 1, "cuda": False}
+    return Args(run_dir=str(run_dir), **{**sizes, **settings, **changes})
+
+
+def decisive(path):
+    """Lines of metrics.jsonl without what the clock decides."""
+    lines = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
+    timed = ("minutes", "charts/SPS")
+    return [{k: v for k, v in line.items() if k not in timed and not k.startswith("time/")} for line in lines]
+
+
+def weights(path):
+    return checkpoints.load(path / "checkpoints/latest.pt")["agent"]
+
+
+@pytest.mark.parametrize("end", ["crash", "signal"])
+def test_resumed_run_equals_uninterrupted_run(tmp_path, few_levels, monkeypatch, end):
+    straight = main(small_args(tmp_path / "straight"))
+    save = checkpoints.save
+
+    def interrupted_save(path, checkpoint):
+        save(path, checkpoint)
+        if path.name == "latest.pt" and checkpoint["counters"]["global_step"] == 768:
+            if end == "signal":
+                os.kill(os.getpid(), signal.SIGTERM)
+            else:
+                with (path.parent.parent / "metrics.jsonl").open("a") as file:
+                    file.write('{"kind": "train", "global_step": 1024, "half a li')
+                raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints, "save", interrupted_save)
+        if end == "crash":
+            with pytest.raises(KeyboardInterrupt):
+                main(small_args(tmp_path / "broken"))
+        else:
+            main(small_args(tmp_path / "broken"))
+    broken = tmp_path / "broken"
+    assert not (broken / "eval_results.json").exists()
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL or end == "crash"
+    before = weights(broken)
+    assert not all(torch.equal(before[key], value) for key, value in weights(straight).items())
+
+    main(checkpoints.parse_args(Args, ["--resume", str(broken)]))
+    after = weights(broken)
+    assert all(torch.equal(after[key], value) for key, value in weights(straight).items())
+    assert decisive(broken) == decisive(straight)
+    results = [json.loads((path / "eval_results.json").read_text()) for path in (straight, broken)]
+    assert results[0] == results[1]
+
+
+@pytest.fixture(autouse=True)
+def signals_as_before():
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+    handlers = [signal.getsignal(number) for number in numbers]
+    yield
+    for number, handler in zip(numbers, handlers, strict=True):
+        signal.signal(number, handler)
+
+
+def test_run_directory(tmp_path, few_levels, capsys):
+    """What a run leaves behind; another configuration may not take it over."""
+    run_dir = main(small_args(tmp_path / "run", total_timesteps=512, clip_vloss=True, target_kl=1e-9))
+    config = json.loads((run_dir / "config.json").read_text())
+    assert config["architecture"] == "mlp_baseline" and config["args"]["hidden"] == 16
+    assert config["parameters"] == sum(value.numel() for value in weights(run_dir).values())
+    lines = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
+    assert [(line["kind"], line["global_step"]) for line in lines] == [
+        ("eval", 0),
+        ("train", 256),
+        ("train", 512),
+        ("eval", 512),
+        ("test", 512),
+    ]
+    train = lines[1]
+    assert {"charts/SPS", "losses/approx_kl", "losses/clipfrac", "losses/explained_variance"} <= set(train)
+    shares = sum(train[f"time/{part}"] for part in ("env", "inference", "update", "rest"))
+    assert shares == pytest.approx(1)
+    assert any(path.name.startswith("events.out") for path in (run_dir / "tensorboard").iterdir())
+    assert "| simplest | 2 |" in (run_dir / "report.md").read_text()
+    assert all(json.loads(line)["message"] for line in (run_dir / "log.jsonl").read_text().splitlines())
+    agent, run = checkpoints.load_agent(run_dir / "checkpoints/best.pt")
+    assert run["gamma"] == 0.99 and not agent.training
+
+    with pytest.raises(checkpoints.CheckpointError, match="holds a run already"):
+        main(small_args(run_dir))
+    with pytest.raises(checkpoints.CheckpointError, match=r"gamma was 0\.99, now 0\.9; .*|.*gamma was 0\.99, now 0\.9"):
+        checkpoints.parse_args(Args, ["--resume", str(run_dir), "--gamma", "0.9"])
+    shutil.rmtree(run_dir / "checkpoints")
+    with pytest.raises(checkpoints.CheckpointError, match=r"latest\.pt: no such checkpoint"):
+        main(checkpoints.parse_args(Args, ["--resume", str(run_dir)]))
+
+
+def test_wall_clock_budget(tmp_path, few_levels):
+    """--max-minutes ends the run, the last evaluation included, and anneals to the end."""
+    run_dir = main(small_args(tmp_path / "run", max_minutes=0.25, eval_freq=10**9))
+    lines = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
+    assert lines[-1]["kind"] == "test" and lines[-1]["minutes"] < 0.35
+    rates = [line["charts/learning_rate"] for line in lines if line["kind"] == "train"]
+    assert rates == sorted(rates, reverse=True) and rates[-1] < 0.3 * rates[0]
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"num_envs": 0}, "--num-envs 0"),
+        ({"num_minibatches": 3}, "3 minibatches"),
+        ({"update_epochs": -1}, "-epochs -1"),
+    ],
+)
+def test_bad_arguments(tmp_path, few_levels, changes, named):
+    with pytest.raises(checkpoints.ArgumentError, match=named):
+        main(small_args(tmp_path / "run", **changes))
+    assert not (tmp_path / "run").exists()
