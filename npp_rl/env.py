@@ -8,9 +8,13 @@ Actions, Discrete(6): none, left, right, jump, left + jump, right + jump, held f
 Observations, a Dict of what is asked for: `game_state`, `reachability`, `local_tiles` (observations.py has their tables) and the
 level graph, `graph_nodes`, `graph_node_mask`, `graph_adjacent`, `graph_reachable` (graph.py).
 
-Reward of a step: `completion` on reaching the exit, `death`, `switch` for each exit switch, `time`, and the shaping
-gamma * phi(s') - phi(s), phi = -way / `shaping_distance` with the way in px along free space to the exit through what comes before it, phi
-of a terminal state 0 (Ng, Harada, Russell 1999).
+Reward of a step: `completion` on reaching the exit, `death`, `switch` for each exit switch, `time`, and two terms in the
+way's length, phi = -way / `shaping_distance`, the way in px along free space to the exit through what comes before it:
+
+- the shaping gamma * phi(s') - phi(s), phi of a terminal state 0 (Ng, Harada, Russell 1999);
+- `distance` times (1 - gamma) * phi(s'), or phi(s) on death: to be far away costs, and so does dying there. Shaping alone
+  is neutral to any policy: a critic that has learned -phi cancels it, and with it all guidance. With `distance` 1 the
+  two add up to plain progress, (way before - way after) / `shaping_distance`, and to nothing on death.
 
 An episode terminates when the ninja is dead or has won, and is truncated after `max_frames` frames, by default 600 + 1.5 per px of the
 level's shortest way, at most 5,000. The vector environment resets in the same step (`AutoresetMode.SAME_STEP`): the last observation is in
@@ -61,6 +65,7 @@ EPISODE = np.dtype(
         ("death", "f8"),
         ("switch", "f8"),
         ("time", "f8"),
+        ("distance", "f8"),
         ("shaping", "f8"),
         ("phi", "f8"),  # potential of the present state
         ("way", "f8"),  # px to the present goal
@@ -74,7 +79,7 @@ EPISODE = np.dtype(
     align=True,
 )
 EPISODE_KEYS = ("r", "l", "frames", "success", "cause", "level", "gold", "shortest", "travelled")
-REWARD_KEYS = ("completion", "death", "switch", "time", "shaping")
+REWARD_KEYS = ("completion", "death", "switch", "time", "distance", "shaping")
 EPISODE_KEYS += tuple(f"r_{name}" for name in REWARD_KEYS)
 
 
@@ -87,6 +92,7 @@ class Rules(NamedTuple):
     death: float
     switch: float
     time: float
+    distance: float
     shaping_distance: float
     max_frames: int  # 0: by the level's size
     autoreset: bool
@@ -143,6 +149,7 @@ def _begin(bank, state, i, views, goals, episodes, rules, level_index):
     e.death = 0.0
     e.switch = 0.0
     e.time = 0.0
+    e.distance = 0.0
     e.shaping = 0.0
     e.steps = 0
     e.switches = 0
@@ -218,19 +225,23 @@ def _judge(bank, state, i, views, goals, episodes, rules):
         e.switches = hit
     terminated = n.state == DEAD or n.state == WON
     phi = 0.0
+    distance = 0.0
     if n.state == WON:
         reward += rules.completion
         e.completion += rules.completion
     elif n.state == DEAD:
         reward += rules.death
         e.death += rules.death
+        distance = rules.distance * e.phi
     else:
         e.way = _way(state, i, views, goals[i], e.way)
         phi = -(e.way + goals[i].remaining) / rules.shaping_distance
+        distance = rules.distance * (1.0 - rules.gamma) * phi
     shaping = rules.gamma * phi - e.phi
+    e.distance += distance
     e.shaping += shaping
     e.phi = phi
-    return reward + shaping, terminated, not terminated and n.frame >= e.limit
+    return reward + distance + shaping, terminated, not terminated and n.frame >= e.limit
 
 
 @kernel
@@ -238,7 +249,7 @@ def _note_figures(state, i, episodes, figures):
     """Figures of an episode that has ended, in the order of EPISODE_KEYS."""
     n = state.ninja[i]
     e = episodes[i]
-    figures[0, i] = e.completion + e.death + e.switch + e.time + e.shaping
+    figures[0, i] = e.completion + e.death + e.switch + e.time + e.distance + e.shaping
     figures[1, i] = e.steps
     figures[2, i] = n.frame
     figures[3, i] = n.state == WON
@@ -251,7 +262,8 @@ def _note_figures(state, i, episodes, figures):
     figures[10, i] = e.death
     figures[11, i] = e.switch
     figures[12, i] = e.time
-    figures[13, i] = e.shaping
+    figures[13, i] = e.distance
+    figures[14, i] = e.shaping
 
 
 STEP, BEGIN, LOOK, SKIP = 0, 1, 2, 3  # what is done with a game before it is observed; a game to skip is not
@@ -313,6 +325,7 @@ class NppVectorEnv(gym.vector.VectorEnv):
         frame_skip: frames that an action is held.
         gamma: discount per step, for the shaping; the agent's own.
         completion, death, switch, time: rewards.
+        distance: weight of the distance's cost.
         shaping_distance: px of way that are worth a reward of one; 0 switches the shaping off.
         max_frames: frames after which an episode is truncated; None: by the level's size.
         seed: of the level sampler (SeedSequence entropy); `reset(seed=...)` sets it anew.
@@ -336,6 +349,7 @@ class NppVectorEnv(gym.vector.VectorEnv):
         death: float = -2.0,
         switch: float = 1.0,
         time: float = -0.002,
+        distance: float = 1.0,
         shaping_distance: float = 100.0,
         max_frames: int | None = None,
         seed: int | None = None,
@@ -363,6 +377,7 @@ class NppVectorEnv(gym.vector.VectorEnv):
             death=death,
             switch=switch,
             time=time,
+            distance=distance,
             shaping_distance=shaping_distance or np.inf,
             max_frames=max_frames or 0,
             autoreset=autoreset,
