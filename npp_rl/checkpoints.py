@@ -60,9 +60,11 @@ def write_atomically(path: str | Path, data: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-    except BaseException:
+    except BaseException as error:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            error.filename = str(path)  # a full disk does not say where
         raise
 
 
@@ -284,5 +286,9 @@ class RunLog:
             self.wandb.finish()
 
     def _append(self, name, record):
-        self.files[name].write(json.dumps(record, allow_nan=False) + "\n")
-        self.files[name].flush()
+        try:
+            self.files[name].write(json.dumps(record, allow_nan=False) + "\n")
+            self.files[name].flush()
+        except OSError as error:
+            error.filename = str(self.run_dir / name)
+            raise
