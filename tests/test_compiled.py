@@ -1,0 +1,116 @@
+"""The compilation cache: it sees every edit, tells settings apart, and a broken one does no harm.
+
+Each test works on a copy of the package in a folder of its own, in processes with a cache folder of their own.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import npp_rl
+from npp_rl.simulator import geometry
+
+PACKAGE = Path(npp_rl.__file__).parent
+
+# A caller outside the copied file, and a callee in it: the stamp has to know both.
+CALLER = """
+from npp_rl.simulator.compiled import njit
+from npp_rl.simulator.geometry import time_circle_circle
+
+@njit
+def call(x):
+    return time_circle_circle(0.0, 0.0, x, 0.0, 30.0, 0.0, 10.0) + BONUS
+
+BONUS = 0.0
+"""
+SHOW = """
+import sys
+sys.path.insert(0, sys.argv[1])
+import caller
+value = caller.call(10.0)
+stats = caller.call.stats
+print(value, sum(stats.cache_hits.values()), sum(stats.cache_misses.values()))
+"""
+
+
+@pytest.fixture
+def project(tmp_path):
+    """A folder with a copy of the simulator and a caller, which `show` runs."""
+    copy = tmp_path / "npp_rl"
+    copy.mkdir()
+    (copy / "__init__.py").write_text("")
+    shutil.copytree(PACKAGE / "simulator", copy / "simulator", ignore=shutil.ignore_patterns("__pycache__", "*.md"))
+    (tmp_path / "caller.py").write_text(CALLER)
+    return tmp_path
+
+
+def show(project, **environment):
+    """What `call(10)` yields in a fresh process -> value, cache hits, cache misses."""
+    settings = os.environ | {"NUMBA_CACHE_DIR": str(project / "cache"), "PYTHONDONTWRITEBYTECODE": "1"} | environment
+    settings.pop("PYTHONPATH", None)
+    done = subprocess.run(
+        [sys.executable, "-c", SHOW, str(project)], env=settings, capture_output=True, text=True, cwd=project
+    )
+    assert done.returncode == 0, done.stderr
+    assert str(done.stderr) == ""
+    value, hits, misses = done.stdout.split()
+    return float(value), int(hits), int(misses)
+
+
+def edit(path, old, new):
+    text = path.read_text()
+    assert text.count(old) == 1
+    path.write_text(text.replace(old, new))
+
+
+def test_an_edited_callee_in_another_file_is_seen(project):
+    assert show(project) == (2.0, 0, 1)
+    assert show(project) == (2.0, 1, 0)
+    edit(project / "npp_rl/simulator/geometry.py", "(-k - math.sqrt(root)) / w2\n        ", "7.0\n        ")
+    assert show(project) == (7.0, 0, 1)
+    assert show(project) == (7.0, 1, 0)
+
+
+def test_an_edited_constant_beside_the_function_is_seen(project):
+    assert show(project) == (2.0, 0, 1)
+    edit(project / "caller.py", "BONUS = 0.0", "BONUS = 3.0")
+    assert show(project) == (5.0, 0, 1)
+
+
+def test_bounds_checks_have_a_cache_of_their_own(project):
+    assert show(project) == (2.0, 0, 1)
+    assert show(project, NUMBA_BOUNDSCHECK="1") == (2.0, 0, 1)
+    assert show(project, NUMBA_BOUNDSCHECK="1") == (2.0, 1, 0)
+    assert show(project) == (2.0, 0, 1)
+
+
+def test_a_broken_cache_file_counts_as_missing(project):
+    assert show(project) == (2.0, 0, 1)
+    for suffix in ("nbi", "nbc"):
+        (path,) = (project / "cache").rglob(f"caller.call*.{suffix}")
+        content = path.read_bytes()
+        flipped = content[:-20] + bytes(b ^ 255 for b in content[-20:])
+        for broken in (b"", content[: len(content) // 2], flipped):
+            path.write_bytes(broken)
+            assert show(project) == (2.0, 0, 1)
+    assert show(project) == (2.0, 1, 0)
+
+
+def test_data_of_another_stamp_are_not_used(project):
+    # Two processes with different sources may write to one folder: an index of one, data of the other.
+    assert show(project) == (2.0, 0, 1)
+    (path,) = (project / "cache").rglob("caller.call*.nbc")
+    old = path.read_bytes()
+    edit(project / "caller.py", "BONUS = 0.0", "BONUS = 3.0")
+    assert show(project) == (5.0, 0, 1)
+    path.write_bytes(old)
+    assert show(project) == (5.0, 0, 1)
+
+
+def test_a_kernel_refuses_to_be_called_from_python():
+    with pytest.raises(TypeError, match="overlap is a kernel: only compiled functions can call it"):
+        geometry.overlap(0.0, 0.0, 1.0, 1.0, 2.0)
