@@ -441,7 +441,7 @@ def _move_boost_pad(n, entity, states, i, e):
         states[i, e] = 1
 
 
-@kernel
+@kernel(forceinline=True)
 def move_entities(bank, state, i, level, n):
     """All moves of a frame, by type and in order of creation (PHYSICS.md 4.4 step 2, 5.1)."""
     entities = bank.entity
@@ -493,7 +493,7 @@ def _think_mines(bank, state, i, level, n):
                 n.toggling += 1
 
 
-@kernel
+@kernel(forceinline=True)
 def think_entities(bank, state, i, level, n):
     """All thoughts of a frame, by type and in order of creation (PHYSICS.md 4.4 step 3, 5.1)."""
     entities = bank.entity

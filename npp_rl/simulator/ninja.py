@@ -46,7 +46,7 @@ JUMP_FRAMES = 45
 TINY = 2.0**-47
 
 
-@njit(_nrt=False)
+@njit(_nrt=False, forceinline=True)
 def frame(bank, state, i, h, j):
     """Advance game i by one frame with horizontal input h (-1, 0, 1) and jump input j (0, 1) (PHYSICS.md 4.4)."""
     n = state.ninja[i]
@@ -143,7 +143,7 @@ def _object_contact(n, kind, px, py, length):
         n.fy = n.fy + py
 
 
-@kernel
+@kernel(forceinline=True)
 def _object_pass(bank, state, i, level, n):
     """PHYSICS.md 4.7 -> whether anything was touched."""
     cell = cell_of(n.x, n.y)
