@@ -94,7 +94,7 @@ class Args:
     """discount per step"""
     gae_lambda: float = 0.95
     """lambda of generalised advantage estimation"""
-    num_minibatches: int = 8
+    num_minibatches: int = 32
     """minibatches per epoch"""
     update_epochs: int = 2
     """passes over a rollout"""
@@ -160,13 +160,16 @@ class Agent(nn.Module):
         super().__init__()
         self.state = mlp(math.prod(shapes["game_state"]), args.hidden, args.hidden)
         self.reachability = mlp(math.prod(shapes["reachability"]), args.hidden, args.hidden)
+        self.register_buffer("tiles_shift", torch.tensor([128.0, 0.0, 128.0])[:, None, None], persistent=False)
+        self.register_buffer("tiles_scale", torch.tensor([1 / 128, 1 / 255, 1 / 32])[:, None, None], persistent=False)
         self.tiles = mlp(math.prod(shapes["local_tiles"]), args.tiles_hidden, args.tiles_hidden)
         self.fuse = layer_init(nn.Linear(2 * args.hidden + args.tiles_hidden, args.features))
         self.actor = layer_init(nn.Linear(args.features, 6), std=0.01)
         self.critic = layer_init(nn.Linear(args.features, 1), std=1.0)
 
     def encode(self, x):
-        tiles = x["local_tiles"].flatten(1).float() / 255  # (B, C * P * P)
+        tiles = (x["local_tiles"].float() - self.tiles_shift) * self.tiles_scale  # solid ground, hazards, way
+        tiles = tiles.flatten(1)  # (B, C * P * P)
         parts = (self.state(x["game_state"]), self.reachability(x["reachability"]), self.tiles(tiles))
         return torch.relu(self.fuse(torch.cat(parts, 1)))  # (B, features)
 
