@@ -1,0 +1,181 @@
+"""How fast the simulator and the environment run: `python benchmark/throughput.py [--out FILE.json]`.
+
+Prints a table and writes the same as JSON. Every figure is the median over repeats, with the least and the greatest: on
+a shared machine a single time says little. What runs on one core is timed by the processor time that it took, which
+other processes disturb less; the rest by the clock.
+
+- physics: frames per second of recorded games, played to their end by the compiled loop, on one core and on all;
+- resets: new games per second on one core;
+- banks: levels per second from map bytes to the simulator's arrays;
+- environment: steps per second by set of observations, with random actions and 4 frames a step, on all cores.
+"""
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import sys
+import time
+from pathlib import Path
+
+import numba
+import numpy as np
+from npp_rl.graph import GRAPH_OBSERVATIONS
+
+from npp_rl.env import NppVectorEnv
+from npp_rl.simulator import DEAD, WON, build_bank, frame, new_state, reset_game
+from npp_rl.simulator.compiled import kernel, njit
+
+ROOT = Path(__file__).resolve().parents[1]
+OBSERVATIONS = (
+    ("game_state",),
+    ("game_state", "reachability", "local_tiles"),
+    ("game_state", "reachability", "local_tiles", *GRAPH_OBSERVATIONS),
+    ("player_frames", "global_view"),
+)
+
+
+@kernel
+def _play(bank, state, i, level, inputs):
+    """Game i from the start of a level to its end -> frames played."""
+    reset_game(bank, state, i, level)
+    n = state.ninja[i]
+    for t in range(len(inputs)):
+        b = inputs[t]
+        frame(bank, state, i, -1 if b & 4 else (1 if b & 2 else 0), b & 1)
+        if n.state in (DEAD, WON):
+            return t + 1
+    return len(inputs)
+
+
+@njit
+def play_on_one_core(bank, state, inputs, offsets, order):
+    """All cases in `order`, one after the other -> frames played."""
+    frames = 0
+    for k in range(len(order)):
+        c = order[k]
+        frames += _play(bank, state, c, c, inputs[offsets[c] : offsets[c + 1]])
+    return frames
+
+
+@njit(parallel=True)
+def play_on_all_cores(bank, state, inputs, offsets, order):
+    """The same with one game per entry of `order`, spread over the cores."""
+    frames = 0
+    for k in numba.prange(len(order)):
+        c = order[k]
+        frames += _play(bank, state, k, c, inputs[offsets[c] : offsets[c + 1]])
+    return frames
+
+
+@njit
+def reset_all(bank, state, times):
+    for _ in range(times):
+        for i in range(len(bank.level)):
+            reset_game(bank, state, i, i)
+
+
+def measure(run, repeats, clock=time.process_time):
+    """Rates per second of `run`, which returns how much it did; once before without counting, which compiles."""
+    run()
+    rates = []
+    for _ in range(repeats):
+        start = clock()
+        done = run()
+        rates.append(done / (clock() - start))
+    return {"median": statistics.median(rates), "least": min(rates), "greatest": max(rates), "repeats": repeats}
+
+
+def physics(path, repeats, copies=32):
+    """Rows of the table about the simulator, on the cases of a golden file."""
+    z = dict(np.load(path))
+    offsets, inputs = z["input_offsets"], z["inputs"]
+    maps = [z["maps"][a:b].tobytes() for a, b in zip(z["map_offsets"], z["map_offsets"][1:], strict=False)]
+    bank = build_bank(maps)
+    _, state = new_state(bank, len(maps) * copies)
+    # Games of all lengths mixed, so that every core gets an equal share.
+    order = np.random.default_rng(0).permutation(np.tile(np.arange(len(maps)), copies))
+    name = path.stem
+
+    def reset():
+        reset_all(bank, state, 10 * copies)
+        return 10 * copies * len(maps)
+
+    def build():
+        build_bank(maps)
+        return len(maps)
+
+    one = measure(lambda: play_on_one_core(bank, state, inputs, offsets, order), repeats)
+    every = measure(lambda: play_on_all_cores(bank, state, inputs, offsets, order), repeats, time.perf_counter)
+    yield f"physics, {name}, one core", "frames/s", one
+    yield f"physics, {name}, {numba.get_num_threads()} cores", "frames/s", every
+    yield f"resets, {name}, one core", "games/s", measure(reset, repeats)
+    yield f"banks, {name}", "levels/s", measure(build, repeats)
+
+
+def environment(observations, num_envs, repeats, steps=200):
+    """Row of the table about one set of observations, or None if the environment does not know it."""
+    try:
+        envs = NppVectorEnv(num_envs=num_envs, observations=observations, seed=0, copy=False)
+    except ValueError as error:
+        print(f"left out: {error}", file=sys.stderr)
+        return None
+    envs.reset(seed=0)
+    # Every level once, as in a training after its first minute: a level's fields are kept when it returns.
+    for first in range(0, len(envs.levels), num_envs):
+        envs.reset(options={"levels": np.arange(first, first + num_envs) % len(envs.levels)})
+    actions = np.random.default_rng(0).integers(0, 6, (steps, num_envs))
+
+    def run():
+        for a in actions:
+            envs.step(a)
+        return steps * num_envs
+
+    rates = measure(run, repeats, time.perf_counter)
+    envs.close()
+    names = ", ".join(dict.fromkeys("graph" if name.startswith("graph_") else name for name in observations))
+    return f"environment, {names}", "steps/s", rates
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    shared = Path(os.environ.get("NPP_SHARED") or ROOT.parent / "shared")
+    files = [shared / "golden" / f"{name}.npz" for name in ("human", "attract", "fuzz")]
+    files = [f for f in files if f.is_file()] or [ROOT / "tests" / "golden" / "fuzz.npz"]
+    parser.add_argument("--cases", type=Path, nargs="+", default=files, help="golden files to play")
+    parser.add_argument("--num-envs", type=int, default=256)
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--only", choices=("physics", "environment"), help="one half of the table")
+    parser.add_argument("--out", type=Path, help="JSON file to write")
+    args = parser.parse_args()
+    for path in args.cases:
+        if not path.is_file():
+            parser.error(f"--cases {path}: no such file")
+    if args.repeats < 1 or args.num_envs < 1:
+        parser.error("--repeats and --num-envs must be at least 1")
+    if args.out and not args.out.absolute().parent.is_dir():
+        parser.error(f"--out {args.out}: no such folder")
+
+    rows = []
+    if args.only != "environment":
+        rows += [row for path in args.cases for row in physics(path, args.repeats)]
+    if args.only != "physics":
+        rows += filter(None, (environment(keys, args.num_envs, args.repeats) for keys in OBSERVATIONS))
+    width = max((len(what) for what, _, _ in rows), default=0)
+    for what, unit, rates in rows:
+        print(f"{what:{width}}  {rates['median']:>14,.0f} {unit:9} ({rates['least']:,.0f} to {rates['greatest']:,.0f})")
+    if args.out:
+        result = {
+            "machine": {"cores": numba.get_num_threads(), "processor": platform.processor() or platform.machine()},
+            "load": os.getloadavg()[0],
+            "num_envs": args.num_envs,
+            "rows": [{"what": what, "unit": unit, **rates} for what, unit, rates in rows],
+        }
+        temporary = args.out.with_name(args.out.name + ".tmp")
+        temporary.write_text(json.dumps(result, indent=1) + "\n")
+        temporary.replace(args.out)
+
+
+if __name__ == "__main__":
+    main()
