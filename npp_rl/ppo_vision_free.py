@@ -47,7 +47,7 @@ class Args:
     """use the GPU where there is one"""
     threads: int = 0
     """CPU threads of this process for updates and the simulator (0: its share of the processors it may use)"""
-    inference_threads: int = 1
+    inference_threads: int = 0
     """CPU threads of the policy in rollouts and evaluations (0: as many as in updates)"""
     track: bool = False
     """mirror the metrics to Weights and Biases (WANDB_MODE=offline keeps them on disk)"""
@@ -187,7 +187,7 @@ class HGTLayer(nn.Module):
         h = nn.functional.gelu(attention(projection, self.mu, graphs))
         share = torch.sigmoid(self.skip)[:, None]
         h = typed_linear(h, graphs.counts, share[:, None] * self.w_out, share * self.b_out)  # equation 5
-        return torch.addcmul(h, x, torch.repeat_interleave(1 - share, torch.tensor(graphs.counts).to(x.device), 0))
+        return torch.addcmul(h, x, (1 - share)[graphs.kinds])
 
 
 class Agent(nn.Module):
@@ -221,14 +221,14 @@ class Agent(nn.Module):
         """Mean of the features over tiles, and their largest values over each type of nodes: (B, 7 * graph_hidden)."""
         slots = [count for _, _, count in GRAPH_SLOTS]
         graphs = pack_graphs(x["graph_node_mask"], x["graph_adjacent"], x["graph_reachable"], slots)
-        nodes = x["graph_nodes"].transpose(0, 1).flatten(0, 1)[graphs.slots]  # (M, F)
+        nodes = x["graph_nodes"].flatten(0, 1)[graphs.slots]  # (M, F)
         h = torch.relu(typed_linear(nodes, graphs.counts, self.w_in, self.b_in))
         for layer in self.layers:
             h = layer(h, graphs)
         table = h.new_zeros(graphs.row.numel(), h.shape[1]).index_copy(0, graphs.slots, torch.relu(h))
-        types = table.view(*graphs.row.shape, -1).split(slots)  # (nodes of the type, B, graph_hidden) each
-        tiles = graphs.row[: len(types[0])].ge(0).sum(0).clamp(min=1)[:, None]
-        return torch.cat([types[0].sum(0) / tiles, *(nodes.amax(0) for nodes in types)], 1)
+        types = table.view(*graphs.row.shape, -1).split(slots, 1)  # (B, nodes of the type, graph_hidden) each
+        tiles = graphs.row[:, : slots[0]].ge(0).sum(1, keepdim=True)
+        return torch.cat([types[0].sum(1) / tiles, *(nodes.amax(1) for nodes in types)], 1)
 
     def encode(self, x):
         parts = (self.state(x["game_state"]), self.reachability(x["reachability"]), self.encode_graph(x))
@@ -241,7 +241,7 @@ class Agent(nn.Module):
         return self.critic(self.encode(x)).float().squeeze(1)
 
     def get_action_and_value(self, x, action=None):
-        """Action int64 [B] (sampled unless given); its log-probability, the policy's entropy, the value: float32 [B]."""
+        """Action int64 [B] (sampled unless given); its log-probability, the entropy and the value, float32 [B]."""
         features = self.encode(x)
         logprobs = torch.log_softmax(self.actor(features).float(), 1)
         probs = logprobs.exp()

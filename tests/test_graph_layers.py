@@ -67,10 +67,10 @@ def pyg_layer(layer, x, graphs):
                 conv.v_rel.weight[h * len(triples) + e] = layer.w_msg[r, h]
     first_row = np.concatenate([[0], np.cumsum(graphs.counts)])
     edges = {triple: [] for triple in triples}
-    for r, lists in enumerate(graphs.edges):
+    for r, lists in enumerate(graphs.lists):
         for b, t, slot in lists.ge(0).nonzero().tolist():
             s = int(lists[b, t, slot])
-            pair = (int(graphs.row[s, b]) - first_row[KIND[s]], int(graphs.row[t, b]) - first_row[KIND[t]])
+            pair = (int(graphs.row[b, s]) - first_row[KIND[s]], int(graphs.row[b, t]) - first_row[KIND[t]])
             edges[names[KIND[s]], f"r{r}", names[KIND[t]]].append(pair)
     edges = {triple: torch.tensor(pairs, dtype=torch.int64).view(-1, 2).T for triple, pairs in edges.items()}
     out = conv(dict(zip(names, x.split(graphs.counts), strict=True)), edges)
@@ -126,7 +126,7 @@ def test_attention_sums_to_one_over_both_edge_types():
     projection = torch.randn(len(graphs.slots), 5, WIDTH)
     projection[:, [2, 4]] = 1
     out = attention(projection.flatten(1), torch.randn(TYPES, 2, TYPES, HEADS), graphs)
-    degrees = sum(edges.ge(0).sum(2).T.flatten()[graphs.slots] for edges in graphs.edges)
+    degrees = sum(lists.ge(0).sum(2).flatten()[graphs.slots] for lists in graphs.lists)
     assert 0 < (degrees > 0).sum() < len(degrees)
     torch.testing.assert_close(out, (degrees > 0)[:, None].expand(-1, WIDTH).float())
 
@@ -134,7 +134,7 @@ def test_attention_sums_to_one_over_both_edge_types():
 def test_node_without_edges_gets_the_bias_through_its_skip():
     mask, adjacent, reachable = random_graphs(0)
     layer, graphs = random_layer(), packed(mask, np.full_like(adjacent, -1), np.full_like(reachable, -1))
-    x, kinds = torch.randn(len(graphs.slots), WIDTH), graphs.kinds[graphs.slots // BATCH]
+    x, kinds = torch.randn(len(graphs.slots), WIDTH), graphs.kinds
     share = torch.sigmoid(layer.skip)[kinds, None]
     torch.testing.assert_close(layer(x, graphs), share * layer.b_out[kinds] + (1 - share) * x)
 
@@ -144,9 +144,10 @@ def test_nodes_stand_in_rows_by_type():
     graphs = packed(mask, adjacent, reachable)
     assert graphs.counts == [int(mask[:, a:b].sum()) for a, b in itertools.pairwise(STARTS)]
     assert len(graphs.slots) == mask.sum()
-    assert (graphs.slots.diff() > 0).all()
-    assert torch.equal(graphs.row >= 0, torch.from_numpy(mask.T > 0))
-    assert torch.equal(graphs.row[graphs.row >= 0], torch.arange(len(graphs.slots)))
+    assert torch.equal(graphs.row >= 0, torch.from_numpy(mask > 0))
+    assert torch.equal(graphs.row.flatten()[graphs.slots], torch.arange(len(graphs.slots)))
+    assert torch.equal(graphs.kinds, torch.from_numpy(KIND)[graphs.slots % NODES])
+    assert (graphs.kinds.diff() >= 0).all()
 
 
 def test_an_edge_of_a_missing_node_does_not_count():
@@ -173,14 +174,28 @@ def test_an_edge_of_a_missing_node_does_not_count():
 def test_only_sources_matter_to_a_node():
     graphs = packed(*random_graphs(3))
     layer, x = random_layer(), torch.randn(len(graphs.slots), WIDTH)
-    b, t = next((b, t) for b, t, _ in graphs.edges[0].ge(0).nonzero().tolist())
-    used = {t} | {s for edges in graphs.edges for s in edges[b, t].tolist() if s >= 0}
-    row = int(graphs.row[t, b])
+    b, t = next((b, t) for b, t, _ in graphs.lists[0].ge(0).nonzero().tolist())
+    used = {t} | {s for edges in graphs.lists for s in edges[b, t].tolist() if s >= 0}
+    row = int(graphs.row[b, t])
     other = torch.full_like(x, 1e3)
     for n in used:
-        other[graphs.row[n, b]] = x[graphs.row[n, b]]
+        other[graphs.row[b, n]] = x[graphs.row[b, n]]
     torch.testing.assert_close(layer(x, graphs)[row], layer(other, graphs)[row])
     for n in used:
         changed = x.clone()
-        changed[graphs.row[n, b]] += 1
+        changed[graphs.row[b, n]] += 1
         assert not torch.allclose(layer(x, graphs)[row], layer(changed, graphs)[row])
+
+
+def test_padded_rows_give_the_same():
+    """What runs on GPUs, rows for empty slots too: the same for the nodes, whatever the padding holds."""
+    arrays = random_graphs(6)
+    graphs = packed(*arrays)
+    padded = pack_graphs(*(torch.from_numpy(a) for a in arrays), SLOTS, padded=True)
+    assert padded.counts == [BATCH * count for count in SLOTS]
+    layer, x = random_layer(), torch.randn(len(graphs.slots), WIDTH)
+    table = torch.full((BATCH * NODES, WIDTH), 1e3)
+    table[graphs.slots] = x
+    out = torch.empty_like(table)
+    out[padded.slots] = layer(table[padded.slots], padded)
+    torch.testing.assert_close(out[graphs.slots], layer(x, graphs), rtol=1e-5, atol=1e-5)
