@@ -8,6 +8,7 @@ orientation that occurs, moved away from its start if it can move, touched or us
 by turns up to 475 kB.
 """
 
+import math
 import struct
 import time
 from pathlib import Path
@@ -18,6 +19,7 @@ import pytest
 from npp_rl.simulator import (
     build_bank,
     check_map,
+    contacts,
     entities,
     frame,
     new_state,
@@ -136,7 +138,7 @@ def test_demos_end_as_the_game_recorded_them(shared, expected):
 @pytest.mark.parametrize(
     "value, bits",
     [
-        (entities.G_FALL, "0x1.1111111111110p-4"),
+        (contacts.G_FALL, "0x1.1111111111110p-4"),
         (ninja.G_JUMP, "0x1.6c16c16c16c16p-7"),
         (ninja.A_GROUND, "0x1.1111111111110p-4"),
         (ninja.A_AIR, "0x1.6c16c16c16c16p-5"),
@@ -148,7 +150,7 @@ def test_demos_end_as_the_game_recorded_them(shared, expected):
         (ninja.V_MAX, "0x1.aaaaaaaaaaaaap+1"),
         (1 - ninja.F_GROUND, "0x1.baf30db8e8f90p-5"),
         (ninja.TINY, "0x1.0000000000000p-47"),
-        (entities.PAD_POWER, "0x1.4924924924925p+2"),
+        (contacts.PAD_POWER, "0x1.4924924924925p+2"),
         (entities.GUARD_SPEED, "0x1.b6db6db6db6dap+1"),
         (entities.STIFFNESS, "0x1.6c16c16c16c16p-6"),
     ],
@@ -354,3 +356,83 @@ def test_a_bank_of_many_levels_is_built_fast():
         build_bank(maps)
         times.append(time.process_time() - start)
     assert min(times) < 0.001 * len(maps)  # 0.2 ms each on a quiet machine
+
+
+# Chaser drones and lasers, which are this project's own completion (npp_rl/simulator/unfinished.py).
+
+
+def final_of(records, inputs, **options):
+    return simulate_final(make_map(records, **options), inputs, unfinished=True)
+
+
+def test_unfinished_entities_are_off_by_default():
+    records = [(15, 40, 20, 0, 0), (23, 24, 20, 0, 0), (15, 9, 9, 255, 255)]
+    inputs = bytes(300)
+    alone = simulate_final(make_map(), inputs)
+    for a, b in zip(simulate_final(make_map(records), inputs), alone, strict=True):
+        assert np.array_equal(a, b)
+    check_map(make_map(records))
+    with pytest.raises(
+        ValueError, match=r"record 3 at byte 1245 \(chaser drone\) has orientation 255: expected 0 to 7"
+    ):
+        check_map(make_map(records), unfinished=True)
+    for record, what in (
+        ((15, 9, 9, 0, 4), r"\(chaser drone\) has mode 4"),
+        ((23, 9, 9, 8, 9), r"\(laser\) has orien"),
+    ):
+        with pytest.raises(ValueError, match=what):
+            build_bank([make_map([record])], unfinished=True)
+
+
+def test_golden_cases_hold_with_the_option_where_no_such_entity_is():
+    for case in list(golden(SAMPLE / "fuzz.npz"))[:20]:
+        kinds = case["map"][1230::5]
+        if 15 not in kinds and 23 not in kinds:
+            assert np.array_equal(simulate(case["map"], case["inputs"], unfinished=True)[0], case["trajectory"])
+
+
+def test_a_chaser_sees_the_ninja_and_flies_at_it_until_blocked():
+    # On the floor of the field (y = 566 for the ninja), 300 px to the right of the ninja and facing away from the wall.
+    floor = [(15, 90, 94, 4, 2)]
+    *_, final = final_of(floor, bytes(1), spawn=(40, 94))
+    assert final.tolist() == [[15, 540 - 8 / 7, 564, 1, 1]]
+    *_, final = final_of(floor, bytes(3), spawn=(40, 94))
+    assert final[0, 1] == 540 - 8 / 7 - 16 / 7 - 16 / 7
+    _, states, _, final = final_of(floor, bytes(400), spawn=(40, 94))
+    # Centres 300 px apart touch at 17.5 px.
+    assert states[-1] == 6 and len(states) == 1 + math.ceil((300 - 8 / 7 - 17.5) / (16 / 7))
+    # Facing up, it sees to its left; facing right, it looks ahead, down and up, but not back.
+    assert final_of([(15, 90, 94, 6, 2)], bytes(2), spawn=(40, 94))[3][0, 4] == 1
+    assert final_of([(15, 90, 94, 0, 2)], bytes(2), spawn=(40, 94))[3][0, 4] == 0
+    # More than 12 px aside is out of sight.
+    assert final_of([(15, 90, 91, 4, 2)], bytes(2), spawn=(40, 94))[3][0, 4] == 0
+    # A wall between them hides the ninja.
+    tiles = np.zeros((23, 42))
+    tiles[22, 15] = 1
+    assert final_of(floor, bytes(300), spawn=(40, 94), tiles=tiles)[1][-1] != 6
+    # When the ninja has fallen out of sight the chase goes on to the wall; there the drone patrols again, at its own
+    # speed: at x = 31.5 its edge touches the wall, and a turn to its right leads up.
+    above = [(15, 60, 85, 4, 2)]
+    seen, flown = (final_of(above, bytes(n), spawn=(40, 85)) for n in (1, 140))
+    assert seen[3][0].tolist() == [15, 360 - 8 / 7, 510, 1, 1]
+    assert flown[3][0, 4] == 1 and flown[3][0, 1] == pytest.approx(360 - 8 / 7 - 139 * 16 / 7)
+    _, states, _, end = final_of(above, bytes(160), spawn=(40, 85))
+    assert states[-1] < 6 and end[0, 4] == 0 and 31.5 <= end[0, 1] < 31.5 + 16 / 7
+    assert 510 - 20 * 8 / 7 < end[0, 2] < 510
+
+
+def test_a_spinning_laser_kills_with_its_beam_and_walls_stop_it():
+    # It points right at first and turns by 0.010471975 a frame, clockwise on the screen unless its mode is 1.
+    east = final_of([(23, 60, 90, 0, 0)], bytes(5), spawn=(90, 90))
+    assert east[1].tolist() == [6] and east[3].tolist() == [[23, 360, 540, 1, 1]]
+    # The ninja rests 26 px lower and 200 px away: the beam reaches its edge when 10 px are left.
+    down = final_of([(23, 60, 90, 0, 0)], bytes(300), spawn=(90, 94))[1]
+    up = final_of([(23, 60, 90, 0, 1)], bytes(300), spawn=(90, 94))[1]
+    assert down[-1] == 6 and 5 < len(down) < 20
+    assert len(up) == 300 and up[-1] == 0
+    tiles = np.zeros((23, 42))
+    tiles[:, 17] = 1
+    assert len(final_of([(23, 60, 90, 0, 0)], bytes(300), spawn=(90, 94), tiles=tiles)[1]) == 300
+    # After a turn of 600 frames a laser at rest on a wall has done nothing.
+    surface = final_of([(23, 60, 95, 0, 0)], bytes(650), spawn=(90, 94))
+    assert surface[1][-1] == 0 and surface[3][0, 4] == 2

@@ -49,7 +49,7 @@ def play(bank, state, i, inputs, trajectory, states):
     return len(inputs)
 
 
-def simulate_final(map_data: bytes, inputs: bytes):
+def simulate_final(map_data: bytes, inputs: bytes, unfinished: bool = False):
     """Play a map from its start and report how it ended.
 
     Returns trajectory float64 [frames, 4] (x, y in px, velocity in px per frame, after each frame), states uint8
@@ -57,9 +57,11 @@ def simulate_final(map_data: bytes, inputs: bytes):
     PHYSICS.md 5.1. The run ends with the first frame in which the ninja is dead (6) or has won (8), or when the inputs
     are used up.
 
+    `unfinished` as in `build_bank`: chaser drones and lasers come to life.
+
     Raises ValueError, one line that names the record and the value, for a map that PHYSICS.md 8.5 rejects.
     """
-    bank = build_bank([map_data])
+    bank = build_bank([map_data], unfinished)
     _, state = new_state(bank, 1)
     reset_game(bank, state, 0, 0)
     keys = np.frombuffer(inputs, np.uint8)
@@ -80,6 +82,6 @@ def simulate_final(map_data: bytes, inputs: bytes):
     return trajectory[:frames], states[:frames], int(state.ninja["gold"][0]), entities
 
 
-def simulate(map_data: bytes, inputs: bytes):
+def simulate(map_data: bytes, inputs: bytes, unfinished: bool = False):
     """`simulate_final` without the end's details: (trajectory float64 [frames, 4], states uint8 [frames])."""
-    return simulate_final(map_data, inputs)[:2]
+    return simulate_final(map_data, inputs, unfinished)[:2]

@@ -94,6 +94,18 @@ def time_circle_arc(p, q, wx, wy, a, b, h, w, rho):
 
 
 @kernel(forceinline=True)
+def time_segment(s, p, q, wx, wy, rho):
+    """Time of a moving circle against a segment (PHYSICS.md 6.4)."""
+    if s.kind >= CONVEX_ARC:
+        t = time_circle_circle(p, q, wx, wy, s.x1 + 24.0 * s.x2, s.y1, rho)
+        t = min(t, time_circle_circle(p, q, wx, wy, s.x1, s.y1 + 24.0 * s.y2, rho))
+        return min(t, time_circle_arc(p, q, wx, wy, s.x1, s.y1, s.x2, s.y2, rho))
+    t = time_circle_circle(p, q, wx, wy, s.x1, s.y1, rho)
+    t = min(t, time_circle_circle(p, q, wx, wy, s.x2, s.y2, rho))
+    return min(t, time_circle_line(p, q, wx, wy, s, rho))
+
+
+@kernel(forceinline=True)
 def sweep_time(level, segments, closed, i, p, q, wx, wy, rho):
     """Part of the displacement (wx, wy) px that a circle at (p, q) of radius rho can make (PHYSICS.md 6.4, 6.7).
 
@@ -122,14 +134,8 @@ def sweep_time(level, segments, closed, i, p, q, wx, wy, rho):
             s = segments[k]
             if s.x_high < x_low or s.x_low > x_high or s.y_high < y_low or s.y_low > y_high:
                 continue
-            if s.kind >= CONVEX_ARC:
-                best = min(best, time_circle_circle(p, q, wx, wy, s.x1 + 24.0 * s.x2, s.y1, rho))
-                best = min(best, time_circle_circle(p, q, wx, wy, s.x1, s.y1 + 24.0 * s.y2, rho))
-                best = min(best, time_circle_arc(p, q, wx, wy, s.x1, s.y1, s.x2, s.y2, rho))
-            elif s.kind != DOOR_LINE or closed[i, s.door]:
-                best = min(best, time_circle_circle(p, q, wx, wy, s.x1, s.y1, rho))
-                best = min(best, time_circle_circle(p, q, wx, wy, s.x2, s.y2, rho))
-                best = min(best, time_circle_line(p, q, wx, wy, s, rho))
+            if s.kind != DOOR_LINE or closed[i, s.door]:
+                best = min(best, time_segment(s, p, q, wx, wy, rho))
     return best
 
 

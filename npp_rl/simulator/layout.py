@@ -22,6 +22,7 @@ V_EDGES = 89 * 50  # vertical half-cell edge (i, j) at i * 50 + j
 MINE, GOLD, EXIT_DOOR, EXIT_SWITCH, REGULAR_DOOR, LOCKED_DOOR, TRAP_DOOR = 1, 2, 3, 4, 5, 6, 8
 LAUNCH_PAD, ONE_WAY, ZAP_DRONE, FLOOR_GUARD, BOUNCE_BLOCK, THWUMP = 10, 11, 14, 16, 17, 20
 TOGGLE_MINE, BOOST_PAD, DEATH_BALL, MINI_DRONE, SHOVE_THWUMP = 21, 24, 25, 26, 28
+CHASER_DRONE, LASER = 15, 23  # only in banks with unfinished entities
 ENTITY_TYPES = (1, 2, 3, 5, 6, 8, 10, 11, 14, 16, 17, 20, 21, 24, 25, 26, 28)
 
 # Ninja states (PHYSICS.md 4.2)

@@ -7,6 +7,7 @@ from npp_rl.simulator.layout import (
     BOOST_PAD,
     BOUNCE_BLOCK,
     CELLS,
+    CHASER_DRONE,
     COLUMNS,
     CONCAVE_ARC,
     CONVEX_ARC,
@@ -19,6 +20,7 @@ from npp_rl.simulator.layout import (
     EXIT_SWITCH,
     FLOOR_GUARD,
     H_EDGES,
+    LASER,
     LAUNCH_PAD,
     LEVEL,
     LINE,
@@ -56,22 +58,28 @@ EXIT_COUNT_AT, BALL_COUNT_AT = 1156, 1200
 
 _ORIENTED = {LAUNCH_PAD: "launch pad", ONE_WAY: "one-way platform", REGULAR_DOOR: "regular door"}
 _ORIENTED |= {LOCKED_DOOR: "locked door", TRAP_DOOR: "trap door", ZAP_DRONE: "zap drone", MINI_DRONE: "mini drone"}
+_ORIENTED |= {CHASER_DRONE: "chaser drone", LASER: "laser"}
 _KNOWN = np.zeros(256, np.bool_)
 _KNOWN[list(ENTITY_TYPES)] = True
 _MOST_ORIENTATION, _MOST_MODE = np.full((2, 256), 255)
 _MOST_ORIENTATION[list(_ORIENTED)] = 7
-_MOST_MODE[[ZAP_DRONE, MINI_DRONE]] = 3
-MOVING = (EXIT_DOOR, ZAP_DRONE, FLOOR_GUARD, BOUNCE_BLOCK, THWUMP, DEATH_BALL, MINI_DRONE, SHOVE_THWUMP)
+_MOST_MODE[[ZAP_DRONE, MINI_DRONE, CHASER_DRONE]] = 3
+MOVING = (EXIT_DOOR, ZAP_DRONE, CHASER_DRONE, FLOOR_GUARD, BOUNCE_BLOCK, THWUMP, LASER)
+MOVING += (DEATH_BALL, MINI_DRONE, SHOVE_THWUMP)
 EDGES = H_EDGES + V_EDGES
 
 
-def check_map(map_data: bytes) -> None:
-    """Raise ValueError, with one line that names the record and the value, for a map that PHYSICS.md 8.5 rejects."""
+def check_map(map_data: bytes, unfinished: bool = False) -> None:
+    """Raise ValueError, with one line that names the record and the value, for a map that PHYSICS.md 8.5 rejects.
+
+    With `unfinished` the orientations and modes of chaser drones and lasers count too.
+    """
     if len(map_data) < 1233:
         raise ValueError(f"map of {len(map_data)} bytes: expected at least 1233")
     records = _records(map_data)
     kinds = records[:, 0]
-    bad = np.flatnonzero((records[:, 3] > _MOST_ORIENTATION[kinds]) | (records[:, 4] > _MOST_MODE[kinds]))
+    bad = (records[:, 3] > _MOST_ORIENTATION[kinds]) | (records[:, 4] > _MOST_MODE[kinds])
+    bad = np.flatnonzero(bad & (_KNOWN[kinds] | unfinished))
     if len(bad):
         k = int(bad[0])
         kind, _, _, orientation, mode = (int(v) for v in records[k])
@@ -194,7 +202,7 @@ def _rank(of):
     return np.arange(len(of)) - np.searchsorted(of, of)
 
 
-def _entities(maps):
+def _entities(maps, unfinished):
     """Entities of all maps in the lists' order (PHYSICS.md 5.1) -> level [n], ENTITY [n] with `slot` -1, and their
     doors' records.
 
@@ -208,6 +216,8 @@ def _entities(maps):
     level = np.repeat(np.arange(len(maps)), counts)
     at = RECORDS_AT + RECORD * _rank(level)
     known = _KNOWN[data[level, at]]
+    if unfinished:
+        known |= np.isin(data[level, at], (CHASER_DRONE, LASER))
     level, at = level[known], at[known]
     copies = np.where(data[level, at] == EXIT_DOOR, 2, 1)
     level, at = np.repeat(level, copies), np.repeat(at, copies)
@@ -284,11 +294,15 @@ def _by_cell(cell, level_count):
     return np.concatenate([start[:-1].reshape(-1, CELLS), start[CELLS::CELLS, None]], 1)
 
 
-def build_bank(maps) -> Bank:
-    """Bank of the levels in `maps` (a sequence of map bytes); raises ValueError as `check_map`."""
+def build_bank(maps, unfinished: bool = False) -> Bank:
+    """Bank of the levels in `maps` (a sequence of map bytes); raises ValueError as `check_map`.
+
+    `unfinished` brings the entities to life that the reference leaves out: chaser drones and lasers, in this project's
+    own completion, which unfinished.py describes. Without it, and in all golden data, their records do nothing.
+    """
     maps = [bytes(m) for m in maps]
     for m in maps:
-        check_map(m)
+        check_map(m, unfinished)
     count = len(maps)
     bank_level = np.zeros(count, LEVEL)
     tiles = np.ones((count, COLUMNS, ROWS), np.uint8)
@@ -298,7 +312,7 @@ def build_bank(maps) -> Bank:
     bank_level["spawn_x"], bank_level["spawn_y"] = [6.0 * m[1231] for m in maps], [6.0 * m[1232] for m in maps]
     bank_level["ball_count"] = [m[BALL_COUNT_AT] for m in maps]
 
-    level, entities, record = _entities(maps)
+    level, entities, record = _entities(maps, unfinished)
     kind = entities["type"]
     bank_level["entity_start"] = _starts(level, count)[:-1]
     bank_level["entities"] = np.bincount(level, minlength=count)
@@ -310,8 +324,9 @@ def build_bank(maps) -> Bank:
         return np.bincount(level[np.isin(kind, types)], minlength=count)
 
     bank_level["physical"] = number((ONE_WAY, BOUNCE_BLOCK, THWUMP, SHOVE_THWUMP))
-    bank_level["moving"] = number((ZAP_DRONE, FLOOR_GUARD, BOUNCE_BLOCK, THWUMP, BOOST_PAD, MINI_DRONE))
-    bank_level["thinking"] = number((REGULAR_DOOR, FLOOR_GUARD, THWUMP, TOGGLE_MINE, DEATH_BALL, SHOVE_THWUMP))
+    bank_level["moving"] = number((ZAP_DRONE, CHASER_DRONE, FLOOR_GUARD, BOUNCE_BLOCK, THWUMP, BOOST_PAD, MINI_DRONE))
+    thinkers = (REGULAR_DOOR, CHASER_DRONE, FLOOR_GUARD, THWUMP, TOGGLE_MINE, LASER, DEATH_BALL, SHOVE_THWUMP)
+    bank_level["thinking"] = number(thinkers)
     bank_level["movers"] = number(MOVING)
 
     movers = np.flatnonzero(np.isin(kind, MOVING))
@@ -464,11 +479,11 @@ def reset_game(bank, state, i, level_index):
         m = state.mover[i, slot]
         m.x = e.x
         m.y = e.y
-        drone = e.type == ZAP_DRONE or e.type == MINI_DRONE
+        drone = e.type in (ZAP_DRONE, CHASER_DRONE, MINI_DRONE)
         m.a = e.x if drone else 0.0
         m.b = e.y if drone else 0.0
         m.stamp = e.key & 0xFFFFFFFF
-        m.cell = -1 if e.type == EXIT_DOOR else e.cell
+        m.cell = -1 if e.type in (EXIT_DOOR, LASER) else e.cell
         m.dir = e.orientation // 2 if drone else 0
         m.kind = e.type
     for slot in range(level.edges):

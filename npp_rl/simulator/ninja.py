@@ -3,16 +3,15 @@
 import math
 
 from npp_rl.simulator.compiled import kernel, njit
-from npp_rl.simulator.entities import (
+from npp_rl.simulator.contacts import (
     G_FALL,
     collide_logically,
     collide_physically,
     gather_movers,
     kill,
-    move_entities,
     mover_key,
-    think_entities,
 )
+from npp_rl.simulator.entities import move_entities, think_entities
 from npp_rl.simulator.geometry import cell_of, nearest, sweep_time, wall_normal
 from npp_rl.simulator.layout import (
     BOUNCE_BLOCK,
@@ -48,7 +47,10 @@ TINY = 2.0**-47
 
 @njit(_nrt=False, forceinline=True)
 def frame(bank, state, i, h, j):
-    """Advance game i by one frame with horizontal input h (-1, 0, 1) and jump input j (0, 1) (PHYSICS.md 4.4)."""
+    """Advance game i by one frame with horizontal input h (-1, 0, 1) and jump input j (0, 1) (PHYSICS.md 4.4).
+
+    It is inlined into its callers: make those a `kernel`, or every frame counts references of all arrays.
+    """
     n = state.ninja[i]
     level = bank.level[n.level]
     n.frame += 1
