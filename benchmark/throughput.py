@@ -21,9 +21,9 @@ from pathlib import Path
 
 import numba
 import numpy as np
-from npp_rl.graph import GRAPH_OBSERVATIONS
 
 from npp_rl.env import NppVectorEnv
+from npp_rl.graph import GRAPH_OBSERVATIONS
 from npp_rl.simulator import DEAD, WON, build_bank, frame, new_state, reset_game
 from npp_rl.simulator.compiled import kernel, njit
 
