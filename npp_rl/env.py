@@ -193,21 +193,27 @@ def _switches_hit(bank, state, i):
     return hit
 
 
+@kernel
+def _play(bank, state, i, goals, episodes, rules, action):
+    """Hold an action for one step of game i; whether its goal has to be planned anew."""
+    n = state.ninja[i]
+    e = episodes[i]
+    keys = ACTION_BYTES[action]
+    h = -1 if keys & 4 else (1 if keys & 2 else 0)
+    for _ in range(rules.frame_skip):
+        frame(bank, state, i, h, keys & 1)
+        e.travelled += np.sqrt((n.x - n.x0) * (n.x - n.x0) + (n.y - n.y0) * (n.y - n.y0))
+        if n.state == DEAD or n.state == WON or n.frame >= e.limit:
+            break
+    alive = n.state != DEAD and n.state != WON
+    return alive and signature(bank, state, i, goals[i].mines) != goals[i].signature
+
+
 @njit(parallel=True)
 def _play_all(bank, state, goals, episodes, rules, actions, stale):
     """Hold each game's action for one step; `stale` (bool [games]) tells whose goal has to be planned anew."""
     for i in prange(len(actions)):
-        n = state.ninja[i]
-        e = episodes[i]
-        keys = ACTION_BYTES[actions[i]]
-        h = -1 if keys & 4 else (1 if keys & 2 else 0)
-        for _ in range(rules.frame_skip):
-            frame(bank, state, i, h, keys & 1)
-            e.travelled += np.sqrt((n.x - n.x0) * (n.x - n.x0) + (n.y - n.y0) * (n.y - n.y0))
-            if n.state == DEAD or n.state == WON or n.frame >= e.limit:
-                break
-        alive = n.state != DEAD and n.state != WON
-        stale[i] = alive and signature(bank, state, i, goals[i].avoid) != goals[i].signature
+        stale[i] = _play(bank, state, i, goals, episodes, rules, actions[i])
 
 
 @kernel

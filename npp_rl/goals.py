@@ -33,7 +33,17 @@ from npp_rl.fields import (
 )
 from npp_rl.simulator import new_state, reset_game
 from npp_rl.simulator.compiled import kernel, njit
-from npp_rl.simulator.layout import CELLS, EXIT_DOOR, EXIT_SWITCH, LOCKED_DOOR, MINE, ROWS, TOGGLE_MINE, TRAP_DOOR
+from npp_rl.simulator.layout import (
+    CELLS,
+    EXIT_DOOR,
+    EXIT_SWITCH,
+    LOCKED_DOOR,
+    MINE,
+    REGULAR_DOOR,
+    ROWS,
+    TOGGLE_MINE,
+    TRAP_DOOR,
+)
 
 GOAL_SWITCH, GOAL_EXIT, GOAL_DOOR, GOAL_NONE = 0, 1, 2, 3
 AVOID_ALL, AVOID_DEADLY, AVOID_NONE = 0, 1, 2
@@ -50,6 +60,7 @@ GOAL = np.dtype(
         ("field", "i4"),  # row of the field pools
         ("kind", "i1"),
         ("avoid", "i1"),
+        ("mines", "i1"),  # whether the signature counts mines
         ("reached", "i1"),  # whether a way leads from where the ninja was to the goal
     ],
     align=True,
@@ -77,8 +88,11 @@ class Fields(NamedTuple):
 
 
 @kernel
-def signature(bank, state, i, avoid):
-    """A number that changes with what the field of game i depends on: switches, doors and, where they matter, mines."""
+def signature(bank, state, i, mines):
+    """A number that changes with what the field of game i depends on: exit switches, doors and, if told, mines.
+
+    Regular doors open to whoever comes, and bar no way.
+    """
     level = bank.level[state.ninja[i].level]
     base = level.entity_start
     code = np.uint64(14695981039346656037)
@@ -86,8 +100,9 @@ def signature(bank, state, i, avoid):
     for k in range(level.type_start[EXIT_DOOR], level.type_start[EXIT_DOOR + 1]):
         code = (code ^ np.uint64(state.active[i, k - base])) * prime
     for slot in range(level.doors):
-        code = (code ^ np.uint64(state.closed[i, slot])) * prime
-    if avoid != AVOID_ALL:
+        if bank.entity[base + bank.door[level.door_start + slot].entity].type != REGULAR_DOOR:
+            code = (code ^ np.uint64(state.closed[i, slot])) * prime
+    if mines:
         for k in range(level.type_start[MINE], level.type_start[MINE + 1]):
             code = (code ^ np.uint64(state.state[i, k - base])) * prime
         for k in range(level.type_start[TOGGLE_MINE], level.type_start[TOGGLE_MINE + 1]):
@@ -221,7 +236,10 @@ def plan(bank, state, i, fields, row, goal):
             break
     if last == first:
         fields.dist[row, :] = UNREACHED
-    goal.signature = signature(bank, state, i, goal.avoid)
+    # In a game a mine counts even for a way that is clear of all: the ninja may have stood in an untoggled one when the
+    # way was planned, and have left it on the other side.
+    goal.mines = goal.avoid != AVOID_ALL or row >= fields.own
+    goal.signature = signature(bank, state, i, goal.mines)
 
 
 @njit
@@ -236,7 +254,7 @@ def plan_games(bank, state, fields, goals, shares, chosen):
         index = state.ninja[i].level
         row = 2 * index + 1
         shared = fields.stage[row]
-        if shared.reached and shared.avoid == AVOID_ALL and signature(bank, state, i, AVOID_ALL) == shared.signature:
+        if shared.reached and not shared.mines and signature(bank, state, i, shared.mines) == shared.signature:
             goals[i] = shared
         else:
             row = fields.own + i
