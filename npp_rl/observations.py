@@ -166,13 +166,14 @@ def write_game_state(bank, state, i, time_left, row):
             if bank.entity[k].type == EXIT_SWITCH and not state.active[i, k - base]:
                 hit += 1
         row[32] = hit / (exits // 2)
+    doors = 0
     closed = 0
     for slot in range(level.doors):
-        kind = bank.entity[base + bank.door[level.door_start + slot].entity].type
-        if kind != REGULAR_DOOR and state.closed[i, slot]:
-            closed += 1
-    if level.doors > 0:
-        row[33] = closed / level.doors
+        if bank.entity[base + bank.door[level.door_start + slot].entity].type != REGULAR_DOOR:
+            doors += 1
+            closed += state.closed[i, slot]
+    if doors > 0:
+        row[33] = closed / doors
     row[34] = min(n.floors, 2) / 2.0
     row[35] = min(n.ceilings, 2) / 2.0
 
