@@ -31,7 +31,7 @@ from gymnasium.vector import AutoresetMode
 from numba import get_num_threads, get_thread_id, prange
 
 from npp_rl.fields import NODES, distance_at
-from npp_rl.goals import GOAL, level_fields, plan_games, signature
+from npp_rl.goals import GOAL, GOAL_NONE, level_fields, plan_games, signature
 from npp_rl.graph import GRAPH_NODES, GRAPH_OBSERVATIONS, GRAPH_SLOTS, level_graphs, write_graph  # noqa: F401
 from npp_rl.levels import Level, load_levels
 from npp_rl.observations import (
@@ -129,6 +129,8 @@ class Views(NamedTuple):
 @kernel
 def _way(state, i, views, goal, before):
     """Px from the ninja to its goal: along the field, or the value before where the ninja is off the lattice."""
+    if goal.kind == GOAL_NONE:
+        return 0.0
     n = state.ninja[i]
     way = distance_at(views.dist[goal.field], n.x, n.y)
     if way >= 0.0:
