@@ -28,7 +28,7 @@ from typing import Any, NamedTuple
 import gymnasium as gym
 import numpy as np
 from gymnasium.vector import AutoresetMode
-from numba import get_num_threads, get_thread_id, prange
+from numba import config, get_thread_id, prange
 
 from npp_rl.fields import NODES, distance_at
 from npp_rl.goals import GOAL, GOAL_NONE, level_fields, plan_games, signature
@@ -395,7 +395,7 @@ class NppVectorEnv(gym.vector.VectorEnv):
         self._fields = level_fields(self._bank, num_envs)
         self._goals = np.zeros(num_envs, GOAL)
         self._episodes = np.zeros(num_envs, EPISODE)
-        threads = get_num_threads()
+        threads = config.NUMBA_NUM_THREADS  # the most that may be set later
         graph = bool(set(observations) & set(GRAPH_OBSERVATIONS))
         clearance = len(self.levels) if graph or "local_tiles" in observations else 0
         self._views = Views(
