@@ -22,6 +22,7 @@ level's shortest way, at most 5,000. The vector environment resets in the same s
 """
 
 from collections.abc import Sequence
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,7 +34,7 @@ from numba import config, get_thread_id, prange
 from npp_rl.fields import NODES, distance_at
 from npp_rl.goals import GOAL, GOAL_NONE, level_fields, plan_games, signature
 from npp_rl.graph import GRAPH_NODES, GRAPH_OBSERVATIONS, GRAPH_SLOTS, level_graphs, write_graph  # noqa: F401
-from npp_rl.levels import Level, load_levels
+from npp_rl.levels import Level, LevelError, load_levels
 from npp_rl.observations import (
     GAME_STATE,
     PATCH,
@@ -338,6 +339,7 @@ class NppVectorEnv(gym.vector.VectorEnv):
         max_frames: frames after which an episode is truncated; None: by the level's size.
         seed: of the level sampler (SeedSequence entropy); `reset(seed=...)` sets it anew.
         copy: whether observations are copied out of the buffers that the next step writes to.
+        autoreset: without it games go on after their end, until `reset` starts all of them anew.
 
     Raises:
         ValueError: an unknown observation, or a number out of its range.
@@ -365,30 +367,38 @@ class NppVectorEnv(gym.vector.VectorEnv):
         autoreset: bool = True,
         render_mode: None = None,
     ):
-        for name, value in (("num_envs", num_envs), ("frame_skip", frame_skip), ("max_frames", max_frames or 1)):
-            if value < 1:
-                raise ValueError(f"{name} is {value}: expected at least 1")
+        whole = {"num_envs": num_envs, "frame_skip": frame_skip, "max_frames": 1 if max_frames is None else max_frames}
+        for name, value in whole.items():
+            if not isinstance(value, Integral) or value < 1:
+                raise ValueError(f"{name} is {value}: expected a whole number of at least 1")
+        rewards = {"completion": completion, "death": death, "switch": switch, "time": time, "distance": distance}
+        for name, value in {"gamma": gamma, "shaping_distance": shaping_distance, **rewards}.items():
+            if not isinstance(value, Real) or not np.isfinite(value):
+                raise ValueError(f"{name} is {value}: expected a number")
         if not 0.0 < gamma <= 1.0:
             raise ValueError(f"gamma is {gamma}: expected more than 0 and at most 1")
+        if shaping_distance < 0.0:
+            raise ValueError(f"shaping_distance is {shaping_distance}: expected px, or 0 for no shaping")
         self.levels = load_levels(levels, "train") if isinstance(levels, (str, Path)) else list(levels)
-        self.num_envs = num_envs
-        self.frame_skip = frame_skip
+        if not self.levels:
+            raise LevelError("levels: expected at least one")
+        self.num_envs = num_envs = int(num_envs)
+        self.frame_skip = int(frame_skip)
         self.render_mode = render_mode
+        if not autoreset:
+            self.metadata = {**self.metadata, "autoreset_mode": AutoresetMode.DISABLED}
         self.single_observation_space = _spaces(observations)
         self.single_action_space = gym.spaces.Discrete(len(ACTIONS))
         self.observation_space = gym.vector.utils.batch_space(self.single_observation_space, num_envs)
         self.action_space = gym.vector.utils.batch_space(self.single_action_space, num_envs)
+        # The types are part of the kernels' signatures: another one would compile everything again.
         self._rules = Rules(
-            frame_skip=frame_skip,
-            gamma=gamma,
-            completion=completion,
-            death=death,
-            switch=switch,
-            time=time,
-            distance=distance,
-            shaping_distance=shaping_distance or np.inf,
-            max_frames=max_frames or 0,
-            autoreset=autoreset,
+            frame_skip=self.frame_skip,
+            gamma=float(gamma),
+            shaping_distance=float(shaping_distance or np.inf),
+            max_frames=int(max_frames or 0),
+            autoreset=bool(autoreset),
+            **{name: float(value) for name, value in rewards.items()},
         )
         self._bank = build_bank([level.map_data for level in self.levels])
         self._rows, self._state = new_state(self._bank, num_envs)
@@ -431,8 +441,9 @@ class NppVectorEnv(gym.vector.VectorEnv):
 
     def set_level_probabilities(self, probabilities) -> None:
         """Draw levels with these probabilities, float [levels], from the next draw on; they are normalised."""
-        p = np.asarray(probabilities, np.float64)
-        if p.shape != (len(self.levels),) or not np.isfinite(p).all() or p.min() < 0 or p.sum() <= 0:
+        p = np.asarray(probabilities)
+        numbers = p.dtype.kind in "iuf" and p.shape == (len(self.levels),) and np.isfinite(p).all()
+        if not numbers or p.min() < 0 or p.sum() <= 0:
             raise ValueError(f"level probabilities: expected {len(self.levels)} numbers, none negative, not all zero")
         self._probabilities = p / p.sum()
 
@@ -450,10 +461,9 @@ class NppVectorEnv(gym.vector.VectorEnv):
         starts = self._starts
         given = (options or {}).get("levels")
         if given is not None:
-            starts = np.asarray(given)
-            if starts.shape != (self.num_envs,) or starts.min() < 0 or starts.max() >= len(self.levels):
+            if not _are_indices(given, self.num_envs, len(self.levels)):
                 raise ValueError(f'options["levels"]: expected {self.num_envs} indices below {len(self.levels)}')
-            starts = starts.astype(np.int32)
+            starts = np.asarray(given).astype(np.int32)
         self._task[:] = BEGIN
         self._observe(starts)
         if given is None:
@@ -479,13 +489,10 @@ class NppVectorEnv(gym.vector.VectorEnv):
 
     def step(self, actions):
         """Hold actions, int [num_envs] in 0..5, for one step; see the module's text and Gymnasium's VectorEnv."""
-        actions = np.asarray(actions)
-        if actions.shape != (self.num_envs,) or actions.min() < 0 or actions.max() >= len(ACTIONS):
+        if not _are_indices(actions, self.num_envs, len(ACTIONS)):
             raise ValueError(f"actions: expected {self.num_envs} integers from 0 to {len(ACTIONS) - 1}")
-        _play_all(
-            self._bank, self._state, self._goals, self._episodes, self._rules, actions.astype(np.int64, copy=False),
-            self._stale,
-        )  # fmt: skip
+        actions = np.asarray(actions).astype(np.int64, copy=False)
+        _play_all(self._bank, self._state, self._goals, self._episodes, self._rules, actions, self._stale)
         if self._stale.any():
             plan_games(self._bank, self._state, self._fields, self._goals, self._episodes["share"], self._stale)
         self._task[:] = STEP
@@ -550,6 +557,12 @@ class NppVectorEnv(gym.vector.VectorEnv):
         return self._out(self._obs)
 
 
+def _are_indices(values, count, below) -> bool:
+    """Whether values are `count` integers from 0 to below - 1; anything else would let a kernel read anywhere."""
+    values = np.asarray(values)
+    return values.dtype.kind in "iu" and values.shape == (count,) and values.min() >= 0 and values.max() < below
+
+
 def _random_words(random) -> np.ndarray:
     """State of a PCG64 generator as uint64 [6]."""
     state = random.bit_generator.state
@@ -569,7 +582,7 @@ def _set_random_words(random, words) -> None:
 
 
 class NppEnv(gym.Env):
-    """One game: `NppVectorEnv` with a batch of one and without autoreset; its arguments are those of the vector environment."""
+    """One game: `NppVectorEnv` with a batch of one and without autoreset; its other arguments are the same."""
 
     metadata = {"render_modes": []}  # noqa: RUF012
 
