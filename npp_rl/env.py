@@ -21,6 +21,7 @@ level's shortest way, at most 5,000. The vector environment resets in the same s
 `infos["final_obs"]`, and the episode's figures in `infos["episode"]`, both arrays over all games, valid where `infos["_final_obs"]`.
 """
 
+import hashlib
 from collections.abc import Sequence
 from numbers import Integral, Real
 from pathlib import Path
@@ -46,7 +47,7 @@ from npp_rl.observations import (
 )
 from npp_rl.simulator import DEAD, WON, build_bank, frame, new_state, reset_game
 from npp_rl.simulator.compiled import kernel, njit
-from npp_rl.simulator.layout import EXIT_DOOR, EXIT_SWITCH
+from npp_rl.simulator.layout import EXIT_DOOR, EXIT_SWITCH, NINJA
 
 ACTIONS = ("none", "left", "right", "jump", "left + jump", "right + jump")
 ACTION_BYTES = np.array([0, 4, 2, 1, 5, 3], np.uint8)  # input byte of each action (PHYSICS.md 7)
@@ -401,6 +402,8 @@ class NppVectorEnv(gym.vector.VectorEnv):
             **{name: float(value) for name, value in rewards.items()},
         )
         self._bank = build_bank([level.map_data for level in self.levels])
+        maps = hashlib.sha256(b"".join(bytes.fromhex(level.digest) for level in self.levels))
+        self._digest = np.frombuffer(maps.digest(), np.uint8)
         self._rows, self._state = new_state(self._bank, num_envs)
         self._fields = level_fields(self._bank, num_envs)
         self._goals = np.zeros(num_envs, GOAL)
@@ -532,21 +535,39 @@ class NppVectorEnv(gym.vector.VectorEnv):
             "starts": self._starts.copy(),
             "probabilities": self._probabilities.copy(),
             "random": _random_words(self._random),
+            "levels": self._digest.copy(),
         }
 
     def set_state(self, saved: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Continue from `get_state` of an environment with the same arguments -> observation.
 
-        Raises ValueError if the saved arrays do not fit.
+        Raises ValueError, with nothing changed, if the saved arrays do not fit.
         """
         now = self.get_state()
-        for name in ("rows", "episodes", "goals", "starts", "probabilities", "random"):
-            if name not in saved or np.shape(saved[name]) != now[name].shape:
+        levels, games = len(self.levels), np.arange(self.num_envs)
+
+        def check(name, fits):
+            if not fits:
                 raise ValueError(f"saved environment state: {name} does not fit these levels and num_envs")
+
+        for name in ("levels", *now):
+            first = 1 if name.startswith("own_") else 0  # as many as games that have a field of their own
+            check(name, name in saved and saved[name].dtype == now[name].dtype)
+            check(name, saved[name].ndim == now[name].ndim and saved[name].shape[first:] == now[name].shape[first:])
+        check("levels", np.array_equal(saved["levels"], now["levels"]))
+        level = np.ascontiguousarray(saved["rows"][:, : NINJA.itemsize]).view(NINJA)["level"][:, 0]
+        check("rows", _are_indices(level, self.num_envs, levels))
+        goals = np.ascontiguousarray(saved["goals"]).view(GOAL)
+        own = goals["field"] == self._fields.own + games
+        check("goals", (own | (goals["field"] // 2 == level)).all())
+        for name in ("own_dist", "own_ahead"):
+            check(name, len(saved[name]) == own.sum())
+        check("starts", _are_indices(saved["starts"], self.num_envs, levels))
+
         self._rows[:] = saved["rows"]
         self._episodes[:] = np.ascontiguousarray(saved["episodes"]).view(EPISODE)
-        self._goals[:] = np.ascontiguousarray(saved["goals"]).view(GOAL)
-        own = self._goals["field"][self._goals["field"] >= self._fields.own]
+        self._goals[:] = goals
+        own = goals["field"][own]
         self._fields.dist[own] = saved["own_dist"]
         self._fields.ahead[own] = saved["own_ahead"]
         self._starts[:] = saved["starts"]
