@@ -1,24 +1,25 @@
 """N++ as a Gymnasium environment: touch the switch, reach the exit door, do not die.
 
-`gymnasium.make("npp_rl/Npp-v0")` is one game, `gymnasium.make_vec("npp_rl/Npp-v0", num_envs=256)` a batch of games that one
-compiled call steps on all cores.
+`gymnasium.make("npp_rl/Npp-v0")` is one game, `gymnasium.make_vec("npp_rl/Npp-v0", num_envs=256)` a batch of games that
+one compiled call steps on all cores.
 
 Actions, Discrete(6): none, left, right, jump, left + jump, right + jump, held for `frame_skip` frames of 1/60 s.
 
-Observations, a Dict of what is asked for: `game_state`, `reachability`, `local_tiles` (observations.py has their tables) and the
-level graph, `graph_nodes`, `graph_node_mask`, `graph_adjacent`, `graph_reachable` (graph.py).
+Observations, a Dict of what is asked for: `game_state`, `reachability`, `local_tiles` (observations.py has their
+tables) and the level graph, `graph_nodes`, `graph_node_mask`, `graph_adjacent`, `graph_reachable` (graph.py).
 
-Reward of a step: `completion` on reaching the exit, `death`, `switch` for each exit switch, `time`, and two terms in the
-way's length, phi = -way / `shaping_distance`, the way in px along free space to the exit through what comes before it:
+Reward of a step: `completion` on reaching the exit, `death`, `switch` for each exit switch, `time`, and two terms in
+the way's length, phi = -way / `shaping_distance`, in px along free space to the exit through what comes before it:
 
 - the shaping gamma * phi(s') - phi(s), phi of a terminal state 0 (Ng, Harada, Russell 1999);
-- `distance` times (1 - gamma) * phi(s'), or phi(s) on death: to be far away costs, and so does dying there. Shaping alone
-  is neutral to any policy: a critic that has learned -phi cancels it, and with it all guidance. With `distance` 1 the
-  two add up to plain progress, (way before - way after) / `shaping_distance`, and to nothing on death.
+- `distance` times (1 - gamma) * phi(s'), or phi(s) on death: to be far away costs, and so does dying there. Shaping
+  alone is neutral to any policy: a critic that has learned -phi cancels it, and with it all guidance. With `distance` 1
+  the two add up to plain progress, (way before - way after) / `shaping_distance`, and to nothing on death.
 
-An episode terminates when the ninja is dead or has won, and is truncated after `max_frames` frames, by default 600 + 1.5 per px of the
-level's shortest way, at most 5,000. The vector environment resets in the same step (`AutoresetMode.SAME_STEP`): the last observation is in
-`infos["final_obs"]`, and the episode's figures in `infos["episode"]`, both arrays over all games, valid where `infos["_final_obs"]`.
+An episode terminates when the ninja is dead or has won, and is truncated after `max_frames` frames, by default
+600 + 1.5 per px of the level's shortest way, at most 5,000. The vector environment resets in the same step
+(`AutoresetMode.SAME_STEP`): the last observation is in `infos["final_obs"]`, and the episode's figures in
+`infos["episode"]`, both arrays over all games, valid where `infos["_final_obs"]`.
 """
 
 import hashlib
@@ -330,7 +331,8 @@ class NppVectorEnv(gym.vector.VectorEnv):
 
     Args:
         num_envs: number of games.
-        levels: list of `Level`, or what `load_levels` takes ("builtin", a folder). Games start on levels drawn at random.
+        levels: list of `Level`, or what `load_levels` takes ("builtin", a folder), whose training split is taken. Games
+            start on levels drawn at random.
         observations: keys of the observation, in their order.
         frame_skip: frames that an action is held.
         gamma: discount per step, for the shaping; the agent's own.

@@ -1,12 +1,13 @@
 """The ninja's current goal in a game, and the field of distances to it.
 
-The goal is the exit switch, then its exit door; where a closed locked door bars the way, that door's switch comes first;
-with several exits the pair with the shortest whole way counts. A field is computed when a level is loaded (for the start, and
-for the time after the switch) and is shared by all games on that level. Where a game departs from these (a door, a second exit,
-a toggled mine on the only way) it gets a field of its own, renewed when one of these things changes.
+The goal is the exit switch, then its exit door; where a closed locked door bars the way, that door's switch comes
+first; with several exits the pair with the shortest whole way counts. A field is computed when a level is loaded (for
+the start, and for the time after the switch) and is shared by all games on that level. Where a game departs from these
+(a door, a second exit, a toggled mine on the only way) it gets a field of its own, renewed when one of these things
+changes.
 
-The way keeps clear of all mines, toggled or not, and of trap doors' switches if it can (AVOID_ALL); else of deadly mines only
-(AVOID_DEADLY); else of nothing but walls and doors (AVOID_NONE).
+The way keeps clear of all mines, toggled or not, and of trap doors' switches if it can (AVOID_ALL); else of deadly
+mines only (AVOID_DEADLY); else of nothing but walls and doors (AVOID_NONE).
 """
 
 import math
@@ -246,7 +247,7 @@ def plan(bank, state, i, fields, row, goal):
 def plan_games(bank, state, fields, goals, shares, chosen):
     """Renew goal, field and reached share of the games in `chosen` (bool [games]), whose signatures have changed.
 
-    A game whose only change is that the exit switch was hit goes over to its level's second field; others get their own.
+    A game whose only change is that the exit switch was hit goes over to its level's second field, others to their own.
     """
     for i in range(len(chosen)):
         if not chosen[i]:

@@ -34,16 +34,16 @@ Everything is in the ninja's own coordinates (x to the right, y down, px scaled 
 | 3, 4 | way to the goal in 500 px, and its square root |
 | 5 | way that remains after the goal in 500 px |
 | 6..7 | straight offset to the goal in 250 px, clipped to -2..2 |
-| 8..25 | for six points on the way, 24, 48, 96, 144, 240 and 400 px ahead: unit vector (2) and length of the offset / distance |
+| 8..25 | for points 24, 48, 96, 144, 240, 400 px ahead on the way: unit vector (2), length of the offset / distance |
 | 26, 27 | velocity along and across the way's direction 24 px ahead |
 | 28..31 | offsets from the goal to 48 and 144 px further on the way, in units of that distance |
-| 32..43 | the three nearest hazards within 160 px: offset / 80 px (2), closeness 1 - distance / 160, deadly now (1) or after a touch (0.5) |
+| 32..43 | the three nearest hazards within 160 px: offset / 80 px (2), 1 - distance / 160 px, deadly (1) or not (0.5) |
 | 44 | share of the level from which the goal can be reached |
 | 45 | a way to the goal is known |
 
-`local_tiles` uint8 [3, 15, 15], points 12 px apart (rows y, columns x), centred on the lattice node nearest to the ninja:
-distance to solid ground (255: 24 px or more), hazards (0 none, 96 untoggled mine, 160 toggling, 255 deadly), and the way to the goal
-compared to the ninja's own (128 equal, 1 per 1.5 px, lower is nearer; 255 where no way leads).
+`local_tiles` uint8 [3, 15, 15], points 12 px apart (rows y, columns x), centred on the lattice node nearest to the
+ninja: distance to solid ground (255: 24 px or more), hazards (0 none, 96 untoggled mine, 160 toggling, 255 deadly), and
+the way to the goal compared to the ninja's own (128 equal, 1 per 1.5 px, lower is nearer; 255 where no way leads).
 """
 
 import math
@@ -78,9 +78,9 @@ FAR = 24.0  # px to solid ground that count as far
 
 
 def _clearance_table():
-    """uint8 [39, 9, 16]: 255 * distance / 24 px from a cell's 16 lattice nodes to the solid part of a tile in each of the 9 cells.
+    """uint8 [39, 9, 16]: 255 * distance / 24 px from a cell's 16 lattice nodes to the solid part of a tile around it.
 
-    Entry 3 * (dy + 1) + dx + 1 is for a tile in the cell at (dx, dy) from the nodes' own; row 38 stands for higher tiles.
+    Entry 3 * (dy + 1) + dx + 1 is for a tile in the cell at (dx, dy) from the nodes' own; row 38 for higher tiles.
     """
     table = np.full((39, 9, 16), 255, np.uint8)
     for tile in range(1, 38):
@@ -96,7 +96,7 @@ _CLEARANCE = _clearance_table()
 
 @kernel
 def level_clearance(tiles, clearance):
-    """Distance to solid ground at every lattice node, uint8 [NODES] as in local_tiles. tiles: uint8 [CELLS], by column."""
+    """Distance to solid ground at all nodes, uint8 [NODES] as in local_tiles. tiles: uint8 [CELLS], by column."""
     clearance[:] = 0
     for column in range(44):
         for row in range(CELL_ROWS):
@@ -263,7 +263,7 @@ def write_reachability(bank, state, i, goal, dist, ahead, way, share, nearest, p
 
 @kernel
 def _stamp(patch, x, y, radius, value):
-    """Raise the points of patch u1 [PATCH, PATCH] within radius px of (x, y) px, relative to the first point, to value."""
+    """Raise the points of patch u1 [PATCH, PATCH] within radius of (x, y), px from the first point, to value."""
     for r in range(max(math.ceil((y - radius) / 12.0), 0), min(math.floor((y + radius) / 12.0), PATCH - 1) + 1):
         for c in range(max(math.ceil((x - radius) / 12.0), 0), min(math.floor((x + radius) / 12.0), PATCH - 1) + 1):
             dx = 12.0 * c - x
