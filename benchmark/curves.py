@@ -1,0 +1,106 @@
+"""Keep a finished run's small results, and draw learning curves from them.
+
+python -m benchmark.curves keep RUN_DIR --out benchmark/results/EXPERIMENT/NAME
+python -m benchmark.curves plot benchmark/results/EXPERIMENT/* --out curves.png
+
+`keep` writes config.json, eval_results.json and metrics.jsonl thinned to 150 training rows, each without machine paths.
+`plot` (needs matplotlib, extra `report`) draws success on training levels over minutes, all categories and the mean of
+the categories, one panel a run.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from npp_rl.levels import CATEGORIES, write_atomically
+
+TRAINING_ROWS = 150
+SMOOTHING = 0.85  # weight of the past in the drawn curves
+
+
+def read_metrics(run: Path) -> list[dict]:
+    """Rows of a run's metrics.jsonl; OSError or ValueError (one line) where it is missing or damaged."""
+    rows = []
+    for number, line in enumerate((run / "metrics.jsonl").read_text().splitlines(), 1):
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:
+            raise ValueError(f"{run / 'metrics.jsonl'}: line {number} is not JSON") from None
+    return rows
+
+
+def keep(run: Path, out: Path) -> None:
+    """Copy what reports need of a finished run into `out`."""
+    rows = read_metrics(run)
+    training = [row for row in rows if row["kind"] == "train"]
+    stride = -(-len(training) // TRAINING_ROWS)
+    kept = {id(row) for row in training[::-1][:: max(stride, 1)]}
+    rows = [row for row in rows if row["kind"] != "train" or id(row) in kept]
+    rounded = [{k: float(f"{v:.5g}") if isinstance(v, float) else v for k, v in row.items()} for row in rows]
+    results = json.loads((run / "eval_results.json").read_text())
+    config = json.loads((run / "config.json").read_text())
+    for place in (config, config.get("args", {})):
+        for name in ("run_dir", "resume", "train_dataset", "test_dataset"):
+            if isinstance(place.get(name), str) and "/" in place[name]:
+                place[name] = Path(place[name]).name
+    out.mkdir(parents=True, exist_ok=True)
+    write_atomically(out / "config.json", json.dumps(config, indent=1).encode() + b"\n")
+    write_atomically(out / "eval_results.json", json.dumps(results).encode() + b"\n")
+    write_atomically(out / "metrics.jsonl", b"".join(json.dumps(row).encode() + b"\n" for row in rounded))
+
+
+def plot(runs: list[Path], out: Path) -> None:
+    """Write a PNG with one panel a run."""
+    try:
+        import matplotlib
+    except ImportError:
+        raise ValueError('curves need matplotlib: pip install -e ".[report]"') from None
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, panels = pyplot.subplots(1, len(runs), figsize=(5.6 * len(runs), 4), sharey=True, squeeze=False)
+    for run, panel in zip(runs, panels[0], strict=True):
+        rows = [row for row in read_metrics(run) if row["kind"] == "train"]
+        smooth, curves = {}, {name: ([], []) for name in (*CATEGORIES, "mean")}
+        for row in rows:
+            for name in CATEGORIES:
+                if (value := row.get(f"success/{name}")) is not None:
+                    smooth[name] = SMOOTHING * smooth[name] + (1 - SMOOTHING) * value if name in smooth else value
+            for name, value in {**smooth, "mean": sum(smooth.values()) / max(len(smooth), 1)}.items():
+                curves[name][0].append(row["minutes"])
+                curves[name][1].append(100 * value)
+        for k, (name, (minutes, success)) in enumerate(curves.items()):
+            mean = name == "mean"
+            color = "black" if mean else pyplot.get_cmap("tab10")(k)
+            panel.plot(minutes, success, label=name, color=color, linewidth=2.5 if mean else 1.2)
+        panel.set(title=run.name.replace("_", " "), xlabel="minutes, 2 CPU cores", ylim=(0, 101), xlim=(0, None))
+        panel.grid(alpha=0.3)
+    panels[0][0].set_ylabel("episodes won, % (training levels, sampled actions)")
+    panels[0][-1].legend(fontsize=8, loc="lower right")
+    figure.tight_layout()
+    figure.savefig(out, dpi=110)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    commands = parser.add_subparsers(dest="command", required=True)
+    keeper = commands.add_parser("keep", help="copy a finished run's small results")
+    keeper.add_argument("run", type=Path)
+    plotter = commands.add_parser("plot", help="draw learning curves of kept or whole runs")
+    plotter.add_argument("runs", type=Path, nargs="+")
+    for sub in (keeper, plotter):
+        sub.add_argument("--out", type=Path, required=True)
+    args = parser.parse_args()
+    try:
+        if args.command == "keep":
+            keep(args.run, args.out)
+        else:
+            plot(args.runs, args.out)
+    except (OSError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()
