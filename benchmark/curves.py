@@ -2,10 +2,11 @@
 
 python -m benchmark.curves keep RUN_DIR --out benchmark/results/EXPERIMENT/NAME
 python -m benchmark.curves plot benchmark/results/EXPERIMENT/* --out curves.png
+python -m benchmark.curves tries RUN_DIR/checkpoints/best.pt --level exploration/test_0002 --out tries.png
 
 `keep` writes config.json, eval_results.json and metrics.jsonl thinned to 150 training rows, each without machine paths.
 `plot` (needs matplotlib, extra `report`) draws success on training levels over minutes, all categories and the mean of
-the categories, one panel a run.
+the categories, one panel a run. `tries` draws tries of an agent, with sampled actions, on a built-in test level.
 """
 
 import argparse
@@ -13,7 +14,14 @@ import json
 import sys
 from pathlib import Path
 
-from npp_rl.levels import CATEGORIES, write_atomically
+import numpy as np
+import torch
+
+from npp_rl.checkpoints import load_agent
+from npp_rl.env import ACTION_BYTES, NppVectorEnv
+from npp_rl.levels import CATEGORIES, load_levels, write_atomically
+from npp_rl.render import save_level
+from npp_rl.simulator import DEAD, WON, simulate
 
 TRAINING_ROWS = 150
 SMOOTHING = 0.85  # weight of the past in the drawn curves
@@ -82,6 +90,31 @@ def plot(runs: list[Path], out: Path) -> None:
     figure.savefig(out, dpi=110)
 
 
+def tries(checkpoint: Path, level_id: str, out: Path, count: int = 24, seed: int = 0) -> None:
+    """Write a PNG of a built-in test level with `count` tries of the agent over it."""
+    levels = [level for level in load_levels("builtin", "test") if level.id == level_id]
+    if not levels:
+        raise ValueError(f"--level {level_id}: not among the built-in test levels, expected CATEGORY/test_0000 or so")
+    agent, args = load_agent(checkpoint)
+    torch.manual_seed(seed)
+    envs = NppVectorEnv(count, levels, agent.observations, args["frame_skip"], args["gamma"], copy=False)
+    obs, _ = envs.reset(seed=seed)
+    inputs, running = [[] for _ in range(count)], np.ones(count, bool)
+    while running.any():
+        with torch.no_grad():
+            action = agent.get_action_and_value({k: torch.from_numpy(v) for k, v in obs.items()})[0].numpy()
+        for i in np.flatnonzero(running):
+            inputs[i].append(ACTION_BYTES[action[i]])
+        obs, _, terminated, truncated, _ = envs.step(action)
+        running &= ~(terminated | truncated)
+    trajectories = []
+    for keys in inputs:
+        path, states = simulate(levels[0].map_data, bytes(np.repeat(np.array(keys, np.uint8), args["frame_skip"])))
+        outcome = {DEAD: "died", WON: "won"}.get(int(states[-1]), "unfinished")
+        trajectories.append((path[:, :2], outcome))
+    save_level(out, levels[0], 1, trajectories=trajectories)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(dest="command", required=True)
@@ -89,14 +122,19 @@ def main() -> None:
     keeper.add_argument("run", type=Path)
     plotter = commands.add_parser("plot", help="draw learning curves of kept or whole runs")
     plotter.add_argument("runs", type=Path, nargs="+")
-    for sub in (keeper, plotter):
+    drawer = commands.add_parser("tries", help="draw tries of an agent on a built-in test level")
+    drawer.add_argument("checkpoint", type=Path)
+    drawer.add_argument("--level", required=True, help="for example exploration/test_0002")
+    for sub in (keeper, plotter, drawer):
         sub.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
     try:
         if args.command == "keep":
             keep(args.run, args.out)
-        else:
+        elif args.command == "plot":
             plot(args.runs, args.out)
+        else:
+            tries(args.checkpoint, args.level, args.out)
     except (OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)

@@ -360,6 +360,8 @@ def main(args: Args) -> Path:
     policy = evaluation.agent_policy(agent, device)
 
     # Rollout storage. `obs` keeps the environment's dtypes (the agent converts); the environment's side is NumPy.
+    envs.reset(seed=env_seed)
+    envs.step(np.zeros(num_envs, np.int64))  # compiles the step, so that no later clock counts it
     next_obs, _ = envs.reset(seed=env_seed)
     torch.manual_seed(torch_seed)
     obs = {
