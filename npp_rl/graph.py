@@ -79,7 +79,7 @@ from npp_rl.simulator.layout import (
     TRAP_DOOR,
 )
 
-TILE_NODES, MINE_NODES, DOOR_NODES = 48, 12, 4
+TILE_NODES, MINE_NODES, DOOR_NODES = 32, 12, 4
 NODE_FEATURES, ADJACENT, REACHABLE = 20, 8, 16
 RANGE = 240.0  # px at which mines become nodes
 MINE_EDGES, WAY_EDGES = 6, 6  # of the ninja: mines and tiles on the way

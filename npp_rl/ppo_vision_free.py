@@ -29,7 +29,7 @@ from torch import nn, optim
 from torch.nn.parallel import DistributedDataParallel
 
 from npp_rl import checkpoints, evaluation
-from npp_rl.env import CAUSES, GRAPH_SLOTS, NppVectorEnv
+from npp_rl.env import CAUSES, GRAPH_OBSERVATIONS, GRAPH_SLOTS, NppVectorEnv
 from npp_rl.graph_attention import attention, pack_graphs
 from npp_rl.levels import LevelError
 
@@ -83,7 +83,7 @@ class Args:
     """environment steps of the run"""
     max_minutes: float | None = None
     """wall-clock minutes from start to report; when given, this and not total_timesteps ends the run and anneals"""
-    learning_rate: float = 5e-4
+    learning_rate: float = 1.5e-3
     """Adam's learning rate at the start"""
     num_envs: int = 128
     """environments, over all processes"""
@@ -95,9 +95,9 @@ class Args:
     """discount per step"""
     gae_lambda: float = 0.95
     """lambda of generalised advantage estimation"""
-    num_minibatches: int = 16
+    num_minibatches: int = 64
     """minibatches per epoch"""
-    update_epochs: int = 2
+    update_epochs: int = 1
     """passes over a rollout"""
     norm_adv: bool = True
     """normalise advantages in each minibatch"""
@@ -153,9 +153,9 @@ def mlp(inputs, hidden, outputs):
     )
 
 
-def typed_linear(x, counts, weight, bias):
-    """Map rows [M, in], sorted by type, with their type's weight [types, in, out] and bias [types, out] -> [M, out]."""
-    return torch.cat([torch.addmm(b, part, w) for part, w, b in zip(x.split(counts), weight, bias, strict=True)])
+def typed_linear(x, counts, weight):
+    """Map rows [M, in], sorted by type, with their type's weight [types, in + 1, out], bias last -> [M, out]."""
+    return torch.cat([torch.addmm(w[-1], part, w[:-1]) for part, w in zip(x.split(counts), weight, strict=True)])
 
 
 class HGTLayer(nn.Module):
@@ -166,27 +166,21 @@ class HGTLayer(nn.Module):
         dim = width // heads
         if dim * heads != width:
             raise checkpoints.ArgumentError(f"--graph-heads {heads}: expected a divisor of --graph-hidden {width}")
-        self.kqv = nn.Parameter(torch.zeros(3, types, width + 1, heads, dim))  # maps per node type, last row: bias
-        self.w_att = nn.Parameter(torch.empty(2, heads, dim, dim))
-        self.w_msg = nn.Parameter(torch.empty(2, heads, dim, dim))
+        self.qkv = nn.Parameter(torch.zeros(3, types, width + 1, heads, dim))  # maps per node type, bias last
+        self.w_edge = nn.Parameter(torch.empty(2, 2, heads, dim, dim))  # attention and message matrices per edge type
         self.mu = nn.Parameter(torch.ones(types, 2, types, heads))
-        self.w_out = nn.Parameter(torch.empty(types, width, width))
-        self.b_out = nn.Parameter(torch.zeros(types, width))
+        self.w_out = nn.Parameter(torch.zeros(types, width + 1, width))
         self.skip = nn.Parameter(torch.ones(types))
-        for weight, size in ((self.kqv[:, :, :-1], width), (self.w_att, dim), (self.w_msg, dim), (self.w_out, width)):
+        for weight, size in ((self.qkv[:, :, :-1], width), (self.w_edge, dim), (self.w_out[:, :-1], width)):
             nn.init.uniform_(weight.data, -math.sqrt(3 / size), math.sqrt(3 / size))  # Glorot
 
     def forward(self, x, graphs):
         """x float32 [M, width] -> the same."""
-        k, q, v = self.kqv
-        maps = [q]
-        for w_att, w_msg in zip(self.w_att, self.w_msg, strict=True):  # K W_att and V W_msg (equations 3, 4) in one
-            maps += [torch.einsum("tchd,hde->tche", k, w_att), torch.einsum("tchd,hde->tche", v, w_msg)]
-        maps = torch.stack(maps, 2).flatten(2)  # (types, width + 1, 5 * width)
-        projection = typed_linear(x, graphs.counts, maps[:, :-1], maps[:, -1])
-        h = nn.functional.gelu(attention(projection, self.mu, graphs))
+        k_and_v = torch.einsum("atchd,rahde->tcrahe", self.qkv[1:], self.w_edge)  # with equations 3 and 4 in one
+        maps = torch.cat([self.qkv[0].flatten(2), k_and_v.flatten(2)], 2)  # (types, width + 1, 5 * width)
+        h = attention(typed_linear(x, graphs.counts, maps), self.mu, graphs)
         share = torch.sigmoid(self.skip)[:, None]
-        h = typed_linear(h, graphs.counts, share[:, None] * self.w_out, share * self.b_out)  # equation 5
+        h = typed_linear(nn.functional.gelu(h), graphs.counts, share[:, None] * self.w_out)  # equation 5
         return torch.addcmul(h, x, (1 - share)[graphs.kinds])
 
 
@@ -197,23 +191,16 @@ class Agent(nn.Module):
     `graph_node_mask` uint8 [B, N], `graph_adjacent` and `graph_reachable` int16 [B, N, slots] (-1 = no edge).
     """
 
-    observations = (
-        "game_state", "reachability", "graph_nodes", "graph_node_mask", "graph_adjacent", "graph_reachable",
-    )  # fmt: skip
+    observations = ("game_state", "reachability", *GRAPH_OBSERVATIONS)
 
     def __init__(self, shapes: dict[str, tuple[int, ...]], args: Args):
         super().__init__()
         self.state = mlp(math.prod(shapes["game_state"]), args.hidden, args.hidden)
         self.reachability = mlp(math.prod(shapes["reachability"]), args.hidden, args.hidden)
-        types, inputs = len(GRAPH_SLOTS), shapes["graph_nodes"][1]
-        self.w_in = nn.Parameter(torch.empty(types, inputs, args.graph_hidden))
-        for weight in self.w_in:
-            nn.init.orthogonal_(weight.data, 2**0.5)
-        self.b_in = nn.Parameter(torch.zeros(types, args.graph_hidden))
-        self.layers = nn.ModuleList(
-            HGTLayer(types, args.graph_hidden, args.graph_heads) for _ in range(args.graph_layers)
-        )
-        self.fuse = layer_init(nn.Linear(2 * args.hidden + 7 * args.graph_hidden, args.features))
+        types, width, inputs = len(GRAPH_SLOTS), args.graph_hidden, shapes["graph_nodes"][1]
+        self.embed = nn.ModuleList(layer_init(nn.Linear(inputs, width)) for _ in GRAPH_SLOTS)
+        self.layers = nn.ModuleList(HGTLayer(types, width, args.graph_heads) for _ in range(args.graph_layers))
+        self.fuse = layer_init(nn.Linear(2 * args.hidden + 7 * width, args.features))
         self.actor = layer_init(nn.Linear(args.features, 6), std=0.01)
         self.critic = layer_init(nn.Linear(args.features, 1), std=1.0)
 
@@ -221,14 +208,14 @@ class Agent(nn.Module):
         """Mean of the features over tiles, and their largest values over each type of nodes: (B, 7 * graph_hidden)."""
         slots = [count for _, _, count in GRAPH_SLOTS]
         graphs = pack_graphs(x["graph_node_mask"], x["graph_adjacent"], x["graph_reachable"], slots)
-        nodes = x["graph_nodes"].flatten(0, 1)[graphs.slots]  # (M, F)
-        h = torch.relu(typed_linear(nodes, graphs.counts, self.w_in, self.b_in))
+        parts = x["graph_nodes"].flatten(0, 1)[graphs.slots].split(graphs.counts)  # (rows of the type, F) each
+        h = torch.relu(torch.cat([embed(part) for embed, part in zip(self.embed, parts, strict=True)]))
         for layer in self.layers:
             h = layer(h, graphs)
         table = h.new_zeros(graphs.row.numel(), h.shape[1]).index_copy(0, graphs.slots, torch.relu(h))
-        types = table.view(*graphs.row.shape, -1).split(slots, 1)  # (B, nodes of the type, graph_hidden) each
-        tiles = graphs.row[:, : slots[0]].ge(0).sum(1, keepdim=True)
-        return torch.cat([types[0].sum(1) / tiles, *(nodes.amax(1) for nodes in types)], 1)
+        table = table.view(*graphs.row.shape, -1).masked_fill(graphs.row.unsqueeze(2) < 0, 0)  # (B, N, graph_hidden)
+        tiles = graphs.row[:, : slots[0]].ge(0).sum(1, keepdim=True).clamp(min=1)
+        return torch.cat([table[:, : slots[0]].sum(1) / tiles, *(part.amax(1) for part in table.split(slots, 1))], 1)
 
     def encode(self, x):
         parts = (self.state(x["game_state"]), self.reachability(x["reachability"]), self.encode_graph(x))

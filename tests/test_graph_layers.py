@@ -1,5 +1,6 @@
 """The graph layers against PyTorch Geometric's on the same weights, and what padding may not do."""
 
+import functools
 import itertools
 
 import numpy as np
@@ -7,9 +8,11 @@ import pytest
 import torch
 from torch_geometric.nn import HGTConv
 
-from npp_rl import graph_attention
+from npp_rl import graph_attention, ppo_vision_free
+from npp_rl.checkpoints import ArgumentError
+from npp_rl.env import GRAPH_OBSERVATIONS
 from npp_rl.graph_attention import attention, pack_graphs
-from npp_rl.ppo_vision_free import HGTLayer
+from npp_rl.ppo_vision_free import SIZES, Agent, Args, HGTLayer
 
 SLOTS = [9, 1, 4, 2, 2, 3]  # a small graph with all six node types
 NODES, BATCH, WIDTH, HEADS, WIDTHS = sum(SLOTS), 5, 24, 4, (4, 6)
@@ -54,17 +57,17 @@ def pyg_layer(layer, x, graphs):
     priors = [conv.p_rel["__".join(triple)] for triple in triples]
     with torch.no_grad():
         for i, name in enumerate(names):
-            kqv = layer.kqv[:, i].flatten(2)  # [3, WIDTH + 1, WIDTH]
+            kqv = layer.qkv[[1, 0, 2], i].flatten(2)  # [3, WIDTH + 1, WIDTH]
             lins[i].weight.copy_(torch.cat([m[:-1].T for m in kqv]))
             lins[i].bias.copy_(kqv[:, -1].flatten())
-            outs[i].weight.copy_(layer.w_out[i].T)
-            outs[i].bias.copy_(layer.b_out[i])
+            outs[i].weight.copy_(layer.w_out[i, :-1].T)
+            outs[i].bias.copy_(layer.w_out[i, -1])
             conv.skip[name].copy_(layer.skip[i])
         for e, (s, r, t) in enumerate(numbers):
             priors[e].copy_(layer.mu[s, r, t])
             for h in range(HEADS):  # one matrix per triple: those of one edge type are copies
-                conv.k_rel.weight[h * len(triples) + e] = layer.w_att[r, h]
-                conv.v_rel.weight[h * len(triples) + e] = layer.w_msg[r, h]
+                conv.k_rel.weight[h * len(triples) + e] = layer.w_edge[r, 0, h]
+                conv.v_rel.weight[h * len(triples) + e] = layer.w_edge[r, 1, h]
     first_row = np.concatenate([[0], np.cumsum(graphs.counts)])
     edges = {triple: [] for triple in triples}
     for r, lists in enumerate(graphs.lists):
@@ -83,12 +86,10 @@ def pyg_layer(layer, x, graphs):
         weight = torch.stack([m.weight.grad.view(3, WIDTH, WIDTH).transpose(1, 2) for m in lins], 1)
         bias = torch.stack([m.bias.grad.view(3, 1, WIDTH) for m in lins], 1)
         return {
-            "kqv": torch.cat([weight, bias], 2).view_as(layer.kqv),
-            "w_att": shared(conv.k_rel),
-            "w_msg": shared(conv.v_rel),
+            "qkv": torch.cat([weight, bias], 2)[[1, 0, 2]].view_as(layer.qkv),
+            "w_edge": torch.stack([shared(conv.k_rel), shared(conv.v_rel)], 1),
             "mu": torch.stack([prior.grad[0] for prior in priors]).view_as(layer.mu),
-            "w_out": torch.stack([m.weight.grad.T for m in outs]),
-            "b_out": torch.stack([m.bias.grad for m in outs]),
+            "w_out": torch.stack([torch.cat([m.weight.grad.T, m.bias.grad[None]]) for m in outs]),
             "skip": torch.cat([conv.skip[n].grad for n in names]),
         }
 
@@ -136,7 +137,7 @@ def test_node_without_edges_gets_the_bias_through_its_skip():
     layer, graphs = random_layer(), packed(mask, np.full_like(adjacent, -1), np.full_like(reachable, -1))
     x, kinds = torch.randn(len(graphs.slots), WIDTH), graphs.kinds
     share = torch.sigmoid(layer.skip)[kinds, None]
-    torch.testing.assert_close(layer(x, graphs), share * layer.b_out[kinds] + (1 - share) * x)
+    torch.testing.assert_close(layer(x, graphs), share * layer.w_out[kinds, -1] + (1 - share) * x)
 
 
 def test_nodes_stand_in_rows_by_type():
@@ -199,3 +200,85 @@ def test_padded_rows_give_the_same():
     out = torch.empty_like(table)
     out[padded.slots] = layer(table[padded.slots], padded)
     torch.testing.assert_close(out[graphs.slots], layer(x, graphs), rtol=1e-5, atol=1e-5)
+
+
+def agent_and_observations(graphs=8):
+    """The small agent, and random observations as the environment would give them."""
+    args = Args(**SIZES["small"])
+    torch.manual_seed(0)
+    shapes = {
+        "game_state": (7,),
+        "reachability": (5,),
+        **{name: shape for name, (shape, _) in GRAPH_OBSERVATIONS.items()},
+    }
+    agent = Agent(shapes, args)
+    rng = np.random.default_rng(0)
+    nodes = shapes["graph_node_mask"][0]
+    mask = rng.random((graphs, nodes)) < 0.6
+    mask[:, 0] = True
+    lists = []
+    for name in ("graph_adjacent", "graph_reachable"):
+        lists.append(np.full((graphs, *shapes[name]), -1, np.int16))
+        for b, t in zip(*mask.nonzero(), strict=True):
+            sources = rng.permutation(mask[b].nonzero()[0])[: rng.integers(5)]
+            lists[-1][b, t, : len(sources)] = sources
+    x = {
+        "game_state": torch.randn(graphs, 7),
+        "reachability": torch.randn(graphs, 5),
+        "graph_nodes": torch.randn(graphs, *shapes["graph_nodes"]),
+        "graph_node_mask": torch.from_numpy(mask.astype(np.uint8)),
+        "graph_adjacent": torch.from_numpy(lists[0]),
+        "graph_reachable": torch.from_numpy(lists[1]),
+    }
+    return agent, x
+
+
+@pytest.mark.parametrize("padded", [False, True])
+def test_padding_does_not_leak_into_the_agent(padded, monkeypatch):
+    """Neither what missing nodes hold, nor what empty places of the edge lists hold, changes a bit of the output."""
+    monkeypatch.setattr(ppo_vision_free, "pack_graphs", functools.partial(pack_graphs, padded=padded))
+    agent, x = agent_and_observations()
+    missing = x["graph_node_mask"] == 0
+    other = {name: tensor.clone() for name, tensor in x.items()}
+    other["graph_nodes"][missing] = 1e4
+    for name in ("graph_adjacent", "graph_reachable"):
+        other[name][missing] = -7
+        other[name][other[name] == -1] = -5
+    features = agent.encode_graph(x)
+    assert torch.equal(features, agent.encode_graph(other))
+    assert (features.std(0) > 0).float().mean() > 0.5
+    other["graph_nodes"][0, 0] += 1
+    assert not torch.equal(features[0], agent.encode_graph(other)[0])
+    assert torch.equal(features[1:], agent.encode_graph(other)[1:])
+
+
+def test_a_graph_does_not_see_the_others_of_its_batch():
+    agent, x = agent_and_observations()
+    alone = torch.cat([agent.encode_graph({name: tensor[b : b + 1] for name, tensor in x.items()}) for b in range(8)])
+    torch.testing.assert_close(agent.encode_graph(x), alone)
+
+
+def test_agent_under_autocast():
+    agent, x = agent_and_observations()
+    expected = agent.get_value(x)
+    with torch.autocast("cpu", torch.bfloat16):
+        action, logprob, entropy, value = agent(x)
+    assert [t.dtype for t in (action, logprob, entropy, value)] == [torch.int64, *[torch.float32] * 3]
+    torch.testing.assert_close(value, expected, rtol=0.1, atol=0.05)
+    (logprob.sum() + value.sum()).backward()
+    assert all(parameter.grad is not None for parameter in agent.parameters())
+
+
+def test_full_size_runs_forward_and_backward():
+    args = Args(**SIZES["full"])
+    _, x = agent_and_observations()
+    agent = Agent({name: tuple(tensor.shape[1:]) for name, tensor in x.items()}, args)
+    _, logprob, entropy, value = agent(x)
+    (logprob.sum() + entropy.sum() + value.sum()).backward()
+    assert all(torch.isfinite(parameter.grad).all() for parameter in agent.parameters())
+    assert agent.encode(x).shape == (8, 384)
+
+
+def test_heads_must_divide_the_width():
+    with pytest.raises(ArgumentError, match="--graph-heads 5: expected a divisor of --graph-hidden 24"):
+        HGTLayer(TYPES, 24, 5)
