@@ -85,7 +85,7 @@ class Args:
     """wall-clock minutes from start to report; when given, this and not total_timesteps ends the run and anneals"""
     learning_rate: float = 1.5e-3
     """Adam's learning rate at the start"""
-    num_envs: int = 128
+    num_envs: int = 64
     """environments, over all processes"""
     num_steps: int = 64
     """steps of each environment per iteration"""
@@ -95,7 +95,7 @@ class Args:
     """discount per step"""
     gae_lambda: float = 0.95
     """lambda of generalised advantage estimation"""
-    num_minibatches: int = 64
+    num_minibatches: int = 32
     """minibatches per epoch"""
     update_epochs: int = 1
     """passes over a rollout"""
