@@ -24,6 +24,8 @@ import torch
 import tyro
 from torch.utils.tensorboard import SummaryWriter
 
+from npp_rl.levels import write_atomically
+
 FORMAT = "npp-rl checkpoint 1"
 
 # `npp_rl/ppo_<name>.py` holds the architecture `name`; a checkpoint can name no other module.
@@ -48,24 +50,6 @@ class CheckpointError(ValueError):
 
 class ArgumentError(ValueError):
     """An argument that cannot be used; the message is one line that names the flag and what was expected."""
-
-
-def write_atomically(path: str | Path, data: bytes) -> None:
-    """Write `data` to `path` through a synced and renamed temporary file; OSError leaves `path` as it was."""
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            error.filename = str(path)  # a full disk does not say where
-        raise
 
 
 def write_json(path: str | Path, content) -> None:
