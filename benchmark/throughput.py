@@ -63,7 +63,8 @@ def play_on_one_core(bank, state, inputs, offsets, order):
 def play_on_all_cores(bank, state, inputs, offsets, order):
     """The same with one game per entry of `order`, spread over the cores."""
     frames = 0
-    for k in numba.prange(len(order)):
+    for index in numba.prange(len(order)):
+        k = np.int64(index)
         c = order[k]
         frames += _play(bank, state, k, c, inputs[offsets[c] : offsets[c + 1]])
     return frames

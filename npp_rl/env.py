@@ -1,7 +1,7 @@
 """N++ as a Gymnasium environment: touch the switch, reach the exit door, do not die.
 
-`gymnasium.make("npp_rl/Npp-v0")` is one game, `gymnasium.make_vec("npp_rl/Npp-v0", num_envs=256)` a batch of games that
-one compiled call steps on all cores.
+`gymnasium.make("npp_rl:npp_rl/Npp-v0")` is one game, `gymnasium.make_vec("npp_rl:npp_rl/Npp-v0", num_envs=256)` a batch
+of games that compiled calls step on all cores (after `import npp_rl` the plain name will do).
 
 Actions, Discrete(6): none, left, right, jump, left + jump, right + jump, held for `frame_skip` frames of 1/60 s.
 
@@ -217,7 +217,8 @@ def _play(bank, state, i, goals, episodes, rules, action):
 @njit(parallel=True)
 def _play_all(bank, state, goals, episodes, rules, actions, stale):
     """Hold each game's action for one step; `stale` (bool [games]) tells whose goal has to be planned anew."""
-    for i in prange(len(actions)):
+    for index in prange(len(actions)):
+        i = np.int64(index)  # indices of prange are unsigned: every kernel would be compiled for them once more
         stale[i] = _play(bank, state, i, goals, episodes, rules, actions[i])
 
 
@@ -285,7 +286,8 @@ def _observe_all(
     bank, state, views, goals, episodes, rules, observed, starts, task, reward, terminated, truncated, figures
 ):
     """Judge each game's step, or begin it on its level in `starts`, as `task` (i1 [games]) says, and observe it."""
-    for i in prange(len(starts)):
+    for index in prange(len(starts)):
+        i = np.int64(index)
         if task[i] == SKIP:
             continue
         if task[i] == BEGIN:
@@ -300,7 +302,8 @@ def _observe_all(
 @njit(parallel=True)
 def _graph_all(bank, state, views, goals, episodes, graphs, task, nodes, mask, adjacent, reachable):
     """Write the graphs of all games but those to skip; a kernel of its own, compiled where a graph is asked for."""
-    for i in prange(len(task)):
+    for index in prange(len(task)):
+        i = np.int64(index)
         if task[i] != SKIP:
             goal = goals[i]
             dist = views.dist[goal.field]

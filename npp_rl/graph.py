@@ -61,7 +61,7 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from numba import get_num_threads, get_thread_id, prange
+from numba import config, get_thread_id, prange
 
 from npp_rl.fields import COLS, DX, DY, NODES, UNIT, UNREACHED, level_free
 from npp_rl.goals import GOAL_DOOR, GOAL_EXIT, GOAL_NONE, GOAL_SWITCH
@@ -144,7 +144,8 @@ def _cell_borders(free, borders, places):
 
 @njit(parallel=True)
 def _all_borders(bank, borders, places, free, tiles):
-    for index in prange(len(borders)):
+    for unsigned in prange(len(borders)):
+        index = np.int64(unsigned)
         thread = get_thread_id()
         for cell in range(CELLS):
             tiles[thread, cell % ROWS, cell // ROWS] = bank.level[index].tiles[cell]
@@ -153,8 +154,8 @@ def _all_borders(bank, borders, places, free, tiles):
 
 
 def level_graphs(bank, tile_nodes: int = TILE_NODES) -> Graphs:
-    """What write_graph needs of a bank's levels, and its scratch memory for the present number of threads."""
-    levels, threads = len(bank.level), get_num_threads()
+    """What write_graph needs of a bank's levels, and its scratch memory by thread."""
+    levels, threads = len(bank.level), config.NUMBA_NUM_THREADS  # the most that may be set later
     most = max(MINE_NODES, DOOR_NODES)
     graphs = Graphs(
         borders=np.zeros((levels, CELLS), np.uint8),

@@ -90,13 +90,12 @@ def test_bounds_checks_have_a_cache_of_their_own(project):
 
 def test_a_broken_cache_file_counts_as_missing(project):
     assert show(project) == (2.0, 0, 1)
-    for suffix in ("nbi", "nbc"):
-        (path,) = (project / "cache").rglob(f"caller.call*.{suffix}")
-        content = path.read_bytes()
-        flipped = content[:-20] + bytes(b ^ 255 for b in content[-20:])
-        for broken in (b"", content[: len(content) // 2], flipped):
-            path.write_bytes(broken)
-            assert show(project) == (2.0, 0, 1)
+    (path,) = (project / "cache").rglob("caller.call*.nbc")
+    content = path.read_bytes()
+    flipped = content[:-20] + bytes(b ^ 255 for b in content[-20:])
+    for broken in (b"", content[: len(content) // 2], flipped):
+        path.write_bytes(broken)
+        assert show(project) == (2.0, 0, 1)
     assert show(project) == (2.0, 1, 0)
 
 
@@ -109,6 +108,33 @@ def test_data_of_another_stamp_are_not_used(project):
     assert show(project) == (5.0, 0, 1)
     path.write_bytes(old)
     assert show(project) == (5.0, 0, 1)
+
+
+# Two signatures, compiled in an order of one's own choice.
+RACE = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from npp_rl.simulator.compiled import njit
+
+@njit
+def twice(x):
+    return x + x
+
+for x in (complex(a) if "j" in a else float(a) if "." in a else int(a) for a in sys.argv[2:]):
+    assert twice(x) == x + x and type(twice(x)) is type(x), x
+print(sum(twice.stats.cache_hits.values()))
+"""
+
+
+def test_processes_that_compile_at_once_do_not_mix_up_their_files(project):
+    (project / "race.py").write_text(RACE)
+    settings = os.environ | {"NUMBA_CACHE_DIR": str(project / "cache"), "PYTHONDONTWRITEBYTECODE": "1"}
+    command = [sys.executable, str(project / "race.py"), str(project)]
+    numbers = ["1", "1.5", "2j"]
+    both = [subprocess.Popen(command + order, env=settings) for order in (numbers, numbers[::-1])]
+    assert [process.wait() for process in both] == [0, 0]
+    done = subprocess.run(command + numbers, env=settings, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "3\n"), done.stderr
 
 
 def test_a_kernel_refuses_to_be_called_from_python():

@@ -14,7 +14,6 @@ from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode
 from hand_made import corridor, ground, here, level, middle
 
-from npp_rl import register_envs
 from npp_rl.env import ACTION_BYTES, CAUSES, OBSERVATIONS, REWARD_KEYS, NppEnv, NppVectorEnv
 from npp_rl.level_generator import generate
 from npp_rl.levels import CATEGORIES, Level, LevelError
@@ -66,26 +65,24 @@ def assert_equal(a, b):
 # ------------------------------------------------------------------------------------------------- Gymnasium's contract
 
 
-def test_the_entry_points_hook_in_a_plain_process():
-    """Gymnasium up to 0.29 called the hooks of this group itself; since 1.0 somebody has to."""
+def test_gymnasium_finds_the_environment_in_a_plain_process():
     code = (
-        "import sys, importlib.metadata, gymnasium\n"
-        "(point,) = importlib.metadata.entry_points(group='gymnasium.envs', name='npp_rl')\n"
-        "point.load()()\n"
-        "point.load()()\n"
-        "assert 'npp_rl/Npp-v0' in gymnasium.registry\n"
-        "print([name for name in ('torch', 'numba', 'npp_rl.env') if name in sys.modules])\n"
-        "env = gymnasium.make('npp_rl/Npp-v0')\n"
+        "import sys, gymnasium\n"
+        "import npp_rl\n"
+        "assert not {'torch', 'numba'} & set(sys.modules)\n"
+        "print(gymnasium.spec('npp_rl/Npp-v0').vector_entry_point)\n"
+    )
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "npp_rl.env:NppVectorEnv\n"), done.stderr
+    code = (
+        "import sys, gymnasium\n"
+        "env = gymnasium.make('npp_rl:npp_rl/Npp-v0')\n"
         "obs, info = env.reset(seed=1)\n"
         "assert env.observation_space.contains(obs) and env.step(0)\n"
         "print(list(obs), env.action_space, len(env.unwrapped.levels), 'torch' in sys.modules)\n"
     )
-    run = subprocess.run([sys.executable, "-W", "error", "-c", code], cwd="/", capture_output=True, text=True)
-    assert run.returncode == 0, run.stderr
-    assert run.stdout.splitlines() == ["[]", f"{list(BASIC)} Discrete(6) 900 False"]
-
-
-register_envs()
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], cwd="/", capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, f"{list(BASIC)} Discrete(6) 900 False\n"), done.stderr
 
 
 @pytest.mark.parametrize("observations", [BASIC, tuple(OBSERVATIONS)])

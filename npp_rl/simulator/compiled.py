@@ -40,27 +40,32 @@ def _file_stamp(filename):
 
 
 class _CacheFile(IndexDataCacheFile):
-    """Numba's cache file; its data begin with a hash of the stamp and of themselves."""
+    """One file for each signature, named by it, that begins with a hash of the stamp and of its content.
 
-    def _digest(self, data):
-        return hashlib.sha256(self._source_stamp.encode() + data).digest()
+    Numba keeps an index beside numbered files, and two processes that compile at once mix up each other's numbers.
+    """
 
-    def _save_data(self, name, data):
-        data = self._dump(data)
-        with self._open_for_write(self._data_path(name)) as f:
-            f.write(self._digest(data) + data)
+    def _path(self, key):
+        name = hashlib.sha256(repr(key).encode()).hexdigest()[:16]
+        return Path(self._data_path(f"{self._index_name.removesuffix('.nbi')}.{name}.nbc"))
 
-    def _load_data(self, name):
-        content = Path(self._data_path(name)).read_bytes()
-        if content[:32] != self._digest(content[32:]):
-            raise OSError("cut, changed or of another stamp")  # which `load` takes for a missing file
-        return pickle.loads(content[32:])
+    def _digest(self, content):
+        return hashlib.sha256(self._source_stamp.encode() + content).digest()
 
-    def _load_index(self):
+    def save(self, key, data):
+        content = self._dump((key, data))
+        with self._open_for_write(self._path(key)) as f:
+            f.write(self._digest(content) + content)
+
+    def load(self, key):
         try:
-            return super()._load_index()
-        except Exception:  # whatever unpickling makes of a broken file
-            return {}
+            content = self._path(key).read_bytes()
+        except OSError:
+            return None
+        if content[:32] != self._digest(content[32:]):
+            return None
+        saved, data = pickle.loads(content[32:])
+        return data if saved == key else None
 
 
 class _PackageCache(FunctionCache):
