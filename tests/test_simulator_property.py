@@ -125,7 +125,7 @@ def test_random_frames_with_bounds_checks(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.split("\n")[:3] == ["100000 frames", "IndexError", "IndexError"]
-    assert list(tmp_path.rglob("*.nbi"))
+    assert list(tmp_path.rglob("*.nbc"))
 
 
 def main():
