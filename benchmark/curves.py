@@ -4,7 +4,7 @@ python -m benchmark.curves keep RUN_DIR --out benchmark/results/EXPERIMENT/NAME
 python -m benchmark.curves plot benchmark/results/EXPERIMENT/* --out curves.png
 python -m benchmark.curves tries RUN_DIR/checkpoints/best.pt --level exploration/test_0002 --out tries.png
 
-`keep` writes config.json, eval_results.json and metrics.jsonl thinned to 150 training rows, each without machine paths.
+`keep` writes config.json, eval_results.json and metrics.jsonl thinned to 80 training rows, each without machine paths.
 `plot` (needs matplotlib, extra `report`) draws success on training levels over minutes, all categories and the mean of
 the categories, one panel a run. `tries` draws tries of an agent, with sampled actions, on a built-in test level.
 """
@@ -23,7 +23,7 @@ from npp_rl.levels import CATEGORIES, load_levels, write_atomically
 from npp_rl.render import save_level
 from npp_rl.simulator import DEAD, WON, simulate
 
-TRAINING_ROWS = 150
+TRAINING_ROWS = 80
 SMOOTHING = 0.85  # weight of the past in the drawn curves
 
 
@@ -45,7 +45,7 @@ def keep(run: Path, out: Path) -> None:
     stride = -(-len(training) // TRAINING_ROWS)
     kept = {id(row) for row in training[::-1][:: max(stride, 1)]}
     rows = [row for row in rows if row["kind"] != "train" or id(row) in kept]
-    rounded = [{k: float(f"{v:.5g}") if isinstance(v, float) else v for k, v in row.items()} for row in rows]
+    rounded = [{k: float(f"{v:.4g}") if isinstance(v, float) else v for k, v in row.items()} for row in rows]
     results = json.loads((run / "eval_results.json").read_text())
     config = json.loads((run / "config.json").read_text())
     for place in (config, config.get("args", {})):

@@ -1,0 +1,82 @@
+"""Kept results are small, whole and free of machine paths; curves and tries are pictures; errors are one line."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from benchmark import curves
+from npp_rl import checkpoints, ppo_mlp_baseline
+from npp_rl.env import OBSERVATIONS
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A finished run's files with 300 training rows and 3 evaluations."""
+    folder = tmp_path / "run"
+    folder.mkdir()
+    rows = []
+    for k in range(300):
+        success = {"success/simplest": k / 299, "success/simple": 0.123456789}
+        rows.append({"kind": "train", "global_step": 100 * (k + 1), "minutes": k / 60, **success})
+        if k % 100 == 99:
+            rows.append({"kind": "eval", "global_step": 100 * (k + 1), "minutes": k / 60, "eval/success_rate": 0.5})
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (folder / "eval_results.json").write_text(json.dumps({"overall": {"success_rate": 0.5}}))
+    config = {"args": {"train_dataset": "/somewhere/levels/train", "run_dir": str(folder), "seed": 1}}
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+def test_keep_thins_the_training_rows_and_nothing_else(run, tmp_path):
+    out = tmp_path / "kept"
+    curves.keep(run, out)
+    rows = curves.read_metrics(out)
+    training = [row for row in rows if row["kind"] == "train"]
+    assert len(training) == 75  # every fourth of 300, from the last one back
+    assert training[-1]["global_step"] == 30_000 and training[0]["global_step"] == 400
+    assert [row["global_step"] for row in rows if row["kind"] == "eval"] == [10_000, 20_000, 30_000]
+    assert training[-1]["success/simple"] == 0.1235
+    args = json.loads((out / "config.json").read_text())["args"]
+    assert args == {"train_dataset": "train", "run_dir": "run", "seed": 1}
+    assert json.loads((out / "eval_results.json").read_text()) == {"overall": {"success_rate": 0.5}}
+
+
+def test_curves_are_drawn(run, tmp_path):
+    curves.plot([run, run], tmp_path / "curves.png")
+    with Image.open(tmp_path / "curves.png") as picture:
+        assert picture.width > 1000 and len(np.unique(np.asarray(picture))) > 20
+
+
+def test_tries_are_drawn(tmp_path):
+    args = ppo_mlp_baseline.Args(size="small", **ppo_mlp_baseline.SIZES["small"])
+    shapes = {name: OBSERVATIONS[name][0] for name in ppo_mlp_baseline.Agent.observations}
+    torch.manual_seed(0)
+    content = {
+        "architecture": "mlp_baseline",
+        "args": {"size": "small", "frame_skip": 4, "gamma": 0.99, **ppo_mlp_baseline.SIZES["small"]},
+        "observation_shapes": {name: list(shape) for name, shape in shapes.items()},
+        "agent": ppo_mlp_baseline.Agent(shapes, args).state_dict(),
+    }
+    checkpoints.save(tmp_path / "best.pt", content)
+    curves.tries(tmp_path / "best.pt", "simplest/test_0000", tmp_path / "tries.png", count=2)
+    with Image.open(tmp_path / "tries.png") as picture:
+        assert picture.size == (1056, 600)
+    with pytest.raises(ValueError, match="simplest/none: not among the built-in test levels"):
+        curves.tries(tmp_path / "best.pt", "simplest/none", tmp_path / "other.png")
+
+
+@pytest.mark.parametrize("command", [["keep", "nowhere", "--out", "x"], ["plot", "nowhere", "--out", "x.png"]])
+def test_a_missing_run_is_one_line(command, tmp_path):
+    words = [sys.executable, "-m", "benchmark.curves", *command[:1], str(tmp_path / command[1]), "--out", "x.png"]
+    done = subprocess.run(words, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1 and "nowhere" in done.stderr
+    assert not (ROOT / "x.png").exists()
