@@ -67,7 +67,7 @@ def test_wandb_offline_holds_the_metrics(levels, tmp_path):
 
 
 def test_two_ranks_train_one_agent(levels, tmp_path):
-    words = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "0"]
+    words = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     finish([*words, *command(levels, tmp_path / "run", "--threads", "1")[1:]])
     checkpoint = checkpoints.load(tmp_path / "run/checkpoints/latest.pt")
     assert len(checkpoint["ranks"]) == 2 and checkpoint["counters"]["global_step"] == 8192
