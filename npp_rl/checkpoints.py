@@ -13,6 +13,7 @@ import json
 import math
 import os
 import platform
+import signal
 import subprocess
 import sys
 import time
@@ -185,6 +186,36 @@ def _plain(value):
     return tuple(value) if isinstance(value, list) else value
 
 
+def expect_positive(args, *names: str) -> None:
+    """Raise ArgumentError for the first of these fields of `args` that is below 1."""
+    for name in names:
+        if getattr(args, name) < 1:
+            raise ArgumentError(f"--{name.replace('_', '-')} {getattr(args, name)}: expected 1 or more")
+
+
+class StopSignals:
+    """Ctrl-C, SIGTERM and SIGUSR1 (a Slurm warning) noted in `number`, so that a run can save first.
+
+    The second signal of a kind acts at once, as all do after `restore`.
+    """
+
+    def __init__(self):
+        self.number = 0
+        numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+        self.handlers = {number: signal.signal(number, self._note) for number in numbers}
+
+    def _note(self, number, _):
+        self.number = number
+        signal.signal(number, self.handlers[number])
+
+    def name(self) -> str:
+        return signal.Signals(int(self.number)).name
+
+    def restore(self) -> None:
+        for number, handler in self.handlers.items():
+            signal.signal(number, handler)
+
+
 def describe_system(device: torch.device) -> dict:
     """What else a run depends on: versions, git revision (None outside a checkout), processor and device."""
     versions = {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__}
@@ -213,28 +244,42 @@ def describe_system(device: torch.device) -> dict:
 class RunLog:
     """Logs of one run: metrics.jsonl is the truth, TensorBoard and wandb mirror it, log.jsonl holds the messages.
 
-    `resumed` is the `sizes()` that the checkpoint was saved with: what was logged after it is cut off.
+    A new run's `config` goes to config.json. `resumed` is the `sizes()` that the checkpoint was saved with: what was
+    logged after it is cut off.
     """
 
-    def __init__(self, run_dir: Path, resumed: dict[str, int] | None = None, global_step: int = 0):
-        self.run_dir = run_dir
+    def __init__(self, run_dir: Path, config: dict, resumed: dict[str, int] | None = None, global_step: int = 0):
+        self.run_dir, self.config = run_dir, config
+        (run_dir / "checkpoints").mkdir(parents=True, exist_ok=True)
+        if not resumed:
+            write_json(run_dir / "config.json", config)
         self.files = {name: (run_dir / name).open("a") for name in ("metrics.jsonl", "log.jsonl")}
         for name, size in (resumed or {}).items():
             self.files[name].truncate(size)
         self.writer = SummaryWriter(run_dir / "tensorboard", purge_step=global_step + 1 if resumed else None)
         self.wandb = None
         self.terminal = sys.stdout.isatty()
-        self.shown_at = -math.inf
+        self.shown, self.shown_at = {}, -math.inf
 
-    def track(self, **settings) -> None:
-        """Mirror the metrics to wandb from here on; `settings` go to `wandb.init`. Without wandb it says so once."""
+    def track(self) -> None:
+        """Mirror the metrics to wandb from here on, as the run's arguments say. Without wandb it says so once."""
         try:
             import wandb
         except ImportError:
             self.message("wandb is not installed: --track has no effect, all metrics are in metrics.jsonl")
             return
-        name = self.run_dir.resolve().name
-        self.wandb = wandb.init(name=name, id=name, resume="allow", dir=self.run_dir, **settings)
+        args, name = self.config["args"], self.run_dir.resolve().name
+        self.wandb = wandb.init(
+            project=args["wandb_project_name"],
+            entity=args["wandb_entity"],
+            group=args["wandb_group"] or self.config["architecture"],
+            tags=args["wandb_tags"],
+            config=self.config,
+            name=name,
+            id=name,
+            resume="allow",
+            dir=self.run_dir,
+        )
 
     def message(self, text: str, **fields) -> None:
         """Print `text` for people and add it with `fields` to log.jsonl for programs."""
@@ -250,8 +295,14 @@ class RunLog:
         if self.wandb:
             self.wandb.log(values, step=global_step)
 
-    def progress(self, text: str) -> None:
+    def progress(self, global_step: int, minutes_left: float, metrics: dict[str, float]) -> None:
         """Show how far the run is: one line that is rewritten on a terminal, a line every ten seconds elsewhere."""
+        self.shown |= metrics  # an iteration in which no episode ended keeps the last figures
+        text = (
+            f"step {global_step:,}  {self.shown['charts/SPS']:,.0f} steps/s"
+            f"  return {self.shown.get('charts/episodic_return', math.nan):.2f}"
+            f"  success {self.shown.get('charts/success_rate', math.nan):.1%}  {max(minutes_left, 0):.1f} min left"
+        )
         if self.terminal:
             print(f"\r\033[K{text}", end="", flush=True)
         elif time.monotonic() - self.shown_at > 10:

@@ -331,9 +331,7 @@ class Args:
 
 def main(args: Args) -> dict:
     """Evaluate a checkpoint, write the results, return them. Raises CheckpointError, LevelError, OSError."""
-    for name in ("tries", "num_envs"):
-        if getattr(args, name) < 1:
-            raise checkpoints.ArgumentError(f"--{name.replace('_', '-')} {getattr(args, name)}: expected 1 or more")
+    checkpoints.expect_positive(args, "tries", "num_envs")
     if args.tries > 1 and not args.sampled:
         raise checkpoints.ArgumentError(f"--tries {args.tries}: needs --sampled (greedy actions repeat themselves)")
     if args.device == "cuda" and not torch.cuda.is_available():

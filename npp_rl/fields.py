@@ -23,7 +23,7 @@ free node has a neighbour outside the lattice.
 
 import numpy as np
 
-from npp_rl.simulator.compiled import njit
+from npp_rl.simulator.compiled import kernel, njit
 from npp_rl.simulator.tiles import SOLID, TILES
 
 SPACING = 6.0  # px between nodes: a quarter of a tile, and the unit of map coordinates
@@ -120,7 +120,7 @@ _BLOCK = _block_table()
 _ALL_BLOCKED = np.uint64(0x0101010101010101)  # FREE lost in every byte
 
 
-@njit
+@kernel
 def _tile_at(tiles, row, column):
     """Row of _BLOCK for a cell; two one-sided lines on the same border cancel, in both tiles (PHYSICS.md 3.3)."""
     if row == 0 or row == 24 or column == 0 or column == 43:
@@ -197,7 +197,7 @@ def block_circle(free, x, y, radius):
                 free[j * COLS + i] = 0
 
 
-@njit
+@kernel
 def near_segment(x, y, x1, y1, x2, y2):
     """Whether the ninja at (x, y) would overlap the segment of a closed door, with level_free's tolerance."""
     lx, ly = x2 - x1, y2 - y1
@@ -220,7 +220,7 @@ def block_segment(free, x1, y1, x2, y2):
                 free[j * COLS + i] = 0
 
 
-@njit
+@kernel
 def _barred(k, here, there):
     """Whether step k between two free nodes is closed, given their bits: it would lead through between two mines."""
     if k & 1:
@@ -228,7 +228,7 @@ def _barred(k, here, there):
     return here & there & SQUEEZED != 0 and k & 2 and not here & _TOWARD[k] and not there & _TOWARD[k ^ 8]
 
 
-@njit
+@kernel
 def _relax(node, d, free, dist, ahead, queue, straight, diagonal, knight):
     """Offers paths through `node` at distance d to its neighbours; the three queues' new ends."""
     for k in range(0, 16, 4):
@@ -260,7 +260,7 @@ def _relax(node, d, free, dist, ahead, queue, straight, diagonal, knight):
 _PENDING = 64  # added to `ahead` of a start node until it stands in the queue
 
 
-@njit
+@kernel
 def _window(x, y, reach):
     """Lattice range (first column, end, first row, end) that holds every node within reach px of (x, y)."""
     return (
@@ -271,7 +271,7 @@ def _window(x, y, reach):
     )
 
 
-@njit
+@kernel
 def _start(gx, gy, touch, free, dist, ahead):
     """Gives the start nodes of one goal their distances; whether there is any. See `distances`."""
     found = False
@@ -405,7 +405,7 @@ def nearest_free(free, x, y):
     return -1
 
 
-@njit
+@kernel
 def _best_reached(dist, x, y, reach):
     """(node, px to the goal through it) with the shortest way from (x, y), widening the window from reach; -1 if none.
 

@@ -10,7 +10,6 @@ import dataclasses
 import hashlib
 import math
 import os
-import signal
 import sys
 import time
 from dataclasses import dataclass
@@ -37,97 +36,53 @@ from npp_rl.levels import LevelError
 # Args: this part differs between the scripts.
 @dataclass
 class Args:
-    exp_name: str = "ppo_vision_free"
-    """name of the run, first part of its folder"""
-    seed: int = 1
-    """seed of everything: weights, levels, actions, minibatches"""
-    torch_deterministic: bool = True
-    """ask torch for deterministic kernels"""
-    cuda: bool = True
-    """use the GPU where there is one"""
-    threads: int = 0
-    """CPU threads of this process for updates and the simulator (0: its share of the processors it may use)"""
-    inference_threads: int = 0
-    """CPU threads of the policy in rollouts and evaluations (0: as many as in updates)"""
-    track: bool = False
-    """mirror the metrics to Weights and Biases (WANDB_MODE=offline keeps them on disk)"""
-    wandb_project_name: str = "npp-rl"
-    """project on Weights and Biases"""
-    wandb_entity: str | None = None
-    """team on Weights and Biases"""
-    wandb_group: str | None = None
-    """group on Weights and Biases (default: the architecture)"""
-    wandb_tags: tuple[str, ...] = ()
-    """tags on Weights and Biases"""
-    run_dir: str | None = None
-    """folder of the run (default: runs/<exp_name>__<seed>__<time>)"""
-    resume: str | None = None
-    """continue the run in this folder, with its arguments"""
+    exp_name: str = "ppo_vision_free"  # name of the run, first part of its folder
+    seed: int = 1  # seed of everything: weights, levels, actions, minibatches
+    torch_deterministic: bool = True  # ask torch for deterministic kernels
+    cuda: bool = True  # use the GPU where there is one
+    threads: int = 0  # CPU threads for updates and the simulator (0: this process's share of the processors)
+    inference_threads: int = 0  # CPU threads of the policy in rollouts and evaluations (0: as many as in updates)
+    track: bool = False  # mirror the metrics to Weights and Biases (WANDB_MODE=offline keeps them on disk)
+    wandb_project_name: str = "npp-rl"  # project on Weights and Biases
+    wandb_entity: str | None = None  # team on Weights and Biases
+    wandb_group: str | None = None  # group on Weights and Biases (default: the architecture)
+    wandb_tags: tuple[str, ...] = ()  # tags on Weights and Biases
+    run_dir: str | None = None  # folder of the run (default: runs/<exp_name>__<seed>__<time>)
+    resume: str | None = None  # continue the run in this folder, with its arguments
 
-    train_dataset: str = "builtin"
-    """`builtin`, a folder of N++ map files, or a folder of category folders"""
-    test_dataset: str = "builtin"
-    """the same; one data set for both is divided by a hash of the tiles"""
-    holdout_fraction: float = 0.2
-    """share of levels kept for the test where one folder is both data sets"""
-    validation_fraction: float = 0.05
-    """share of the training levels kept to choose the best checkpoint"""
-    frame_skip: int = 4
-    """frames (1/60 s) that an action is held"""
-    eval_freq: int = 200_000
-    """environment steps between evaluations on the validation levels (0: never)"""
-    save_freq: int = 200_000
-    """environment steps between checkpoints (0: only at the end)"""
+    train_dataset: str = "builtin"  # `builtin`, a folder of N++ map files, or a folder of category folders
+    test_dataset: str = "builtin"  # the same; one data set for both is divided by a hash of the tiles
+    holdout_fraction: float = 0.2  # share of levels kept for the test where one folder is both data sets
+    validation_fraction: float = 0.05  # share of the training levels kept to choose the best checkpoint
+    frame_skip: int = 4  # frames (1/60 s) that an action is held
+    eval_freq: int = 200_000  # environment steps between evaluations on the validation levels (0: never)
+    save_freq: int = 200_000  # environment steps between checkpoints (0: only at the end)
 
-    total_timesteps: int = 2_000_000
-    """environment steps of the run"""
-    max_minutes: float | None = None
-    """wall-clock minutes from start to report; when given, this and not total_timesteps ends the run and anneals"""
-    learning_rate: float = 1.5e-3
-    """Adam's learning rate at the start"""
-    num_envs: int = 64
-    """environments, over all processes"""
-    num_steps: int = 64
-    """steps of each environment per iteration"""
-    anneal_lr: bool = True
-    """bring the learning rate to zero linearly"""
-    gamma: float = 0.99
-    """discount per step"""
-    gae_lambda: float = 0.95
-    """lambda of generalised advantage estimation"""
-    num_minibatches: int = 32
-    """minibatches per epoch"""
-    update_epochs: int = 1
-    """passes over a rollout"""
-    norm_adv: bool = True
-    """normalise advantages in each minibatch"""
-    clip_coef: float = 0.2
-    """clipping range of the probability ratio"""
-    clip_vloss: bool = False
-    """clip the value loss too"""
-    ent_coef: float = 0.01
-    """weight of the entropy bonus"""
-    vf_coef: float = 0.5
-    """weight of the value loss"""
-    max_grad_norm: float = 0.5
-    """largest norm of the gradient"""
-    target_kl: float | None = None
-    """end an update early at this divergence from the old policy"""
-    mixed_precision: bool = False
-    """bfloat16 in the network's forward pass (float16 with loss scaling on GPUs without it)"""
+    total_timesteps: int = 2_000_000  # environment steps of the run
+    max_minutes: float | None = None  # minutes from start to report; instead of total_timesteps it ends the run
+    learning_rate: float = 1.5e-3  # Adam's learning rate at the start
+    num_envs: int = 64  # environments, over all processes
+    num_steps: int = 64  # steps of each environment per iteration
+    anneal_lr: bool = True  # bring the learning rate to zero linearly
+    gamma: float = 0.99  # discount per step
+    gae_lambda: float = 0.95  # lambda of generalised advantage estimation
+    num_minibatches: int = 32  # minibatches per epoch
+    update_epochs: int = 1  # passes over a rollout
+    norm_adv: bool = True  # normalise advantages in each minibatch
+    clip_coef: float = 0.2  # clipping range of the probability ratio
+    clip_vloss: bool = False  # clip the value loss too
+    ent_coef: float = 0.01  # weight of the entropy bonus
+    vf_coef: float = 0.5  # weight of the value loss
+    max_grad_norm: float = 0.5  # largest norm of the gradient
+    target_kl: float | None = None  # end an update early at this divergence from the old policy
+    mixed_precision: bool = False  # bfloat16 in forward passes (float16 with loss scaling on GPUs without it)
 
-    size: Literal["auto", "small", "full"] = "auto"
-    """preset of the sizes below (auto: full on a GPU, small without)"""
-    hidden: int | None = None
-    """width of the two vector encoders (default: by size)"""
-    graph_hidden: int | None = None
-    """width of the graph layers (default: by size)"""
-    graph_layers: int = 3
-    """graph layers"""
-    graph_heads: int = 8
-    """attention heads of a graph layer"""
-    features: int | None = None
-    """width of the fused features (default: by size)"""
+    size: Literal["auto", "small", "full"] = "auto"  # preset of the sizes below (auto: full on a GPU, small without)
+    hidden: int | None = None  # width of the two vector encoders (default: by size)
+    graph_hidden: int | None = None  # width of the graph layers (default: by size)
+    graph_layers: int = 3  # graph layers
+    graph_heads: int = 8  # attention heads of a graph layer
+    features: int | None = None  # width of the fused features (default: by size)
 
 
 # End of Args.
@@ -274,14 +229,9 @@ def main(args: Args) -> Path:
     start_time = time.monotonic()
 
     # Processes and devices. Under torchrun each rank has its share of the environments; rank 0 alone writes.
+    checkpoints.expect_positive(args, "num_envs", "num_steps", "num_minibatches", "update_epochs", "frame_skip")
+    checkpoints.expect_positive(args, "total_timesteps")
     rank, world_size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
-    device = torch.device("cpu")
-    if args.cuda and torch.cuda.is_available():
-        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
-        torch.cuda.set_device(device)
-    for name in ("num_envs", "num_steps", "num_minibatches", "update_epochs", "frame_skip", "total_timesteps"):
-        if getattr(args, name) < 1:
-            raise checkpoints.ArgumentError(f"--{name.replace('_', '-')} {getattr(args, name)}: expected 1 or more")
     if args.num_envs % world_size or args.num_envs // world_size * args.num_steps % args.num_minibatches:
         raise checkpoints.ArgumentError(
             f"--num-envs {args.num_envs} --num-steps {args.num_steps}: expected a multiple of {world_size} "
@@ -290,6 +240,10 @@ def main(args: Args) -> Path:
     num_envs = args.num_envs // world_size  # of this rank
     batch_size = num_envs * args.num_steps
     minibatch_size = batch_size // args.num_minibatches
+    device = torch.device("cpu")
+    if args.cuda and torch.cuda.is_available():
+        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+        torch.cuda.set_device(device)
     if world_size > 1:
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
@@ -299,9 +253,8 @@ def main(args: Args) -> Path:
     numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
     torch.use_deterministic_algorithms(args.torch_deterministic, warn_only=True)
     torch.backends.cudnn.deterministic = args.torch_deterministic
-    amp_dtype = torch.bfloat16
-    if device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
-        amp_dtype = torch.float16
+    has_bf16 = device.type == "cpu" or torch.cuda.is_bf16_supported(including_emulation=False)
+    amp_dtype = torch.bfloat16 if has_bf16 else torch.float16
     if args.size == "auto":
         args.size = "full" if device.type == "cuda" else "small"
     for name, value in SIZES[args.size].items():
@@ -322,9 +275,6 @@ def main(args: Args) -> Path:
         args.train_dataset, args.test_dataset, args.holdout_fraction, args.validation_fraction
     )
     rules = {"observations": Agent.observations, "frame_skip": args.frame_skip, "gamma": args.gamma}
-    compiled = NppVectorEnv(num_envs=1, levels=train_levels[:1], **rules, copy=False)
-    compiled.reset()
-    compiled.step(np.zeros(1, np.int64))  # so that no time measured below has the compiler in it
     # With copy=False its buffers are rewritten in every step; the rollout below copies them into its own.
     envs = NppVectorEnv(num_envs=num_envs, levels=train_levels, **rules, copy=False)
     assert envs.metadata["autoreset_mode"] == AutoresetMode.SAME_STEP
@@ -371,17 +321,15 @@ def main(args: Args) -> Path:
         optimizer.load_state_dict(checkpoint["optimizer"])
         scaler.load_state_dict(checkpoint["scaler"])
         counters, own = checkpoint["counters"], checkpoint["ranks"][rank]
-        global_step, iteration, best_success = counters["global_step"], counters["iteration"], counters["best_success"]
-        evaluated_at, evaluation_minutes = counters["evaluated_at"], counters["evaluation_minutes"]
+        global_step, iteration, evaluated_at, best_success, evaluation_minutes, minutes_before = counters.values()
         saved_at = global_step
-        start_time -= 60 * counters["minutes"]
+        start_time -= 60 * minutes_before
         next_obs = envs.set_state(checkpoints.unpack(own["envs"]))
         torch.set_rng_state(own["torch_rng"].cpu())
         if device.type == "cuda":
             torch.cuda.set_rng_state(own["cuda_rng"].cpu())
 
     if rank == 0:
-        (run_dir / "checkpoints").mkdir(parents=True, exist_ok=True)
         config = {
             "architecture": ARCHITECTURE,
             "args": dataclasses.asdict(args),
@@ -392,29 +340,15 @@ def main(args: Args) -> Path:
             "threads": threads,
             **checkpoints.describe_system(device),
         }
-        if not args.resume:
-            checkpoints.write_json(run_dir / "config.json", config)
-        run_log = checkpoints.RunLog(run_dir, checkpoint and checkpoint["log_bytes"], global_step)
+        run_log = checkpoints.RunLog(run_dir, config, checkpoint and checkpoint["log_bytes"], global_step)
         if args.track:
-            group, tags = args.wandb_group or ARCHITECTURE, args.wandb_tags
-            project, entity = args.wandb_project_name, args.wandb_entity
-            run_log.track(project=project, entity=entity, group=group, tags=tags, config=config)
+            run_log.track()
         counts = ", ".join(f"{count} {use}" for use, count in config["levels"].items())
         seconds = time.monotonic() - start_time
         run_log.message(
             f"{run_dir}: {config['parameters']:,} parameters; levels: {counts}; ready after {seconds:.1f} s"
         )
-
-    # SIGTERM, SIGUSR1 (a Slurm warning) and Ctrl-C save and end the run at the head of the loop, a second one at once.
-    stop_signal = 0
-
-    def request_stop(signum, _):
-        nonlocal stop_signal
-        stop_signal = signum
-        signal.signal(signum, handlers[signum])
-
-    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
-    handlers = {number: signal.signal(number, request_stop) for number in signals}
+    stop = checkpoints.StopSignals()  # they save and end the run at the head of the loop
 
     def due(frequency, last):
         return frequency > 0 and global_step // frequency > last // frequency
@@ -429,7 +363,6 @@ def main(args: Args) -> Path:
         return (time.monotonic() - start_time) / 60
 
     iteration_seconds = logging_seconds = 0.0
-    shown = {}
     first_step, first_minutes = global_step, minutes()
     while True:
         # With --max-minutes the schedules run to the moment at which the last evaluations must begin.
@@ -439,10 +372,10 @@ def main(args: Args) -> Path:
             reserve += iteration_seconds / 60 + 4 / 60
             progress = minutes() / max(args.max_minutes - reserve, 1e-9)
         if world_size > 1:
-            control = torch.tensor([progress, stop_signal], dtype=torch.float64, device=device)
+            control = torch.tensor([progress, stop.number], dtype=torch.float64, device=device)
             dist.all_reduce(control, dist.ReduceOp.MAX)
-            progress, stop_signal = control.tolist()
-        finished, stopped = progress >= 1, stop_signal > 0
+            progress, stop.number = control.tolist()
+        finished, stopped = progress >= 1, stop.number > 0
 
         # Validation, before the first update too: the untrained policy plays longest and shows how long it can take.
         improved = finished and not (validation_levels and args.eval_freq)
@@ -488,10 +421,10 @@ def main(args: Args) -> Path:
                     "counters": {
                         "global_step": global_step,
                         "iteration": iteration,
-                        "minutes": minutes(),
-                        "best_success": best_success,
                         "evaluated_at": evaluated_at,
+                        "best_success": best_success,
                         "evaluation_minutes": evaluation_minutes,
+                        "minutes": minutes(),
                     },
                 }
                 checkpoints.save(run_dir / "checkpoints/latest.pt", latest)
@@ -656,19 +589,12 @@ def main(args: Args) -> Path:
 
             left = (minutes() - first_minutes) * (args.total_timesteps - global_step) / (global_step - first_step)
             left = left if args.max_minutes is None else args.max_minutes - minutes()
-            shown |= metrics  # an iteration in which no episode ended keeps the last figures
-            run_log.progress(
-                f"step {global_step:,}  {shown['charts/SPS']:,.0f} steps/s"
-                f"  return {shown.get('charts/episodic_return', math.nan):.2f}"
-                f"  success {shown.get('charts/success_rate', math.nan):.1%}  {max(left, 0):.1f} min left"
-            )
+            run_log.progress(global_step, left, metrics)
 
     # The test suite is played once, by the agent that did best on the validation levels.
-    for number, handler in handlers.items():
-        signal.signal(number, handler)
+    stop.restore()
     if rank == 0 and stopped:
-        name = signal.Signals(int(stop_signal)).name
-        run_log.message(f"stopped by {name} at step {global_step:,}; --resume {run_dir} continues")
+        run_log.message(f"stopped by {stop.name()} at step {global_step:,}; --resume {run_dir} continues")
     elif rank == 0:
         best = checkpoints.load(run_dir / "checkpoints/best.pt", device)
         agent.load_state_dict(best["agent"])
