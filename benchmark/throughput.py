@@ -7,6 +7,8 @@ other processes disturb less; the rest by the clock.
 - physics: frames per second of recorded games, played to their end by the compiled loop, on one core and on all;
 - resets: new games per second on one core;
 - banks: levels per second from map bytes to the simulator's arrays;
+- levels: how many of the built-in levels a second are made ready for the environment on one core: distance fields to
+  the switch and the exit, reached share, distances to solid ground, the graph's static part;
 - environment: steps per second by set of observations, with random actions and 4 frames a step, on all cores.
 """
 
@@ -23,7 +25,11 @@ import numba
 import numpy as np
 
 from npp_rl.env import NppVectorEnv
-from npp_rl.graph import GRAPH_OBSERVATIONS
+from npp_rl.fields import NODES
+from npp_rl.goals import level_fields
+from npp_rl.graph import GRAPH_OBSERVATIONS, level_graphs
+from npp_rl.levels import load_levels
+from npp_rl.observations import level_clearances
 from npp_rl.simulator import DEAD, WON, build_bank, frame, new_state, reset_game
 from npp_rl.simulator.compiled import kernel, njit
 
@@ -115,6 +121,20 @@ def physics(path, repeats, copies=32):
     yield f"banks, {name}", "levels/s", measure(build, repeats)
 
 
+def levels(repeats):
+    """Row of the table about what the environment computes of a level when it is loaded."""
+    bank = build_bank([level.map_data for level in load_levels("builtin", "train")])
+    clearance = np.zeros((len(bank.level), NODES), np.uint8)
+
+    def run():
+        level_fields(bank, 1)
+        level_clearances(bank, clearance)
+        level_graphs(bank)
+        return len(bank.level)
+
+    return "levels made ready, one core", "levels/s", measure(run, repeats)
+
+
 def environment(observations, num_envs, repeats, steps=200):
     """Row of the table about one set of observations, or None if the environment does not know it."""
     try:
@@ -162,6 +182,7 @@ def main():
     if args.only != "environment":
         rows += [row for path in args.cases for row in physics(path, args.repeats)]
     if args.only != "physics":
+        rows.append(levels(args.repeats))
         rows += filter(None, (environment(keys, args.num_envs, args.repeats) for keys in OBSERVATIONS))
     width = max((len(what) for what, _, _ in rows), default=0)
     for what, unit, rates in rows:

@@ -440,6 +440,7 @@ class NppVectorEnv(gym.vector.VectorEnv):
         self._truncated = np.zeros(num_envs, np.bool_)
         self._figures = np.zeros((len(EPISODE_KEYS), num_envs))
         self._copy = copy
+        self._begun = False
         self._probabilities = np.full(len(self.levels), 1 / len(self.levels))
         self._starts = np.zeros(num_envs, np.int32)
         self._task = np.zeros(num_envs, np.int8)
@@ -473,6 +474,7 @@ class NppVectorEnv(gym.vector.VectorEnv):
                 raise ValueError(f'options["levels"]: expected {self.num_envs} indices below {len(self.levels)}')
             starts = np.asarray(given).astype(np.int32)
         self._task[:] = BEGIN
+        self._begun = True
         self._observe(starts)
         if given is None:
             self._draw(np.ones(self.num_envs, np.bool_))
@@ -496,7 +498,12 @@ class NppVectorEnv(gym.vector.VectorEnv):
             )
 
     def step(self, actions):
-        """Hold actions, int [num_envs] in 0..5, for one step; see the module's text and Gymnasium's VectorEnv."""
+        """Hold actions, int [num_envs] in 0..5, for one step; see the module's text and Gymnasium's VectorEnv.
+
+        Raises ValueError for other actions, ResetNeeded before the first `reset`.
+        """
+        if not self._begun:
+            raise gym.error.ResetNeeded("step before reset: the games have not begun")
         if not _are_indices(actions, self.num_envs, len(ACTIONS)):
             raise ValueError(f"actions: expected {self.num_envs} integers from 0 to {len(ACTIONS) - 1}")
         actions = np.asarray(actions).astype(np.int64, copy=False)
@@ -579,6 +586,7 @@ class NppVectorEnv(gym.vector.VectorEnv):
         self._probabilities = np.array(saved["probabilities"])
         _set_random_words(self._random, saved["random"])
         self._task[:] = LOOK
+        self._begun = True
         self._observe(self._starts)
         return self._out(self._obs)
 

@@ -587,6 +587,22 @@ def test_bad_actions(actions):
 
 
 @pytest.mark.parametrize("levels", [[0, 1], [-1, 0], [0], 0, [0.5, 0.0], [float("nan"), 0], ["a", "b"]])
+@pytest.mark.parametrize(
+    ("given", "expected"), [({}, "1000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "active"}, "None")]
+)
+def test_waiting_threads_leave_the_cores_to_others(given, expected):
+    clean = {k: v for k, v in os.environ.items() if k not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
+    code = "import os, npp_rl; print(os.environ.get('GOMP_SPINCOUNT'))"
+    done = subprocess.run([sys.executable, "-c", code], env=clean | given, capture_output=True, text=True)
+    assert done.stdout.strip() == expected
+
+
+def test_step_before_reset(levels):
+    envs = NppVectorEnv(num_envs=2, levels=levels)
+    with pytest.raises(gym.error.ResetNeeded, match="step before reset"):
+        envs.step(np.zeros(2, np.int64))
+
+
 def test_bad_levels_to_reset_to(levels):
     envs = NppVectorEnv(2, [LOCKED], ("game_state",))
     with pytest.raises(ValueError, match=r'^options\["levels"\]: expected 2 indices below 1$'):
