@@ -586,7 +586,6 @@ def test_bad_actions(actions):
         envs.step(actions)
 
 
-@pytest.mark.parametrize("levels", [[0, 1], [-1, 0], [0], 0, [0.5, 0.0], [float("nan"), 0], ["a", "b"]])
 @pytest.mark.parametrize(
     ("given", "expected"), [({}, "1000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "active"}, "None")]
 )
@@ -603,6 +602,7 @@ def test_step_before_reset(levels):
         envs.step(np.zeros(2, np.int64))
 
 
+@pytest.mark.parametrize("levels", [[0, 1], [-1, 0], [0], 0, [0.5, 0.0], [float("nan"), 0], ["a", "b"]])
 def test_bad_levels_to_reset_to(levels):
     envs = NppVectorEnv(2, [LOCKED], ("game_state",))
     with pytest.raises(ValueError, match=r'^options\["levels"\]: expected 2 indices below 1$'):
