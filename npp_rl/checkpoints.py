@@ -41,7 +41,7 @@ ARCHITECTURES = (
     "mlp_baseline",
 )
 
-# Arguments that say where a run lives and who watches it; all others decide the run itself.
+# Arguments that a resumed run may change: where it lives and who watches it.
 FREE_ARGUMENTS = ("resume", "run_dir", "track", "wandb_project_name", "wandb_entity", "wandb_group", "wandb_tags")
 
 

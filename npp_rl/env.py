@@ -72,6 +72,9 @@ EPISODE = np.dtype(
         ("shaping", "f8"),
         ("phi", "f8"),  # potential of the present state
         ("way", "f8"),  # px to the present goal
+        ("total", "f8"),  # px to the exit through what comes before it, and the detour
+        ("detour", "f8"),  # px that the way was longer than the straight line when it was lost
+        ("planned", "u8"),  # signature of the goal that `way` leads to
         ("shortest", "f8"),  # px of the level's shortest way
         ("travelled", "f8"),  # px
         ("share", "f8"),  # of the level from which the goal can be reached
@@ -98,7 +101,6 @@ class Rules(NamedTuple):
     distance: float
     shaping_distance: float
     max_frames: int  # 0: by the level's size
-    autoreset: bool
 
 
 class Observed(NamedTuple):
@@ -131,7 +133,7 @@ class Views(NamedTuple):
 
 @kernel
 def _way(state, i, views, goal, before):
-    """Px from the ninja to its goal: along the field, or the value before where the ninja is off the lattice."""
+    """Px from the ninja to its goal: along the field, or `before` where the ninja is off the lattice."""
     if goal.kind == GOAL_NONE:
         return 0.0
     n = state.ninja[i]
@@ -160,8 +162,11 @@ def _begin(bank, state, i, views, goals, episodes, rules, level_index):
     e.switches = 0
     e.travelled = 0.0
     e.way = _way(state, i, views, goals[i], 0.0)
-    e.shortest = e.way + goals[i].remaining
-    e.phi = -e.shortest / rules.shaping_distance
+    e.total = e.way + goals[i].remaining
+    e.detour = 0.0
+    e.planned = goals[i].signature
+    e.shortest = e.total
+    e.phi = -e.total / rules.shaping_distance
     e.share = views.share[2 * level_index]
     e.limit = rules.max_frames
     if rules.max_frames == 0:
@@ -246,8 +251,17 @@ def _judge(bank, state, i, views, goals, episodes, rules):
         e.death += rules.death
         distance = rules.distance * e.phi
     else:
-        e.way = _way(state, i, views, goals[i], e.way)
-        phi = -(e.way + goals[i].remaining) / rules.shaping_distance
+        goal = goals[i]
+        if goal.signature != e.planned:
+            e.planned = goal.signature
+            straight = np.sqrt((goal.x - n.x) * (goal.x - n.x) + (goal.y - n.y) * (goal.y - n.y))
+            e.way = _way(state, i, views, goal, straight)
+            # Who shuts off the last way gains nothing, though the straight line to the goal be shorter.
+            e.detour = 0.0 if goal.reached else max(e.total - e.way - goal.remaining, 0.0)
+        else:
+            e.way = _way(state, i, views, goal, e.way)
+        e.total = e.way + e.detour + goal.remaining
+        phi = -e.total / rules.shaping_distance
         distance = rules.distance * (1.0 - rules.gamma) * phi
     shaping = rules.gamma * phi - e.phi
     e.distance += distance
@@ -330,7 +344,7 @@ def _spaces(observations):
 
 
 class NppVectorEnv(gym.vector.VectorEnv):
-    """A batch of games, stepped by one compiled call; the module's text says what is observed, rewarded and reported.
+    """A batch of games that compiled calls step together; the module's text says what is observed and rewarded.
 
     Args:
         num_envs: number of games.
@@ -403,7 +417,6 @@ class NppVectorEnv(gym.vector.VectorEnv):
             gamma=float(gamma),
             shaping_distance=float(shaping_distance or np.inf),
             max_frames=int(max_frames or 0),
-            autoreset=bool(autoreset),
             **{name: float(value) for name, value in rewards.items()},
         )
         self._bank = build_bank([level.map_data for level in self.levels])
@@ -447,6 +460,8 @@ class NppVectorEnv(gym.vector.VectorEnv):
         self._stale = np.zeros(num_envs, np.bool_)
         self._random = np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed)))
         self._draw(np.ones(num_envs, np.bool_))
+        # Nothing is stale: this only compiles it, so that it does not happen in the middle of a run.
+        plan_games(self._bank, self._state, self._fields, self._goals, self._episodes["share"], self._stale)
 
     def set_level_probabilities(self, probabilities) -> None:
         """Draw levels with these probabilities, float [levels], from the next draw on; they are normalised."""
@@ -521,7 +536,7 @@ class NppVectorEnv(gym.vector.VectorEnv):
                 infos["episode"][name] = infos["episode"][name].astype(np.int64)
             infos["episode"]["success"] = infos["episode"]["success"] > 0
             infos["_episode"] = done
-            if self._rules.autoreset:
+            if self.metadata["autoreset_mode"] == AutoresetMode.SAME_STEP:
                 for name, array in self._obs.items():
                     self._final_obs[name][done] = array[done]
                 infos["final_obs"] = self._out(self._final_obs)

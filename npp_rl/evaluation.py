@@ -23,7 +23,7 @@ from npp_rl import checkpoints
 from npp_rl.env import CAUSES, NppVectorEnv
 from npp_rl.levels import CATEGORIES, Level, LevelError, load_levels
 
-# Rows of every policy call: large enough for full speed on a CPU, small enough that a suite of 270 levels pads little.
+# Rows of every policy call, enough for full speed on a CPU.
 BATCH = 128
 
 
@@ -76,7 +76,11 @@ def agent_policy(agent: torch.nn.Module, device: torch.device) -> Callable[[dict
     def policy(observations):
         with torch.no_grad():
             x = {key: torch.from_numpy(value).to(device) for key, value in observations.items()}
-            return agent.get_logits(x).float().cpu().numpy()
+            training = agent.training
+            agent.eval()  # a graph agent then works on tables of one size
+            logits = agent.get_logits(x).float().cpu().numpy()
+            agent.train(training)
+            return logits
 
     return policy
 
@@ -93,7 +97,7 @@ def evaluate(
     tries: int = 1,
     num_envs: int = 1024,
 ) -> dict:
-    """Play every level `tries` times from its start and summarise (the content of eval_results.json).
+    """Play every level from its start, `tries` times or greedily once, and summarise (content of eval_results.json).
 
     `policy` maps observations, a dict of arrays [BATCH, ...], to logits float32 [BATCH, 6]. Greedy actions are the
     first arg max; sampled ones invert the distribution's cumulative sum at a uniform number that depends on `seed`, the
@@ -121,13 +125,13 @@ def evaluate(
             count = min(num_envs, len(levels) - first)
             draw = None if deterministic else _uniforms(levels[first : first + count], seed, attempt)
             for episode in _play(policy, envs, first, count, draw):
-                episodes.append({"level": len(episodes) % len(levels), "try": attempt, **episode})
+                episodes.append({"level": len(episodes) % len(levels), **episode})
     envs.close()
 
     entries = []
     for index, level in enumerate(levels):
         own = [episode for episode in episodes if episode["level"] == index]
-        outcomes = [{key: value for key, value in episode.items() if key not in ("level", "try")} for episode in own]
+        outcomes = [{key: value for key, value in episode.items() if key != "level"} for episode in own]
         rate = sum(outcome["success"] for outcome in outcomes) / tries
         entry = {"id": level.id, "category": level.category, "title": level.title, "digest": level.digest}
         entries.append({**entry, "success_rate": rate, "tries": outcomes})
@@ -212,8 +216,8 @@ def _play(policy, envs, first, count, draw):
                 "efficiency": None,
             }
             if episode["success"]:
-                straight = episode["shortest"] / max(episode["travelled"], 1e-9)
-                outcomes[slot]["efficiency"] = round(min(1.0, straight), 6)
+                efficiency = episode["shortest"] / max(episode["travelled"], 1e-9)
+                outcomes[slot]["efficiency"] = round(min(1.0, efficiency), 6)
     return outcomes
 
 
@@ -338,7 +342,7 @@ def main(args: Args) -> dict:
         raise checkpoints.ArgumentError("--device cuda: no CUDA device is available")
     device = torch.device(args.device)
     agent, run = checkpoints.load_agent(args.checkpoint, device)
-    # As many threads as the run's own evaluations had: a matrix product may round differently with others.
+    # As many threads as the run asked for in its own evaluations: a matrix product may round differently with others.
     torch.set_num_threads(run["inference_threads"] or torch.get_num_threads())
     dataset = args.test_dataset or run["test_dataset"]
     levels = load_suite(dataset, run["train_dataset"], run["holdout_fraction"])

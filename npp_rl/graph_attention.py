@@ -31,7 +31,7 @@ class PackedGraphs(NamedTuple):
 
 
 @njit
-def _pack_nodes(mask, type_slots, slots, row, kinds, span):
+def _pack_nodes(mask, type_slots, slots, row, kinds, span, every):
     graphs, nodes = mask.shape
     m, before = 0, 0
     for i in range(len(type_slots)):
@@ -41,6 +41,7 @@ def _pack_nodes(mask, type_slots, slots, row, kinds, span):
                 row[b, n] = -1
                 if mask[b, n]:
                     row[b, n] = m
+                if mask[b, n] or every:
                     slots[m] = b * nodes + n
                     kinds[m] = i
                     m += 1
@@ -56,7 +57,7 @@ def _pack_edges(slots, row, lists, first, source, relation):
     for t in range(len(slots)):
         first[t] = e
         b, n = slots[t] // nodes, slots[t] % nodes
-        for r in range(2):
+        for r in range(2 if row[b, n] >= 0 else 0):
             for m in lists[r][b, n]:
                 if m < 0:
                     break
@@ -68,10 +69,14 @@ def _pack_edges(slots, row, lists, first, source, relation):
     return e
 
 
-def pack_graphs(mask, adjacent, reachable, type_slots: list[int], padded: bool | None = None) -> PackedGraphs:
+def pack_graphs(
+    mask, adjacent, reachable, type_slots: list[int], every: bool = False, padded: bool | None = None
+) -> PackedGraphs:
     """The graphs of `graph_node_mask` uint8 [B, N], `graph_adjacent`, `graph_reachable`; type_slots: nodes per type.
 
-    Padded, the rows hold all slots and all sizes are fixed, which GPUs like better; default: padded unless on a CPU.
+    every: rows for all slots, also those without a node, which makes M and with it the rounding of matrix products
+    independent of what the graphs hold. padded: so too, with edges gathered at a fixed size, which GPUs like better;
+    default: padded unless on a CPU.
     """
     batch, nodes = mask.shape
     lists = adjacent.contiguous(), reachable.contiguous()
@@ -86,7 +91,7 @@ def pack_graphs(mask, adjacent, reachable, type_slots: list[int], padded: bool |
     slots, row, kinds = np.empty((3, batch * nodes), np.int64)
     row = row.reshape(batch, nodes)
     span = np.empty((len(type_slots), batch + 1), np.int32)
-    rows = _pack_nodes(mask.numpy(), np.array(type_slots), slots, row, kinds, span)
+    rows = _pack_nodes(mask.numpy(), np.array(type_slots), slots, row, kinds, span, every)
     arrays = tuple(edges.numpy() for edges in lists)
     source, relation = np.empty((2, rows * sum(edges.shape[2] for edges in arrays)), np.int32)
     first = np.empty(rows + 1, np.int32)
@@ -110,7 +115,10 @@ def attention_kernels(heads: int, dim: int):
     width = heads * dim
     scale = np.float32(1 / math.sqrt(dim))
 
-    @njit(parallel=True, fastmath=True, _nrt=False)
+    # Sums may be reordered; infinities and NaN stay what they are.
+    fast = {"reassoc", "contract", "arcp", "nsz"}
+
+    @njit(parallel=True, fastmath=fast, _nrt=False)
     def forward(projection, kinds, first, source, relation, mu, out, attn):
         for t in prange(len(kinds)):
             q, h_t = projection[t], out[t]
@@ -141,7 +149,7 @@ def attention_kernels(heads: int, dim: int):
                     for d in range(h * dim, h * dim + dim):
                         h_t[d] += a * v[d]
 
-    @njit(parallel=True, fastmath=True, _nrt=False)
+    @njit(parallel=True, fastmath=fast, _nrt=False)
     def backward(projection, kinds, first, source, relation, mu, out, attn, d_out, span, d_projection, d_mu):
         for b in prange(d_mu.shape[0]):  # edges stay within a graph, so no two threads add to the same row
             d_mu[b] = 0

@@ -160,7 +160,7 @@ LEVEL = np.dtype(
         ("doors", "i4"),
         ("edge_start", "i4"),
         ("edges", "i4"),
-        ("physical", "i4"),  # numbers of entities that collide physically, that move, and that think (mines aside)
+        ("physical", "i4"),  # numbers of entities that collide physically, that move, that think (but mines)
         ("moving", "i4"),
         ("thinking", "i4"),
         ("ball_count", "i4"),  # D of PHYSICS.md 5.19
