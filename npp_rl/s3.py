@@ -130,12 +130,12 @@ class Sync:
                         continue  # removed since the folder was listed
                     except Exception as error:  # whatever goes wrong here must not end a training
                         failures[relative] = describe(error)
-                        self.outage = not _is_own(error) and not _is_refusal(error)
+                        self.outage = _kind(error) == "outage"
                         if self.outage:
                             break
         except Exception as error:
             failures[""] = describe(error)
-            self.outage = not _is_own(error) and not _is_refusal(error)
+            self.outage = _kind(error) == "outage"
         return failures
 
     def _run(self):
@@ -422,7 +422,7 @@ def _connect_and_check(bucket, prefix, endpoint_url):
         if isinstance(error, (checkpoints.ArgumentError, ModuleNotFoundError)):
             raise
         fault = describe(error)
-        if _is_refusal(error):
+        if _kind(error) == "refusal":
             place = f" at {endpoint_url}" if endpoint_url else ""
             raise checkpoints.ArgumentError(f"s3://{bucket}/{prefix}{place}: {fault}") from error
     return connect(endpoint_url), fault
@@ -442,38 +442,35 @@ def write_manifest(folder: Path, url: str, endpoint_url: str | None, files: dict
 
 def describe(error: Exception) -> str:
     """A few words on an error, with nothing in them that a server sent or that could hold a secret."""
-    if (response := getattr(error, "response", None)) and isinstance(response, dict):
-        status = response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-        code = str(response.get("Error", {}).get("Code", ""))
-        code = code if re.fullmatch(r"[A-Za-z]{1,40}", code) else "no code"
-        if code == "NoSuchBucket":
-            return "no such bucket"
-        what = "the server fails" if not _is_refusal(error) else "refused"
-        return f"{what} ({code}, HTTP {status})"
+    kind, name = _kind(error), type(error).__name__
     if isinstance(error, checkpoints.ArgumentError):
         return str(error)
-    if isinstance(error, OSError) and error.strerror:
+    if kind == "own" and getattr(error, "strerror", None):
         return f"{error.strerror} ({error.filename})" if error.filename else error.strerror
-    name = type(error).__name__
+    if isinstance(response := getattr(error, "response", None), dict):
+        code = str(response.get("Error", {}).get("Code", ""))
+        code = code if re.fullmatch(r"[A-Za-z]{1,40}", code) else "no code"
+        status = response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+        what = "no such bucket" if code == "NoSuchBucket" else "refused" if kind == "refusal" else "the server fails"
+        return f"{what} ({code}, HTTP {status})"
     if name == "NoCredentialsError":
         return "no credentials (boto3 looks in the environment, in ~/.aws and asks the machine's role)"
-    return name if _is_own(error) or _is_refusal(error) else f"no answer ({name})"
+    return f"no answer ({name})" if kind == "outage" else name
 
 
-def _is_own(error):
-    """Whether a file of ours is the trouble, not the server."""
-    return isinstance(error, (OSError, ValueError))
-
-
-def _is_refusal(error):
-    """Whether the server said no, or was not even asked (no credentials): waiting does not help."""
-    from botocore.exceptions import BotoCoreError, ClientError, ConnectionError, HTTPClientError
+def _kind(error):
+    """`own`: a file of ours is the trouble; `refusal`: waiting will not help; `outage`: the server or the way to it."""
+    if isinstance(error, (OSError, ValueError)) and not type(error).__module__.startswith("botocore"):
+        return "own"
+    from botocore.exceptions import BotoCoreError, ClientError, ConnectionError, HTTPClientError, IncompleteReadError
 
     if isinstance(error, ClientError):
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 500)
         slow = error.response.get("Error", {}).get("Code") in ("RequestTimeout", "SlowDown", "Throttling")
-        return status < 500 and status not in (408, 429) and not slow
-    return isinstance(error, BotoCoreError) and not isinstance(error, (ConnectionError, HTTPClientError))
+        return "outage" if status >= 500 or status in (408, 429) or slow else "refusal"
+    if isinstance(error, (ConnectionError, HTTPClientError, IncompleteReadError)):
+        return "outage"
+    return "refusal" if isinstance(error, BotoCoreError) else "outage"  # such as no credentials: nothing was even asked
 
 
 def _fetch(client, bucket, key, target):
@@ -494,9 +491,9 @@ def _fetch(client, bucket, key, target):
                 stream.seek(0)
                 found = hashlib.file_digest(stream, "sha256").hexdigest()
                 size = stream.seek(0, os.SEEK_END)
-        except (checkpoints.CheckpointError, OSError):
-            raise
         except Exception as error:
+            if _kind(error) == "own":
+                raise
             problem = describe(error)
             continue
         if found == sha256:
