@@ -297,8 +297,8 @@ def upload(
 ) -> dict[str, str]:
     """Bring a folder's files under `url` (s3://bucket/prefix), or one file beneath it under its name, and wait for it.
 
-    Tries until ATTEMPTS tries in a row brought nothing. Returns relative path -> reason of what could not be uploaded.
-    Raises ArgumentError as `start` does, and ModuleNotFoundError without boto3.
+    While the server fails it tries again, until ATTEMPTS tries in a row brought nothing. Returns relative path -> why
+    it could not be uploaded. Raises ArgumentError as `start` does, and ModuleNotFoundError without boto3.
     """
     path = Path(path)
     if not path.exists():
@@ -307,9 +307,12 @@ def upload(
     client = None if dry_run else _connect_and_check(bucket, prefix, endpoint_url)[0]
     sync = Sync(client, path, bucket, prefix, endpoint_url, message)
     pause, idle, sent = FIRST_PAUSE, 0, 0
-    while (failures := sync.upload_changes()) and (idle := idle + 1 if sync.sent_files == sent else 0) < ATTEMPTS:
+    while (failures := sync.upload_changes()) and sync.outage:
+        idle, sent = idle + 1 if sync.sent_files == sent else 0, sync.sent_files
+        if idle == ATTEMPTS:
+            break
         time.sleep(pause)
-        pause, sent = min(2 * pause, LONGEST_PAUSE), sync.sent_files
+        pause = min(2 * pause, LONGEST_PAUSE)
     if not dry_run:
         message(f"S3: {sync.sent_files} files ({sync.sent_bytes:,} bytes) sent, {len(sync.files)} are at {sync.url}")
     return failures

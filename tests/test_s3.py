@@ -21,12 +21,15 @@ import urllib.request
 from pathlib import Path
 
 import boto3
+import botocore.loaders
+import botocore.session
 import pytest
 from moto.server import ThreadedMotoServer
 
 from npp_rl import checkpoints, s3
 from npp_rl.levels import write_atomically
 
+LOADER = botocore.loaders.create_loader()
 KEY_ID, SECRET = "AKIDOFTHETESTS", "the-secret-of-the-tests"
 ERROR = "<Error><Code>{}</Code><Message>key {} secret {}</Message></Error>"
 
@@ -114,6 +117,7 @@ def surroundings(monkeypatch, tmp_path):
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     for name, seconds in {"FIRST_PAUSE": 0.05, "LONGEST_PAUSE": 0.2, "LAST_PAUSE": 0.1}.items():
         monkeypatch.setattr(s3, name, seconds)
+    monkeypatch.setattr(botocore.session, "create_loader", lambda *_: LOADER)  # a tenth of a second for each client
 
 
 @pytest.fixture
@@ -577,7 +581,7 @@ def test_logs_are_never_older_than_the_checkpoint(proxy, remote, run_dir):
             assert needed > before[0]
 
 
-def test_download_refuses_what_is_not_as_it_was_sent(proxy, remote, run_dir, tmp_path):
+def test_download_refuses_what_is_not_as_it_was_sent(proxy, remote, run_dir, tmp_path, monkeypatch):
     url, target = f"s3://{remote.bucket}/run", tmp_path / "new" / "run"
     assert s3.upload(run_dir, url, proxy.url) == {}
 
@@ -599,6 +603,7 @@ def test_download_refuses_what_is_not_as_it_was_sent(proxy, remote, run_dir, tmp
         assert evil in s3.list_objects(remote, remote.bucket, "run")
         refused(r"refused the object .* \(expected a plain relative path\)$")
         remote.delete_object(Bucket=remote.bucket, Key=evil)
+    monkeypatch.setattr(s3, "ATTEMPTS", 2)
     proxy.fault = lambda method, path: 500 if method == "GET" and path.endswith("latest.pt") else None
     refused(r"latest.pt: the server fails \(InternalError, HTTP 500\)$")
     proxy.fault = lambda method, path: None
