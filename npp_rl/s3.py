@@ -266,6 +266,9 @@ def start(
 ) -> Sync | None:
     """Keep `run_dir` at s3://bucket/prefix/<name of run_dir> from a thread, beginning now; `message` is told of faults.
 
+    The folder is made if it is not there: call this first of all, so that a wrong name costs no time, and set the
+    result's `message` when the run has its log.
+
     Raises ArgumentError where the server refuses at once (no such bucket, wrong credentials) or an argument is bad. A
     server that does not answer within some 20 s is no reason to stop. Returns None, and says so, without boto3. A dry
     run tells `message` of each file, needs neither boto3 nor credentials, sends nothing and writes nothing.
@@ -277,6 +280,7 @@ def start(
     except ModuleNotFoundError:
         message("boto3 is not installed: nothing is uploaded to S3 (python -m npp_rl.s3 upload does it later)")
         return None
+    run_dir.mkdir(parents=True, exist_ok=True)
     sync = Sync(client, run_dir, bucket, prefix, endpoint_url, message)
     sync.fault = fault
     if fault:

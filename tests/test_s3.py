@@ -408,6 +408,8 @@ def test_what_no_waiting_mends_is_said_at_the_start(server, proxy, remote, run_d
     monkeypatch.setenv("AWS_PROFILE", "nobody")
     with pytest.raises(checkpoints.ArgumentError, match=r"^boto3 cannot be set up: ProfileNotFound$"):
         s3.start(run_dir, remote.bucket, "", proxy.url)
+    with pytest.raises(checkpoints.ArgumentError):
+        s3.start(tmp_path / "new", remote.bucket, "", proxy.url)
     assert not (run_dir / s3.MANIFEST).exists()
     assert not (tmp_path / "new").exists()
 
@@ -666,14 +668,19 @@ def test_without_boto3(run_dir, monkeypatch):
 
 
 def test_messages_outlive_the_runs_log(proxy, remote, run_dir, capsys):
-    log = checkpoints.RunLog(run_dir)
+    log = (run_dir / "log.jsonl").open("w")
+    new = run_dir.parent / "not there yet"
     proxy.fault = lambda method, path: "reset"
-    sync = s3.start(run_dir, remote.bucket, "", proxy.url, message=log.message)
+    sync = s3.start(new, remote.bucket, "", proxy.url)
+    assert "training goes on" in capsys.readouterr().out
+    sync.message = log.write
     log.close()
+    (new / "config.json").write_text("{}")
     proxy.fault = lambda method, path: None
-    assert sync.finish(20)
+    wait_for(lambda: not sync.fault)
     assert "uploads work again" in capsys.readouterr().out
-    assert objects(remote, "run one") == contents(run_dir)
+    assert sync.finish(20)
+    assert objects(remote, "not there yet") == contents(new)
 
 
 def test_ranks_of_one_machine_fetch_once(proxy, remote, run_dir, tmp_path, monkeypatch):
