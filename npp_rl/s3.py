@@ -41,6 +41,7 @@ from npp_rl import checkpoints
 
 MANIFEST = "s3_manifest.json"
 FORMAT = "npp-rl s3 manifest 1"
+ENTRY = {"key": str, "size": int, "sha256": str, "time": str}  # of one file
 MULTIPART_BYTES = 16 << 20  # files from this size on are sent and fetched in parts of it
 SPOOL_BYTES = 8 << 20  # copies of smaller files are held in memory, others in an unnamed file in the folder
 FIRST_PAUSE, LONGEST_PAUSE, LAST_PAUSE = 1.0, 60.0, 5.0  # seconds between tries: doubled to the second; while ending
@@ -56,7 +57,7 @@ class Sync:
         self.url, self.endpoint_url, self.message = f"s3://{bucket}/{prefix}", endpoint_url, message
         self.files = self._load_manifest()  # relative path: {"key", "size", "sha256", "time"}
         self.remote = {} if client is None else None  # key: size of the objects when this process began
-        self.seen = {}  # relative path: state of the file (`_state`) that the manifest's content was read from
+        self.seen = {}  # relative path: inode, size and time stamps of a file whose content the manifest has
         self.sent_files = self.sent_bytes = 0
         self.fault = None  # why the last pass failed
         self.outage = False  # whether it ended because the server gave no answer
@@ -92,13 +93,19 @@ class Sync:
 
     def missing(self) -> dict[str, int]:
         """Relative path and bytes of each file whose content the manifest does not hold."""
-        files = dict(self.files)
+        files = self.files  # replaced, never changed, by the thread
         missing = {}
         for path in self._paths():
             relative = path.relative_to(self.folder).as_posix()
-            with contextlib.suppress(FileNotFoundError), path.open("rb") as stream:
-                if files.get(relative, {}).get("sha256") != hashlib.file_digest(stream, "sha256").hexdigest():
-                    missing[relative] = os.fstat(stream.fileno()).st_size
+            try:
+                with path.open("rb") as stream:
+                    sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
+                if files.get(relative, {}).get("sha256") != sha256:
+                    missing[relative] = path.stat().st_size
+            except FileNotFoundError:
+                continue  # removed meanwhile
+            except OSError:
+                missing[relative] = 0
         return missing
 
     def upload_changes(self) -> dict[str, str]:
@@ -154,8 +161,9 @@ class Sync:
             if failures:
                 relative, reason = next(iter(failures.items()))
                 fault = f"{relative}: {reason}" if relative else reason
-                if not self.fault:
-                    self._say(f"S3: {self.url}: {fault}; training goes on, uploads are tried again until all is there")
+                if not self.fault and (self.outage or not closing):  # a refusal at the end is told by `finish`
+                    what = "uploads" if closing else "training goes on, uploads"
+                    self._say(f"S3: {self.url}: {fault}; {what} are tried again until all is there")
             elif self.fault:
                 self._say(f"S3: {self.url}: uploads work again, nothing is missing")
             self.fault = fault
@@ -188,23 +196,25 @@ class Sync:
             manifest = json.loads((self.folder / MANIFEST).read_text())
             about = (manifest["format"], manifest["url"], manifest["endpoint_url"])
             files = {
-                relative: {name: entry[name] for name in ("key", "size", "sha256", "time")}
+                relative: {name: kind(entry[name]) for name, kind in ENTRY.items()}
                 for relative, entry in manifest["files"].items()
             }
         except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
             return {}
         return files if about == (FORMAT, self.url, self.endpoint_url) else {}
 
-    def _save_manifest(self):
-        write_manifest(self.folder, self.url, self.endpoint_url, self.files)
+    def _save_manifest(self, files):
+        """Make `files` the manifest, on disk first: what cannot be written there (a full disk) is not believed here."""
+        if self.client is not None:
+            write_manifest(self.folder, self.url, self.endpoint_url, files)
+        self.files = files
 
     def _list_remote(self):
         """Remember which objects are there, and forget manifest entries whose object is gone or has another size."""
         remote = list_objects(self.client, self.bucket, self.prefix)
         true = {relative: entry for relative, entry in self.files.items() if remote.get(entry["key"]) == entry["size"]}
         if true != self.files:
-            self.files = true
-            self._save_manifest()
+            self._save_manifest(true)
         self.remote = remote
 
     def _upload(self, relative, stream):
@@ -236,8 +246,7 @@ class Sync:
         else:
             there = False
             if relative in self.files:
-                del self.files[relative]
-                self._save_manifest()
+                self._save_manifest({name: entry for name, entry in self.files.items() if name != relative})
             elif self.remote.get(key) == size:  # sent by a process that died, or from elsewhere
                 there = self.client.head_object(Bucket=self.bucket, Key=key)["Metadata"].get("sha256") == sha256
             if not there:
@@ -251,9 +260,8 @@ class Sync:
                     Config=_transfer_config(),
                 )
                 self.sent_files, self.sent_bytes = self.sent_files + 1, self.sent_bytes + size
-        self.files[relative] = {"key": key, "size": size, "sha256": sha256, "time": _utc(time.time())}
-        if self.client is not None:
-            self._save_manifest()
+        entry = {"key": key, "size": size, "sha256": sha256, "time": _utc(time.time())}
+        self._save_manifest({**self.files, relative: entry})
 
 
 def start(

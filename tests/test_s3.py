@@ -281,6 +281,35 @@ def test_unchanged_files_are_read_once(proxy, remote, run_dir, monkeypatch):
     assert (sync.sent_files, len(copied)) == (sent, 1)
 
 
+@pytest.mark.parametrize("damaged", ["", "[]", '{"format": 1}', '{"files": 3}', None])
+def test_a_damaged_manifest_costs_nothing(proxy, remote, run_dir, damaged):
+    url = f"s3://{remote.bucket}/run"
+    assert s3.upload(run_dir, url, proxy.url) == {}
+    path = run_dir / s3.MANIFEST
+    about = json.loads(path.read_text())
+    about["files"]["config.json"]["key"] = ["a list"]
+    path.write_text(json.dumps(about) if damaged is None else damaged)
+    proxy.moved.clear()
+    assert s3.upload(run_dir, url, proxy.url) == {}
+    assert proxy.puts() == []
+    assert assert_manifest_is_true(remote, run_dir) == 6
+
+
+def test_a_manifest_that_cannot_be_written(proxy, remote, run_dir, monkeypatch):
+    """A full disk: what the manifest does not say is sent again, and stands in it in the end."""
+    sync = s3.Sync(s3.connect(proxy.url), run_dir, remote.bucket, "run", proxy.url, print)
+    with monkeypatch.context() as full:
+
+        def write(*_):
+            raise OSError(28, "No space left on device", "manifest")
+
+        full.setattr(s3, "write_manifest", write)
+        assert set(sync.upload_changes().values()) == {"No space left on device (manifest)", "waits for the logs"}
+    assert not (run_dir / s3.MANIFEST).exists()
+    assert sync.upload_changes() == {}
+    assert assert_manifest_is_true(remote, run_dir) == 6
+
+
 def test_single_file(proxy, remote, run_dir):
     assert s3.upload(run_dir / "checkpoints" / "best.pt", f"s3://{remote.bucket}/models", proxy.url) == {}
     assert objects(remote, "models") == {"best.pt": (run_dir / "checkpoints" / "best.pt").read_bytes()}
@@ -480,7 +509,7 @@ def test_killed_at_any_moment(proxy, remote, run_dir):
     command = [sys.executable, "-c", TRAINING, str(run_dir), remote.bucket, proxy.url]
     held = []
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as parent:
-        for _ in range(10):
+        for _ in range(8):
             proxy.moved.clear()
             parent.stdin.write("\n")
             parent.stdin.flush()
