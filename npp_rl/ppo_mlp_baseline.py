@@ -27,7 +27,7 @@ from gymnasium.vector import AutoresetMode
 from torch import nn, optim
 from torch.nn.parallel import DistributedDataParallel
 
-from npp_rl import checkpoints, evaluation
+from npp_rl import checkpoints, evaluation, s3
 from npp_rl.env import CAUSES, NppVectorEnv
 from npp_rl.levels import LevelError
 
@@ -47,7 +47,12 @@ class Args:
     wandb_group: str | None = None  # group on Weights and Biases (default: the architecture)
     wandb_tags: tuple[str, ...] = ()  # tags on Weights and Biases
     run_dir: str | None = None  # folder of the run (default: runs/<exp_name>__<seed>__<time>)
-    resume: str | None = None  # continue the run in this folder, with its arguments
+    resume: str | None = None  # continue the run in this folder, or at this s3:// URL, with its arguments
+    s3_bucket: str | None = None  # keep the run directory in this S3 bucket, at <s3_prefix>/<its name>
+    s3_prefix: str = ""  # first part of the keys
+    s3_endpoint_url: str | None = None  # server other than AWS, such as http://127.0.0.1:9000
+    s3_sync_freq: int = 1_000_000  # environment steps between uploads of what is new (0: only at the ends)
+    s3_dry_run: bool = False  # say what would be uploaded, send nothing
 
     train_dataset: str = "builtin"  # `builtin`, a folder of N++ map files, or a folder of category folders
     test_dataset: str = "builtin"  # the same; one data set for both is divided by a hash of the tiles
@@ -230,6 +235,9 @@ def main(args: Args) -> Path:
     run_dir = Path(args.resume or args.run_dir or f"runs/{name}")
     if not args.resume and (run_dir / "config.json").exists():
         raise checkpoints.CheckpointError(f"{run_dir}: holds a run already (--resume {run_dir} continues it)")
+    sync = None
+    if args.s3_bucket and rank == 0:
+        sync = s3.start(run_dir, args.s3_bucket, args.s3_prefix, args.s3_endpoint_url, args.s3_dry_run)
     if rank == 0:
         print("waiting for levels and the simulator (the first start compiles it, up to a minute)", flush=True)
     train_levels, validation_levels, test_levels = evaluation.load_split(
@@ -306,6 +314,8 @@ def main(args: Args) -> Path:
         run_log = checkpoints.RunLog(run_dir, config, checkpoint and checkpoint["log_bytes"], global_step)
         if args.track:
             run_log.track()
+        if sync:
+            sync.message = run_log.message
         counts = ", ".join(f"{count} {use}" for use, count in config["levels"].items())
         seconds = time.monotonic() - start_time
         run_log.message(
@@ -557,6 +567,8 @@ def main(args: Args) -> Path:
             left = (minutes() - first_minutes) * (args.total_timesteps - global_step) / (global_step - first_step)
             left = left if args.max_minutes is None else args.max_minutes - minutes()
             run_log.progress(global_step, left, metrics)
+            if sync and due(args.s3_sync_freq, global_step - args.num_envs * args.num_steps):
+                sync.request()
 
     # The test suite is played once, by the agent that did best on the validation levels.
     stop.restore()
@@ -579,6 +591,8 @@ def main(args: Args) -> Path:
         run_log.message(f"{run_dir}: done in {minutes():.1f} minutes")
     if rank == 0:
         run_log.close()
+    if sync:
+        sync.finish(timeout=20 if stopped else 300)
     envs.close()
     if world_size > 1:
         dist.destroy_process_group()
