@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from npp_rl import render
+from npp_rl import render, shapes
 from npp_rl.levels import Level, encode_map
 from npp_rl.render import contact_sheet, draw_level, save_level
 
@@ -25,15 +25,15 @@ def patch(picture, x, y, half=18, scale=2):
 
 
 def share_of_background(pixels):
-    return float((pixels == render.BACKGROUND).all(-1).mean())
+    return float((pixels == shapes.BACKGROUND).all(-1).mean())
 
 
 @pytest.mark.parametrize("scale", [1, 2, 3])
 def test_size_and_type(scale):
     picture = draw_level(open_map(), scale)
     assert picture.shape == (600 * scale, 1056 * scale, 3) and picture.dtype == np.uint8
-    assert tuple(picture[5 * scale, 5 * scale]) == render.TILE, "the border ring is solid"
-    assert tuple(picture[300 * scale, 300 * scale]) == render.BACKGROUND
+    assert tuple(picture[5 * scale, 5 * scale]) == shapes.TILE, "the border ring is solid"
+    assert tuple(picture[300 * scale, 300 * scale]) == shapes.BACKGROUND
     assert np.array_equal(picture, draw_level(Level(open_map(), "a", "simple"), scale))
 
 
@@ -89,17 +89,17 @@ def test_tiles_have_their_shapes():
         return tuple(picture[4 * (cells[tile][1] + point[1]), 4 * (cells[tile][0] + point[0])])
 
     for tile, (share, solid, free) in SHAPES.items():
-        assert pixel(tile, solid) == render.TILE, tile
-        assert free is None or pixel(tile, free) == render.BACKGROUND, tile
+        assert pixel(tile, solid) == shapes.TILE, tile
+        assert free is None or pixel(tile, free) == shapes.BACKGROUND, tile
         x, y = cells[tile]
         drawn = 1 - share_of_background(picture[4 * y : 4 * (y + 24), 4 * x : 4 * (x + 24)])
         # The outline, 0.75 px to either side, makes the shape a little larger.
         assert share - 0.01 < drawn < share + 0.1, tile
     middles = {34: (12, 0), 35: (24, 12), 36: (12, 24), 37: (0, 12)}
     for tile, line in middles.items():
-        assert pixel(tile, line) == render.EDGE and pixel(tile, (12, 12)) == render.BACKGROUND
+        assert pixel(tile, line) == shapes.EDGE and pixel(tile, (12, 12)) == shapes.BACKGROUND
         for other in set(middles.values()) - {line}:
-            assert pixel(tile, other) == render.BACKGROUND
+            assert pixel(tile, other) == shapes.BACKGROUND
     for tile in (38, 39, 40):
         x, y = cells[tile]
         assert share_of_background(picture[4 * (y - 4) : 4 * (y + 28), 4 * (x - 4) : 4 * (x + 28)]) == 1
@@ -110,8 +110,8 @@ def test_lines_that_cancel_are_holes():
     tiles[4, 3:9] = 1
     tiles[3, 5] = 36  # a line along the bottom over a full tile's top (PHYSICS.md 3.3)
     picture = draw_level(encode_map(tiles, [NINJA]), 2)
-    assert tuple(picture[2 * 120, 2 * (24 * 5 + 12)]) == render.EDGE
-    assert tuple(picture[2 * 120 + 1, 2 * (24 * 6 + 12)]) == render.TILE
+    assert tuple(picture[2 * 120, 2 * (24 * 5 + 12)]) == shapes.EDGE
+    assert tuple(picture[2 * 120 + 1, 2 * (24 * 6 + 12)]) == shapes.TILE
 
 
 def test_every_kind_is_drawn_and_looks_different():
@@ -145,7 +145,7 @@ def test_launch_pad_points_along_its_orientation():
     for orientation, (dx, dy) in {0: (1, 0), 2: (0, 1), 4: (-1, 0), 6: (0, -1)}.items():
         picture = draw_level(open_map((10, 50, 50, orientation, 0)))
         ahead, behind = (tuple(picture[600 + 12 * s * dy, 600 + 12 * s * dx]) for s in (1, -1))
-        assert ahead == render.LAUNCH and behind == render.BACKGROUND
+        assert ahead == shapes.LAUNCH and behind == shapes.BACKGROUND
 
 
 @pytest.mark.parametrize("kind", [6, 8])
@@ -160,7 +160,7 @@ def test_exits_and_their_switches_share_a_colour():
     records = [(3, 20, 50, 0, 0), (3, 40, 50, 0, 0), (4, 60, 50, 0, 0), (4, 80, 50, 0, 0)]
     data = encode_map(np.zeros((23, 42), np.uint8), [NINJA, *records])
     picture = draw_level(data)
-    first, second = render.EXITS[:2]
+    first, second = shapes.EXITS[:2]
     # Left of the door's opening; the middle of the switch.
     assert tuple(picture[600, 2 * (120 - 8)]) == tuple(picture[600, 2 * 360]) == first
     assert tuple(picture[600, 2 * (240 - 8)]) == tuple(picture[600, 2 * 480]) == second
@@ -180,14 +180,14 @@ def test_ninja_stands_at_its_spawn_or_where_told():
 def test_trajectory_has_its_outcome_s_colour(outcome):
     path = np.array([[100.0, 200.0], [300.0, 200.0], [300.0, 400.0]])
     picture = draw_level(open_map(), trajectories=[(path, outcome)])
-    color = np.array(render.OUTCOMES[outcome])
+    color = np.array(shapes.OUTCOMES[outcome])
     for x, y in ((200, 200), (300, 300)):
         seen = picture[2 * y, 2 * x].astype(int)
-        nearest = min(render.OUTCOMES, key=lambda name: np.abs(seen - render.OUTCOMES[name]).sum())
+        nearest = min(shapes.OUTCOMES, key=lambda name: np.abs(seen - shapes.OUTCOMES[name]).sum())
         assert nearest == outcome and np.abs(seen - color).max() < 60
-    assert tuple(picture[2 * 300, 2 * 200]) == render.BACKGROUND
+    assert tuple(picture[2 * 300, 2 * 200]) == shapes.BACKGROUND
     # A cross is solid in its middle, a win's ring is not.
-    assert (tuple(picture[800, 600]) == render.PAPER) == (outcome == "won")
+    assert (tuple(picture[800, 600]) == shapes.PAPER) == (outcome == "won")
     alone = draw_level(open_map(), trajectories=[(path[:1], outcome)])
     assert share_of_background(patch(alone, 100, 200, half=4)) < 0.9
 
