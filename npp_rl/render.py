@@ -272,7 +272,7 @@ def add_caption(picture: np.ndarray, text: str) -> None:
     height = 24 * scale
     strip = Image.fromarray(picture[:height])
     draw = ImageDraw.Draw(strip)
-    draw.text((8 * scale, height / 2), text, PAPER, _font(14 * scale), anchor="lm")
+    draw.text((8 * scale, height / 2), text, PAPER, text_font(14 * scale), anchor="lm")
     picture[:height] = np.asarray(strip)
 
 
@@ -286,7 +286,8 @@ def outcome_text(ninja) -> str:
 
 
 @functools.cache
-def _font(size):
+def text_font(size: int) -> ImageFont.FreeTypeFont:
+    """Font of all writing, `size` pixels high."""
     return ImageFont.load_default(size)
 
 
@@ -356,7 +357,7 @@ def _draw_end(pen, x, y, outcome, cause):
 
 def _draw_legend(pen, counts):
     """What the marks mean and how often each occurs, on the lower border ring."""
-    font = _font(13 * pen.factor)
+    font = text_font(13 * pen.factor)
     x, y = 12.0, HEIGHT - 12.0
     rank = list(OUTCOMES)
     for (outcome, cause), count in sorted(counts.items(), key=lambda item: (rank.index(item[0][0]), -item[1])):
