@@ -41,7 +41,16 @@ ARCHITECTURES = (
 )
 
 # Arguments that say where a run lives and who watches it; all others decide the run itself.
-FREE_ARGUMENTS = ("resume", "run_dir", "track", "wandb_project_name", "wandb_entity", "wandb_group", "wandb_tags")
+FREE_ARGUMENTS = (
+    "resume",
+    "run_dir",
+    "capture_video",
+    "track",
+    "wandb_project_name",
+    "wandb_entity",
+    "wandb_group",
+    "wandb_tags",
+)
 
 
 class CheckpointError(ValueError):

@@ -363,6 +363,8 @@ def _draw_legend(pen, counts):
     for (outcome, cause), count in sorted(counts.items(), key=lambda item: (rank.index(item[0][0]), -item[1])):
         text = f"{(cause or outcome).replace('_', ' ')} {count}"
         width = pen.draw.textlength(text, font) / pen.factor
+        if x + width + 22 > WIDTH:  # a second line above the first
+            x, y = 12.0, y - 22
         pen.polygon([(x - 4, y - 9), (x + 22 + width, y - 9), (x + 22 + width, y + 9), (x - 4, y + 9)], PAPER)
         _draw_end(pen, x + 6, y, outcome, cause)
         pen.draw.text(pen.at(x + 17, y), text, INK, font, anchor="lm")
