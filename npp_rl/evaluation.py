@@ -25,6 +25,7 @@ from npp_rl.env import ACTION_BYTES, CAUSES, NppVectorEnv
 from npp_rl.levels import CATEGORIES, Level, LevelError, load_levels
 
 FILMED_WON, FILMED_LOST = 1, 2  # videos of each category
+FILMED_FRAMES = 1200  # of an episode that ran out of time: how it ended shows in its beginning
 
 # Rows of every policy call: large enough for full speed on a CPU, small enough that a suite of 270 levels pads little.
 BATCH = 128
@@ -292,8 +293,8 @@ def check_video(wanted: bool) -> None:
 def film(results: dict, levels: Sequence[Level], folder: str | Path) -> list[Path]:
     """Write videos of some of the episodes in `results` of `levels` -> their files, FOLDER/<level>__<outcome>.mp4.
 
-    Of each category the first FILMED_WON episodes that were won and the first FILMED_LOST that were not. Their actions
-    are played again in the simulator, frame by frame.
+    Of each category the first FILMED_WON episodes that were won and the first FILMED_LOST that were not; of those that
+    ran out of time the first FILMED_FRAMES. Their actions are played again in the simulator, frame by frame.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -306,11 +307,13 @@ def film(results: dict, levels: Sequence[Level], folder: str | Path) -> list[Pat
         if not left[kind]:
             continue
         left[kind] -= 1
-        how = "won" if outcome["success"] else "out_of_time"
+        how, frames = "won", outcome["frames"]
         if outcome["cause"] != CAUSES[0]:
             how = f"died_{outcome['cause']}"
+        elif not outcome["success"]:
+            how, frames = "out_of_time", min(frames, FILMED_FRAMES)
         keys = ACTION_BYTES[np.array(list(outcome["actions"]), np.int64)]
-        inputs = np.repeat(keys, results["settings"]["frame_skip"])[: outcome["frames"]].tobytes()
+        inputs = np.repeat(keys, results["settings"]["frame_skip"])[:frames].tobytes()
         path = folder / f"{re.sub(r'[^A-Za-z0-9_.-]+', '_', level.id)}__{how}.mp4"
         video.write_video(path, video.game_pictures(level.map_data, inputs, level.id))
         written.append(path)

@@ -129,11 +129,11 @@ def with_panel(game: Game, outcome: str, middle: str, right: str, keys: str, cho
         names, probabilities, taken, value = choice
         for k, (name, probability) in enumerate(zip(names, probabilities, strict=True)):
             x, color = 12 + 128 * k, PAPER if k == taken else DIM
-            text(x, 32, name, 12, color)
-            text(x + 114, 32, f"{100 * probability:.0f}%", 12, color, "rm")
-            bar = [(x, 40), (x + 114, 48)]
+            text(x, 35, name, 12, color)
+            text(x + 114, 35, f"{100 * probability:.0f}%", 12, color, "rm")
+            bar = [(x, 43), (x + 114, 50)]
             draw.rectangle([(a * scale, b * scale) for a, b in bar], FAINT)
-            full = [(x, 40), (x + 114 * probability, 48)]
+            full = [(x, 43), (x + 114 * probability, 50)]
             draw.rectangle([(a * scale, b * scale) for a, b in full], GOLD_SHINE if k == taken else TILE)
         text(12 + 128 * len(names), 38, f"value {value:+.2f}", 14, PAPER)
     return np.concatenate([game.picture(), np.asarray(image)])

@@ -493,8 +493,9 @@ def _draw_shove_thwump(pen, x, y, state, away):
 
 
 def _draw_boost_pad(pen, x, y, touched):
-    pen.ring(x, y, 6.6, 1.2, INK)
-    pen.ring(x, y, 5.2, 1.6, BOOST)
+    pen.disc(x, y, 6.6, INK)
+    pen.disc(x, y, 5.4, PAPER)
+    pen.ring(x, y, 5.4, 1.8, BOOST)
     pen.disc(x, y, 4 if touched else 2, GOLD_SHINE if touched else BOOST)
 
 

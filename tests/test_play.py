@@ -334,7 +334,7 @@ def test_an_agent_is_watched(folder, tmp_path, pictures, frame):
     assert np.array_equal(field_of(shot), end_of(EASY, bytes([2]) * frame))
     with Image.open(shot) as image:
         panel = np.asarray(image)[600:]
-    bar = (panel[44, 12 + 2 * 128 : 12 + 2 * 128 + 114] == player.GOLD_SHINE).all(-1)
+    bar = (panel[46, 12 + 2 * 128 : 12 + 2 * 128 + 114] == player.GOLD_SHINE).all(-1)
     # exp(5) against five times about 1
     assert bar.sum() == 0 if pictures == 1 else 0.9 < bar.mean() < 1.0
 
