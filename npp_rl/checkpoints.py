@@ -43,7 +43,7 @@ ARCHITECTURES = (
 
 # Arguments that a resumed run may change: where it lives and who watches it.
 FREE_ARGUMENTS = ("resume", "run_dir", "track", "wandb_project_name", "wandb_entity", "wandb_group", "wandb_tags")
-FREE_ARGUMENTS += ("s3_bucket", "s3_prefix", "s3_endpoint_url", "s3_sync_freq", "s3_dry_run")
+FREE_ARGUMENTS += ("capture_video", "s3_bucket", "s3_prefix", "s3_endpoint_url", "s3_sync_freq", "s3_dry_run")
 
 
 class CheckpointError(ValueError):

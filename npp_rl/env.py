@@ -360,13 +360,19 @@ class NppVectorEnv(gym.vector.VectorEnv):
         seed: of the level sampler (SeedSequence entropy); `reset(seed=...)` sets it anew.
         copy: whether observations are copied out of the buffers that the next step writes to.
         autoreset: without it games go on after their end, until `reset` starts all of them anew.
+        render_mode: "rgb_array": `render` returns pictures; "human": a window shows the only game after every step.
+        render_scale: pixels of a picture to a px of the level.
 
     Raises:
         ValueError: an unknown observation, or a number out of its range.
         LevelError: no usable level.
     """
 
-    metadata = {"autoreset_mode": AutoresetMode.SAME_STEP, "render_modes": []}  # noqa: RUF012
+    metadata = {  # noqa: RUF012
+        "autoreset_mode": AutoresetMode.SAME_STEP,
+        "render_modes": ["human", "rgb_array"],
+        "render_fps": 15.0,
+    }
 
     def __init__(
         self,
@@ -385,9 +391,11 @@ class NppVectorEnv(gym.vector.VectorEnv):
         seed: int | None = None,
         copy: bool = True,
         autoreset: bool = True,
-        render_mode: None = None,
+        render_mode: str | None = None,
+        render_scale: int = 1,
     ):
         whole = {"num_envs": num_envs, "frame_skip": frame_skip, "max_frames": 1 if max_frames is None else max_frames}
+        whole["render_scale"] = render_scale
         for name, value in whole.items():
             if not isinstance(value, Integral) or value < 1:
                 raise ValueError(f"{name} is {value}: expected a whole number of at least 1")
@@ -404,9 +412,17 @@ class NppVectorEnv(gym.vector.VectorEnv):
             raise LevelError("levels: expected at least one")
         self.num_envs = num_envs = int(num_envs)
         self.frame_skip = int(frame_skip)
-        self.render_mode = render_mode
+        self.metadata = {**self.metadata, "render_fps": 60 / self.frame_skip}
         if not autoreset:
-            self.metadata = {**self.metadata, "autoreset_mode": AutoresetMode.DISABLED}
+            self.metadata["autoreset_mode"] = AutoresetMode.DISABLED
+        if render_mode not in (None, *self.metadata["render_modes"]):
+            raise ValueError(f"render_mode is {render_mode!r}: expected None, 'rgb_array' or 'human'")
+        if render_mode == "human" and num_envs > 1:
+            raise ValueError(f"render_mode is 'human' for {num_envs} games: expected one game, or 'rgb_array'")
+        self.render_mode = render_mode
+        self.render_scale = render_scale
+        self._scenes = [None] * num_envs  # (level, what draws it) of each game that has been shown
+        self._window = None
         self.single_observation_space = _spaces(observations)
         self.single_action_space = gym.spaces.Discrete(len(ACTIONS))
         self.observation_space = gym.vector.utils.batch_space(self.single_observation_space, num_envs)
@@ -493,6 +509,8 @@ class NppVectorEnv(gym.vector.VectorEnv):
         self._observe(starts)
         if given is None:
             self._draw(np.ones(self.num_envs, np.bool_))
+        if self.render_mode == "human":
+            self._show()
         return self._out(self._obs), {}
 
     def _observe(self, starts):
@@ -544,7 +562,39 @@ class NppVectorEnv(gym.vector.VectorEnv):
                 self._task[:] = np.where(done, BEGIN, SKIP)
                 self._observe(self._starts)
                 self._draw(done)
+        if self.render_mode == "human":
+            self._show()
         return self._out(self._obs), reward, terminated, truncated, infos
+
+    def render(self):
+        """Pictures of all games, a tuple of uint8 [600 * render_scale, 1056 * render_scale, 3]; None unless rgb_array.
+
+        A game that has ended in the last step, and was reset in it, is shown at its new start.
+        """
+        return self._pictures() if self.render_mode == "rgb_array" else None
+
+    def _pictures(self):
+        from npp_rl.render import Scene  # Pillow, which only those need who look
+
+        for i, level in enumerate(self._state.ninja["level"].tolist()):
+            if self._scenes[i] is None or self._scenes[i][0] != level:
+                self._scenes[i] = (level, Scene(self.levels[level].map_data, self.render_scale))
+        return tuple(scene.picture(self._state, i) for i, (_, scene) in enumerate(self._scenes))
+
+    def _show(self):
+        if self._window is None:
+            try:
+                from npp_rl.window import Window
+            except ImportError:
+                needs = 'render_mode "human" needs pygame: pip install "npp-rl[play]"'
+                raise gym.error.DependencyNotInstalled(needs) from None
+            self._window = Window(1056 * self.render_scale, 600 * self.render_scale, "NPP-RL")
+        self._window.show(self._pictures()[0], self.metadata["render_fps"])
+
+    def close_extras(self, **kwargs):
+        if self._window is not None:
+            self._window.close()
+            self._window = None
 
     def _out(self, arrays):
         return {name: array.copy() for name, array in arrays.items()} if self._copy else dict(arrays)
@@ -633,12 +683,13 @@ def _set_random_words(random, words) -> None:
 class NppEnv(gym.Env):
     """One game: `NppVectorEnv` with a batch of one and without autoreset; its other arguments are the same."""
 
-    metadata = {"render_modes": []}  # noqa: RUF012
+    metadata = {"render_modes": ["human", "rgb_array"], "render_fps": 15.0}  # noqa: RUF012
 
-    def __init__(self, render_mode: None = None, **arguments):
+    def __init__(self, render_mode: str | None = None, **arguments):
         self._envs = NppVectorEnv(num_envs=1, autoreset=False, copy=True, render_mode=render_mode, **arguments)
         self.levels = self._envs.levels
         self.render_mode = render_mode
+        self.metadata = {**self.metadata, "render_fps": self._envs.metadata["render_fps"]}
         self.observation_space = self._envs.single_observation_space
         self.action_space = self._envs.single_action_space
 
@@ -657,3 +708,11 @@ class NppEnv(gym.Env):
             info["episode"] = {name: array[0] for name, array in infos["episode"].items()}
         obs = {name: array[0] for name, array in obs.items()}
         return obs, float(reward[0]), bool(terminated[0]), bool(truncated[0]), info
+
+    def render(self):
+        """A picture, uint8 [600 * render_scale, 1056 * render_scale, 3]; None unless rgb_array."""
+        pictures = self._envs.render()
+        return pictures[0] if pictures else None
+
+    def close(self):
+        self._envs.close()

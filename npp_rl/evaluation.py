@@ -9,9 +9,10 @@ try: results depend neither on the number of environments nor on what is evaluat
 """
 
 import math
+import re
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -19,9 +20,12 @@ from typing import Literal
 import numpy as np
 import torch
 
-from npp_rl import checkpoints
-from npp_rl.env import CAUSES, NppVectorEnv
+from npp_rl import checkpoints, video
+from npp_rl.env import ACTION_BYTES, CAUSES, NppVectorEnv
 from npp_rl.levels import CATEGORIES, Level, LevelError, load_levels
+
+FILMED_WON, FILMED_LOST = 1, 2  # videos of each category
+FILMED_FRAMES = 1200  # of an episode that ran out of time: how it ended shows in its beginning
 
 # Rows of every policy call, enough for full speed on a CPU.
 BATCH = 128
@@ -104,7 +108,8 @@ def evaluate(
     level's content, the try and the step only. `num_envs` bounds how many levels are in memory at once.
 
     Returns a dict with `overall` and `by_category.<name>` (see `summarise`), `levels` (one entry per level with its
-    outcomes per try) and `settings`. Raises ValueError where the policy gives NaN.
+    outcomes per try, among them the actions, one digit a step) and `settings`. Raises ValueError where the policy gives
+    NaN.
     """
     if not levels:
         raise LevelError("evaluation: the suite has no level")
@@ -181,7 +186,7 @@ def _play(policy, envs, first, count, draw):
     actions = np.zeros(envs.num_envs, np.int64)
     running = np.zeros(envs.num_envs, bool)
     running[:count] = True
-    outcomes = [None] * count
+    outcomes, log = [None] * count, []
     step = 0
     while running.any():
         uniform = draw(step) if draw else None
@@ -199,6 +204,7 @@ def _play(policy, envs, first, count, draw):
                 weights = np.exp(logits.astype(np.float64) - logits.max(1, keepdims=True))
                 cumulative = weights.cumsum(1)
                 actions[slot] = (cumulative < uniform[slot, None] * cumulative[:, -1:]).sum(1)
+        log.append(actions.astype(np.uint8))
         observations, _, _, _, infos = envs.step(actions)
         step += 1
         if "_episode" not in infos:
@@ -214,6 +220,7 @@ def _play(policy, envs, first, count, draw):
                 "return": round(float(episode["r"]), 6),
                 "gold": int(episode["gold"]),
                 "efficiency": None,
+                "actions": "".join(str(row[slot]) for row in log),
             }
             if episode["success"]:
                 efficiency = episode["shortest"] / max(episode["travelled"], 1e-9)
@@ -266,12 +273,55 @@ def scalars(results: dict, prefix: str) -> dict[str, float]:
     return flat | {f"{prefix}/{name}": part["success_rate"] for name, part in results["by_category"].items()}
 
 
-def write_results(results: dict, folder: str | Path, title: str, about: dict[str, str]) -> None:
-    """Write eval_results.json (for programs) and report.md (for people) into `folder`, each atomically."""
+def write_results(
+    results: dict, folder: str | Path, title: str, about: dict[str, str], filmed: Sequence[Level] = ()
+) -> None:
+    """Write eval_results.json (for programs) and report.md (for people) into `folder`, each atomically.
+
+    filmed: the suite's levels, of which `film` then writes videos.
+    """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     checkpoints.write_json(folder / "eval_results.json", results)
     checkpoints.write_atomically(folder / "report.md", report(results, title, about).encode())
+    if filmed:
+        film(results, filmed, folder / "videos")
+
+
+def check_video(wanted: bool) -> None:
+    """Raise ArgumentError where videos are wanted that cannot be written."""
+    if wanted and not video.available():
+        raise checkpoints.ArgumentError(f"--capture-video: {video.NEEDS}")
+
+
+def film(results: dict, levels: Sequence[Level], folder: str | Path) -> list[Path]:
+    """Write videos of some of the episodes in `results` of `levels` -> their files, FOLDER/<level>__<outcome>.mp4.
+
+    Of each category the first FILMED_WON episodes that were won and the first FILMED_LOST that were not; of those that
+    ran out of time the first FILMED_FRAMES. Their actions are played again in the simulator, frame by frame.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    left = {}
+    written = []
+    for level, entry in zip(levels, results["levels"], strict=True):
+        outcome = entry["tries"][0]
+        kind = (level.category, outcome["success"])
+        left.setdefault(kind, FILMED_WON if outcome["success"] else FILMED_LOST)
+        if not left[kind]:
+            continue
+        left[kind] -= 1
+        how, frames = "won", outcome["frames"]
+        if outcome["cause"] != CAUSES[0]:
+            how = f"died_{outcome['cause']}"
+        elif not outcome["success"]:
+            how, frames = "out_of_time", min(frames, FILMED_FRAMES)
+        keys = ACTION_BYTES[np.array(list(outcome["actions"]), np.int64)]
+        inputs = np.repeat(keys, results["settings"]["frame_skip"])[:frames].tobytes()
+        path = folder / f"{re.sub(r'[^A-Za-z0-9_.-]+', '_', level.id)}__{how}.mp4"
+        video.write_video(path, video.game_pictures(level.map_data, inputs, level.id))
+        written.append(path)
+    return written
 
 
 def report(results: dict, title: str, about: dict[str, str]) -> str:
@@ -331,6 +381,8 @@ class Args:
     """how many levels are played at once at most; changes memory, never results"""
     device: Literal["cpu", "cuda"] = "cpu"
     """where the policy runs"""
+    capture_video: bool = False
+    """write videos of some episodes, won and lost ones of each category, into the results' folder"""
 
 
 def main(args: Args) -> dict:
@@ -340,6 +392,7 @@ def main(args: Args) -> dict:
         raise checkpoints.ArgumentError(f"--tries {args.tries}: needs --sampled (greedy actions repeat themselves)")
     if args.device == "cuda" and not torch.cuda.is_available():
         raise checkpoints.ArgumentError("--device cuda: no CUDA device is available")
+    check_video(args.capture_video)
     device = torch.device(args.device)
     agent, run = checkpoints.load_agent(args.checkpoint, device)
     # As many threads as the run asked for in its own evaluations: a matrix product may round differently with others.
@@ -366,7 +419,8 @@ def main(args: Args) -> dict:
         tries=args.tries,
         num_envs=args.num_envs,
     )
-    write_results(results, folder, f"{run['exp_name']} on {dataset}", {"checkpoint": str(args.checkpoint)})
+    filmed = levels if args.capture_video else ()
+    write_results(results, folder, f"{run['exp_name']} on {dataset}", {"checkpoint": str(args.checkpoint)}, filmed)
     print(report(results, f"{run['exp_name']} on {dataset}", {"checkpoint": str(args.checkpoint)}))
     print(f"written to {folder}")
     return results

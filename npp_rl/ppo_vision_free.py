@@ -47,6 +47,7 @@ class Args:
     wandb_entity: str | None = None  # team on Weights and Biases
     wandb_group: str | None = None  # group on Weights and Biases (default: the architecture)
     wandb_tags: tuple[str, ...] = ()  # tags on Weights and Biases
+    capture_video: bool = False  # film won and lost test episodes of each category, in the run's folder `videos`
     run_dir: str | None = None  # folder of the run (default: runs/<exp_name>__<seed>__<time>)
     resume: str | None = None  # continue the run in this folder, or at this s3:// URL, with its arguments
     s3_bucket: str | None = None  # keep the run directory in this S3 bucket, at <s3_prefix>/<its name>

@@ -30,6 +30,22 @@ STANDING, RUNNING, SLIDING, JUMPING, FALLING, WALL_SLIDING, DEAD, DYING, WON = 0
 
 # Causes of death: the killing entity's type, or one of these.
 CAUSE_NONE, CAUSE_FLOOR, CAUSE_CEILING, CAUSE_CRUSH = 0, 100, 101, 102
+CAUSE_NAMES = {
+    CAUSE_NONE: "none",
+    MINE: "mine",
+    TOGGLE_MINE: "mine",
+    ZAP_DRONE: "zap_drone",
+    CHASER_DRONE: "chaser_drone",
+    FLOOR_GUARD: "floor_guard",
+    THWUMP: "thwump",
+    LASER: "laser",
+    DEATH_BALL: "death_ball",
+    MINI_DRONE: "mini_drone",
+    SHOVE_THWUMP: "shove_thwump",
+    CAUSE_FLOOR: "floor_impact",
+    CAUSE_CEILING: "ceiling_impact",
+    CAUSE_CRUSH: "crush",
+}
 
 NINJA = np.dtype(
     [

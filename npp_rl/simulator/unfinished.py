@@ -14,7 +14,7 @@ stands still and harms nobody; that is decided in its first thought. State 1 is 
 
 import math
 
-from npp_rl.simulator.compiled import kernel
+from npp_rl.simulator.compiled import kernel, njit
 from npp_rl.simulator.contacts import kill, regrid, valid_target
 from npp_rl.simulator.geometry import (
     clamp,
@@ -147,3 +147,13 @@ def think_laser(n, level, segments, closed, i, m, entity, states, e):
         if overlap(n.x, n.y, a, b, 10.0):
             kill(n, LASER)
     m.a = (m.a + (-SPIN if entity.mode == 1 else SPIN)) % (2.0 * math.pi)
+
+
+@njit(_nrt=False)
+def beam_length(bank, level_index, movers, i, slot):
+    """Length px of the beam at its present angle of the laser that is mover `slot` of game i, 0 if it leaves the field.
+
+    movers: MOVER [games, movers] of a `State`.
+    """
+    m = movers[i, slot]
+    return _ray_length(bank.level[level_index], bank.segment, m.x, m.y, math.cos(m.a), math.sin(m.a))
