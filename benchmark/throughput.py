@@ -32,7 +32,8 @@ OBSERVATIONS = (
     ("game_state",),
     ("game_state", "reachability", "local_tiles"),
     ("game_state", "reachability", "local_tiles", *GRAPH_OBSERVATIONS),
-    ("player_frames", "global_view"),
+    ("game_state", "reachability", "local_tiles", "player_frames", "global_view"),
+    ("game_state", "reachability", "local_tiles", *GRAPH_OBSERVATIONS, "player_frames", "global_view"),
 )
 
 

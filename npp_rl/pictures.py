@@ -9,12 +9,15 @@ half a pixel from the middle, and moving things are drawn at eighths of a pixel.
 Open space is light grey (EMPTY), solid ground dark grey (SOLID). What kills is black, what is to be reached white; every
 kind of entity and every state that matters to play has a shape of its own (`_KINDS`), up to 24 px wide:
 
-- mines: a black disc; a ring until they are toggled, with a dark middle while they are toggling;
-- exit doors: a dark square with a dark middle, white inside when open; switches are white or dark boxes and diamonds, of
-  which a small grey one is left once they have been hit;
-- doors: a bar when closed, its ends when open;
+- mines: a black disc, a small dark one before they are toggled, a larger dark one while they are toggling;
+- gold: a small white diamond; exit doors: a white square with a grey middle until they open; exit switches: a white
+  square in a black frame, then a grey frame;
+- doors: a bar when closed, dark with a knob (regular), black and white (locked) or white (trap), its ends when open,
+  or for regular doors one end and the knob;
+  their switches: a white square with a black quarter, or the reverse, then a grey bar;
 - launch pads and one-way platforms: a white side towards where they throw or stop the ninja;
-- drones: a nose that shows where they are heading; thwumps: a black face.
+- drones: a white eye where they are heading, mini drones a long nose; thwumps: a black face;
+- the ninja: a white disc with a black band, the reverse when dead, half and half when it has won.
 
 What can never change is drawn once a level: tiles, mines that are deadly from the start, launch pads, one-way platforms,
 boost pads. A picture copies rows of that and blends the rest. Every shape is drawn beforehand at all 64 places within a
@@ -68,8 +71,8 @@ from npp_rl.simulator.unfinished import ray_length
 PLAYER_SIDE = 84  # pixels
 PLAYER_PIXEL, GLOBAL_PIXEL = 4, 6  # px of the field along a pixel's side
 GLOBAL_ROWS, GLOBAL_COLUMNS = HEIGHT // GLOBAL_PIXEL, WIDTH // GLOBAL_PIXEL
-EMPTY, SOLID = 176, 96
-BLACK, DARK, GREY, LIGHT, WHITE = 0, 48, 112, 216, 255
+EMPTY, SOLID = 176, 88
+BLACK, DARK, GREY, LIGHT, WHITE = 0, 44, 132, 216, 255
 
 # ---------------------------------------------------------------------------------------------------------------- tiles
 
@@ -121,6 +124,7 @@ def _tile_stamps(size):
 # within 16 px of the entity's place, belong; u and v are the points' coordinates along and across its direction.
 _SAMPLE = 0.25
 _V, _U = np.meshgrid(*2 * [_SAMPLE * (np.arange(128) - 63.5)], indexing="ij")
+_U, _V = _U + 2e-4, _V + 1e-4  # off the lattice by a hair: of two opposite slanted edges on it, one counts
 
 
 def _turned(direction):
@@ -164,13 +168,13 @@ def _ninja(state):
 
 def _toggle_mine(state):
     """Deadly, untoggled, toggling (PHYSICS.md 5.3)."""
-    radius, shade = ((6, BLACK), (5.5, GREY), (6, DARK))[state]
+    radius, shade = ((6, BLACK), (5, DARK), (6, DARK))[state]
     return [(_circle(radius), shade)]
 
 
 def _mine(sprung):
     """Deadly, which is part of a level's raster; or gone off, which has to hide that."""
-    return [(_square(6.5), GREY)] if sprung else _toggle_mine(0)
+    return [(_square(6.5), GREY), (_square(6.5) & (_U > 0), BLACK)] if sprung else _toggle_mine(0)
 
 
 def _gold(_):
@@ -179,20 +183,20 @@ def _gold(_):
 
 def _exit_door(opened):
     frame = [(_square(12), DARK), (_square(11), WHITE)]
-    return frame if opened else [*frame, (_square(6.5), BLACK)]
+    return frame if opened else [*frame, (_square(7), GREY)]
 
 
 def _exit_switch(hit):
-    return [(_square(4), GREY)] if hit else [(_square(9), BLACK), (_square(6), WHITE)]
+    return [(_square(9) & ~_square(4), GREY)] if hit else [(_square(9), BLACK), (_square(6), WHITE)]
 
 
 def _regular_door(look):
     """Looks of doors: closed vertical, closed horizontal, open vertical, open horizontal. A knob is its own switch."""
     u, v = _turned(0 if look % 2 else 2)
-    bar = _box(u, v, -12, 12, -2.5, 2.5)
+    bar = _box(u, v, -12, 12, -3, 3)
     if look < 2:
         return [(bar | _circle(4.5), DARK)]
-    return [(bar & (np.abs(u) >= 9), DARK), (_circle(4.5), DARK), (_circle(2), WHITE)]
+    return [(bar & (u < -5) | _circle(4), DARK)]
 
 
 def _locked_door(look):
@@ -210,15 +214,13 @@ def _trap_door(look):
 
 
 def _locked_switch(used):
-    if used:
-        return [(_box(_U, _V, -6, 6, -2, 2), GREY)]
-    return [(_square(8), WHITE), (_box(_U, _V, 0, 8, 0, 8), BLACK)]
+    quarter = _square(8) & (_U > 0) & (_V > 0)
+    return [(_square(8) & ~quarter, GREY)] if used else [(_square(8), WHITE), (quarter, BLACK)]
 
 
 def _trap_switch(used):
-    if used:
-        return [(_box(_U, _V, -2, 2, -6, 6), GREY)]
-    return [(_square(8), BLACK), (_box(_U, _V, -8, 0, -8, 0), WHITE)]
+    quarter = _square(8) & (_U < 0) & (_V < 0)
+    return [(_square(8) & ~quarter, GREY)] if used else [(_square(8), BLACK), (quarter, WHITE)]
 
 
 def _launch_pad(orientation):
@@ -242,7 +244,7 @@ def _zap_drone(heading):
 
 def _mini_drone(heading):
     u, v = _turned(2 * heading)
-    return [(_circle(4.5) | _nose(u, v, 2, 10, 4), BLACK)]
+    return [(_circle(4.5) | _nose(u, v, 2, 11, 4.5), BLACK)]
 
 
 def _chaser_drone(look):
@@ -258,7 +260,7 @@ def _floor_guard(state):
 
 
 def _bounce_block(_):
-    return [(_square(9), DARK), (_square(7.5), GREY)]
+    return [(_square(9), DARK), (_square(6.5), GREY)]
 
 
 def _thwump(look):
@@ -270,19 +272,20 @@ def _thwump(look):
 
 def _shove_thwump(state):
     """Still, activated, launching, retreating (PHYSICS.md 5.16); solid in the first two only."""
-    block = _square(12) if state < 2 else _circle(11)
-    return [(block, WHITE if state in (1, 2) else GREY), (_circle(8), BLACK)]
+    shade = (GREY, WHITE, WHITE, GREY)[state]
+    if state < 2:
+        return [(_square(12), shade), (_circle(7.5), BLACK)]
+    return [(_circle(12), shade), (_circle(7.5), BLACK), (_circle(3.5), WHITE)]
 
 
 def _laser(state):
     """Not known yet, a spinner, a surface laser (unfinished.py)."""
-    if state == 2:
-        return [(_box(_U, _V, -9, 9, -4, 4), DARK)]
-    return [(_circle(6.5), WHITE if state else GREY), (_circle(2.5), BLACK)]
+    one, other = ((LIGHT, DARK), (WHITE, BLACK), (GREY, BLACK))[state]
+    return [(_circle(7), one), (_circle(7) & (_U * _V > 0), other)]
 
 
 def _death_ball(_):
-    return [(_circle(8.5), BLACK)]
+    return [(_circle(8), BLACK)]
 
 
 # Shapes by record type (PHYSICS.md 2.1), and how many looks each has. Type 0 is the ninja, 7 and 9 are door switches.
