@@ -1,27 +1,27 @@
 """Grey pictures of the level for networks, antialiased by area: compiled kernels that write into batch arrays.
 
-`player_frames` uint8 [k, 84, 84], 4 px of the field a pixel: the pictures after the last k steps, the newest last; after
-a reset all k are the first one. The level's raster is cropped at whole pixels, so that the ninja's centre is at most
-half a pixel from the middle, and moving things are drawn at eighths of a pixel. Outside of the field is solid.
+`player_frames` uint8 [k, 84, 84], 4 px of the field a pixel: the pictures after the last k steps, the newest last;
+after a reset all k are the first one. The level's raster is cropped at whole pixels, so that the ninja's centre is at
+most half a pixel from the middle, and moving things are drawn at eighths of a pixel. Outside of the field is solid.
 
 `global_view` uint8 [1, 100, 176], 6 px a pixel: the whole field.
 
-Open space is light grey (EMPTY), solid ground dark grey (SOLID). What kills is black, what is to be reached white; every
-kind of entity and every state that matters to play has a shape of its own (`_KINDS`), up to 24 px wide:
+Open space is light grey (EMPTY), solid ground dark grey (SOLID), and every kind of entity and every state that matters
+to play has a look of its own (`_KINDS`), up to 24 px wide:
 
-- mines: a black disc, a small dark one before they are toggled, a larger dark one while they are toggling;
-- gold: a small white diamond; exit doors: a white square with a grey middle until they open; exit switches: a white
+- mines: a black disc; a small dark one before they are toggled, a larger dark one while they are toggling;
+- gold: a small white diamond; exit doors: a dark square with a light middle, white when open; exit switches: a white
   square in a black frame, then a grey frame;
-- doors: a bar when closed, dark with a knob (regular), black and white (locked) or white (trap), its ends when open,
-  or for regular doors one end and the knob;
-  their switches: a white square with a black quarter, or the reverse, then a grey bar;
-- launch pads and one-way platforms: a white side towards where they throw or stop the ninja;
-- drones: a white eye where they are heading, mini drones a long nose; thwumps: a black face;
-- the ninja: a white disc with a black band, the reverse when dead, half and half when it has won.
+- doors: a bar when closed, dark with a knob (regular), black and white (locked) or white (trap); its ends when open, or
+  one end and the knob; their switches: a white square with a black quarter, or the reverse, then three grey quarters;
+- launch pads and one-way platforms: a white side towards where they throw or stop the ninja; boost pads: a white ring;
+- drones: black with a white eye where they are heading, mini drones with a long nose, chasers diamonds; floor guards: a
+  dome with an eye; death balls: a large black disc; thwumps: light with a black face;
+- the ninja: a white disc with a black band, the reverse when dead, half black and half white when it has won.
 
-What can never change is drawn once a level: tiles, mines that are deadly from the start, launch pads, one-way platforms,
-boost pads. A picture copies rows of that and blends the rest. Every shape is drawn beforehand at all 64 places within a
-pixel, as a stamp: a colour that is already weighted, and how much it covers, in 256ths.
+What can never change is drawn once a level: tiles, mines that are deadly from the start, launch pads, one-way
+platforms, boost pads. A picture copies rows of that and blends the rest. Every look is drawn beforehand at all 64
+places within a pixel, as a stamp: how much of each pixel it covers, in 256ths, and its grey times that.
 """
 
 import functools
@@ -182,8 +182,7 @@ def _gold(_):
 
 
 def _exit_door(opened):
-    frame = [(_square(12), DARK), (_square(11), WHITE)]
-    return frame if opened else [*frame, (_square(7), GREY)]
+    return [(_square(12), DARK), (_square(11), WHITE)] if opened else [(_square(12), DARK), (_square(4), LIGHT)]
 
 
 def _exit_switch(hit):

@@ -552,6 +552,8 @@ def test_memory_of_256_environments():
         ({"num_envs": 2.5}, "num_envs is 2.5: expected"),
         ({"frame_skip": 0}, "frame_skip is 0: expected"),
         ({"frame_skip": 1.5}, "frame_skip is 1.5: expected"),
+        ({"frame_stack": 0}, "frame_stack is 0: expected"),
+        ({"frame_stack": 2.5}, "frame_stack is 2.5: expected"),
         ({"max_frames": 0}, "max_frames is 0: expected"),
         ({"max_frames": -1}, "max_frames is -1: expected"),
         ({"gamma": 0.0}, "gamma is 0.0: expected"),
