@@ -380,10 +380,11 @@ def _blend(pictures, look, x, y, left, top, picture):
     phase = PHASES * (q % PHASES) + p % PHASES
     left = p // PHASES - REACH - left
     top = q // PHASES - REACH - top
+    look = min(max(look, 0), len(pictures.bounds) - 1)  # rows from a file may hold any state
     bounds = pictures.bounds[look, phase]
-    first = max(bounds[2] + 0, -left)
-    last = min(bounds[3] + 0, picture.shape[1] - left)
-    for r in range(max(bounds[0] + 0, -top), min(bounds[1] + 0, picture.shape[0] - top)):
+    first = max(bounds[2], -left)
+    last = min(bounds[3], picture.shape[1] - left)
+    for r in range(max(bounds[0], -top), min(bounds[1], picture.shape[0] - top)):
         cover = pictures.shapes[look, phase, 0, r]
         grey = pictures.shapes[look, phase, 1, r]
         row = picture[top + r]
@@ -471,7 +472,7 @@ def _draw_movers(bank, state, i, level, pictures, left, top, picture):
         status = state.state[i, k - level.entity_start]
         look = 0
         if kind in (ZAP_DRONE, MINI_DRONE):
-            look = m.dir + 0
+            look = m.dir
         elif kind == CHASER_DRONE:
             look = m.dir + (4 if status else 0)
         elif kind == FLOOR_GUARD:
@@ -480,7 +481,7 @@ def _draw_movers(bank, state, i, level, pictures, left, top, picture):
             horizontal, sense = thwump_axis(e)
             look = 3 * ((1 - sense) if horizontal else (2 - sense)) + status + 1
         elif kind in (SHOVE_THWUMP, LASER):
-            look = status + 0
+            look = status
         if kind == LASER and status == 1:
             dx = math.cos(m.a)
             dy = math.sin(m.a)
