@@ -9,11 +9,16 @@ other processes disturb less; the rest by the clock.
 - banks: levels per second from map bytes to the simulator's arrays;
 - levels: how many of the built-in levels a second are made ready for the environment on one core: distance fields to
   the switch and the exit, reached share, distances to solid ground, the graph's static part;
-- environment: steps per second by set of observations, with random actions and 4 frames a step, on all cores.
+- rasters: levels per second drawn at both scales, on all cores;
+- environment: steps per second by set of observations, with random actions and 4 frames a step, on all cores;
+- memory: what an environment with all observations adds to its process, once every level has been visited.
+
+`--only environment --num-envs 1024` measures the last two with 1,024 games.
 """
 
 import argparse
 import json
+import multiprocessing
 import os
 import platform
 import statistics
@@ -30,6 +35,7 @@ from npp_rl.goals import level_fields
 from npp_rl.graph import GRAPH_OBSERVATIONS, level_graphs
 from npp_rl.levels import load_levels
 from npp_rl.observations import level_clearances
+from npp_rl.pictures import GLOBAL_PIXEL, PLAYER_PIXEL, level_pictures
 from npp_rl.simulator import DEAD, WON, build_bank, frame, new_state, reset_game
 from npp_rl.simulator.compiled import kernel, njit
 
@@ -38,7 +44,8 @@ OBSERVATIONS = (
     ("game_state",),
     ("game_state", "reachability", "local_tiles"),
     ("game_state", "reachability", "local_tiles", *GRAPH_OBSERVATIONS),
-    ("player_frames", "global_view"),
+    ("game_state", "reachability", "local_tiles", "player_frames", "global_view"),
+    ("game_state", "reachability", "local_tiles", *GRAPH_OBSERVATIONS, "player_frames", "global_view"),
 )
 
 
@@ -113,12 +120,31 @@ def physics(path, repeats, copies=32):
         build_bank(maps)
         return len(maps)
 
+    def draw():
+        level_pictures(bank, PLAYER_PIXEL)
+        level_pictures(bank, GLOBAL_PIXEL)
+        return len(maps)
+
     one = measure(lambda: play_on_one_core(bank, state, inputs, offsets, order), repeats)
     every = measure(lambda: play_on_all_cores(bank, state, inputs, offsets, order), repeats, time.perf_counter)
     yield f"physics, {name}, one core", "frames/s", one
     yield f"physics, {name}, {numba.get_num_threads()} cores", "frames/s", every
     yield f"resets, {name}, one core", "games/s", measure(reset, repeats)
     yield f"banks, {name}", "levels/s", measure(build, repeats)
+    yield f"rasters, {name}", "levels/s", measure(draw, repeats, time.perf_counter)
+
+
+def visited(observations, num_envs):
+    """An environment that has begun every level once, as in a training after its first minute: fields are kept."""
+    envs = NppVectorEnv(num_envs=num_envs, observations=observations, seed=0, copy=False)
+    envs.reset(seed=0)
+    for first in range(0, len(envs.levels), num_envs):
+        envs.reset(options={"levels": np.arange(first, first + num_envs) % len(envs.levels)})
+    return envs
+
+
+def names(observations):
+    return ", ".join(dict.fromkeys("graph" if name.startswith("graph_") else name for name in observations))
 
 
 def levels(repeats):
@@ -138,14 +164,10 @@ def levels(repeats):
 def environment(observations, num_envs, repeats, steps=200):
     """Row of the table about one set of observations, or None if the environment does not know it."""
     try:
-        envs = NppVectorEnv(num_envs=num_envs, observations=observations, seed=0, copy=False)
+        envs = visited(observations, num_envs)
     except ValueError as error:
         print(f"left out: {error}", file=sys.stderr)
         return None
-    envs.reset(seed=0)
-    # Every level once, as in a training after its first minute: a level's fields are kept when it returns.
-    for first in range(0, len(envs.levels), num_envs):
-        envs.reset(options={"levels": np.arange(first, first + num_envs) % len(envs.levels)})
     actions = np.random.default_rng(0).integers(0, 6, (steps, num_envs))
 
     def run():
@@ -155,8 +177,33 @@ def environment(observations, num_envs, repeats, steps=200):
 
     rates = measure(run, repeats, time.perf_counter)
     envs.close()
-    names = ", ".join(dict.fromkeys("graph" if name.startswith("graph_") else name for name in observations))
-    return f"environment, {names}", "steps/s", rates
+    return f"environment, {names(observations)}", "steps/s", rates
+
+
+def resident():
+    """Memory of this process, MiB; 0 where /proc does not tell."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+    except OSError:
+        return 0.0
+
+
+def growth(observations, num_envs):
+    """MiB that an environment adds to a process that has already loaded and run the compiled code for one game."""
+    visited(observations, 1).close()
+    before = resident()
+    envs = visited(observations, num_envs)
+    for actions in np.random.default_rng(0).integers(0, 6, (200, num_envs)):
+        envs.step(actions)
+    return resident() - before
+
+
+def memory(observations, num_envs):
+    """Row of the table about the memory of one environment, in a process of its own."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        mebibytes = pool.apply(growth, (observations, num_envs))
+    rates = {"median": mebibytes, "least": mebibytes, "greatest": mebibytes, "repeats": 1}
+    return f"memory, {num_envs:,} environments, {names(observations)}", "MiB", rates
 
 
 def main():
@@ -184,6 +231,7 @@ def main():
     if args.only != "physics":
         rows.append(levels(args.repeats))
         rows += filter(None, (environment(keys, args.num_envs, args.repeats) for keys in OBSERVATIONS))
+        rows.append(memory(OBSERVATIONS[-1], args.num_envs))
     width = max((len(what) for what, _, _ in rows), default=0)
     for what, unit, rates in rows:
         print(f"{what:{width}}  {rates['median']:>14,.0f} {unit:9} ({rates['least']:,.0f} to {rates['greatest']:,.0f})")

@@ -6,7 +6,8 @@ of games that compiled calls step on all cores (after `import npp_rl` the plain 
 Actions, Discrete(6): none, left, right, jump, left + jump, right + jump, held for `frame_skip` frames of 1/60 s.
 
 Observations, a Dict of what is asked for: `game_state`, `reachability`, `local_tiles` (observations.py has their
-tables) and the level graph, `graph_nodes`, `graph_node_mask`, `graph_adjacent`, `graph_reachable` (graph.py).
+tables), the level graph, `graph_nodes`, `graph_node_mask`, `graph_adjacent`, `graph_reachable` (graph.py), and grey
+pictures, `player_frames` and `global_view` (pictures.py).
 
 Reward of a step: `completion` on reaching the exit, `death`, `switch` for each exit switch, `time`, and two terms in
 the way's length, phi = -way / `shaping_distance`, in px along free space to the exit through what comes before it:
@@ -45,6 +46,17 @@ from npp_rl.observations import (
     write_game_state,
     write_local_tiles,
     write_reachability,
+)
+from npp_rl.pictures import (
+    GLOBAL_COLUMNS,
+    GLOBAL_PIXEL,
+    GLOBAL_ROWS,
+    PLAYER_PIXEL,
+    PLAYER_SIDE,
+    begin_player_frames,
+    level_pictures,
+    push_player_frame,
+    write_global_view,
 )
 from npp_rl.simulator import DEAD, WON, build_bank, frame, new_state, reset_game
 from npp_rl.simulator.compiled import kernel, njit
@@ -116,6 +128,8 @@ OBSERVATIONS = {
     "reachability": ((REACHABILITY,), np.float32),
     "local_tiles": ((3, PATCH, PATCH), np.uint8),
     **GRAPH_OBSERVATIONS,
+    "player_frames": ((4, PLAYER_SIDE, PLAYER_SIDE), np.uint8),  # as many as `frame_stack`
+    "global_view": ((1, GLOBAL_ROWS, GLOBAL_COLUMNS), np.uint8),
 }
 
 
@@ -331,13 +345,29 @@ def _graph_all(bank, state, views, goals, episodes, graphs, task, nodes, mask, a
             )  # fmt: skip
 
 
-def _spaces(observations):
-    unknown = [name for name in observations if name not in OBSERVATIONS]
+@njit(parallel=True)
+def _draw_all(bank, state, player, whole, task, frames, view):
+    """Draw the pictures of all games but those to skip; compiled where they are asked for, as the graph's kernel.
+
+    frames u1 [games, k, 84, 84], view u1 [games, 1, 100, 176]: with no games if not asked for.
+    """
+    for index in prange(len(task)):
+        i = np.int64(index)
+        if len(frames) and task[i] == STEP:
+            push_player_frame(bank, state, i, player, frames[i])
+        elif len(frames) and task[i] == BEGIN:
+            begin_player_frames(bank, state, i, player, frames[i])
+        if len(view) and task[i] != SKIP:
+            write_global_view(bank, state, i, whole, view[i, 0])
+
+
+def _spaces(observations, shapes):
+    unknown = [name for name in observations if name not in shapes]
     if unknown:
-        raise ValueError(f"observation {unknown[0]!r}: expected some of {', '.join(OBSERVATIONS)}")
+        raise ValueError(f"observation {unknown[0]!r}: expected some of {', '.join(shapes)}")
     spaces = {}
     for name in observations:
-        shape, dtype = OBSERVATIONS[name]
+        shape, dtype = shapes[name]
         low, high = {np.uint8: (0, 255), np.int16: (-1, GRAPH_NODES - 1)}.get(dtype, (-np.inf, np.inf))
         spaces[name] = gym.spaces.Box(low, high, shape, dtype)
     return gym.spaces.Dict(spaces)
@@ -352,6 +382,7 @@ class NppVectorEnv(gym.vector.VectorEnv):
             start on levels drawn at random.
         observations: keys of the observation, in their order.
         frame_skip: frames that an action is held.
+        frame_stack: pictures in `player_frames`.
         gamma: discount per step, for the shaping; the agent's own.
         completion, death, switch, time: rewards.
         distance: weight of the distance's cost.
@@ -380,6 +411,7 @@ class NppVectorEnv(gym.vector.VectorEnv):
         levels: Sequence[Level] | str | Path = "builtin",
         observations: Sequence[str] = ("game_state", "reachability", "local_tiles"),
         frame_skip: int = 4,
+        frame_stack: int = 4,
         gamma: float = 0.99,
         completion: float = 5.0,
         death: float = -2.0,
@@ -394,8 +426,8 @@ class NppVectorEnv(gym.vector.VectorEnv):
         render_mode: str | None = None,
         render_scale: int = 1,
     ):
-        whole = {"num_envs": num_envs, "frame_skip": frame_skip, "max_frames": 1 if max_frames is None else max_frames}
-        whole["render_scale"] = render_scale
+        whole = {"num_envs": num_envs, "frame_skip": frame_skip, "frame_stack": frame_stack}
+        whole |= {"max_frames": 1 if max_frames is None else max_frames, "render_scale": render_scale}
         for name, value in whole.items():
             if not isinstance(value, Integral) or value < 1:
                 raise ValueError(f"{name} is {value}: expected a whole number of at least 1")
@@ -423,7 +455,9 @@ class NppVectorEnv(gym.vector.VectorEnv):
         self.render_scale = render_scale
         self._scenes = [None] * num_envs  # (level, what draws it) of each game that has been shown
         self._window = None
-        self.single_observation_space = _spaces(observations)
+        stack = {"player_frames": ((int(frame_stack), PLAYER_SIDE, PLAYER_SIDE), np.uint8)}
+        shapes = OBSERVATIONS | stack
+        self.single_observation_space = _spaces(observations, shapes)
         self.single_action_space = gym.spaces.Discrete(len(ACTIONS))
         self.observation_space = gym.vector.utils.batch_space(self.single_observation_space, num_envs)
         self.action_space = gym.vector.utils.batch_space(self.single_action_space, num_envs)
@@ -457,11 +491,18 @@ class NppVectorEnv(gym.vector.VectorEnv):
         if clearance:
             level_clearances(self._bank, self._views.clearance)
         self._graphs = level_graphs(self._bank) if graph else None
+        self._pictures = None
+        if "player_frames" in observations or "global_view" in observations:
+            self._pictures = (
+                level_pictures(self._bank, PLAYER_PIXEL, "player_frames" in observations),
+                level_pictures(self._bank, GLOBAL_PIXEL, "global_view" in observations),
+            )
         # One kernel writes all parts of a graph.
         written = set(observations) | (set(GRAPH_OBSERVATIONS) if graph else set())
-        buffers = {k: np.zeros((num_envs if k in written else 0, *s), d) for k, (s, d) in OBSERVATIONS.items()}
+        buffers = {k: np.zeros((num_envs if k in written else 0, *s), d) for k, (s, d) in shapes.items()}
         self._observed = Observed(*(buffers[name] for name in Observed._fields))
         self._graph = [buffers[name] for name in GRAPH_OBSERVATIONS]
+        self._frames, self._view = buffers["player_frames"], buffers["global_view"]
         self._obs = {name: buffers[name] for name in observations}
         self._final_obs = {name: np.zeros_like(buffers[name]) for name in observations}
         self._reward = np.zeros(num_envs)
@@ -529,6 +570,8 @@ class NppVectorEnv(gym.vector.VectorEnv):
                 self._task,
                 *self._graph,
             )
+        if self._pictures is not None:
+            _draw_all(self._bank, self._state, *self._pictures, self._task, self._frames, self._view)
 
     def step(self, actions):
         """Hold actions, int [num_envs] in 0..5, for one step; see the module's text and Gymnasium's VectorEnv.
@@ -612,6 +655,7 @@ class NppVectorEnv(gym.vector.VectorEnv):
             "starts": self._starts.copy(),
             "probabilities": self._probabilities.copy(),
             "random": _random_words(self._random),
+            "frames": self._frames.copy(),
             "levels": self._digest.copy(),
         }
 
@@ -650,6 +694,7 @@ class NppVectorEnv(gym.vector.VectorEnv):
         self._starts[:] = saved["starts"]
         self._probabilities = np.array(saved["probabilities"])
         _set_random_words(self._random, saved["random"])
+        self._frames[:] = saved["frames"]  # old pictures cannot be drawn again
         self._task[:] = LOOK
         self._begun = True
         self._observe(self._starts)

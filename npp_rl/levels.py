@@ -172,9 +172,6 @@ def complete_locked_door(map_data: bytes) -> bytes | None:
     return None
 
 
-# ---------------------------------------------------------------------------------------------------------- data sets
-
-
 def load_levels(source: str | Path, split: str = "all", holdout: float = 0.2) -> list[Level]:
     """Levels of a data set, in the order of CATEGORIES (others after them), then by name.
 

@@ -95,9 +95,6 @@ class Game:
         return self.scene.picture(self.state, 0)
 
 
-# -------------------------------------------------------------------------------------------------------------- screens
-
-
 def with_panel(game: Game, outcome: str, middle: str, right: str, keys: str, choice=None) -> np.ndarray:
     """The game and the panel below it: uint8 [672 * scale, 1056 * scale, 3].
 
@@ -244,9 +241,6 @@ def _draw_browser(scale, listed, category, in_categories, cells, query, count) -
     keys = "arrows: move   Enter: choose   left edge or Tab: categories   Page up, Page down   Esc: clear filter, leave"
     text(16, HEIGHT + PANEL - 22, keys, 12, DIM)
     return np.asarray(image)
-
-
-# ---------------------------------------------------------------------------------------------------------------- games
 
 
 def pressed(window: Window) -> list[int]:
@@ -415,9 +409,6 @@ def watch_agent(
             game.advance(int(ACTION_BYTES[action]))
             credit, left = credit - 1, left - 1
             out_of_time = not left and bool(truncated[0])
-
-
-# -------------------------------------------------------------------------------------------------------------- command
 
 
 def playable(path: Path) -> list[Replay]:

@@ -282,6 +282,7 @@ def main(args: Args) -> Path:
     run_dir = Path(args.resume or args.run_dir or f"runs/{name}")
     if not args.resume and (run_dir / "config.json").exists():
         raise checkpoints.CheckpointError(f"{run_dir}: holds a run already (--resume {run_dir} continues it)")
+    evaluation.check_video(args.capture_video)
     sync = None
     if args.s3_bucket and rank == 0:
         sync = s3.start(run_dir, args.s3_bucket, args.s3_prefix, args.s3_endpoint_url, args.s3_dry_run)
@@ -291,6 +292,7 @@ def main(args: Args) -> Path:
         args.train_dataset, args.test_dataset, args.holdout_fraction, args.validation_fraction
     )
     rules = {"observations": Agent.observations, "frame_skip": args.frame_skip, "gamma": args.gamma}
+    rules["frame_stack"] = getattr(args, "frame_stack", 1)  # of scripts that see frames
     # With copy=False its buffers are rewritten in every step; the rollout below copies them into its own.
     envs = NppVectorEnv(num_envs=num_envs, levels=train_levels, **rules, copy=False)
     assert envs.metadata["autoreset_mode"] == AutoresetMode.SAME_STEP
@@ -633,7 +635,7 @@ def main(args: Args) -> Path:
             "training": f"{global_step:,} steps in {minutes():.1f} minutes on {args.train_dataset}, seed {args.seed}",
             "checkpoint": f"best.pt of step {best['global_step']:,}, chosen on {len(validation_levels)} others",
         }
-        evaluation.write_results(results, run_dir, title, about)
+        evaluation.write_results(results, run_dir, title, about, test_levels if args.capture_video else ())
         run_log.message(evaluation.report(results, title, about))
         run_log.message(f"{run_dir}: done in {minutes():.1f} minutes")
     if rank == 0:

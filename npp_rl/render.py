@@ -155,9 +155,6 @@ def _picture(level, scale: float, trajectories: Iterable[Trajectory], ninja, unf
     return image.reduce(image.width // size[0]) if whole else image.resize(size, Image.Resampling.LANCZOS)
 
 
-# -------------------------------------------------------------------------------------------------------- running games
-
-
 class Scene:
     """A level drawn at any moment of a game.
 
@@ -289,9 +286,6 @@ def outcome_text(ninja) -> str:
 def text_font(size: int) -> ImageFont.FreeTypeFont:
     """Font of all writing, `size` pixels high."""
     return ImageFont.load_default(size)
-
-
-# --------------------------------------------------------------------------------------------------------- trajectories
 
 
 # Outline in units of the mark's radius, clockwise from the top, and colour of each cause of death.

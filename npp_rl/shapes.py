@@ -515,9 +515,6 @@ def _draw_spark(pen, x, y):
     pen.disc(x, y, 1.2, DEADLY)
 
 
-# ---------------------------------------------------------------------------------------------------------------- ninja
-
-
 # Limbs and head of each pose, px from the ninja's place, looking right. Its circle has radius 10: feet are at 9.4.
 _STAND = [
     [(-0.5, -3), (0.5, 2.5)],

@@ -267,8 +267,6 @@ def test_unwritable_place_leaves_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-# -------------------------------------------------------------------------------------------------------- running games
-
 UNFINISHED = (15, 23)
 
 

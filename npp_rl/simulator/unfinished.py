@@ -96,7 +96,7 @@ def move_chasing(n, level, edges, counts, i, m, states, e):
 
 
 @kernel
-def _ray_length(level, segments, x, y, dx, dy):
+def ray_length(level, segments, x, y, dx, dy):
     """Length px of a ray with unit direction to the first segment, 0 if it leaves the field (PHYSICS.md 6.11)."""
     column = floor_div(x, 24.0)
     row = floor_div(y, 24.0)
@@ -141,7 +141,7 @@ def think_laser(n, level, segments, closed, i, m, entity, states, e):
         return
     dx = math.cos(m.a)
     dy = math.sin(m.a)
-    length = _ray_length(level, segments, m.x, m.y, dx, dy)
+    length = ray_length(level, segments, m.x, m.y, dx, dy)
     if length > 0.0 and valid_target(n):
         _, a, b = closest_on_line(n.x, n.y, m.x, m.y, m.x + length * dx, m.y + length * dy)
         if overlap(n.x, n.y, a, b, 10.0):
@@ -156,4 +156,4 @@ def beam_length(bank, level_index, movers, i, slot):
     movers: MOVER [games, movers] of a `State`.
     """
     m = movers[i, slot]
-    return _ray_length(bank.level[level_index], bank.segment, m.x, m.y, math.cos(m.a), math.sin(m.a))
+    return ray_length(bank.level[level_index], bank.segment, m.x, m.y, math.cos(m.a), math.sin(m.a))
