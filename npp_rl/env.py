@@ -491,9 +491,9 @@ class NppVectorEnv(gym.vector.VectorEnv):
         if clearance:
             level_clearances(self._bank, self._views.clearance)
         self._graphs = level_graphs(self._bank) if graph else None
-        self._pictures = None
+        self._drawings = None
         if "player_frames" in observations or "global_view" in observations:
-            self._pictures = (
+            self._drawings = (
                 level_pictures(self._bank, PLAYER_PIXEL, "player_frames" in observations),
                 level_pictures(self._bank, GLOBAL_PIXEL, "global_view" in observations),
             )
@@ -570,8 +570,8 @@ class NppVectorEnv(gym.vector.VectorEnv):
                 self._task,
                 *self._graph,
             )
-        if self._pictures is not None:
-            _draw_all(self._bank, self._state, *self._pictures, self._task, self._frames, self._view)
+        if self._drawings is not None:
+            _draw_all(self._bank, self._state, *self._drawings, self._task, self._frames, self._view)
 
     def step(self, actions):
         """Hold actions, int [num_envs] in 0..5, for one step; see the module's text and Gymnasium's VectorEnv.

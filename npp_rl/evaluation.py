@@ -96,6 +96,7 @@ def evaluate(
     observations: tuple[str, ...],
     frame_skip: int = 4,
     gamma: float = 0.99,
+    frame_stack: int = 4,
     deterministic: bool = True,
     seed: int = 0,
     tries: int = 1,
@@ -121,6 +122,7 @@ def evaluate(
         observations=observations,
         frame_skip=frame_skip,
         gamma=gamma,
+        frame_stack=frame_stack,
         seed=0,
         copy=False,
     )
@@ -414,6 +416,7 @@ def main(args: Args) -> dict:
         observations=agent.observations,
         frame_skip=run["frame_skip"],
         gamma=run["gamma"],
+        frame_stack=run.get("frame_stack", 1),
         deterministic=not args.sampled,
         seed=args.seed,
         tries=args.tries,

@@ -375,9 +375,8 @@ def watch_agent(
     while True:
         if game is None:
             game = Game(levels[index], scale)
-            envs = NppVectorEnv(
-                1, [levels[index]], agent.observations, run["frame_skip"], run["gamma"], copy=False, autoreset=False
-            )
+            rules = {"frame_skip": run["frame_skip"], "gamma": run["gamma"], "frame_stack": run.get("frame_stack", 1)}
+            envs = NppVectorEnv(1, [levels[index]], agent.observations, **rules, copy=False, autoreset=False)
             obs, _ = envs.reset()
             choice, left, out_of_time, credit = None, 0, False, 0.0
         right = f"{'paused   ' if paused else ''}speed {SPEEDS[speed]:g}   {'sampled' if sampled else 'greedy'}"
