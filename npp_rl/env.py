@@ -393,6 +393,8 @@ class NppVectorEnv(gym.vector.VectorEnv):
         autoreset: without it games go on after their end, until `reset` starts all of them anew.
         render_mode: "rgb_array": `render` returns pictures; "human": a window shows the only game after every step.
         render_scale: pixels of a picture to a px of the level.
+        unfinished: chaser drones and lasers, which the reference simulator does not create, are there, moved by rules
+            of our own (simulator/unfinished.py). `game_state` and the others do not tell of them, pictures do.
 
     Raises:
         ValueError: an unknown observation, or a number out of its range.
@@ -425,6 +427,7 @@ class NppVectorEnv(gym.vector.VectorEnv):
         autoreset: bool = True,
         render_mode: str | None = None,
         render_scale: int = 1,
+        unfinished: bool = False,
     ):
         whole = {"num_envs": num_envs, "frame_skip": frame_skip, "frame_stack": frame_stack}
         whole |= {"max_frames": 1 if max_frames is None else max_frames, "render_scale": render_scale}
@@ -469,7 +472,8 @@ class NppVectorEnv(gym.vector.VectorEnv):
             max_frames=int(max_frames or 0),
             **{name: float(value) for name, value in rewards.items()},
         )
-        self._bank = build_bank([level.map_data for level in self.levels])
+        self._unfinished = bool(unfinished)
+        self._bank = build_bank([level.map_data for level in self.levels], self._unfinished)
         maps = hashlib.sha256(b"".join(bytes.fromhex(level.digest) for level in self.levels))
         self._digest = np.frombuffer(maps.digest(), np.uint8)
         self._rows, self._state = new_state(self._bank, num_envs)
@@ -621,7 +625,7 @@ class NppVectorEnv(gym.vector.VectorEnv):
 
         for i, level in enumerate(self._state.ninja["level"].tolist()):
             if self._scenes[i] is None or self._scenes[i][0] != level:
-                self._scenes[i] = (level, Scene(self.levels[level].map_data, self.render_scale))
+                self._scenes[i] = (level, Scene(self.levels[level].map_data, self.render_scale, self._unfinished))
         return tuple(scene.picture(self._state, i) for i, (_, scene) in enumerate(self._scenes))
 
     def _show(self):

@@ -65,6 +65,18 @@ def test_a_game_that_begins_anew_is_shown_on_its_new_level():
     assert shows_start_of(envs.render()[0], LEVELS[1]) and not shows_start_of(envs.render()[0], LEVELS[0])
 
 
+def test_chaser_drones_and_lasers_if_asked_for():
+    made = [corridor(others=[(15, here(30), 0, 0), (23, here(34), 0, 0)])]
+    pictures, frames = [], []
+    for unfinished in (False, True):
+        envs = NppVectorEnv(1, made, ("player_frames", "global_view"), render_mode="rgb_array", unfinished=unfinished)
+        obs, _ = envs.reset()
+        pictures.append(envs.render()[0])
+        frames.append(obs["global_view"])
+    for without, with_them in (pictures, frames):
+        assert not np.array_equal(without, with_them)
+
+
 def test_single_environment():
     env = NppEnv(levels=LEVELS[1:], observations=SEEN, render_mode="rgb_array", frame_skip=3)
     assert env.metadata["render_fps"] == 20 and NppEnv.metadata["render_fps"] == 15
