@@ -10,14 +10,14 @@ the categories, one panel a run. `tries` draws tries of an agent, with sampled a
 """
 
 import argparse
+import io
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from npp_rl.checkpoints import load_agent
+from npp_rl.checkpoints import fail, load_agent
 from npp_rl.env import ACTION_BYTES, CAUSES, NppVectorEnv
 from npp_rl.levels import CATEGORIES, load_levels, write_atomically
 from npp_rl.render import save_level
@@ -30,12 +30,25 @@ SMOOTHING = 0.85  # weight of the past in the drawn curves
 def read_metrics(run: Path) -> list[dict]:
     """Rows of a run's metrics.jsonl; OSError or ValueError (one line) where it is missing or damaged."""
     rows = []
-    for number, line in enumerate((run / "metrics.jsonl").read_text().splitlines(), 1):
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
-            raise ValueError(f"{run / 'metrics.jsonl'}: line {number} is not JSON") from None
+    for number, line in enumerate((run / "metrics.jsonl").read_text(errors="replace").splitlines(), 1):
+        row = parsed(line, f"{run / 'metrics.jsonl'}: line {number}")
+        if not isinstance(row.get("kind"), str) or not isinstance(row.get("minutes"), (int, float)):
+            raise ValueError(f"{run / 'metrics.jsonl'}: line {number} has no kind and minutes")
+        rows.append(row)
+    if not rows:
+        raise ValueError(f"{run / 'metrics.jsonl'}: is empty")
     return rows
+
+
+def parsed(text: str, place: str) -> dict:
+    """The JSON object in `text`; ValueError, one line that names its place, for anything else."""
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError):
+        content = None
+    if not isinstance(content, dict):
+        raise ValueError(f"{place}: expected a JSON object")
+    return content
 
 
 def keep(run: Path, out: Path) -> None:
@@ -46,9 +59,10 @@ def keep(run: Path, out: Path) -> None:
     kept = {id(row) for row in training[::-1][:: max(stride, 1)]}
     rows = [row for row in rows if row["kind"] != "train" or id(row) in kept]
     rounded = [{k: float(f"{v:.4g}") if isinstance(v, float) else v for k, v in row.items()} for row in rows]
-    results = json.loads((run / "eval_results.json").read_text())
-    config = json.loads((run / "config.json").read_text())
-    for place in (config, config.get("args", {})):
+    names = ("eval_results.json", "config.json")
+    results, config = (parsed((run / name).read_text(errors="replace"), str(run / name)) for name in names)
+    args = config.get("args")
+    for place in (config, args if isinstance(args, dict) else {}):
         for name in ("run_dir", "resume", "train_dataset", "test_dataset"):
             if isinstance(place.get(name), str) and "/" in place[name]:
                 place[name] = Path(place[name]).name
@@ -87,7 +101,9 @@ def plot(runs: list[Path], out: Path) -> None:
     panels[0][0].set_ylabel("episodes won, % (training levels, sampled actions)")
     panels[0][-1].legend(fontsize=8, loc="lower right")
     figure.tight_layout()
-    figure.savefig(out, dpi=110)
+    picture = io.BytesIO()
+    figure.savefig(picture, dpi=110, format="png")
+    write_atomically(out, picture.getvalue())
 
 
 def tries(checkpoint: Path, level_id: str, out: Path, count: int = 24, seed: int = 0) -> None:
@@ -97,7 +113,8 @@ def tries(checkpoint: Path, level_id: str, out: Path, count: int = 24, seed: int
         raise ValueError(f"--level {level_id}: not among the built-in test levels, expected CATEGORY/test_0000 or so")
     agent, args = load_agent(checkpoint)
     torch.manual_seed(seed)
-    envs = NppVectorEnv(count, levels, agent.observations, args["frame_skip"], args["gamma"], copy=False)
+    rules = {"frame_skip": args["frame_skip"], "gamma": args["gamma"], "frame_stack": args.get("frame_stack", 1)}
+    envs = NppVectorEnv(count, levels, agent.observations, **rules, copy=False)
     obs, _ = envs.reset(seed=seed)
     inputs, running, causes = [[] for _ in range(count)], np.ones(count, bool), [""] * count
     while running.any():
@@ -129,6 +146,8 @@ def main() -> None:
     drawer.add_argument("--level", required=True, help="for example exploration/test_0002")
     for sub in (keeper, plotter, drawer):
         sub.add_argument("--out", type=Path, required=True)
+    for one in (parser, keeper, plotter, drawer):
+        one.error = fail
     args = parser.parse_args()
     try:
         if args.command == "keep":
@@ -137,9 +156,10 @@ def main() -> None:
             plot(args.runs, args.out)
         else:
             tries(args.checkpoint, args.level, args.out)
-    except (OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    except OSError as error:
+        fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+    except ValueError as error:
+        fail(str(error))
 
 
 if __name__ == "__main__":

@@ -20,18 +20,19 @@ other processes disturb less; the rest by the clock.
 
 import argparse
 import importlib
-import json
 import multiprocessing
 import os
 import platform
 import statistics
 import sys
 import time
+import zipfile
 from pathlib import Path
 
 import numba
 import numpy as np
 
+from npp_rl.checkpoints import fail, write_json
 from npp_rl.env import NppVectorEnv
 from npp_rl.fields import NODES
 from npp_rl.goals import level_fields
@@ -252,18 +253,28 @@ def main():
     parser.add_argument("--nclone", type=Path, help="checkout of the reference simulator to measure beside ours")
     parser.add_argument("--only", choices=("physics", "environment"), help="one half of the table")
     parser.add_argument("--out", type=Path, help="JSON file to write")
+    parser.error = fail
     args = parser.parse_args()
     for path in args.cases:
         if not path.is_file():
             parser.error(f"--cases {path}: no such file")
+        try:
+            with np.load(path) as z:
+                missing = {"maps", "map_offsets", "inputs", "input_offsets", "trajectory_offsets", "names"} - set(z)
+        except (OSError, ValueError, zipfile.BadZipFile, AttributeError):
+            missing = {"its arrays"}
+        if missing:
+            parser.error(f"--cases {path}: expected a golden file, {', '.join(sorted(missing))} not in it")
     if args.nclone and not any((args.nclone / name).is_file() for name in ("nsim.py", "nclone/nsim.py")):
         parser.error(
             f"--nclone {args.nclone}: expected a checkout of nclone, with nsim.py in it or in its folder nclone"
         )
     if args.repeats < 1 or args.num_envs < 1:
         parser.error("--repeats and --num-envs must be at least 1")
-    if args.out and not args.out.absolute().parent.is_dir():
-        parser.error(f"--out {args.out}: no such folder")
+    if args.num_envs > 10**6:
+        parser.error(f"--num-envs {args.num_envs}: expected at most 1,000,000")
+    if args.out and (args.out.is_dir() or not args.out.absolute().parent.is_dir()):
+        parser.error(f"--out {args.out}: expected a file in a folder that is there")
 
     rows = []
     if args.only != "environment":
@@ -289,9 +300,7 @@ def main():
             "num_envs": args.num_envs,
             "rows": [{"what": what, "unit": unit, **rates} for what, unit, rates in rows],
         }
-        temporary = args.out.with_name(args.out.name + ".tmp")
-        temporary.write_text(json.dumps(result, indent=1) + "\n")
-        temporary.replace(args.out)
+        write_json(args.out, result)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ the old file or the new one.
 
 import contextlib
 import dataclasses
+import fcntl
 import importlib
 import io
 import json
@@ -17,6 +18,7 @@ import signal
 import subprocess
 import sys
 import time
+import typing
 import warnings
 from pathlib import Path
 
@@ -25,7 +27,7 @@ import torch
 import tyro
 from torch.utils.tensorboard import SummaryWriter
 
-from npp_rl.levels import write_atomically
+from npp_rl.levels import LevelError, write_atomically
 
 FORMAT = "npp-rl checkpoint 1"
 
@@ -104,16 +106,23 @@ def load_agent(path: str | Path, device: str | torch.device = "cpu") -> tuple[to
         script = importlib.import_module(f"npp_rl.ppo_{architecture}")
     except ModuleNotFoundError as error:
         raise CheckpointError(f"{path}: architecture {architecture} is not in this version ({error})") from error
-    try:
-        known = {field.name for field in dataclasses.fields(script.Args)}
-        args = script.Args(**{name: value for name, value in checkpoint["args"].items() if name in known})
+    from npp_rl.env import OBSERVATIONS  # here: it compiles, which saving does not need
+
+    with restoring(path, f"the architecture {architecture}"):
+        args = args_from(script.Args, checkpoint["args"], str(path))
+        for key, shape in checkpoint["observation_shapes"].items():
+            expected = OBSERVATIONS[key][0]
+            stacked = key == "player_frames" and list(shape[1:]) == list(expected[1:])
+            if list(shape) != list(expected) and not stacked:
+                raise CheckpointError(f"{path}: {key} had the shape {list(shape)}, in this version {list(expected)}")
+        try:
+            check_args(args, tuple(next(iter(script.SIZES.values()))))
+        except ArgumentError as error:
+            raise CheckpointError(f"{path}: {error}") from error
         shapes = {key: tuple(shape) for key, shape in checkpoint["observation_shapes"].items()}
         agent = script.Agent(shapes, args).to(device)
         agent.load_state_dict(checkpoint["agent"])
-    except (KeyError, TypeError, AttributeError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise CheckpointError(f"{path}: does not fit the architecture {architecture} ({reason})") from error
-    return agent.eval(), dict(checkpoint["args"])
+    return agent.eval(), dataclasses.asdict(args)
 
 
 def pack(arrays: dict[str, np.ndarray]) -> dict[str, dict]:
@@ -170,46 +179,208 @@ def parse_args(args_type, argv: list[str] | None = None):
         saved = dict(config["args"])
     except OSError as error:
         raise CheckpointError(f"--resume {args.resume}: no run directory ({config_path}: {error.strerror})") from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise CheckpointError(f"{config_path}: not a run's configuration") from error
-    names = [field.name for field in dataclasses.fields(args_type)]
-    differences = [f"{name} is in only one of them" for name in sorted(set(names) ^ set(saved))]
-    asked = default = None
-    if not differences:
-        default = args_type(**{name: _plain(saved[name]) for name in names})
-        asked = parse(default)
-        differences = [
-            f"{name} was {_plain(saved[name])!r}, now {_plain(getattr(asked, name))!r}"
-            for name in names
-            if name not in FREE_ARGUMENTS and _plain(getattr(asked, name)) != _plain(saved[name])
-        ]
-    if asked:
-        asked.resume = args.resume
+    default = args_from(args_type, saved, str(config_path))
+    asked = parse(default)
+    asked.resume = args.resume
+    differences = [f"{name} is in only one of them" for name in sorted(set(vars(default)) ^ set(saved))]
+    differences += _differences(default, asked)
     if differences:
         raise CheckpointError(f"--resume {args.resume}: the run has another configuration: {'; '.join(differences)}")
     return asked
+
+
+def _differences(old, new) -> list[str]:
+    """What differs between two runs' arguments, those aside that a resumed run may change."""
+    names = [field.name for field in dataclasses.fields(old) if field.name not in FREE_ARGUMENTS]
+    values = [(name, getattr(old, name), getattr(new, name)) for name in names]
+    return [f"{name} was {before!r}, now {now!r}" for name, before, now in values if before != now]
+
+
+def load_latest(run_dir: Path, args) -> dict | None:
+    """The checkpoint that a resumed run continues from; None where the run ended before it had saved one.
+
+    Raises CheckpointError for a checkpoint that cannot be read or belongs to other arguments than `args`.
+    """
+    path = run_dir / "checkpoints/latest.pt"
+    if not path.exists():
+        return None
+    checkpoint = load(path)
+    saved = checkpoint.get("args")
+    if not isinstance(saved, dict):
+        raise CheckpointError(f"{path}: not a checkpoint that a run continues from")
+    differences = _differences(args_from(type(args), saved, str(path)), args)
+    if differences:
+        raise CheckpointError(f"{path}: is of another configuration: {'; '.join(differences)}")
+    return checkpoint
+
+
+@contextlib.contextmanager
+def restoring(path: str | Path, what: str = "this run"):
+    """Raise CheckpointError where what happens inside fails because the content of `path` does not fit."""
+    try:
+        yield
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError, RuntimeError, OverflowError) as error:
+        if isinstance(error, CheckpointError):
+            raise
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:160]
+        raise CheckpointError(f"{path}: does not fit {what} ({reason})") from error
+
+
+def claim(run_dir: Path, resumed: bool):
+    """Make the run's folder and lock its log.jsonl, for as long as the file that is returned stays open.
+
+    Raises CheckpointError where it holds a run already (unless resumed), other things, or a process works in it.
+    """
+    if run_dir.exists() and not run_dir.is_dir():
+        raise CheckpointError(f"{run_dir}: is a file (expected a folder for the run)")
+    if not resumed and (run_dir / "config.json").exists():
+        raise CheckpointError(f"{run_dir}: holds a run already (--resume {run_dir} continues it)")
+    ours = ("log.jsonl", "checkpoints")  # of a start that failed
+    others = [path for path in run_dir.iterdir() if path.name not in ours] if run_dir.exists() else []
+    if not resumed and any(path.suffix != ".log" for path in others):
+        raise CheckpointError(f"{run_dir}: is not empty (expected a new folder for the run)")
+    run_dir.mkdir(parents=True, exist_ok=True)
+    lock = (run_dir / "log.jsonl").open("a")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise CheckpointError(f"{run_dir}: another process works in this run") from None
+    except OSError:  # a file system without locks
+        pass
+    return lock
 
 
 def _plain(value):
     return tuple(value) if isinstance(value, list) else value
 
 
-def expect_positive(args, *names: str) -> None:
-    """Raise ArgumentError for the first of these fields of `args` that is below 1."""
-    for name in names:
-        if getattr(args, name) < 1:
-            raise ArgumentError(f"--{name.replace('_', '-')} {getattr(args, name)}: expected 1 or more")
+# Least and greatest value of arguments by name; ">" excludes the least. Of the others, floats have to be finite.
+BOUNDS = {
+    "seed": (0, 2**63 - 1),
+    "threads": (0, 4 * (os.cpu_count() or 1)),
+    "inference_threads": (0, 4 * (os.cpu_count() or 1)),
+    "holdout_fraction": (0, 1),
+    "validation_fraction": (0, 0.9),
+    "frame_skip": (1, 1000),
+    "eval_freq": (0, 10**15),
+    "save_freq": (0, 10**15),
+    "s3_sync_freq": (0, 10**15),
+    "total_timesteps": (1, 10**15),
+    "max_minutes": (">", 0, 10**6),
+    "learning_rate": (">", 0, 10),
+    "num_envs": (1, 10**6),
+    "num_steps": (1, 10**5),
+    "gamma": (">", 0, 1),
+    "gae_lambda": (0, 1),
+    "num_minibatches": (1, 10**6),
+    "update_epochs": (1, 1000),
+    "clip_coef": (">", 0, 10),
+    "ent_coef": (0, 10**3),
+    "vf_coef": (0, 10**3),
+    "max_grad_norm": (">", 0, 10**9),
+    "target_kl": (">", 0, 10**3),
+    "tries": (1, 10**6),
+    "frame_stack": (1, 64),
+}
+WIDTHS = (1, 16384)  # of layers, and other counts in the sizes of an architecture
+
+
+def check_args(args, sizes: tuple[str, ...] = ()) -> None:
+    """Raise ArgumentError for the first argument outside of BOUNDS; `sizes` are an architecture's own counts."""
+    for field in dataclasses.fields(args):
+        name, value = field.name, getattr(args, field.name)
+        *above, low, high = BOUNDS.get(name, WIDTHS if name in sizes else (-math.inf, math.inf))
+        flag = f"--{name.replace('_', '-')} {value}"
+        for number in value if isinstance(value, tuple) else (value,):
+            if isinstance(number, bool) or not isinstance(number, (int, float)):
+                continue
+            if not math.isfinite(number):
+                raise ArgumentError(f"{flag}: expected a finite number")
+            if not low <= number <= high or (above and number == low):
+                raise ArgumentError(f"{flag}: expected {f'more than {low}' if above else f'{low}'} to {high}")
+
+
+def _fits(value, hint) -> bool:
+    """Whether a value from a file is of the type of an argument: numbers, strings, Literal, unions, tuples of them."""
+    origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    if origin is typing.Literal:
+        return value in inner
+    if origin is tuple:
+        return isinstance(value, (list, tuple)) and all(_fits(item, inner[0]) for item in value)
+    if inner:
+        return any(_fits(value, one) for one in inner)
+    if hint is float:
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+    return isinstance(value, hint) and (hint is bool or not isinstance(value, bool))
+
+
+def args_from(args_type, saved: dict, place: str):
+    """`args_type` of values read from a file; raises CheckpointError for one of a wrong type. Others are defaults."""
+    hints = typing.get_type_hints(args_type)
+    for name, hint in hints.items():
+        if name in saved and not _fits(saved[name], hint):
+            raise CheckpointError(f"{place}: {name} is {saved[name]!r:.60}, not of its type")
+    return args_type(**{name: _plain(saved[name]) for name in hints if name in saved})
+
+
+def world() -> tuple[int, int, int, int]:
+    """Rank and number of processes, and those on this machine, as torchrun tells them: 0, 1, 0, 1 without it."""
+    numbers = []
+    for name, alone in (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0), ("LOCAL_WORLD_SIZE", 1)):
+        text = os.environ.get(name, str(alone))
+        if not text.isdecimal() or (name.endswith("SIZE") and text == "0"):
+            raise ArgumentError(f"{name}={text} in the environment: expected the number that torchrun sets")
+        numbers.append(int(text))
+    return tuple(numbers)
+
+
+def say(text: str, end: str = "\n") -> None:
+    """Print, and go on without a console once it is gone (a closed pipe, a full disk behind it)."""
+    try:
+        print(text, end=end, flush=True)
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def command(main, args_type) -> None:
+    """Run `main` with the command line's arguments; what a user can cause ends with one line and status 2."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError):
+            stream.reconfigure(errors="backslashreplace")  # names of levels may be in any script
+    try:
+        main(parse_args(args_type))
+    except KeyboardInterrupt:
+        fail("interrupted", 130)
+    except MemoryError as error:
+        fail(f"not enough memory ({error})")
+    except OSError as error:
+        fail(f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error))
+    except (ArgumentError, CheckpointError, LevelError, FloatingPointError, ModuleNotFoundError) as error:
+        fail(str(error))
+    except RuntimeError as error:
+        if os.environ.get("WORLD_SIZE", "1") == "1":
+            raise
+        print(f"error: process {os.environ.get('RANK')}: {str(error).splitlines()[0]}", file=sys.stderr)
+        raise  # of the other processes; torchrun shows what they said
+
+
+def fail(message: str, status: int = 2):
+    """End the process with one line on stderr."""
+    print("error:", " ".join(message.split()), file=sys.stderr)
+    raise SystemExit(status)
 
 
 class StopSignals:
-    """Ctrl-C, SIGTERM and SIGUSR1 (a Slurm warning) noted in `number`, so that a run can save first.
+    """Ctrl-C, SIGTERM, SIGHUP and SIGUSR1 (a Slurm warning) noted in `number`, so that a run can save first.
 
     The second signal of a kind acts at once, as all do after `restore`.
     """
 
     def __init__(self):
         self.number = 0
-        numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+        numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
         self.handlers = {number: signal.signal(number, self._note) for number in numbers}
 
     def _note(self, number, _):
@@ -258,13 +429,18 @@ class RunLog:
 
     def __init__(self, run_dir: Path, config: dict, resumed: dict[str, int] | None = None, global_step: int = 0):
         self.run_dir, self.config = run_dir, config
+        names = ("metrics.jsonl", "log.jsonl")
+        for name in names if resumed else ():
+            size = (run_dir / name).stat().st_size if (run_dir / name).is_file() else 0
+            if not 0 <= resumed[name] <= size:
+                raise CheckpointError(f"{run_dir / name}: has {size} bytes, {resumed[name]} when the run was saved")
         (run_dir / "checkpoints").mkdir(parents=True, exist_ok=True)
         if not resumed:
             write_json(run_dir / "config.json", config)
-        self.files = {name: (run_dir / name).open("a") for name in ("metrics.jsonl", "log.jsonl")}
-        for name, size in (resumed or {}).items():
-            self.files[name].truncate(size)
         self.writer = SummaryWriter(run_dir / "tensorboard", purge_step=global_step + 1 if resumed else None)
+        self.files = {name: (run_dir / name).open("a") for name in names}
+        for name in names:  # last of all: from here on the run goes on
+            self.files[name].truncate(resumed[name] if resumed else 0)
         self.wandb = None
         self.terminal = sys.stdout.isatty()
         self.shown, self.shown_at = {}, -math.inf
@@ -291,7 +467,7 @@ class RunLog:
 
     def message(self, text: str, **fields) -> None:
         """Print `text` for people and add it with `fields` to log.jsonl for programs."""
-        print(f"\r\033[K{text}" if self.terminal else text, flush=True)
+        say(f"\r\033[K{text}" if self.terminal else text)
         self._append("log.jsonl", {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "message": text, **fields})
 
     def metrics(self, kind: str, global_step: int, minutes: float, values: dict[str, float]) -> None:
@@ -312,10 +488,10 @@ class RunLog:
             f"  success {self.shown.get('charts/success_rate', math.nan):.1%}  {max(minutes_left, 0):.1f} min left"
         )
         if self.terminal:
-            print(f"\r\033[K{text}", end="", flush=True)
+            say(f"\r\033[K{text}", end="")
         elif time.monotonic() - self.shown_at > 10:
             self.shown_at = time.monotonic()
-            print(text, flush=True)
+            say(text)
 
     def sizes(self) -> dict[str, int]:
         """Bytes of each log so far, for the checkpoint."""

@@ -64,6 +64,7 @@ from npp_rl.simulator.layout import EXIT_DOOR, EXIT_SWITCH, NINJA
 
 ACTIONS = ("none", "left", "right", "jump", "left + jump", "right + jump")
 ACTION_BYTES = np.array([0, 4, 2, 1, 5, 3], np.uint8)  # input byte of each action (PHYSICS.md 7)
+MOST = 10**7  # games, frames
 MAX_FRAMES, FRAMES_AT_LEAST, FRAMES_PER_PX = 5000, 600, 1.5
 
 # fmt: off
@@ -434,14 +435,16 @@ class NppVectorEnv(gym.vector.VectorEnv):
         for name, value in whole.items():
             if not isinstance(value, Integral) or value < 1:
                 raise ValueError(f"{name} is {value}: expected a whole number of at least 1")
+            if value > MOST:
+                raise ValueError(f"{name} is {value}: expected at most {MOST}")
         rewards = {"completion": completion, "death": death, "switch": switch, "time": time, "distance": distance}
         for name, value in {"gamma": gamma, "shaping_distance": shaping_distance, **rewards}.items():
             if not isinstance(value, Real) or not np.isfinite(value):
                 raise ValueError(f"{name} is {value}: expected a number")
         if not 0.0 < gamma <= 1.0:
             raise ValueError(f"gamma is {gamma}: expected more than 0 and at most 1")
-        if shaping_distance < 0.0:
-            raise ValueError(f"shaping_distance is {shaping_distance}: expected px, or 0 for no shaping")
+        if shaping_distance < 1.0 and shaping_distance != 0.0:
+            raise ValueError(f"shaping_distance is {shaping_distance}: expected px, 1 or more, or 0 for no shaping")
         self.levels = load_levels(levels, "train") if isinstance(levels, (str, Path)) else list(levels)
         if not self.levels:
             raise LevelError("levels: expected at least one")
@@ -527,7 +530,7 @@ class NppVectorEnv(gym.vector.VectorEnv):
     def set_level_probabilities(self, probabilities) -> None:
         """Draw levels with these probabilities, float [levels], from the next draw on; they are normalised."""
         p = np.asarray(probabilities)
-        numbers = p.dtype.kind in "iuf" and p.shape == (len(self.levels),) and np.isfinite(p).all()
+        numbers = p.dtype.kind in "iuf" and p.shape == (len(self.levels),) and np.isfinite(p.sum())
         if not numbers or p.min() < 0 or p.sum() <= 0:
             raise ValueError(f"level probabilities: expected {len(self.levels)} numbers, none negative, not all zero")
         self._probabilities = p / p.sum()
@@ -582,6 +585,8 @@ class NppVectorEnv(gym.vector.VectorEnv):
 
         Raises ValueError for other actions, ResetNeeded before the first `reset`.
         """
+        if self.closed:
+            raise gym.error.ClosedEnvironmentError("step after close")
         if not self._begun:
             raise gym.error.ResetNeeded("step before reset: the games have not begun")
         if not _are_indices(actions, self.num_envs, len(ACTIONS)):
@@ -650,7 +655,7 @@ class NppVectorEnv(gym.vector.VectorEnv):
         """Everything that decides what comes next, as arrays: games, episodes, goals and the level sampler."""
         own = self._goals["field"] >= self._fields.own
         rows = self._goals["field"][own]
-        return {
+        state = {
             "rows": self._rows.copy(),
             "episodes": self._episodes.view(np.uint8).copy(),
             "goals": self._goals.view(np.uint8).copy(),
@@ -662,12 +667,15 @@ class NppVectorEnv(gym.vector.VectorEnv):
             "frames": self._frames.copy(),
             "levels": self._digest.copy(),
         }
+        return {**state, "digest": _digest_of(state)}
 
     def set_state(self, saved: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Continue from `get_state` of an environment with the same arguments -> observation.
 
         Raises ValueError, with nothing changed, if the saved arrays do not fit.
         """
+        if not isinstance(saved, dict) or not all(isinstance(array, np.ndarray) for array in saved.values()):
+            raise ValueError("saved environment state: expected the arrays of get_state")
         now = self.get_state()
         levels, games = len(self.levels), np.arange(self.num_envs)
 
@@ -688,6 +696,8 @@ class NppVectorEnv(gym.vector.VectorEnv):
         for name in ("own_dist", "own_ahead"):
             check(name, len(saved[name]) == own.sum())
         check("starts", _are_indices(saved["starts"], self.num_envs, levels))
+        # The games hold indices that the kernels follow without a look: nothing is taken that has been changed.
+        check("digest", np.array_equal(saved["digest"], _digest_of(saved)))
 
         self._rows[:] = saved["rows"]
         self._episodes[:] = np.ascontiguousarray(saved["episodes"]).view(EPISODE)
@@ -709,6 +719,15 @@ def _are_indices(values, count, below) -> bool:
     """Whether values are `count` integers from 0 to below - 1; anything else would let a kernel read anywhere."""
     values = np.asarray(values)
     return values.dtype.kind in "iu" and values.shape == (count,) and values.min() >= 0 and values.max() < below
+
+
+def _digest_of(arrays) -> np.ndarray:
+    """SHA-256 (u1 [32]) of arrays by name, "digest" itself left out."""
+    digest = hashlib.sha256()
+    for name in sorted(set(arrays) - {"digest"}):
+        digest.update(f"{name} {arrays[name].dtype.str} {arrays[name].shape} ".encode())
+        digest.update(np.ascontiguousarray(arrays[name]).tobytes())
+    return np.frombuffer(digest.digest(), np.uint8)
 
 
 def _random_words(random) -> np.ndarray:

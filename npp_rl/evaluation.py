@@ -10,7 +10,7 @@ try: results depend neither on the number of environments nor on what is evaluat
 
 import math
 import re
-import sys
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -109,8 +109,8 @@ def evaluate(
     level's content, the try and the step only. `num_envs` bounds how many levels are in memory at once.
 
     Returns a dict with `overall` and `by_category.<name>` (see `summarise`), `levels` (one entry per level with its
-    outcomes per try, among them the actions, one digit a step) and `settings`. Raises ValueError where the policy gives
-    NaN.
+    outcomes per try, among them the actions, one digit a step) and `settings`. Raises FloatingPointError where the
+    policy gives NaN.
     """
     if not levels:
         raise LevelError("evaluation: the suite has no level")
@@ -199,7 +199,7 @@ def _play(policy, envs, first, count, draw):
                 rows[key][row] = value[slot]
             logits = policy(rows)[row]
             if not np.isfinite(logits).all():
-                raise ValueError(f"evaluation: the policy gave a logit that is not finite at step {step}")
+                raise FloatingPointError(f"evaluation: the policy gave a logit that is not finite at step {step}")
             if uniform is None:
                 actions[slot] = logits.argmax(1)
             else:
@@ -285,7 +285,8 @@ def write_results(
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     checkpoints.write_json(folder / "eval_results.json", results)
-    checkpoints.write_atomically(folder / "report.md", report(results, title, about).encode())
+    text = report(results, title, about).encode(errors="backslashreplace")
+    checkpoints.write_atomically(folder / "report.md", text)
     if filmed:
         film(results, filmed, folder / "videos")
 
@@ -389,7 +390,7 @@ class Args:
 
 def main(args: Args) -> dict:
     """Evaluate a checkpoint, write the results, return them. Raises CheckpointError, LevelError, OSError."""
-    checkpoints.expect_positive(args, "tries", "num_envs")
+    checkpoints.check_args(args)
     if args.tries > 1 and not args.sampled:
         raise checkpoints.ArgumentError(f"--tries {args.tries}: needs --sampled (greedy actions repeat themselves)")
     if args.device == "cuda" and not torch.cuda.is_available():
@@ -399,7 +400,7 @@ def main(args: Args) -> dict:
     agent, run = checkpoints.load_agent(args.checkpoint, device)
     # As many threads as the run asked for in its own evaluations: a matrix product may round differently with others.
     torch.set_num_threads(run["inference_threads"] or torch.get_num_threads())
-    dataset = args.test_dataset or run["test_dataset"]
+    dataset = run["test_dataset"] if args.test_dataset is None else args.test_dataset
     levels = load_suite(dataset, run["train_dataset"], run["holdout_fraction"])
     present = {level.category for level in levels}
     for name in args.categories:
@@ -409,7 +410,12 @@ def main(args: Args) -> dict:
         levels = [level for level in levels if level.category in args.categories]
     run_dir = Path(args.checkpoint).resolve().parent.parent
     own_suite = not (args.sampled or args.categories) and _same_dataset(dataset, run["test_dataset"])
+    if not args.output and not (run_dir / "config.json").is_file():
+        raise checkpoints.ArgumentError(f"--checkpoint {args.checkpoint}: in no run directory, so --output is needed")
     folder = Path(args.output or (run_dir if own_suite else run_dir / f"eval_{Path(dataset).name}"))
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder):  # refused before the games are played, not after
+        pass
     results = evaluate(
         agent_policy(agent, device),
         levels,
@@ -430,8 +436,4 @@ def main(args: Args) -> dict:
 
 
 if __name__ == "__main__":
-    try:
-        main(checkpoints.parse_args(Args))
-    except (checkpoints.CheckpointError, checkpoints.ArgumentError, LevelError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    checkpoints.command(main, Args)

@@ -519,6 +519,7 @@ def main(arguments: list[str] | None = None) -> int:
         about = {"generator": GENERATOR, "split": options.split, "seed": options.seed, "total_levels": len(levels)}
         if options.out:
             write_data_set(options.out, levels, about)
+            target = "standard output"
             print(f"{options.out}: {len(levels)} levels, {len(categories)} categories, seed {options.seed}")
         if options.preview:
             from npp_rl import render  # needs Pillow, which training does not

@@ -268,7 +268,7 @@ def _listed_levels(folder: Path) -> set[str]:
         try:
             for category in json.loads(file.read_bytes())["categories"].values():
                 listed.update(str(name) for name in category["level_ids"])
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             print(f"{file}: ignored, not the metadata of a data set ({type(error).__name__})", file=sys.stderr)
     return listed
 

@@ -351,14 +351,18 @@ def main(arguments: list[str] | None = None) -> int:
         fail(str(error))
 
     width = max(len(verdict.replay.path.name) for verdict in verdicts)
-    print(f"{'file':{width}}  {'format':10}  {'verdict':10}  {'frames':>14}  note")
-    for verdict in verdicts:
-        print(_line(verdict, width))
+    lines = [f"{'file':{width}}  {'format':10}  {'verdict':10}  {'frames':>14}  note"]
+    lines += [_line(verdict, width) for verdict in verdicts]
     counts = Counter(verdict.verdict for verdict in verdicts)
     repaired = Counter(verdict.repaired.verdict for verdict in verdicts if verdict.repaired)
     summary = ", ".join(f"{counts[name]} {name}" for name in VERDICTS)
     after = ", ".join(f"{repaired[name]} {name}" for name in VERDICTS if repaired[name])
-    print(f"\n{len(verdicts)} replays: {summary}" + (f" (after repair: {after})" if after else ""))
+    lines += ["", f"{len(verdicts)} replays: {summary}" + (f" (after repair: {after})" if after else "")]
+    try:
+        sys.stdout.reconfigure(errors="backslashreplace")  # file names may be in any script
+        print("\n".join(lines), flush=True)
+    except OSError as error:
+        fail(f"standard output: cannot be written ({error.strerror})")
 
     if options.json:
         report = {"counts": {name: counts[name] for name in VERDICTS}, "replays": [as_dict(v) for v in verdicts]}

@@ -25,7 +25,6 @@ import mimetypes
 import os
 import re
 import shlex
-import sys
 import tempfile
 import threading
 import time
@@ -584,8 +583,4 @@ def main(args: Args) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main(checkpoints.parse_args(Args))
-    except (checkpoints.ArgumentError, checkpoints.CheckpointError, ModuleNotFoundError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    checkpoints.command(main, Args)

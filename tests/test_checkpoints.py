@@ -12,10 +12,11 @@ import pytest
 import torch
 
 from npp_rl import checkpoints
-from npp_rl.checkpoints import CheckpointError
-from npp_rl.ppo_mlp_baseline import Agent, Args
+from npp_rl.checkpoints import ArgumentError, CheckpointError
+from npp_rl.env import OBSERVATIONS
+from npp_rl.ppo_mlp_baseline import SIZES, Agent, Args
 
-SHAPES = {"game_state": (5,), "reachability": (4,), "local_tiles": (1, 3, 3)}
+SHAPES = {name: OBSERVATIONS[name][0] for name in Agent.observations}
 
 
 def checkpoint_of(args):
@@ -39,7 +40,8 @@ def saved(tmp_path):
 def test_round_trip(saved):
     agent, run = checkpoints.load_agent(saved)
     expected = checkpoint_of(Args(hidden=4, tiles_hidden=4, features=4))
-    assert run == expected["args"]
+    assert run == dataclasses.asdict(Args(hidden=4, tiles_hidden=4, features=4))
+    assert expected["args"] | {"wandb_tags": ()} == run
     assert all(torch.equal(agent.state_dict()[key], value) for key, value in expected["agent"].items())
     assert [path.name for path in saved.parent.iterdir()] == ["best.pt"]
 
@@ -116,6 +118,13 @@ def test_other_architectures(tmp_path):
     with pytest.raises(CheckpointError, match="does not fit the architecture mlp_baseline") as caught:
         checkpoints.load_agent(path)
     assert "\n" not in str(caught.value)
+    for change in ({"features": "8"}, {"gamma": 2.0}, {"inference_threads": "many"}, {"frame_skip": 4.5}):
+        checkpoints.save(path, {**content, "args": {**content["args"], **change}})
+        with pytest.raises(CheckpointError, match=next(iter(change)).replace("_", ".")):
+            checkpoints.load_agent(path)
+    checkpoints.save(path, {**content, "observation_shapes": {**content["observation_shapes"], "game_state": [5]}})
+    with pytest.raises(CheckpointError, match=r"game_state had the shape \[5\]"):
+        checkpoints.load_agent(path)
     del content["observation_shapes"]
     checkpoints.save(path, content)
     with pytest.raises(CheckpointError, match="does not fit"):
@@ -170,13 +179,109 @@ def test_bad_argument_is_one_line(argv, named, capsys):
     assert error.startswith("error: ") and error.count("\n") == 1 and named in error
 
 
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("seed", [-1]),
+        ("threads", [-1, 10**5]),
+        ("learning_rate", [-1.0, 0.0, float("nan"), float("inf")]),
+        ("gamma", [0.0, 1.5, float("nan")]),
+        ("gae_lambda", [-7.0, 1.1]),
+        ("clip_coef", [-1.0, float("nan")]),
+        ("max_grad_norm", [0.0, -1.0]),
+        ("target_kl", [-1.0, 0.0]),
+        ("max_minutes", [0.0, -1.0, float("nan")]),
+        ("validation_fraction", [-1.0, 1.0, float("nan")]),
+        ("num_envs", [0, 99_999_999_999]),
+        ("num_steps", [0, 99_999_999_999]),
+        ("frame_skip", [0, 10**12]),
+        ("eval_freq", [-5]),
+        ("save_freq", [-5]),
+        ("total_timesteps", [0, 10**30]),
+        ("hidden", [0, -5, 99_999_999]),
+    ],
+)
+def test_values_out_of_bounds(name, values):
+    sizes = tuple(SIZES["small"])
+    checkpoints.check_args(Args(**SIZES["small"]), sizes)
+    for value in values:
+        with pytest.raises(ArgumentError, match=rf"^--{name.replace('_', '-')} {value}: expected ") as caught:
+            checkpoints.check_args(Args(**SIZES["small"] | {name: value}), sizes)
+        assert "\n" not in str(caught.value)
+
+
+def test_only_one_process_works_in_a_run(tmp_path):
+    lock = checkpoints.claim(tmp_path / "run", False)
+    with pytest.raises(CheckpointError, match="another process works in this run"):
+        checkpoints.claim(tmp_path / "run", False)
+    lock.close()
+    checkpoints.claim(tmp_path / "run", False).close()
+    (tmp_path / "run/levels.txt").touch()
+    with pytest.raises(CheckpointError, match="is not empty"):
+        checkpoints.claim(tmp_path / "run", False)
+    (tmp_path / "run/config.json").touch()
+    with pytest.raises(CheckpointError, match="holds a run already"):
+        checkpoints.claim(tmp_path / "run", False)
+    checkpoints.claim(tmp_path / "run", True).close()
+    with pytest.raises(CheckpointError, match="is a file"):
+        checkpoints.claim(tmp_path / "run/levels.txt", False)
+
+
+def test_a_resumed_runs_checkpoint_is_of_its_arguments(tmp_path):
+    args = Args(hidden=4, tiles_hidden=4, features=4)
+    assert checkpoints.load_latest(tmp_path, args) is None
+    (tmp_path / "checkpoints").mkdir()
+    checkpoints.save(tmp_path / "checkpoints/latest.pt", checkpoint_of(args))
+    assert checkpoints.load_latest(tmp_path, dataclasses.replace(args, track=True, run_dir="b")) is not None
+    with pytest.raises(CheckpointError, match=r"configuration: seed was 1, now 2; gamma was 0\.99, now 0\.9"):
+        checkpoints.load_latest(tmp_path, dataclasses.replace(args, seed=2, gamma=0.9))
+    with pytest.raises(CheckpointError, match=r"^a: does not fit this run \(KeyError"), checkpoints.restoring("a"):
+        {}["not in"]
+
+
+def test_logs_are_cut_to_what_the_checkpoint_knew_and_never_lengthened(tmp_path):
+    config = {"args": {}}
+    log = checkpoints.RunLog(tmp_path, config)
+    log.metrics("train", 1, 0.1, {"a": 1.0})
+    sizes = log.sizes()
+    log.metrics("train", 2, 0.2, {"a": 2.0})
+    log.message("late")
+    log.close()
+    checkpoints.RunLog(tmp_path, config, sizes, 1).close()
+    assert [json.loads(line)["global_step"] for line in (tmp_path / "metrics.jsonl").open()] == [1]
+    assert (tmp_path / "log.jsonl").read_text() == ""
+    before = (tmp_path / "metrics.jsonl").read_bytes()
+    for wrong in ({**sizes, "metrics.jsonl": len(before) + 1}, {**sizes, "metrics.jsonl": -1}):
+        with pytest.raises(CheckpointError, match=r"metrics\.jsonl: has .* bytes, .* when the run was saved"):
+            checkpoints.RunLog(tmp_path, config, wrong, 1)
+        assert (tmp_path / "metrics.jsonl").read_bytes() == before
+
+
+def test_a_console_that_is_gone_does_not_end_a_run():
+    code = "from npp_rl.checkpoints import say\nfor k in range(9): say('x' * 99999)\nopen(3, 'w').write('went on')"
+    read, write = os.pipe()
+    words = [sys.executable, "-c", f"import os; os.dup2({write}, 3)\n{code}"]
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, pass_fds=(write,))
+    process.stdout.close()
+    assert process.wait(timeout=100) == 0, process.stderr.read()
+    os.close(write)
+    assert os.read(read, 100) == b"went on"
+
+
 def test_resume_of_no_run(tmp_path):
     with pytest.raises(CheckpointError, match=r"--resume .*: no run directory"):
         checkpoints.parse_args(Args, ["--resume", str(tmp_path / "none")])
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(CheckpointError, match="not a run's configuration"):
         checkpoints.parse_args(Args, ["--resume", str(tmp_path)])
+    (tmp_path / "config.json").write_text("[" * 100_000)
+    with pytest.raises(CheckpointError, match="not a run's configuration"):
+        checkpoints.parse_args(Args, ["--resume", str(tmp_path)])
     saved = dataclasses.asdict(Args(exp_name="ppo_other"))
+    for wrong in ({"num_envs": "x"}, {"num_envs": None}, {"learning_rate": "fast"}, {"size": "weird"}, {"cuda": 1}):
+        (tmp_path / "config.json").write_text(json.dumps({"args": {**saved, **wrong}}))
+        with pytest.raises(CheckpointError, match=f"{next(iter(wrong))} is .*, not of its type"):
+            checkpoints.parse_args(Args, ["--resume", str(tmp_path)])
     (tmp_path / "config.json").write_text(json.dumps({"args": {**saved, "attention_heads": 4}}))
     with pytest.raises(CheckpointError, match="attention_heads is in only one"):
         checkpoints.parse_args(Args, ["--resume", str(tmp_path)])

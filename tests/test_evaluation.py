@@ -149,7 +149,7 @@ def test_policy_sees_fixed_rows(levels):
 
 
 def test_bad_policy_and_empty_suite(levels):
-    with pytest.raises(ValueError, match="not finite"):
+    with pytest.raises(FloatingPointError, match="not finite"):
         evaluate(lambda _: np.full((BATCH, 6), np.nan, np.float32), levels[:2], observations=("game_state",))
     with pytest.raises(LevelError, match="no level"):
         evaluate(lambda _: None, [], observations=("game_state",))
@@ -184,6 +184,7 @@ def run_dir(tmp_path, agent):
         "agent": agent.state_dict(),
     }
     checkpoints.save(tmp_path / "run/checkpoints/best.pt", checkpoint)
+    (tmp_path / "run/config.json").write_text("{}")
     return tmp_path / "run"
 
 
@@ -206,9 +207,23 @@ def test_command(run_dir, tmp_path, levels, monkeypatch, capsys):
         ({"categories": ("hardest",)}, "--categories hardest"),
         ({"tries": 3}, "--tries 3"),
         ({"num_envs": 0}, "--num-envs 0"),
+        ({"sampled": True, "seed": -1}, "--seed -1"),
     ):
         with pytest.raises(checkpoints.ArgumentError, match=named):
             evaluation.main(evaluation.Args(checkpoint=best, **arguments))
+
+
+def test_places_of_results(run_dir, tmp_path, levels, monkeypatch):
+    """Refused before anything is played: a checkpoint that is in no run, and an output that cannot be written."""
+    monkeypatch.setattr(evaluation, "load_suite", lambda *_: levels)
+    monkeypatch.setattr(evaluation, "evaluate", lambda *_, **__: pytest.fail("played"))
+    best = run_dir / "checkpoints/best.pt"
+    (tmp_path / "a file").touch()
+    with pytest.raises(OSError, match="a file"):
+        evaluation.main(evaluation.Args(checkpoint=str(best), output=str(tmp_path / "a file")))
+    (tmp_path / "alone.pt").write_bytes(best.read_bytes())
+    with pytest.raises(checkpoints.ArgumentError, match="in no run directory, so --output is needed"):
+        evaluation.main(evaluation.Args(checkpoint=str(tmp_path / "alone.pt")))
 
 
 def test_missing_dataset(run_dir, tmp_path):
@@ -216,4 +231,4 @@ def test_missing_dataset(run_dir, tmp_path):
         evaluation.main(
             evaluation.Args(checkpoint=str(run_dir / "checkpoints/best.pt"), test_dataset=str(tmp_path / "nowhere"))
         )
-    assert sorted(path.name for path in run_dir.iterdir()) == ["checkpoints"]
+    assert sorted(path.name for path in run_dir.iterdir()) == ["checkpoints", "config.json"]

@@ -177,7 +177,12 @@ def test_run_directory(tmp_path, few_levels, capsys):
     with pytest.raises(checkpoints.CheckpointError, match=r"gamma was 0\.99, now 0\.9; .*|.*gamma was 0\.99, now 0\.9"):
         checkpoints.parse_args(Args, ["--resume", str(run_dir), "--gamma", "0.9"])
     shutil.rmtree(run_dir / "checkpoints")
-    with pytest.raises(checkpoints.CheckpointError, match=r"latest\.pt: no such checkpoint"):
+    main(checkpoints.parse_args(Args, ["--resume", str(run_dir)]))  # nothing was saved: it begins anew
+    again = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
+    assert [line["global_step"] for line in again] == [line["global_step"] for line in lines]
+    best = checkpoints.load(run_dir / "checkpoints/best.pt")
+    checkpoints.save(run_dir / "checkpoints/latest.pt", best)
+    with pytest.raises(checkpoints.CheckpointError, match=r"latest\.pt: does not fit this run \(KeyError"):
         main(checkpoints.parse_args(Args, ["--resume", str(run_dir)]))
 
 

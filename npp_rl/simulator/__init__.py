@@ -61,6 +61,7 @@ def simulate_final(map_data: bytes, inputs: bytes, unfinished: bool = False):
 
     Raises ValueError, one line that names the record and the value, for a map that PHYSICS.md 8.5 rejects.
     """
+    map_data, inputs = _plain_bytes("map_data", map_data), _plain_bytes("inputs", inputs)
     bank = build_bank([map_data], unfinished)
     _, state = new_state(bank, 1)
     reset_game(bank, state, 0, 0)
@@ -80,6 +81,16 @@ def simulate_final(map_data: bytes, inputs: bytes, unfinished: bool = False):
     entities[:, 3] = state.active[0, :count]
     entities[:, 4] = state.state[0, :count] * (entities[:, 0] != 24)
     return trajectory[:frames], states[:frames], int(state.ninja["gold"][0]), entities
+
+
+def _plain_bytes(what, data) -> bytes:
+    try:
+        view = memoryview(data)
+    except TypeError:
+        raise TypeError(f"{what} is a {type(data).__name__}: expected bytes") from None
+    if view.itemsize != 1:
+        raise TypeError(f"{what} holds {view.itemsize}-byte numbers: expected bytes")
+    return bytes(view)
 
 
 def simulate(map_data: bytes, inputs: bytes, unfinished: bool = False):
