@@ -313,18 +313,18 @@ class _CompiledAdditiveAttention(torch.autograd.Function):
     def forward(ctx, projection, a, graphs):
         out = projection.new_empty(len(projection), a.numel())
         attn = projection.new_empty(len(graphs.source), len(a))
-        ctx.save_for_backward(projection, graphs.first, graphs.source, a, out, attn)
-        ctx.span = graphs.span
+        ctx.save_for_backward(projection, graphs.first, graphs.source, a.flatten(), out, attn)
+        ctx.span, ctx.shape = graphs.span, a.shape
         additive_attention_kernels(*a.shape)[0](*_arrays(ctx.to_save))
         return out
 
     @staticmethod
     def backward(ctx, d_out):
-        projection, _, _, a, _, _ = ctx.saved_tensors
-        d_projection, d_a = torch.empty_like(projection), a.new_empty(ctx.span.shape[1] - 1, a.numel())
+        projection, *_, a, _, _ = ctx.saved_tensors
+        d_projection, d_a = torch.empty_like(projection), a.new_empty(ctx.span.shape[1] - 1, len(a))
         tensors = (*ctx.saved_tensors, d_out.contiguous(), ctx.span, d_projection, d_a)
-        additive_attention_kernels(*a.shape)[1](*_arrays(tensors))
-        return d_projection, d_a.sum(0).view_as(a), None
+        additive_attention_kernels(*ctx.shape)[1](*_arrays(tensors))
+        return d_projection, d_a.sum(0).view(ctx.shape), None
 
 
 def _gathered_additive_attention(projection, a, graphs):
