@@ -83,7 +83,7 @@ class Args:
     hidden: int | None = None  # width of the two vector encoders (default: by size)
     graph_hidden: int | None = None  # width of the graph layers (default: by size)
     graph_layers: int = 3  # graph layers
-    features: int | None = None  # width of the fused features and of encoded pictures (default: by size)
+    features: int | None = None  # width of the fused features (default: by size)
 
 
 # End of Args.

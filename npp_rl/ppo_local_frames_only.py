@@ -85,7 +85,7 @@ class Args:
     graph_layers: int = 3  # graph layers
     graph_heads: int = 8  # attention heads of a graph layer
     fusion_heads: int = 8  # attention heads of the fusion
-    features: int | None = None  # width of the fused features and of encoded pictures (default: by size)
+    features: int | None = None  # width of the fused features (default: by size)
 
 
 # End of Args.

@@ -80,7 +80,7 @@ class Args:
     frame_stack: int | None = None  # pictures around the ninja in a stack (default: by size)
     cnn_channels: tuple[int, int, int] | None = None  # channels of the three convolutions (default: by size)
     hidden: int | None = None  # width of the two vector encoders (default: by size)
-    features: int | None = None  # width of the fused features and of encoded pictures (default: by size)
+    features: int | None = None  # width of the fused features (default: by size)
 
 
 # End of Args.

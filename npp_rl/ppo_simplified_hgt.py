@@ -85,7 +85,7 @@ class Args:
     graph_layers: int = 2  # graph layers
     graph_heads: int = 4  # attention heads of a graph layer
     fusion_heads: int = 1  # attention heads of the fusion
-    features: int | None = None  # width of the fused features and of encoded pictures (default: by size)
+    features: int | None = None  # width of the fused features (default: by size)
 
 
 # End of Args.
