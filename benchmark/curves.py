@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from npp_rl.checkpoints import load_agent
-from npp_rl.env import ACTION_BYTES, NppVectorEnv
+from npp_rl.env import ACTION_BYTES, CAUSES, NppVectorEnv
 from npp_rl.levels import CATEGORIES, load_levels, write_atomically
 from npp_rl.render import save_level
 from npp_rl.simulator import DEAD, WON, simulate
@@ -91,7 +91,7 @@ def plot(runs: list[Path], out: Path) -> None:
 
 
 def tries(checkpoint: Path, level_id: str, out: Path, count: int = 24, seed: int = 0) -> None:
-    """Write a PNG of a built-in test level with `count` tries of the agent over it."""
+    """Write a PNG of a built-in test level with `count` tries of the agent over it, deaths marked by cause."""
     levels = [level for level in load_levels("builtin", "test") if level.id == level_id]
     if not levels:
         raise ValueError(f"--level {level_id}: not among the built-in test levels, expected CATEGORY/test_0000 or so")
@@ -99,19 +99,21 @@ def tries(checkpoint: Path, level_id: str, out: Path, count: int = 24, seed: int
     torch.manual_seed(seed)
     envs = NppVectorEnv(count, levels, agent.observations, args["frame_skip"], args["gamma"], copy=False)
     obs, _ = envs.reset(seed=seed)
-    inputs, running = [[] for _ in range(count)], np.ones(count, bool)
+    inputs, running, causes = [[] for _ in range(count)], np.ones(count, bool), [""] * count
     while running.any():
         with torch.no_grad():
             action = agent.get_action_and_value({k: torch.from_numpy(v) for k, v in obs.items()})[0].numpy()
         for i in np.flatnonzero(running):
             inputs[i].append(ACTION_BYTES[action[i]])
-        obs, _, terminated, truncated, _ = envs.step(action)
+        obs, _, terminated, truncated, infos = envs.step(action)
+        for i in np.flatnonzero(running & (terminated | truncated)):
+            causes[i] = CAUSES[infos["episode"]["cause"][i]]
         running &= ~(terminated | truncated)
     trajectories = []
-    for keys in inputs:
+    for keys, cause in zip(inputs, causes, strict=True):
         path, states = simulate(levels[0].map_data, bytes(np.repeat(np.array(keys, np.uint8), args["frame_skip"])))
         outcome = {DEAD: "died", WON: "won"}.get(int(states[-1]), "unfinished")
-        trajectories.append((path[:, :2], outcome))
+        trajectories.append((path[:, :2], outcome, cause))
     save_level(out, levels[0], 1, trajectories=trajectories)
 
 

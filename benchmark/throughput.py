@@ -5,13 +5,23 @@ a shared machine a single time says little. What runs on one core is timed by th
 other processes disturb less; the rest by the clock.
 
 - physics: frames per second of recorded games, played to their end by the compiled loop, on one core and on all;
+- with `--nclone PATH`, the same on one core by the reference simulator (nclone, pure Python; a checkout at PATH, whose
+  code is run), and how many times as fast ours is in the same run;
 - resets: new games per second on one core;
 - banks: levels per second from map bytes to the simulator's arrays;
-- environment: steps per second by set of observations, with random actions and 4 frames a step, on all cores.
+- levels: how many of the built-in levels a second are made ready for the environment on one core: distance fields to
+  the switch and the exit, reached share, distances to solid ground, the graph's static part;
+- rasters: levels per second drawn at both scales, on all cores;
+- environment: steps per second by set of observations, with random actions and 4 frames a step, on one core and on all;
+- memory: what an environment with all observations adds to its process, once every level has been visited.
+
+`--only environment --num-envs 1024` measures the last two with 1,024 games.
 """
 
 import argparse
+import importlib
 import json
+import multiprocessing
 import os
 import platform
 import statistics
@@ -23,7 +33,12 @@ import numba
 import numpy as np
 
 from npp_rl.env import NppVectorEnv
-from npp_rl.graph import GRAPH_OBSERVATIONS
+from npp_rl.fields import NODES
+from npp_rl.goals import level_fields
+from npp_rl.graph import GRAPH_OBSERVATIONS, level_graphs
+from npp_rl.levels import load_levels
+from npp_rl.observations import level_clearances
+from npp_rl.pictures import GLOBAL_PIXEL, PLAYER_PIXEL, level_pictures
 from npp_rl.simulator import DEAD, WON, build_bank, frame, new_state, reset_game
 from npp_rl.simulator.compiled import kernel, njit
 
@@ -32,7 +47,8 @@ OBSERVATIONS = (
     ("game_state",),
     ("game_state", "reachability", "local_tiles"),
     ("game_state", "reachability", "local_tiles", *GRAPH_OBSERVATIONS),
-    ("player_frames", "global_view"),
+    ("game_state", "reachability", "local_tiles", "player_frames", "global_view"),
+    ("game_state", "reachability", "local_tiles", *GRAPH_OBSERVATIONS, "player_frames", "global_view"),
 )
 
 
@@ -107,25 +123,82 @@ def physics(path, repeats, copies=32):
         build_bank(maps)
         return len(maps)
 
+    def draw():
+        level_pictures(bank, PLAYER_PIXEL)
+        level_pictures(bank, GLOBAL_PIXEL)
+        return len(maps)
+
     one = measure(lambda: play_on_one_core(bank, state, inputs, offsets, order), repeats)
     every = measure(lambda: play_on_all_cores(bank, state, inputs, offsets, order), repeats, time.perf_counter)
     yield f"physics, {name}, one core", "frames/s", one
     yield f"physics, {name}, {numba.get_num_threads()} cores", "frames/s", every
     yield f"resets, {name}, one core", "games/s", measure(reset, repeats)
     yield f"banks, {name}", "levels/s", measure(build, repeats)
+    yield f"rasters, {name}", "levels/s", measure(draw, repeats, time.perf_counter)
+
+
+def nclone(path, cases, seconds=20.0):
+    """Rows about the reference simulator in the folder `path` on the same cases, one after the other for `seconds`.
+
+    Expects a module `nsim` in `path` or `path`/nclone with `Simulator`, made from a `SimConfig` where there is one,
+    `load(list of map bytes)` and `tick(horizontal, jump)`. Raises ValueError, one line, where it is not so.
+    """
+    sys.path[:0] = [str(path), str(path / "nclone")]
+    try:
+        module = importlib.import_module("nsim" if (path / "nsim.py").is_file() else "nclone.nsim")
+        configured = next((m for m in (module, sys.modules.get("sim_config")) if hasattr(m, "SimConfig")), None)
+        z = dict(np.load(cases))
+        rates = []
+        started = time.process_time()
+        for c in range(len(z["names"])):
+            board = module.Simulator(configured.SimConfig()) if configured else module.Simulator()
+            board.load(z["maps"][z["map_offsets"][c] : z["map_offsets"][c + 1]].tolist())
+            inputs = z["inputs"][z["input_offsets"][c] : z["input_offsets"][c + 1]].tolist()
+            inputs = inputs[: int(np.diff(z["trajectory_offsets"])[c])]  # the run ends there
+            begun = time.process_time()
+            for b in inputs:
+                board.tick(-1 if b & 4 else (1 if b & 2 else 0), b & 1)
+            rates.append(len(inputs) / (time.process_time() - begun))
+            if time.process_time() - started > seconds:
+                break
+    except Exception as error:  # whatever a checkout of another time does otherwise
+        raise ValueError(f"--nclone {path}: not usable ({type(error).__name__}: {error})") from error
+    finally:
+        del sys.path[:2]
+    spread = {"median": statistics.median(rates), "least": min(rates), "greatest": max(rates), "repeats": len(rates)}
+    return f"nclone, {cases.stem}, one core", "frames/s", spread
+
+
+def visited(observations, num_envs):
+    """An environment that has begun every level once, as in a training after its first minute: fields are kept."""
+    envs = NppVectorEnv(num_envs=num_envs, observations=observations, seed=0, copy=False)
+    envs.reset(seed=0)
+    for first in range(0, len(envs.levels), num_envs):
+        envs.reset(options={"levels": np.arange(first, first + num_envs) % len(envs.levels)})
+    return envs
+
+
+def names(observations):
+    return ", ".join(dict.fromkeys("graph" if name.startswith("graph_") else name for name in observations))
+
+
+def levels(repeats):
+    """Row of the table about what the environment computes of a level when it is loaded."""
+    bank = build_bank([level.map_data for level in load_levels("builtin", "train")])
+    clearance = np.zeros((len(bank.level), NODES), np.uint8)
+
+    def run():
+        level_fields(bank, 1)
+        level_clearances(bank, clearance)
+        level_graphs(bank)
+        return len(bank.level)
+
+    return "levels made ready, one core", "levels/s", measure(run, repeats)
 
 
 def environment(observations, num_envs, repeats, steps=200):
-    """Row of the table about one set of observations, or None if the environment does not know it."""
-    try:
-        envs = NppVectorEnv(num_envs=num_envs, observations=observations, seed=0, copy=False)
-    except ValueError as error:
-        print(f"left out: {error}", file=sys.stderr)
-        return None
-    envs.reset(seed=0)
-    # Every level once, as in a training after its first minute: a level's fields are kept when it returns.
-    for first in range(0, len(envs.levels), num_envs):
-        envs.reset(options={"levels": np.arange(first, first + num_envs) % len(envs.levels)})
+    """Rows of the table about one set of observations, on one core and on all."""
+    envs = visited(observations, num_envs)
     actions = np.random.default_rng(0).integers(0, 6, (steps, num_envs))
 
     def run():
@@ -133,10 +206,39 @@ def environment(observations, num_envs, repeats, steps=200):
             envs.step(a)
         return steps * num_envs
 
-    rates = measure(run, repeats, time.perf_counter)
+    every = numba.get_num_threads()
+    for cores in sorted({1, every}):
+        numba.set_num_threads(cores)
+        place = "one core" if cores == 1 else f"{cores} cores"
+        yield f"environment, {names(observations)}, {place}", "steps/s", measure(run, repeats, time.perf_counter)
+    numba.set_num_threads(every)
     envs.close()
-    names = ", ".join(dict.fromkeys("graph" if name.startswith("graph_") else name for name in observations))
-    return f"environment, {names}", "steps/s", rates
+
+
+def resident():
+    """Memory of this process, MiB; 0 where /proc does not tell."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+    except OSError:
+        return 0.0
+
+
+def growth(observations, num_envs):
+    """MiB that an environment adds to a process that has already loaded and run the compiled code for one game."""
+    visited(observations, 1).close()
+    before = resident()
+    envs = visited(observations, num_envs)
+    for actions in np.random.default_rng(0).integers(0, 6, (200, num_envs)):
+        envs.step(actions)
+    return resident() - before
+
+
+def memory(observations, num_envs):
+    """Row of the table about the memory of one environment, in a process of its own."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        mebibytes = pool.apply(growth, (observations, num_envs))
+    rates = {"median": mebibytes, "least": mebibytes, "greatest": mebibytes, "repeats": 1}
+    return f"memory, {num_envs:,} environments, {names(observations)}", "MiB", rates
 
 
 def main():
@@ -147,12 +249,17 @@ def main():
     parser.add_argument("--cases", type=Path, nargs="+", default=files, help="golden files to play")
     parser.add_argument("--num-envs", type=int, default=256)
     parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--nclone", type=Path, help="checkout of the reference simulator to measure beside ours")
     parser.add_argument("--only", choices=("physics", "environment"), help="one half of the table")
     parser.add_argument("--out", type=Path, help="JSON file to write")
     args = parser.parse_args()
     for path in args.cases:
         if not path.is_file():
             parser.error(f"--cases {path}: no such file")
+    if args.nclone and not any((args.nclone / name).is_file() for name in ("nsim.py", "nclone/nsim.py")):
+        parser.error(
+            f"--nclone {args.nclone}: expected a checkout of nclone, with nsim.py in it or in its folder nclone"
+        )
     if args.repeats < 1 or args.num_envs < 1:
         parser.error("--repeats and --num-envs must be at least 1")
     if args.out and not args.out.absolute().parent.is_dir():
@@ -161,8 +268,17 @@ def main():
     rows = []
     if args.only != "environment":
         rows += [row for path in args.cases for row in physics(path, args.repeats)]
+    if args.nclone and rows:
+        try:
+            theirs = nclone(args.nclone, args.cases[0])
+        except ValueError as error:
+            parser.error(str(error))
+        ratio = rows[0][2]["median"] / theirs[2]["median"]
+        rows += [theirs, ("ours / nclone", "times", dict.fromkeys(("median", "least", "greatest"), ratio))]
     if args.only != "physics":
-        rows += filter(None, (environment(keys, args.num_envs, args.repeats) for keys in OBSERVATIONS))
+        rows.append(levels(args.repeats))
+        rows += [row for keys in OBSERVATIONS for row in environment(keys, args.num_envs, args.repeats)]
+        rows.append(memory(OBSERVATIONS[-1], args.num_envs))
     width = max((len(what) for what, _, _ in rows), default=0)
     for what, unit, rates in rows:
         print(f"{what:{width}}  {rates['median']:>14,.0f} {unit:9} ({rates['least']:,.0f} to {rates['greatest']:,.0f})")

@@ -4,7 +4,14 @@ Importing the package registers the environment, and imports neither torch nor n
 `gymnasium.make("npp_rl:npp_rl/Npp-v0")` imports it by itself.
 """
 
+import os
+
 import gymnasium
+
+if "OMP_WAIT_POLICY" not in os.environ:
+    # Threads of the compiled loops that wait for each other spin a moment before they sleep. GNU OpenMP's own count is
+    # so long that two processes on the same cores slow each other down a hundredfold; read when its library loads.
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 __version__ = "0.1.0"
 

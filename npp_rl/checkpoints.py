@@ -41,8 +41,9 @@ ARCHITECTURES = (
     "mlp_baseline",
 )
 
-# Arguments that say where a run lives and who watches it; all others decide the run itself.
+# Arguments that a resumed run may change: where it lives and who watches it.
 FREE_ARGUMENTS = ("resume", "run_dir", "track", "wandb_project_name", "wandb_entity", "wandb_group", "wandb_tags")
+FREE_ARGUMENTS += ("capture_video", "s3_bucket", "s3_prefix", "s3_endpoint_url", "s3_sync_freq", "s3_dry_run")
 
 
 class CheckpointError(ValueError):
@@ -158,6 +159,11 @@ def parse_args(args_type, argv: list[str] | None = None):
     args = parse()
     if not getattr(args, "resume", None):
         return args
+    if args.resume.startswith("s3://"):
+        from npp_rl import s3  # here, since it uses this module
+
+        folder = args.run_dir or f"runs/{args.resume.rstrip('/').rpartition('/')[2]}"
+        args.resume = str(s3.download_for_resume(args.resume, folder, args.s3_endpoint_url))
     config_path = Path(args.resume) / "config.json"
     try:
         config = json.loads(config_path.read_text())
@@ -177,6 +183,8 @@ def parse_args(args_type, argv: list[str] | None = None):
             for name in names
             if name not in FREE_ARGUMENTS and _plain(getattr(asked, name)) != _plain(saved[name])
         ]
+    if asked:
+        asked.resume = args.resume
     if differences:
         raise CheckpointError(f"--resume {args.resume}: the run has another configuration: {'; '.join(differences)}")
     return asked

@@ -6,7 +6,8 @@ of games that compiled calls step on all cores (after `import npp_rl` the plain 
 Actions, Discrete(6): none, left, right, jump, left + jump, right + jump, held for `frame_skip` frames of 1/60 s.
 
 Observations, a Dict of what is asked for: `game_state`, `reachability`, `local_tiles` (observations.py has their
-tables) and the level graph, `graph_nodes`, `graph_node_mask`, `graph_adjacent`, `graph_reachable` (graph.py).
+tables), the level graph, `graph_nodes`, `graph_node_mask`, `graph_adjacent`, `graph_reachable` (graph.py), and grey
+pictures, `player_frames` and `global_view` (pictures.py).
 
 Reward of a step: `completion` on reaching the exit, `death`, `switch` for each exit switch, `time`, and two terms in
 the way's length, phi = -way / `shaping_distance`, in px along free space to the exit through what comes before it:
@@ -46,6 +47,17 @@ from npp_rl.observations import (
     write_local_tiles,
     write_reachability,
 )
+from npp_rl.pictures import (
+    GLOBAL_COLUMNS,
+    GLOBAL_PIXEL,
+    GLOBAL_ROWS,
+    PLAYER_PIXEL,
+    PLAYER_SIDE,
+    begin_player_frames,
+    level_pictures,
+    push_player_frame,
+    write_global_view,
+)
 from npp_rl.simulator import DEAD, WON, build_bank, frame, new_state, reset_game
 from npp_rl.simulator.compiled import kernel, njit
 from npp_rl.simulator.layout import EXIT_DOOR, EXIT_SWITCH, NINJA
@@ -72,6 +84,9 @@ EPISODE = np.dtype(
         ("shaping", "f8"),
         ("phi", "f8"),  # potential of the present state
         ("way", "f8"),  # px to the present goal
+        ("total", "f8"),  # px to the exit through what comes before it, and the detour
+        ("detour", "f8"),  # px that the way was longer than the straight line when it was lost
+        ("planned", "u8"),  # signature of the goal that `way` leads to
         ("shortest", "f8"),  # px of the level's shortest way
         ("travelled", "f8"),  # px
         ("share", "f8"),  # of the level from which the goal can be reached
@@ -98,7 +113,6 @@ class Rules(NamedTuple):
     distance: float
     shaping_distance: float
     max_frames: int  # 0: by the level's size
-    autoreset: bool
 
 
 class Observed(NamedTuple):
@@ -114,6 +128,8 @@ OBSERVATIONS = {
     "reachability": ((REACHABILITY,), np.float32),
     "local_tiles": ((3, PATCH, PATCH), np.uint8),
     **GRAPH_OBSERVATIONS,
+    "player_frames": ((4, PLAYER_SIDE, PLAYER_SIDE), np.uint8),  # as many as `frame_stack`
+    "global_view": ((1, GLOBAL_ROWS, GLOBAL_COLUMNS), np.uint8),
 }
 
 
@@ -131,7 +147,7 @@ class Views(NamedTuple):
 
 @kernel
 def _way(state, i, views, goal, before):
-    """Px from the ninja to its goal: along the field, or the value before where the ninja is off the lattice."""
+    """Px from the ninja to its goal: along the field, or `before` where the ninja is off the lattice."""
     if goal.kind == GOAL_NONE:
         return 0.0
     n = state.ninja[i]
@@ -160,8 +176,11 @@ def _begin(bank, state, i, views, goals, episodes, rules, level_index):
     e.switches = 0
     e.travelled = 0.0
     e.way = _way(state, i, views, goals[i], 0.0)
-    e.shortest = e.way + goals[i].remaining
-    e.phi = -e.shortest / rules.shaping_distance
+    e.total = e.way + goals[i].remaining
+    e.detour = 0.0
+    e.planned = goals[i].signature
+    e.shortest = e.total
+    e.phi = -e.total / rules.shaping_distance
     e.share = views.share[2 * level_index]
     e.limit = rules.max_frames
     if rules.max_frames == 0:
@@ -246,8 +265,17 @@ def _judge(bank, state, i, views, goals, episodes, rules):
         e.death += rules.death
         distance = rules.distance * e.phi
     else:
-        e.way = _way(state, i, views, goals[i], e.way)
-        phi = -(e.way + goals[i].remaining) / rules.shaping_distance
+        goal = goals[i]
+        if goal.signature != e.planned:
+            e.planned = goal.signature
+            straight = np.sqrt((goal.x - n.x) * (goal.x - n.x) + (goal.y - n.y) * (goal.y - n.y))
+            e.way = _way(state, i, views, goal, straight)
+            # Who shuts off the last way gains nothing, though the straight line to the goal be shorter.
+            e.detour = 0.0 if goal.reached else max(e.total - e.way - goal.remaining, 0.0)
+        else:
+            e.way = _way(state, i, views, goal, e.way)
+        e.total = e.way + e.detour + goal.remaining
+        phi = -e.total / rules.shaping_distance
         distance = rules.distance * (1.0 - rules.gamma) * phi
     shaping = rules.gamma * phi - e.phi
     e.distance += distance
@@ -317,20 +345,36 @@ def _graph_all(bank, state, views, goals, episodes, graphs, task, nodes, mask, a
             )  # fmt: skip
 
 
-def _spaces(observations):
-    unknown = [name for name in observations if name not in OBSERVATIONS]
+@njit(parallel=True)
+def _draw_all(bank, state, player, whole, task, frames, view):
+    """Draw the pictures of all games but those to skip; compiled where they are asked for, as the graph's kernel.
+
+    frames u1 [games, k, 84, 84], view u1 [games, 1, 100, 176]: with no games if not asked for.
+    """
+    for index in prange(len(task)):
+        i = np.int64(index)
+        if len(frames) and task[i] == STEP:
+            push_player_frame(bank, state, i, player, frames[i])
+        elif len(frames) and task[i] == BEGIN:
+            begin_player_frames(bank, state, i, player, frames[i])
+        if len(view) and task[i] != SKIP:
+            write_global_view(bank, state, i, whole, view[i, 0])
+
+
+def _spaces(observations, shapes):
+    unknown = [name for name in observations if name not in shapes]
     if unknown:
-        raise ValueError(f"observation {unknown[0]!r}: expected some of {', '.join(OBSERVATIONS)}")
+        raise ValueError(f"observation {unknown[0]!r}: expected some of {', '.join(shapes)}")
     spaces = {}
     for name in observations:
-        shape, dtype = OBSERVATIONS[name]
+        shape, dtype = shapes[name]
         low, high = {np.uint8: (0, 255), np.int16: (-1, GRAPH_NODES - 1)}.get(dtype, (-np.inf, np.inf))
         spaces[name] = gym.spaces.Box(low, high, shape, dtype)
     return gym.spaces.Dict(spaces)
 
 
 class NppVectorEnv(gym.vector.VectorEnv):
-    """A batch of games, stepped by one compiled call; the module's text says what is observed, rewarded and reported.
+    """A batch of games that compiled calls step together; the module's text says what is observed and rewarded.
 
     Args:
         num_envs: number of games.
@@ -338,6 +382,7 @@ class NppVectorEnv(gym.vector.VectorEnv):
             start on levels drawn at random.
         observations: keys of the observation, in their order.
         frame_skip: frames that an action is held.
+        frame_stack: pictures in `player_frames`.
         gamma: discount per step, for the shaping; the agent's own.
         completion, death, switch, time: rewards.
         distance: weight of the distance's cost.
@@ -346,13 +391,19 @@ class NppVectorEnv(gym.vector.VectorEnv):
         seed: of the level sampler (SeedSequence entropy); `reset(seed=...)` sets it anew.
         copy: whether observations are copied out of the buffers that the next step writes to.
         autoreset: without it games go on after their end, until `reset` starts all of them anew.
+        render_mode: "rgb_array": `render` returns pictures; "human": a window shows the only game after every step.
+        render_scale: pixels of a picture to a px of the level.
 
     Raises:
         ValueError: an unknown observation, or a number out of its range.
         LevelError: no usable level.
     """
 
-    metadata = {"autoreset_mode": AutoresetMode.SAME_STEP, "render_modes": []}  # noqa: RUF012
+    metadata = {  # noqa: RUF012
+        "autoreset_mode": AutoresetMode.SAME_STEP,
+        "render_modes": ["human", "rgb_array"],
+        "render_fps": 15.0,
+    }
 
     def __init__(
         self,
@@ -360,6 +411,7 @@ class NppVectorEnv(gym.vector.VectorEnv):
         levels: Sequence[Level] | str | Path = "builtin",
         observations: Sequence[str] = ("game_state", "reachability", "local_tiles"),
         frame_skip: int = 4,
+        frame_stack: int = 4,
         gamma: float = 0.99,
         completion: float = 5.0,
         death: float = -2.0,
@@ -371,9 +423,11 @@ class NppVectorEnv(gym.vector.VectorEnv):
         seed: int | None = None,
         copy: bool = True,
         autoreset: bool = True,
-        render_mode: None = None,
+        render_mode: str | None = None,
+        render_scale: int = 1,
     ):
-        whole = {"num_envs": num_envs, "frame_skip": frame_skip, "max_frames": 1 if max_frames is None else max_frames}
+        whole = {"num_envs": num_envs, "frame_skip": frame_skip, "frame_stack": frame_stack}
+        whole |= {"max_frames": 1 if max_frames is None else max_frames, "render_scale": render_scale}
         for name, value in whole.items():
             if not isinstance(value, Integral) or value < 1:
                 raise ValueError(f"{name} is {value}: expected a whole number of at least 1")
@@ -390,10 +444,20 @@ class NppVectorEnv(gym.vector.VectorEnv):
             raise LevelError("levels: expected at least one")
         self.num_envs = num_envs = int(num_envs)
         self.frame_skip = int(frame_skip)
-        self.render_mode = render_mode
+        self.metadata = {**self.metadata, "render_fps": 60 / self.frame_skip}
         if not autoreset:
-            self.metadata = {**self.metadata, "autoreset_mode": AutoresetMode.DISABLED}
-        self.single_observation_space = _spaces(observations)
+            self.metadata["autoreset_mode"] = AutoresetMode.DISABLED
+        if render_mode not in (None, *self.metadata["render_modes"]):
+            raise ValueError(f"render_mode is {render_mode!r}: expected None, 'rgb_array' or 'human'")
+        if render_mode == "human" and num_envs > 1:
+            raise ValueError(f"render_mode is 'human' for {num_envs} games: expected one game, or 'rgb_array'")
+        self.render_mode = render_mode
+        self.render_scale = render_scale
+        self._scenes = [None] * num_envs  # (level, what draws it) of each game that has been shown
+        self._window = None
+        stack = {"player_frames": ((int(frame_stack), PLAYER_SIDE, PLAYER_SIDE), np.uint8)}
+        shapes = OBSERVATIONS | stack
+        self.single_observation_space = _spaces(observations, shapes)
         self.single_action_space = gym.spaces.Discrete(len(ACTIONS))
         self.observation_space = gym.vector.utils.batch_space(self.single_observation_space, num_envs)
         self.action_space = gym.vector.utils.batch_space(self.single_action_space, num_envs)
@@ -403,7 +467,6 @@ class NppVectorEnv(gym.vector.VectorEnv):
             gamma=float(gamma),
             shaping_distance=float(shaping_distance or np.inf),
             max_frames=int(max_frames or 0),
-            autoreset=bool(autoreset),
             **{name: float(value) for name, value in rewards.items()},
         )
         self._bank = build_bank([level.map_data for level in self.levels])
@@ -428,11 +491,18 @@ class NppVectorEnv(gym.vector.VectorEnv):
         if clearance:
             level_clearances(self._bank, self._views.clearance)
         self._graphs = level_graphs(self._bank) if graph else None
+        self._drawings = None
+        if "player_frames" in observations or "global_view" in observations:
+            self._drawings = (
+                level_pictures(self._bank, PLAYER_PIXEL, "player_frames" in observations),
+                level_pictures(self._bank, GLOBAL_PIXEL, "global_view" in observations),
+            )
         # One kernel writes all parts of a graph.
         written = set(observations) | (set(GRAPH_OBSERVATIONS) if graph else set())
-        buffers = {k: np.zeros((num_envs if k in written else 0, *s), d) for k, (s, d) in OBSERVATIONS.items()}
+        buffers = {k: np.zeros((num_envs if k in written else 0, *s), d) for k, (s, d) in shapes.items()}
         self._observed = Observed(*(buffers[name] for name in Observed._fields))
         self._graph = [buffers[name] for name in GRAPH_OBSERVATIONS]
+        self._frames, self._view = buffers["player_frames"], buffers["global_view"]
         self._obs = {name: buffers[name] for name in observations}
         self._final_obs = {name: np.zeros_like(buffers[name]) for name in observations}
         self._reward = np.zeros(num_envs)
@@ -440,12 +510,15 @@ class NppVectorEnv(gym.vector.VectorEnv):
         self._truncated = np.zeros(num_envs, np.bool_)
         self._figures = np.zeros((len(EPISODE_KEYS), num_envs))
         self._copy = copy
+        self._begun = False
         self._probabilities = np.full(len(self.levels), 1 / len(self.levels))
         self._starts = np.zeros(num_envs, np.int32)
         self._task = np.zeros(num_envs, np.int8)
         self._stale = np.zeros(num_envs, np.bool_)
         self._random = np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed)))
         self._draw(np.ones(num_envs, np.bool_))
+        # Nothing is stale: this only compiles it, so that it does not happen in the middle of a run.
+        plan_games(self._bank, self._state, self._fields, self._goals, self._episodes["share"], self._stale)
 
     def set_level_probabilities(self, probabilities) -> None:
         """Draw levels with these probabilities, float [levels], from the next draw on; they are normalised."""
@@ -473,9 +546,12 @@ class NppVectorEnv(gym.vector.VectorEnv):
                 raise ValueError(f'options["levels"]: expected {self.num_envs} indices below {len(self.levels)}')
             starts = np.asarray(given).astype(np.int32)
         self._task[:] = BEGIN
+        self._begun = True
         self._observe(starts)
         if given is None:
             self._draw(np.ones(self.num_envs, np.bool_))
+        if self.render_mode == "human":
+            self._show()
         return self._out(self._obs), {}
 
     def _observe(self, starts):
@@ -494,9 +570,16 @@ class NppVectorEnv(gym.vector.VectorEnv):
                 self._task,
                 *self._graph,
             )
+        if self._drawings is not None:
+            _draw_all(self._bank, self._state, *self._drawings, self._task, self._frames, self._view)
 
     def step(self, actions):
-        """Hold actions, int [num_envs] in 0..5, for one step; see the module's text and Gymnasium's VectorEnv."""
+        """Hold actions, int [num_envs] in 0..5, for one step; see the module's text and Gymnasium's VectorEnv.
+
+        Raises ValueError for other actions, ResetNeeded before the first `reset`.
+        """
+        if not self._begun:
+            raise gym.error.ResetNeeded("step before reset: the games have not begun")
         if not _are_indices(actions, self.num_envs, len(ACTIONS)):
             raise ValueError(f"actions: expected {self.num_envs} integers from 0 to {len(ACTIONS) - 1}")
         actions = np.asarray(actions).astype(np.int64, copy=False)
@@ -514,7 +597,7 @@ class NppVectorEnv(gym.vector.VectorEnv):
                 infos["episode"][name] = infos["episode"][name].astype(np.int64)
             infos["episode"]["success"] = infos["episode"]["success"] > 0
             infos["_episode"] = done
-            if self._rules.autoreset:
+            if self.metadata["autoreset_mode"] == AutoresetMode.SAME_STEP:
                 for name, array in self._obs.items():
                     self._final_obs[name][done] = array[done]
                 infos["final_obs"] = self._out(self._final_obs)
@@ -522,7 +605,39 @@ class NppVectorEnv(gym.vector.VectorEnv):
                 self._task[:] = np.where(done, BEGIN, SKIP)
                 self._observe(self._starts)
                 self._draw(done)
+        if self.render_mode == "human":
+            self._show()
         return self._out(self._obs), reward, terminated, truncated, infos
+
+    def render(self):
+        """Pictures of all games, a tuple of uint8 [600 * render_scale, 1056 * render_scale, 3]; None unless rgb_array.
+
+        A game that has ended in the last step, and was reset in it, is shown at its new start.
+        """
+        return self._pictures() if self.render_mode == "rgb_array" else None
+
+    def _pictures(self):
+        from npp_rl.render import Scene  # Pillow, which only those need who look
+
+        for i, level in enumerate(self._state.ninja["level"].tolist()):
+            if self._scenes[i] is None or self._scenes[i][0] != level:
+                self._scenes[i] = (level, Scene(self.levels[level].map_data, self.render_scale))
+        return tuple(scene.picture(self._state, i) for i, (_, scene) in enumerate(self._scenes))
+
+    def _show(self):
+        if self._window is None:
+            try:
+                from npp_rl.window import Window
+            except ImportError:
+                needs = 'render_mode "human" needs pygame: pip install "npp-rl[play]"'
+                raise gym.error.DependencyNotInstalled(needs) from None
+            self._window = Window(1056 * self.render_scale, 600 * self.render_scale, "NPP-RL")
+        self._window.show(self._pictures()[0], self.metadata["render_fps"])
+
+    def close_extras(self, **kwargs):
+        if self._window is not None:
+            self._window.close()
+            self._window = None
 
     def _out(self, arrays):
         return {name: array.copy() for name, array in arrays.items()} if self._copy else dict(arrays)
@@ -540,6 +655,7 @@ class NppVectorEnv(gym.vector.VectorEnv):
             "starts": self._starts.copy(),
             "probabilities": self._probabilities.copy(),
             "random": _random_words(self._random),
+            "frames": self._frames.copy(),
             "levels": self._digest.copy(),
         }
 
@@ -578,7 +694,9 @@ class NppVectorEnv(gym.vector.VectorEnv):
         self._starts[:] = saved["starts"]
         self._probabilities = np.array(saved["probabilities"])
         _set_random_words(self._random, saved["random"])
+        self._frames[:] = saved["frames"]  # old pictures cannot be drawn again
         self._task[:] = LOOK
+        self._begun = True
         self._observe(self._starts)
         return self._out(self._obs)
 
@@ -610,12 +728,13 @@ def _set_random_words(random, words) -> None:
 class NppEnv(gym.Env):
     """One game: `NppVectorEnv` with a batch of one and without autoreset; its other arguments are the same."""
 
-    metadata = {"render_modes": []}  # noqa: RUF012
+    metadata = {"render_modes": ["human", "rgb_array"], "render_fps": 15.0}  # noqa: RUF012
 
-    def __init__(self, render_mode: None = None, **arguments):
+    def __init__(self, render_mode: str | None = None, **arguments):
         self._envs = NppVectorEnv(num_envs=1, autoreset=False, copy=True, render_mode=render_mode, **arguments)
         self.levels = self._envs.levels
         self.render_mode = render_mode
+        self.metadata = {**self.metadata, "render_fps": self._envs.metadata["render_fps"]}
         self.observation_space = self._envs.single_observation_space
         self.action_space = self._envs.single_action_space
 
@@ -634,3 +753,11 @@ class NppEnv(gym.Env):
             info["episode"] = {name: array[0] for name, array in infos["episode"].items()}
         obs = {name: array[0] for name, array in obs.items()}
         return obs, float(reward[0]), bool(terminated[0]), bool(truncated[0]), info
+
+    def render(self):
+        """A picture, uint8 [600 * render_scale, 1056 * render_scale, 3]; None unless rgb_array."""
+        pictures = self._envs.render()
+        return pictures[0] if pictures else None
+
+    def close(self):
+        self._envs.close()

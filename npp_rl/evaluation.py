@@ -9,9 +9,10 @@ try: results depend neither on the number of environments nor on what is evaluat
 """
 
 import math
+import re
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -19,11 +20,14 @@ from typing import Literal
 import numpy as np
 import torch
 
-from npp_rl import checkpoints
-from npp_rl.env import CAUSES, NppVectorEnv
+from npp_rl import checkpoints, video
+from npp_rl.env import ACTION_BYTES, CAUSES, NppVectorEnv
 from npp_rl.levels import CATEGORIES, Level, LevelError, load_levels
 
-# Rows of every policy call: large enough for full speed on a CPU, small enough that a suite of 270 levels pads little.
+FILMED_WON, FILMED_LOST = 1, 2  # videos of each category
+FILMED_FRAMES = 1200  # of an episode that ran out of time: how it ended shows in its beginning
+
+# Rows of every policy call, enough for full speed on a CPU.
 BATCH = 128
 
 
@@ -76,7 +80,11 @@ def agent_policy(agent: torch.nn.Module, device: torch.device) -> Callable[[dict
     def policy(observations):
         with torch.no_grad():
             x = {key: torch.from_numpy(value).to(device) for key, value in observations.items()}
-            return agent.get_logits(x).float().cpu().numpy()
+            training = agent.training
+            agent.eval()  # a graph agent then works on tables of one size
+            logits = agent.get_logits(x).float().cpu().numpy()
+            agent.train(training)
+            return logits
 
     return policy
 
@@ -88,19 +96,21 @@ def evaluate(
     observations: tuple[str, ...],
     frame_skip: int = 4,
     gamma: float = 0.99,
+    frame_stack: int = 4,
     deterministic: bool = True,
     seed: int = 0,
     tries: int = 1,
     num_envs: int = 1024,
 ) -> dict:
-    """Play every level `tries` times from its start and summarise (the content of eval_results.json).
+    """Play every level from its start, `tries` times or greedily once, and summarise (content of eval_results.json).
 
     `policy` maps observations, a dict of arrays [BATCH, ...], to logits float32 [BATCH, 6]. Greedy actions are the
     first arg max; sampled ones invert the distribution's cumulative sum at a uniform number that depends on `seed`, the
     level's content, the try and the step only. `num_envs` bounds how many levels are in memory at once.
 
     Returns a dict with `overall` and `by_category.<name>` (see `summarise`), `levels` (one entry per level with its
-    outcomes per try) and `settings`. Raises ValueError where the policy gives NaN.
+    outcomes per try, among them the actions, one digit a step) and `settings`. Raises ValueError where the policy gives
+    NaN.
     """
     if not levels:
         raise LevelError("evaluation: the suite has no level")
@@ -112,6 +122,7 @@ def evaluate(
         observations=observations,
         frame_skip=frame_skip,
         gamma=gamma,
+        frame_stack=frame_stack,
         seed=0,
         copy=False,
     )
@@ -121,13 +132,13 @@ def evaluate(
             count = min(num_envs, len(levels) - first)
             draw = None if deterministic else _uniforms(levels[first : first + count], seed, attempt)
             for episode in _play(policy, envs, first, count, draw):
-                episodes.append({"level": len(episodes) % len(levels), "try": attempt, **episode})
+                episodes.append({"level": len(episodes) % len(levels), **episode})
     envs.close()
 
     entries = []
     for index, level in enumerate(levels):
         own = [episode for episode in episodes if episode["level"] == index]
-        outcomes = [{key: value for key, value in episode.items() if key not in ("level", "try")} for episode in own]
+        outcomes = [{key: value for key, value in episode.items() if key != "level"} for episode in own]
         rate = sum(outcome["success"] for outcome in outcomes) / tries
         entry = {"id": level.id, "category": level.category, "title": level.title, "digest": level.digest}
         entries.append({**entry, "success_rate": rate, "tries": outcomes})
@@ -177,7 +188,7 @@ def _play(policy, envs, first, count, draw):
     actions = np.zeros(envs.num_envs, np.int64)
     running = np.zeros(envs.num_envs, bool)
     running[:count] = True
-    outcomes = [None] * count
+    outcomes, log = [None] * count, []
     step = 0
     while running.any():
         uniform = draw(step) if draw else None
@@ -195,6 +206,7 @@ def _play(policy, envs, first, count, draw):
                 weights = np.exp(logits.astype(np.float64) - logits.max(1, keepdims=True))
                 cumulative = weights.cumsum(1)
                 actions[slot] = (cumulative < uniform[slot, None] * cumulative[:, -1:]).sum(1)
+        log.append(actions.astype(np.uint8))
         observations, _, _, _, infos = envs.step(actions)
         step += 1
         if "_episode" not in infos:
@@ -210,10 +222,11 @@ def _play(policy, envs, first, count, draw):
                 "return": round(float(episode["r"]), 6),
                 "gold": int(episode["gold"]),
                 "efficiency": None,
+                "actions": "".join(str(row[slot]) for row in log),
             }
             if episode["success"]:
-                straight = episode["shortest"] / max(episode["travelled"], 1e-9)
-                outcomes[slot]["efficiency"] = round(min(1.0, straight), 6)
+                efficiency = episode["shortest"] / max(episode["travelled"], 1e-9)
+                outcomes[slot]["efficiency"] = round(min(1.0, efficiency), 6)
     return outcomes
 
 
@@ -262,12 +275,55 @@ def scalars(results: dict, prefix: str) -> dict[str, float]:
     return flat | {f"{prefix}/{name}": part["success_rate"] for name, part in results["by_category"].items()}
 
 
-def write_results(results: dict, folder: str | Path, title: str, about: dict[str, str]) -> None:
-    """Write eval_results.json (for programs) and report.md (for people) into `folder`, each atomically."""
+def write_results(
+    results: dict, folder: str | Path, title: str, about: dict[str, str], filmed: Sequence[Level] = ()
+) -> None:
+    """Write eval_results.json (for programs) and report.md (for people) into `folder`, each atomically.
+
+    filmed: the suite's levels, of which `film` then writes videos.
+    """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     checkpoints.write_json(folder / "eval_results.json", results)
     checkpoints.write_atomically(folder / "report.md", report(results, title, about).encode())
+    if filmed:
+        film(results, filmed, folder / "videos")
+
+
+def check_video(wanted: bool) -> None:
+    """Raise ArgumentError where videos are wanted that cannot be written."""
+    if wanted and not video.available():
+        raise checkpoints.ArgumentError(f"--capture-video: {video.NEEDS}")
+
+
+def film(results: dict, levels: Sequence[Level], folder: str | Path) -> list[Path]:
+    """Write videos of some of the episodes in `results` of `levels` -> their files, FOLDER/<level>__<outcome>.mp4.
+
+    Of each category the first FILMED_WON episodes that were won and the first FILMED_LOST that were not; of those that
+    ran out of time the first FILMED_FRAMES. Their actions are played again in the simulator, frame by frame.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    left = {}
+    written = []
+    for level, entry in zip(levels, results["levels"], strict=True):
+        outcome = entry["tries"][0]
+        kind = (level.category, outcome["success"])
+        left.setdefault(kind, FILMED_WON if outcome["success"] else FILMED_LOST)
+        if not left[kind]:
+            continue
+        left[kind] -= 1
+        how, frames = "won", outcome["frames"]
+        if outcome["cause"] != CAUSES[0]:
+            how = f"died_{outcome['cause']}"
+        elif not outcome["success"]:
+            how, frames = "out_of_time", min(frames, FILMED_FRAMES)
+        keys = ACTION_BYTES[np.array(list(outcome["actions"]), np.int64)]
+        inputs = np.repeat(keys, results["settings"]["frame_skip"])[:frames].tobytes()
+        path = folder / f"{re.sub(r'[^A-Za-z0-9_.-]+', '_', level.id)}__{how}.mp4"
+        video.write_video(path, video.game_pictures(level.map_data, inputs, level.id))
+        written.append(path)
+    return written
 
 
 def report(results: dict, title: str, about: dict[str, str]) -> str:
@@ -327,6 +383,8 @@ class Args:
     """how many levels are played at once at most; changes memory, never results"""
     device: Literal["cpu", "cuda"] = "cpu"
     """where the policy runs"""
+    capture_video: bool = False
+    """write videos of some episodes, won and lost ones of each category, into the results' folder"""
 
 
 def main(args: Args) -> dict:
@@ -336,9 +394,10 @@ def main(args: Args) -> dict:
         raise checkpoints.ArgumentError(f"--tries {args.tries}: needs --sampled (greedy actions repeat themselves)")
     if args.device == "cuda" and not torch.cuda.is_available():
         raise checkpoints.ArgumentError("--device cuda: no CUDA device is available")
+    check_video(args.capture_video)
     device = torch.device(args.device)
     agent, run = checkpoints.load_agent(args.checkpoint, device)
-    # As many threads as the run's own evaluations had: a matrix product may round differently with others.
+    # As many threads as the run asked for in its own evaluations: a matrix product may round differently with others.
     torch.set_num_threads(run["inference_threads"] or torch.get_num_threads())
     dataset = args.test_dataset or run["test_dataset"]
     levels = load_suite(dataset, run["train_dataset"], run["holdout_fraction"])
@@ -357,12 +416,14 @@ def main(args: Args) -> dict:
         observations=agent.observations,
         frame_skip=run["frame_skip"],
         gamma=run["gamma"],
+        frame_stack=run.get("frame_stack", 1),
         deterministic=not args.sampled,
         seed=args.seed,
         tries=args.tries,
         num_envs=args.num_envs,
     )
-    write_results(results, folder, f"{run['exp_name']} on {dataset}", {"checkpoint": str(args.checkpoint)})
+    filmed = levels if args.capture_video else ()
+    write_results(results, folder, f"{run['exp_name']} on {dataset}", {"checkpoint": str(args.checkpoint)}, filmed)
     print(report(results, f"{run['exp_name']} on {dataset}", {"checkpoint": str(args.checkpoint)}))
     print(f"written to {folder}")
     return results

@@ -409,7 +409,8 @@ def nearest_free(free, x, y):
 def _best_reached(dist, x, y, reach):
     """(node, px to the goal through it) with the shortest way from (x, y), widening the window from reach; -1 if none.
 
-    Up to 2 * SPACING away nothing can stand between: both circles are free, and 17 px is less than two radii.
+    A node of the cell around (x, y) is its neighbour in free space. In the wider windows, for a ninja that stands where
+    no node is free, a thin wall may stand between.
     """
     node, best = -1, np.inf
     while node < 0 and reach <= 2:

@@ -14,6 +14,7 @@ from torch import nn
 
 from npp_rl.simulator.compiled import kernel, njit
 
+FAST = {"reassoc", "contract", "arcp", "nsz"}  # sums may be reordered; infinities and NaN stay what they are
 NEGATIVE_SLOPE = 0.2  # of additive attention's LeakyReLU (Velickovic et al. 2018, section 2.1)
 
 
@@ -34,7 +35,7 @@ class PackedGraphs(NamedTuple):
 
 
 @njit
-def _pack_nodes(mask, type_slots, slots, row, kinds, span):
+def _pack_nodes(mask, type_slots, slots, row, kinds, span, every):
     graphs, nodes = mask.shape
     m, before = 0, 0
     for i in range(len(type_slots)):
@@ -44,6 +45,7 @@ def _pack_nodes(mask, type_slots, slots, row, kinds, span):
                 row[b, n] = -1
                 if mask[b, n]:
                     row[b, n] = m
+                if mask[b, n] or every:
                     slots[m] = b * nodes + n
                     kinds[m] = i
                     m += 1
@@ -59,7 +61,7 @@ def _pack_edges(slots, row, lists, first, source, relation):
     for t in range(len(slots)):
         first[t] = e
         b, n = slots[t] // nodes, slots[t] % nodes
-        for r in range(len(lists)):
+        for r in range(len(lists) if row[b, n] >= 0 else 0):
             for m in lists[r][b, n]:
                 if m >= 0 and row[b, m] >= 0:
                     source[e] = row[b, m]
@@ -70,12 +72,20 @@ def _pack_edges(slots, row, lists, first, source, relation):
 
 
 def pack_graphs(
-    mask, adjacent, reachable, type_slots: list[int], self_loops: bool = False, padded: bool | None = None
+    mask,
+    adjacent,
+    reachable,
+    type_slots: list[int],
+    every: bool = False,
+    self_loops: bool = False,
+    padded: bool | None = None,
 ) -> PackedGraphs:
     """The graphs of `graph_node_mask` uint8 [B, N], `graph_adjacent`, `graph_reachable`; type_slots: nodes per type.
 
-    With self_loops each node has exactly one edge to itself, of a third edge type, whatever the lists say. Padded, the
-    rows hold all slots and all sizes are fixed, which GPUs like better; default: padded unless on a CPU.
+    every: rows for all slots, also those without a node, which makes M and with it the rounding of matrix products
+    independent of what the graphs hold. self_loops: each node has exactly one edge to itself, of a third edge type,
+    whatever the lists say. padded: every, with edges gathered at a fixed size, which GPUs like better; default: padded
+    unless on a CPU.
     """
     batch, nodes = mask.shape
     lists = adjacent.contiguous(), reachable.contiguous()
@@ -93,7 +103,7 @@ def pack_graphs(
     slots, row, kinds = np.empty((3, batch * nodes), np.int64)
     row = row.reshape(batch, nodes)
     span = np.empty((len(type_slots), batch + 1), np.int32)
-    rows = _pack_nodes(mask.numpy(), np.array(type_slots), slots, row, kinds, span)
+    rows = _pack_nodes(mask.numpy(), np.array(type_slots), slots, row, kinds, span, every)
     arrays = tuple(edges.numpy() for edges in lists)
     source, relation = np.empty((2, rows * sum(edges.shape[2] for edges in arrays)), np.int32)
     first = np.empty(rows + 1, np.int32)
@@ -104,7 +114,7 @@ def pack_graphs(
     return PackedGraphs(slots, row, kinds, counts, lists, *compiled)
 
 
-@kernel(fastmath=True)
+@kernel(fastmath=FAST)
 def _softmax(attn, begin, end):
     """Over the rows begin to end of attn [edges, heads], for each head."""
     for h in range(attn.shape[1]):
@@ -133,7 +143,7 @@ def attention_kernels(heads: int, dim: int):
     width = heads * dim
     scale = np.float32(1 / math.sqrt(dim))
 
-    @njit(parallel=True, fastmath=True, _nrt=False)
+    @njit(parallel=True, fastmath=FAST, _nrt=False)
     def forward(projection, kinds, first, source, relation, mu, out, attn):
         for t in prange(len(kinds)):
             q, h_t = projection[t], out[t]
@@ -154,7 +164,7 @@ def attention_kernels(heads: int, dim: int):
                     for d in range(h * dim, h * dim + dim):
                         h_t[d] += a * v[d]
 
-    @njit(parallel=True, fastmath=True, _nrt=False)
+    @njit(parallel=True, fastmath=FAST, _nrt=False)
     def backward(projection, kinds, first, source, relation, mu, out, attn, d_out, span, d_projection, d_mu):
         for b in prange(d_mu.shape[0]):  # edges stay within a graph, so no two threads add to the same row
             d_mu[b] = 0
@@ -258,7 +268,7 @@ def additive_attention_kernels(heads: int, dim: int):
     width = heads * dim
     slope = np.float32(NEGATIVE_SLOPE)
 
-    @njit(parallel=True, fastmath=True, _nrt=False)
+    @njit(parallel=True, fastmath=FAST, _nrt=False)
     def forward(projection, first, source, a, out, attn):
         for t in prange(len(out)):
             receiver, h_t = projection[t, width:], out[t]
@@ -279,7 +289,7 @@ def additive_attention_kernels(heads: int, dim: int):
                     for d in range(h * dim, h * dim + dim):
                         h_t[d] += share * sender[d]
 
-    @njit(parallel=True, fastmath=True, _nrt=False)
+    @njit(parallel=True, fastmath=FAST, _nrt=False)
     def backward(projection, first, source, a, out, attn, d_out, span, d_projection, d_a):
         for b in prange(len(d_a)):  # edges stay within a graph, so no two threads add to the same row
             d_logits = d_a[b]
@@ -347,7 +357,7 @@ def additive_attention(projection, a, graphs: PackedGraphs):
     return _gathered_additive_attention(projection, a, graphs)
 
 
-@njit(parallel=True, fastmath=True, _nrt=False)
+@njit(parallel=True, fastmath=FAST, _nrt=False)
 def _sum_forward(x, scale, first, source, out):
     for t in prange(len(out)):
         h_t = out[t]
@@ -358,7 +368,7 @@ def _sum_forward(x, scale, first, source, out):
                 h_t[d] += weight * sender[d]
 
 
-@njit(parallel=True, fastmath=True, _nrt=False)
+@njit(parallel=True, fastmath=FAST, _nrt=False)
 def _sum_backward(d_out, scale, first, source, span, d_x):
     for b in prange(span.shape[1] - 1):  # edges stay within a graph, so no two threads add to the same row
         for i in range(span.shape[0]):

@@ -222,9 +222,6 @@ def cave(d: Draft, width=(16, 30), height=(8, 15), rock=(36, 42), mines=(0, 0)) 
     return True
 
 
-# ------------------------------------------------------------------------------------------------------ several rooms
-
-
 def _link_beside(d: Draft, a, b) -> bool:
     """A way from room a to room b on its right: a corridor, or two with a shaft between them."""
     dice = d.dice

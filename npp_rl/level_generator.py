@@ -424,9 +424,6 @@ def builtin(split: str) -> list[Level]:
     return list(_builtin(split))
 
 
-# --------------------------------------------------------------------------------------------------------- the command
-
-
 def write_data_set(folder: Path, levels: list[Level], about: dict) -> None:
     """Writes the levels as raw map files FOLDER/<level id> and METADATA; the folder appears as a whole or not at all.
 

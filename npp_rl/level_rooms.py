@@ -101,9 +101,6 @@ class Draft:
             self.place(b, *self.dice.pick(((a, c), (c, a))))
 
 
-# ------------------------------------------------------------------------------------------------- corridors and shafts
-
-
 def horizontal_corridor(d: Draft, length=(4, 10), height=(1, 3), mines=(0, 0)) -> bool:
     dice = d.dice
     count = dice.between(*mines)
@@ -252,9 +249,6 @@ def corridors(d: Draft, segments=(2, 3), run=(3, 8), rise=(2, 5), width=(1, 2), 
     return True
 
 
-# -------------------------------------------------------------------------------------------------------------- mazes
-
-
 def maze(d: Draft, size=(3, 4, 2, 3), passage=(1, 2), wall=(1, 1), loops=(0, 2), mines=(0, 0)) -> bool:
     """A maze by depth-first search. size: least and most columns, least and most rows of its cells."""
     dice = d.dice
@@ -335,9 +329,6 @@ def maze(d: Draft, size=(3, 4, 2, 3), passage=(1, 2), wall=(1, 1), loops=(0, 2),
             else:
                 d.mine(c + k // 2, r - k + 1, 2, 0)
     return True
-
-
-# ------------------------------------------------------------------------------------------------------- single rooms
 
 
 def carve_room(d: Draft, width, height) -> tuple[int, int, int, int]:

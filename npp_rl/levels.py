@@ -14,6 +14,7 @@ import os
 import pickle
 import struct
 import sys
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,6 +23,7 @@ from pathlib import Path
 import numpy as np
 
 from npp_rl.simulator import check_map
+from npp_rl.simulator.layout import ENTITY_TYPES
 
 CATEGORIES = (
     "simplest",
@@ -172,9 +174,6 @@ def complete_locked_door(map_data: bytes) -> bytes | None:
     return None
 
 
-# ---------------------------------------------------------------------------------------------------------- data sets
-
-
 def load_levels(source: str | Path, split: str = "all", holdout: float = 0.2) -> list[Level]:
     """Levels of a data set, in the order of CATEGORIES (others after them), then by name.
 
@@ -244,11 +243,22 @@ def _load_folder(path: Path) -> list[Level]:
             f" numbers outside 0..255 (limited), {repairs['completed']} with a 9-byte locked door (zero byte added)",
             file=sys.stderr,
         )
+    unknown = sum((unknown_records(level.map_data) for level in levels), Counter())
+    if unknown:
+        types = ", ".join(f"{n} of type {kind}" for kind, n in sorted(unknown.items()))
+        print(f"{path}: records that create nothing here were ignored: {types}", file=sys.stderr)
     missing = _listed_levels(path) - {level.id for level in levels} - {name for _, _, name in files}
     if missing:
         names = ", ".join(sorted(missing)[:5]) + (", ..." if len(missing) > 5 else "")
         print(f"{path}: {len(missing)} levels that the metadata list are not there: {names}", file=sys.stderr)
     return levels
+
+
+def unknown_records(map_data: bytes) -> Counter:
+    """How many records of each type that creates nothing (PHYSICS.md 2.1) a map has, chaser drones and lasers too."""
+    types = map_data[RECORDS_AT::5]
+    partners = (0, 4, 7, 9)  # the spawn, and switches, which are read with their doors
+    return Counter(kind for kind in types if kind not in ENTITY_TYPES and kind not in partners)
 
 
 def _listed_levels(folder: Path) -> set[str]:

@@ -42,8 +42,9 @@ Everything is in the ninja's own coordinates (x to the right, y down, px scaled 
 | 45 | a way to the goal is known |
 
 `local_tiles` uint8 [3, 15, 15], points 12 px apart (rows y, columns x), centred on the lattice node nearest to the
-ninja: distance to solid ground (255: 24 px or more), hazards (0 none, 96 untoggled mine, 160 toggling, 255 deadly), and
-the way to the goal compared to the ninja's own (128 equal, 1 per 1.5 px, lower is nearer; 255 where no way leads).
+ninja: distance to solid ground (255: 24 px or more; 0 on closed doors too), hazards (0 none, 96 untoggled mine, 160
+toggling, 255 deadly), and the way to the goal compared to the ninja's own (128 equal, 1 per 1.5 px, lower is nearer;
+255 where no way leads).
 """
 
 import math

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # read when torch loads: idle threads leave cores to the simulator
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # read when torch loads: threads that wait leave the cores to others
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what deterministic kernels on GPUs ask for
 
 import numba
@@ -27,7 +27,7 @@ from gymnasium.vector import AutoresetMode
 from torch import nn, optim
 from torch.nn.parallel import DistributedDataParallel
 
-from npp_rl import checkpoints, evaluation
+from npp_rl import checkpoints, evaluation, s3
 from npp_rl.env import CAUSES, GRAPH_OBSERVATIONS, GRAPH_SLOTS, NppVectorEnv
 from npp_rl.graph_attention import attention, pack_graphs
 from npp_rl.levels import LevelError
@@ -47,8 +47,14 @@ class Args:
     wandb_entity: str | None = None  # team on Weights and Biases
     wandb_group: str | None = None  # group on Weights and Biases (default: the architecture)
     wandb_tags: tuple[str, ...] = ()  # tags on Weights and Biases
+    capture_video: bool = False  # film won and lost test episodes of each category, in the run's folder `videos`
     run_dir: str | None = None  # folder of the run (default: runs/<exp_name>__<seed>__<time>)
-    resume: str | None = None  # continue the run in this folder, with its arguments
+    resume: str | None = None  # continue the run in this folder, or at this s3:// URL, with its arguments
+    s3_bucket: str | None = None  # keep the run directory in this S3 bucket, at <s3_prefix>/<its name>
+    s3_prefix: str = ""  # first part of the keys
+    s3_endpoint_url: str | None = None  # server other than AWS, such as http://127.0.0.1:9000
+    s3_sync_freq: int = 1_000_000  # environment steps between uploads of what is new (0: only at the ends)
+    s3_dry_run: bool = False  # say what would be uploaded, send nothing
 
     train_dataset: str = "builtin"  # `builtin`, a folder of N++ map files, or a folder of category folders
     test_dataset: str = "builtin"  # the same; one data set for both is divided by a hash of the tiles
@@ -215,7 +221,7 @@ class Agent(nn.Module):
     def encode_graph(self, x):
         """Mean of the features over tiles, and their largest values over each type of nodes: (B, 7 * graph_hidden)."""
         slots = [count for _, _, count in GRAPH_SLOTS]
-        graphs = pack_graphs(x["graph_node_mask"], x["graph_adjacent"], x["graph_reachable"], slots)
+        graphs = pack_graphs(x["graph_node_mask"], x["graph_adjacent"], x["graph_reachable"], slots, not self.training)
         parts = x["graph_nodes"].flatten(0, 1)[graphs.slots].split(graphs.counts)  # (rows of the type, F) each
         h = torch.relu(torch.cat([embed(part) for embed, part in zip(self.embed, parts, strict=True)]))
         for layer in self.layers:
@@ -233,20 +239,20 @@ class Agent(nn.Module):
         return torch.relu(self.fuse(self.attend(tokens).flatten(1)))  # (B, features)
 
     def get_logits(self, x):
-        return self.actor(self.encode(x)).float()
+        return self.heads(x)[0]
 
     def get_value(self, x):
-        return self.critic(self.encode(x)).float().squeeze(1)
+        return self.heads(x)[1]
 
     def get_action_and_value(self, x, action=None):
         """Action int64 [B] (sampled unless given); its log-probability, the entropy and the value, float32 [B]."""
-        features = self.encode(x)
-        logprobs = torch.log_softmax(self.actor(features).float(), 1)
+        logits, value = self.heads(x)
+        logprobs = torch.log_softmax(logits, 1)
         probs = logprobs.exp()
         if action is None:  # the first arrival of six exponential clocks with rates `probs`
             action = (probs / torch.empty_like(probs).exponential_()).argmax(1)
         logprob = logprobs.gather(1, action[:, None]).squeeze(1)
-        return action, logprob, -(probs * logprobs).sum(1), self.critic(features).float().squeeze(1)
+        return action, logprob, -(probs * logprobs).sum(1), value
 
     def forward(self, x, action=None):  # the loss must pass here for DistributedDataParallel to average its gradients
         return self.get_action_and_value(x, action)
@@ -261,6 +267,7 @@ EPISODE_MEANS = {  # metric: key in infos["episode"]
     "reward/death": "r_death",
     "reward/switch": "r_switch",
     "reward/time": "r_time",
+    "reward/distance": "r_distance",
     "reward/shaping": "r_shaping",
 }
 
@@ -325,20 +332,26 @@ def main(args: Args) -> Path:
     run_dir = Path(args.resume or args.run_dir or f"runs/{name}")
     if not args.resume and (run_dir / "config.json").exists():
         raise checkpoints.CheckpointError(f"{run_dir}: holds a run already (--resume {run_dir} continues it)")
+    evaluation.check_video(args.capture_video)
+    sync = None
+    if args.s3_bucket and rank == 0:
+        sync = s3.start(run_dir, args.s3_bucket, args.s3_prefix, args.s3_endpoint_url, args.s3_dry_run)
     if rank == 0:
         print("waiting for levels and the simulator (the first start compiles it, up to a minute)", flush=True)
     train_levels, validation_levels, test_levels = evaluation.load_split(
         args.train_dataset, args.test_dataset, args.holdout_fraction, args.validation_fraction
     )
     rules = {"observations": Agent.observations, "frame_skip": args.frame_skip, "gamma": args.gamma}
+    rules["frame_stack"] = getattr(args, "frame_stack", 1)  # of scripts that see frames
     # With copy=False its buffers are rewritten in every step; the rollout below copies them into its own.
     envs = NppVectorEnv(num_envs=num_envs, levels=train_levels, **rules, copy=False)
     assert envs.metadata["autoreset_mode"] == AutoresetMode.SAME_STEP
-    levels_digest = hashlib.sha256("".join(level.digest for level in train_levels).encode()).hexdigest()
+    used = "".join(level.digest for level in train_levels + validation_levels + test_levels)
+    levels_digest = hashlib.sha256(used.encode()).hexdigest()
     checkpoint = checkpoints.load(run_dir / "checkpoints/latest.pt") if args.resume else None
     if checkpoint and (checkpoint["levels_digest"] != levels_digest or len(checkpoint["ranks"]) != world_size):
         raise checkpoints.CheckpointError(
-            f"--resume {run_dir}: the run had {len(checkpoint['ranks'])} processes and training levels of digest "
+            f"--resume {run_dir}: the run had {len(checkpoint['ranks'])} processes and levels of digest "
             f"{checkpoint['levels_digest'][:8]}, here are {world_size} and {levels_digest[:8]}"
         )
     categories = sorted({level.category for level in train_levels})
@@ -369,17 +382,18 @@ def main(args: Args) -> Path:
     last_obs = {key: np.zeros_like(value) for key, value in next_obs.items()}
 
     # Everything that a resumed run continues from. At the head of the loop below nothing else is remembered.
-    global_step = iteration = 0
+    global_step = 0
     evaluated_at = saved_at = -1
-    best_success, evaluation_minutes = -1.0, 0.0
+    best_success, evaluation_minutes, ready_minutes = -1.0, 0.0, None
     if checkpoint:
         agent.load_state_dict(checkpoint["agent"])
         optimizer.load_state_dict(checkpoint["optimizer"])
         scaler.load_state_dict(checkpoint["scaler"])
         counters, own = checkpoint["counters"], checkpoint["ranks"][rank]
-        global_step, iteration, evaluated_at, best_success, evaluation_minutes, minutes_before = counters.values()
+        global_step, evaluated_at, best_success = (counters[k] for k in ("global_step", "evaluated_at", "best_success"))
+        evaluation_minutes, ready_minutes = counters["evaluation_minutes"], counters["ready_minutes"]
         saved_at = global_step
-        start_time -= 60 * minutes_before
+        start_time -= 60 * counters["minutes"]
         next_obs = envs.set_state(checkpoints.unpack(own["envs"]))
         torch.set_rng_state(own["torch_rng"].cpu())
         if device.type == "cuda":
@@ -399,6 +413,8 @@ def main(args: Args) -> Path:
         run_log = checkpoints.RunLog(run_dir, config, checkpoint and checkpoint["log_bytes"], global_step)
         if args.track:
             run_log.track()
+        if sync:
+            sync.message = run_log.message
         counts = ", ".join(f"{count} {use}" for use, count in config["levels"].items())
         seconds = time.monotonic() - start_time
         run_log.message(
@@ -420,13 +436,15 @@ def main(args: Args) -> Path:
 
     iteration_seconds = logging_seconds = 0.0
     first_step, first_minutes = global_step, minutes()
+    ready_minutes = first_minutes if ready_minutes is None else ready_minutes
     while True:
-        # With --max-minutes the schedules run to the moment at which the last evaluations must begin.
+        # With --max-minutes the schedules run from here to the moment at which the last evaluations must begin. Their
+        # length is known from those before (without any: a twentieth of all), and 4 s go into files and the report.
         progress = global_step / args.total_timesteps
         if args.max_minutes is not None:
             reserve = 1.25 * evaluation_minutes * (policy_calls(validation_levels) + policy_calls(test_levels))
-            reserve += iteration_seconds / 60 + 4 / 60
-            progress = minutes() / max(args.max_minutes - reserve, 1e-9)
+            reserve = (reserve or args.max_minutes / 20) + (iteration_seconds + 4) / 60
+            progress = (minutes() - ready_minutes) / max(args.max_minutes - reserve - ready_minutes, 1e-9)
         if world_size > 1:
             control = torch.tensor([progress, stop.number], dtype=torch.float64, device=device)
             dist.all_reduce(control, dist.ReduceOp.MAX)
@@ -476,17 +494,16 @@ def main(args: Args) -> Path:
                     "log_bytes": run_log.sizes(),
                     "counters": {
                         "global_step": global_step,
-                        "iteration": iteration,
                         "evaluated_at": evaluated_at,
                         "best_success": best_success,
                         "evaluation_minutes": evaluation_minutes,
+                        "ready_minutes": ready_minutes,
                         "minutes": minutes(),
                     },
                 }
                 checkpoints.save(run_dir / "checkpoints/latest.pt", latest)
         if finished or stopped:
             break
-        iteration += 1
         iteration_start = time.perf_counter()
         env_seconds = inference_seconds = 0.0
         if args.anneal_lr:
@@ -513,7 +530,7 @@ def main(args: Args) -> Path:
                 done = np.flatnonzero(infos["_episode"])
                 for key, column in episodes.items():
                     column.append(infos["episode"][key][done])
-                cut = done[truncated[step, done] & ~terminated[step, done]]
+                cut = done[truncated[step, done]]
                 if len(cut):
                     cut_at.append(step * num_envs + cut)
                     for key, rows in cut_obs.items():
@@ -557,7 +574,7 @@ def main(args: Args) -> Path:
                 ratio = logratio.exp()
 
                 mb_advantages = b_advantages[mb_inds]
-                if args.norm_adv and args.num_envs * args.num_steps > args.num_minibatches:  # one row has no deviation
+                if args.norm_adv and minibatch_size * world_size > 1:  # one row has no deviation
                     moments = torch.stack((mb_advantages.double().sum(), mb_advantages.double().square().sum()))
                     if world_size > 1:
                         dist.all_reduce(moments)
@@ -596,7 +613,9 @@ def main(args: Args) -> Path:
                     dist.all_reduce(approx_kl)
                 if approx_kl / world_size > args.target_kl:
                     break
-        losses = (losses / minibatches).tolist()  # waits for the GPU
+        if world_size > 1:
+            dist.all_reduce(losses)
+        losses = (losses / (minibatches * world_size)).tolist()  # waits for the GPU
         torch.set_num_threads(inference_threads)
         update_seconds = time.perf_counter() - began
 
@@ -635,7 +654,8 @@ def main(args: Args) -> Path:
                 metrics |= {name: total / count for name, total in zip(EPISODE_MEANS, means, strict=True)}
                 metrics |= {f"deaths/{name}": n / count for name, n in zip(CAUSES[1:], causes[1:], strict=True)}
             metrics |= {f"success/{name}": w / n for name, n, w in zip(categories, played, won, strict=True) if n}
-            if not math.isfinite(sum(losses[:-1])):  # the last is the gradient's norm, infinite where fp16 overflowed
+            checked = losses[:-1] if scaler.is_enabled() else losses  # fp16's overflow in the gradient is handled
+            if not math.isfinite(sum(checked)):
                 raise FloatingPointError(
                     f"step {global_step}: the loss is not finite; latest.pt is from step {saved_at}"
                 )
@@ -646,6 +666,8 @@ def main(args: Args) -> Path:
             left = (minutes() - first_minutes) * (args.total_timesteps - global_step) / (global_step - first_step)
             left = left if args.max_minutes is None else args.max_minutes - minutes()
             run_log.progress(global_step, left, metrics)
+            if sync and due(args.s3_sync_freq, global_step - args.num_envs * args.num_steps):
+                sync.request()
 
     # The test suite is played once, by the agent that did best on the validation levels.
     stop.restore()
@@ -663,11 +685,13 @@ def main(args: Args) -> Path:
             "training": f"{global_step:,} steps in {minutes():.1f} minutes on {args.train_dataset}, seed {args.seed}",
             "checkpoint": f"best.pt of step {best['global_step']:,}, chosen on {len(validation_levels)} others",
         }
-        evaluation.write_results(results, run_dir, title, about)
+        evaluation.write_results(results, run_dir, title, about, test_levels if args.capture_video else ())
         run_log.message(evaluation.report(results, title, about))
         run_log.message(f"{run_dir}: done in {minutes():.1f} minutes")
     if rank == 0:
         run_log.close()
+    if sync:
+        sync.finish(timeout=20 if stopped else 300)
     envs.close()
     if world_size > 1:
         dist.destroy_process_group()

@@ -70,9 +70,6 @@ class Verdict:
     repaired: "Verdict | None" = None  # the verdict on the replay once it is repaired
 
 
-# -------------------------------------------------------------------------------------------------------------- reading
-
-
 def read_replays(path: str | Path) -> list[Replay]:
     """The runs in a file (one; five in the compressed inputs of an episode), told apart by content, not by name.
 
@@ -244,9 +241,6 @@ def _may_be_replay(file: Path) -> bool:
     return not (single and file.with_name("inputs_episode").exists())
 
 
-# -------------------------------------------------------------------------------------------------------------- judging
-
-
 def validate(replay: Replay) -> Verdict:
     """Plays the replay in the simulator; never raises on what a file can hold."""
     if replay.problem:
@@ -295,9 +289,6 @@ def won_replays(paths: Iterable[str | Path]) -> tuple[list[Replay], list[Verdict
     return won, others
 
 
-# -------------------------------------------------------------------------------------------------------------- writing
-
-
 def encode_replay(map_data: bytes, inputs: bytes, success: bool) -> bytes:
     """A compact replay, version 1 (PHYSICS.md 9.1)."""
     return struct.pack("<3IB", 1, len(map_data), len(inputs), success) + map_data + inputs
@@ -306,9 +297,6 @@ def encode_replay(map_data: bytes, inputs: bytes, success: bool) -> bytes:
 def write_replay(path: str | Path, map_data: bytes, inputs: bytes, success: bool) -> None:
     """Writes a compact replay, version 1, in one piece; OSError where that fails."""
     write_atomically(path, encode_replay(map_data, inputs, success))
-
-
-# -------------------------------------------------------------------------------------------------------------- command
 
 
 def as_dict(verdict: Verdict) -> dict:

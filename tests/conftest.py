@@ -3,6 +3,8 @@ from pathlib import Path
 
 import pytest
 
+os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # windows of tests are not shown
+
 
 @pytest.fixture(scope="session")
 def shared() -> Path:

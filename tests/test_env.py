@@ -62,9 +62,6 @@ def assert_equal(a, b):
             assert np.array_equal(one[name], other[name]), (step, name)
 
 
-# ------------------------------------------------------------------------------------------------- Gymnasium's contract
-
-
 def test_gymnasium_finds_the_environment_in_a_plain_process():
     code = (
         "import sys, gymnasium\n"
@@ -138,9 +135,6 @@ def test_observations_are_copies_unless_told(levels):
         assert not np.array_equal(second["game_state"], kept["game_state"])
         assert np.array_equal(first["game_state"], kept["game_state"]) == copy
         assert np.shares_memory(first["game_state"], second["game_state"]) != copy
-
-
-# ---------------------------------------------------------------------------------------------------- the same results
 
 
 def test_vector_and_single_environment_are_the_same(levels):
@@ -222,9 +216,6 @@ def test_levels_are_drawn_by_their_probabilities(levels):
     assert (envs._state.ninja["level"] == 3).all()
 
 
-# ----------------------------------------------------------------------------------------------- the simulator inside
-
-
 def test_a_step_is_the_simulators_frames_with_the_action_held(levels):
     for skip in (1, 4):
         envs = NppVectorEnv(len(levels), levels, (), frame_skip=skip, autoreset=False)
@@ -277,9 +268,6 @@ def test_human_replays_end_in_the_environment_as_they_were_played(shared):
             assert (infos["episode"]["frames"][ended] == t + 1).all()
             successes += infos["episode"]["success"][ended].sum()
     assert successes == 85
-
-
-# ------------------------------------------------------------------------------------------ rewards and episode figures
 
 
 def game(made, actions, **arguments):
@@ -440,9 +428,6 @@ def test_winning_in_the_last_frame_is_no_truncation():
         assert again["success"] == (spare == 0)
 
 
-# ------------------------------------------------------------------------------------------------------- saved states
-
-
 def test_a_saved_state_continues_bit_for_bit(levels):
     arguments = {"levels": levels, "observations": OBSERVATIONS, "max_frames": 400}
     envs = NppVectorEnv(24, **arguments, seed=3)
@@ -509,9 +494,6 @@ def test_a_state_that_does_not_fit_is_refused(levels):
     assert_equal(before, play(envs, np.full((3, 4), RIGHT)))
 
 
-# ----------------------------------------------------------------------------------------------------- numbers to hold
-
-
 def test_memory_of_256_environments():
     """Beyond the interpreter and libraries: numpy, gymnasium, numba and its compiler's first use."""
     code = (
@@ -541,9 +523,6 @@ def test_memory_of_256_environments():
     assert 100 < float(mebibytes) < 1024
 
 
-# ----------------------------------------------------------------------------------------------------------- bad input
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -552,6 +531,8 @@ def test_memory_of_256_environments():
         ({"num_envs": 2.5}, "num_envs is 2.5: expected"),
         ({"frame_skip": 0}, "frame_skip is 0: expected"),
         ({"frame_skip": 1.5}, "frame_skip is 1.5: expected"),
+        ({"frame_stack": 0}, "frame_stack is 0: expected"),
+        ({"frame_stack": 2.5}, "frame_stack is 2.5: expected"),
         ({"max_frames": 0}, "max_frames is 0: expected"),
         ({"max_frames": -1}, "max_frames is -1: expected"),
         ({"gamma": 0.0}, "gamma is 0.0: expected"),
@@ -584,6 +565,22 @@ def test_bad_actions(actions):
     envs.reset()
     with pytest.raises(ValueError, match=r"^actions: expected 2 integers from 0 to 5$"):
         envs.step(actions)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"), [({}, "1000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "active"}, "None")]
+)
+def test_waiting_threads_leave_the_cores_to_others(given, expected):
+    clean = {k: v for k, v in os.environ.items() if k not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
+    code = "import os, npp_rl; print(os.environ.get('GOMP_SPINCOUNT'))"
+    done = subprocess.run([sys.executable, "-c", code], env=clean | given, capture_output=True, text=True)
+    assert done.stdout.strip() == expected
+
+
+def test_step_before_reset(levels):
+    envs = NppVectorEnv(num_envs=2, levels=levels)
+    with pytest.raises(gym.error.ResetNeeded, match="step before reset"):
+        envs.step(np.zeros(2, np.int64))
 
 
 @pytest.mark.parametrize("levels", [[0, 1], [-1, 0], [0], 0, [0.5, 0.0], [float("nan"), 0], ["a", "b"]])

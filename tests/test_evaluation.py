@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from npp_rl import checkpoints, evaluation
+from npp_rl import checkpoints, evaluation, ppo_vision_free
+from npp_rl.env import NppVectorEnv
 from npp_rl.evaluation import BATCH, evaluate, summarise, wilson
+from npp_rl.graph import GRAPH_OBSERVATIONS
 from npp_rl.level_generator import generate
 from npp_rl.levels import LevelError, load_levels
 from npp_rl.ppo_mlp_baseline import Agent, Args
@@ -79,10 +81,38 @@ def agent():
 SIZES = {"hidden": 8, "tiles_hidden": 8, "features": 8}
 
 
+@pytest.fixture(scope="module")
+def graph_agent():
+    torch.manual_seed(3)
+    shapes = {"game_state": (36,), "reachability": (46,)} | {k: shape for k, (shape, _) in GRAPH_OBSERVATIONS.items()}
+    agent = ppo_vision_free.Agent(shapes, ppo_vision_free.Args(hidden=8, graph_hidden=16, features=8))
+    with torch.no_grad():
+        agent.actor.weight.mul_(300)
+    return agent
+
+
+def test_a_levels_logits_do_not_depend_on_the_other_rows(levels, graph_agent):
+    """To the last bit, however few of the batch's rows hold a game."""
+    policy = evaluation.agent_policy(graph_agent, torch.device("cpu"))
+    envs = NppVectorEnv(num_envs=11, levels=levels, observations=graph_agent.observations)
+    rows, _ = envs.reset(options={"levels": np.arange(11)})
+    full = {key: np.resize(value, (BATCH, *value.shape[1:])) for key, value in rows.items()}
+    logits = policy(full)[:11]
+    assert len(np.unique(logits, axis=0)) > 5
+    for filled in (1, 2, 3, 5, 8):
+        few = {
+            key: np.where((np.arange(BATCH) < filled).reshape(-1, *[1] * (v.ndim - 1)), v, 0) for key, v in full.items()
+        }
+        np.testing.assert_array_equal(policy(few)[:filled], logits[:filled])
+    assert graph_agent.training
+
+
 @pytest.mark.parametrize("deterministic", [True, False])
-def test_results_do_not_depend_on_the_number_of_environments(levels, agent, deterministic):
+@pytest.mark.parametrize("kind", ["agent", "graph_agent"])
+def test_results_do_not_depend_on_the_number_of_environments(levels, kind, deterministic, request):
+    agent = request.getfixturevalue(kind)
     policy = evaluation.agent_policy(agent, torch.device("cpu"))
-    settings = {"observations": OBSERVATIONS, "deterministic": deterministic, "tries": 2, "seed": 5}
+    settings = {"observations": agent.observations, "deterministic": deterministic, "tries": 2, "seed": 5}
     one_pass = evaluate(policy, levels, **settings)
     assert len({entry["tries"][0]["steps"] for entry in one_pass["levels"]}) > 2  # games do differ
     for num_envs in (1, 4, 11):

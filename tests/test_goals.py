@@ -198,6 +198,25 @@ def test_a_trap_doors_switch_is_kept_clear_of_and_closes_the_way():
     assert game.obs[8] == pytest.approx(-1.0, abs=1e-2)
 
 
+def test_shutting_off_the_last_way_earns_nothing():
+    # A corridor round a bend: 53 cells of way to a switch that lies 4 cells below the ninja. The trap door's switch, on
+    # the way, closes it for good.
+    tiles = ground((5, 10, 30, 10), (30, 10, 30, 14), (5, 14, 30, 14))
+    exits = [(middle(12, 14), middle(6, 14))]
+    game = Game(level(tiles, middle(6, 10), exits, trap=[((480, 252), 0, middle(9, 10))]))
+    assert game.known and game.way > 1100
+    straight = np.hypot(0, 4 * 24)
+    game.until(RIGHT, lambda: game.env._envs._state.closed[0, 0])
+    assert not game.known and game.way < straight + 100
+    assert abs(game.reward) < 0.3  # a step's progress; the shorter line would be worth 10
+    rewards = [game.reward]
+    for action in [LEFT] * 30 + [RIGHT] * 30:
+        game.step(action)
+        rewards.append(game.reward)
+    assert max(rewards) < 0.3
+    assert sum(rewards) < 1.0
+
+
 def test_a_level_without_exit():
     game = Game(level(CORRIDOR, here(10)), max_frames=80)
     assert game.kind is None and not game.known and not game.obs[:32].any()

@@ -106,9 +106,6 @@ def test_dice_draw_what_they_drew_before():
     assert dice.between(4, 1) == 4
 
 
-# ---------------------------------------------------------------------------------------------------------- playability
-
-
 def entities_of(level):
     """(spawn, exit, switch, mines [m, 2], doors and keys as records), px."""
     records = level.entities.astype(int)
@@ -259,9 +256,6 @@ def test_a_level_of_each_category_can_be_won(levels, name):
     inputs = bytes(int(word[0]) for word in SOLUTIONS[name].split() for _ in range(int(word[2:])))
     _, states = simulate(level.map_data, inputs)
     assert states[-1] == 8 and not (states == 6).any()
-
-
-# ---------------------------------------------------------------------------------------------------------- the command
 
 
 def run(*arguments):

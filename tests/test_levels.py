@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from npp_rl import levels
-from npp_rl.levels import Level, LevelError, encode_map, load_levels, split_by_tiles
+from npp_rl.levels import Level, LevelError, encode_map, load_levels, split_by_tiles, unknown_records
 
 NINJA, EXIT, SWITCH = (0, 10, 20, 0, 0), (3, 30, 20, 0, 0), (4, 20, 20, 0, 0)
 
@@ -233,3 +233,15 @@ def test_nclone_data_set(shared, capsys):
     train, test = load_levels(folder, "train"), load_levels(folder, "test")
     assert (len(train), len(test)) == (434, 126)
     assert not {lv.tiles_digest for lv in train} & {lv.tiles_digest for lv in test}
+
+
+def test_records_that_create_nothing_are_counted(tmp_path, capsys):
+    records = [[0, 50, 50, 0, 0], [12, 10, 10, 0, 0], [12, 11, 10, 0, 0], [255, 3, 3, 3, 3], [15, 9, 9, 0, 0]]
+    records += [[1, 60, 60, 0, 0], [6, 70, 70, 0, 0], [7, 72, 70, 0, 0]]
+    data = encode_map(np.zeros((23, 42), np.uint8), records)
+    assert unknown_records(data) == {12: 2, 255: 1, 15: 1}
+    (tmp_path / "one").write_bytes(data)
+    (tmp_path / "two").write_bytes(data)
+    assert len(load_levels(tmp_path)) == 2
+    line = "records that create nothing here were ignored: 4 of type 12, 2 of type 15, 2 of type 255"
+    assert capsys.readouterr().err == f"{tmp_path}: {line}\n"

@@ -29,9 +29,6 @@ def watch(made, actions, **arguments):
     return observations, ninjas
 
 
-# --------------------------------------------------------------------------------------------------------- game_state
-
-
 def test_at_the_start():
     (obs, *_), _ = watch(corridor(5), [])
     expected = np.zeros(36)
@@ -131,9 +128,6 @@ def test_switches_and_doors_in_game_state():
     assert x[-1] > here(27)[0]
 
 
-# ------------------------------------------------------------------------------------------------------- reachability
-
-
 def test_look_ahead_in_a_straight_corridor():
     (obs, *_), _ = watch(corridor(spawn=5, switch=30, door=38), [])
     points = obs["reachability"][8:26].reshape(6, 3)
@@ -198,9 +192,6 @@ def test_share_of_the_level_that_reaches_the_goal():
     assert obs["reachability"][44] == pytest.approx(0.5, abs=1e-6)
     (obs, *_), _ = watch(corridor(), [])
     assert obs["reachability"][44] == 1.0
-
-
-# -------------------------------------------------------------------------------------------------------- local_tiles
 
 
 def patch_points(x, y):
@@ -291,9 +282,6 @@ def test_a_patch_beyond_the_fields_corner():
     assert outside.any() and not obs["local_tiles"][0][outside].any() and (obs["local_tiles"][2][outside] == 255).all()
     tiles = made.tiles
     assert np.array_equal(obs["local_tiles"][0], naive_occupancy(tiles, x, y))
-
-
-# ------------------------------------------------------------------------------------------------------ all of them
 
 
 def mirrored(made):

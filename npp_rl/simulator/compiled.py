@@ -85,7 +85,7 @@ class _PackageCache(FunctionCache):
 
 
 def njit(function=None, **options):
-    """`numba.njit` for exact arithmetic (no fastmath, IEEE division) with the cache described above."""
+    """`numba.njit` with the cache described above and IEEE division; arithmetic is exact unless `fastmath` is given."""
     if function is None:
         return functools.partial(njit, **options)
     dispatcher = numba.njit(error_model="numpy", **options)(function)

@@ -30,6 +30,22 @@ STANDING, RUNNING, SLIDING, JUMPING, FALLING, WALL_SLIDING, DEAD, DYING, WON = 0
 
 # Causes of death: the killing entity's type, or one of these.
 CAUSE_NONE, CAUSE_FLOOR, CAUSE_CEILING, CAUSE_CRUSH = 0, 100, 101, 102
+CAUSE_NAMES = {
+    CAUSE_NONE: "none",
+    MINE: "mine",
+    TOGGLE_MINE: "mine",
+    ZAP_DRONE: "zap_drone",
+    CHASER_DRONE: "chaser_drone",
+    FLOOR_GUARD: "floor_guard",
+    THWUMP: "thwump",
+    LASER: "laser",
+    DEATH_BALL: "death_ball",
+    MINI_DRONE: "mini_drone",
+    SHOVE_THWUMP: "shove_thwump",
+    CAUSE_FLOOR: "floor_impact",
+    CAUSE_CEILING: "ceiling_impact",
+    CAUSE_CRUSH: "crush",
+}
 
 NINJA = np.dtype(
     [
@@ -160,7 +176,7 @@ LEVEL = np.dtype(
         ("doors", "i4"),
         ("edge_start", "i4"),
         ("edges", "i4"),
-        ("physical", "i4"),  # numbers of entities that collide physically, that move, and that think (mines aside)
+        ("physical", "i4"),  # numbers of entities that collide physically, that move, that think (but mines)
         ("moving", "i4"),
         ("thinking", "i4"),
         ("ball_count", "i4"),  # D of PHYSICS.md 5.19

@@ -14,7 +14,7 @@ stands still and harms nobody; that is decided in its first thought. State 1 is 
 
 import math
 
-from npp_rl.simulator.compiled import kernel
+from npp_rl.simulator.compiled import kernel, njit
 from npp_rl.simulator.contacts import kill, regrid, valid_target
 from npp_rl.simulator.geometry import (
     clamp,
@@ -96,7 +96,7 @@ def move_chasing(n, level, edges, counts, i, m, states, e):
 
 
 @kernel
-def _ray_length(level, segments, x, y, dx, dy):
+def ray_length(level, segments, x, y, dx, dy):
     """Length px of a ray with unit direction to the first segment, 0 if it leaves the field (PHYSICS.md 6.11)."""
     column = floor_div(x, 24.0)
     row = floor_div(y, 24.0)
@@ -141,9 +141,19 @@ def think_laser(n, level, segments, closed, i, m, entity, states, e):
         return
     dx = math.cos(m.a)
     dy = math.sin(m.a)
-    length = _ray_length(level, segments, m.x, m.y, dx, dy)
+    length = ray_length(level, segments, m.x, m.y, dx, dy)
     if length > 0.0 and valid_target(n):
         _, a, b = closest_on_line(n.x, n.y, m.x, m.y, m.x + length * dx, m.y + length * dy)
         if overlap(n.x, n.y, a, b, 10.0):
             kill(n, LASER)
     m.a = (m.a + (-SPIN if entity.mode == 1 else SPIN)) % (2.0 * math.pi)
+
+
+@njit(_nrt=False)
+def beam_length(bank, level_index, movers, i, slot):
+    """Length px of the beam at its present angle of the laser that is mover `slot` of game i, 0 if it leaves the field.
+
+    movers: MOVER [games, movers] of a `State`.
+    """
+    m = movers[i, slot]
+    return ray_length(bank.level[level_index], bank.segment, m.x, m.y, math.cos(m.a), math.sin(m.a))

@@ -1,0 +1,143 @@
+"""Videos: what is written can be decoded to what was drawn; evaluations film won and lost episodes."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from hand_made import corridor, here
+
+from npp_rl import checkpoints, evaluation, video
+from npp_rl.env import NppVectorEnv
+from npp_rl.render import Scene
+from npp_rl.simulator import new_state, reset_game, simulate
+
+ROOT = Path(__file__).parents[1]
+
+
+def decoded(path):
+    """All pictures of a video, uint8 [n, height, width, 3], and its stream's properties."""
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        about = (stream.codec_context.name, stream.codec_context.pix_fmt, stream.average_rate)
+        pictures = np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(stream)])
+    return pictures, about
+
+
+def test_a_video_holds_the_pictures(tmp_path):
+    made = corridor(spawn=5, switch=12, door=20, name="a corridor")
+    inputs = bytes([2]) * 40
+    drawn = list(video.game_pictures(made.map_data, inputs, made.id))
+    assert len(drawn) == 41 + video.LAST_PICTURE
+    assert video.write_video(tmp_path / "one.mp4", drawn) == len(drawn)
+    pictures, about = decoded(tmp_path / "one.mp4")
+    assert about == ("h264", "yuv420p", 60)
+    assert pictures.shape == (len(drawn), 600, 1056, 3)
+    for k in (0, 20, len(drawn) - 1):
+        assert np.abs(pictures[k].astype(int) - drawn[k]).mean() < 4
+        # The right picture, not a neighbour: the ninja runs by some px a frame.
+    assert np.abs(pictures[40].astype(int) - drawn[40]).mean() < np.abs(pictures[40].astype(int) - drawn[25]).mean()
+    assert [path.name for path in tmp_path.iterdir()] == ["one.mp4"]
+    data = (tmp_path / "one.mp4").read_bytes()
+    assert 0 < data.find(b"moov") < data.find(b"mdat"), "a browser finds the index first"
+
+
+def test_pictures_of_a_game_are_those_of_its_states():
+    made = corridor(spawn=5, mines=[here(8)])
+    inputs = bytes([2]) * 300
+    drawn = list(video.game_pictures(made.map_data, inputs, "", 2))
+    frames = len(simulate(made.map_data, inputs)[0])
+    assert frames < 300 and len(drawn) == 1 + frames + video.LAST_PICTURE
+    scene = Scene(made.map_data, 2)
+    _, state = new_state(scene.bank, 1)
+    reset_game(scene.bank, state, 0, 0)
+    assert np.array_equal(drawn[0][48:], scene.picture(state, 0)[48:])  # below the caption
+    assert all(np.array_equal(picture, drawn[-1]) for picture in drawn[-video.LAST_PICTURE :])
+    assert not np.array_equal(drawn[-1][48:], drawn[frames - 1][48:])
+
+
+def test_bad_videos_leave_nothing(tmp_path):
+    with pytest.raises(ValueError, match="no pictures"):
+        video.write_video(tmp_path / "a.mp4", [])
+    with pytest.raises(ValueError, match="31 x 20, expected even sides"):
+        video.write_video(tmp_path / "a.mp4", [np.zeros((20, 31, 3), np.uint8)])
+    with pytest.raises(OSError, match=r"a\.mp4"):
+        video.write_video(tmp_path / "missing" / "a.mp4", [np.zeros((20, 30, 3), np.uint8)])
+
+    def broken():
+        yield np.zeros((20, 30, 3), np.uint8)
+        raise RuntimeError("the game broke off")
+
+    with pytest.raises(RuntimeError, match="broke off"):
+        video.write_video(tmp_path / "a.mp4", broken())
+    assert list(tmp_path.iterdir()) == []
+
+
+def right_only(_):
+    return np.tile(np.float32([0, 0, 1, 0, 0, 0]), (evaluation.BATCH, 1))
+
+
+def test_an_evaluation_is_filmed(tmp_path, monkeypatch):
+    monkeypatch.setattr(evaluation, "FILMED_FRAMES", 150)
+    levels = [
+        corridor(spawn=5, switch=12, door=20, name="folder/won first"),
+        corridor(spawn=5, switch=12, door=22, name="won second"),
+        corridor(spawn=5, mines=[here(8)], name="mined"),
+        corridor(spawn=15, switch=12, door=20, name="never"),
+    ]
+    results = evaluation.evaluate(right_only, levels, observations=("game_state",), frame_skip=3)
+    for entry in results["levels"]:
+        (outcome,) = entry["tries"]
+        assert re.fullmatch("2+", outcome["actions"]) and len(outcome["actions"]) == outcome["steps"]
+    evaluation.write_results(results, tmp_path, "title", {}, levels)
+    names = sorted(path.name for path in (tmp_path / "videos").iterdir())
+    assert names == ["folder_won_first__won.mp4", "mined__died_mine.mp4", "never__out_of_time.mp4"]
+    for name, index in zip(names, (0, 2, 3), strict=True):
+        with av.open(str(tmp_path / "videos" / name)) as container:
+            frames = sum(1 for _ in container.decode(video=0))
+        expected = results["levels"][index]["tries"][0]["frames"] if index != 3 else 150
+        assert frames == expected + 1 + video.LAST_PICTURE
+    assert results["levels"][3]["tries"][0]["frames"] > 150
+    assert json.loads((tmp_path / "eval_results.json").read_text()) == results
+    evaluation.write_results(results, tmp_path / "plain", "title", {})
+    assert not (tmp_path / "plain/videos").exists()
+
+
+def test_sampled_tries_are_what_is_filmed(tmp_path):
+    """The recorded actions lead to the recorded end, also where several tries differ."""
+    levels = [corridor(spawn=5, switch=8, door=11, mines=[here(14)], name="short")]
+
+    def likes_right(_):
+        return np.tile(np.float32([1, 0, 2, 0, 0, 1]), (evaluation.BATCH, 1))
+
+    results = evaluation.evaluate(
+        likes_right, levels, observations=("game_state",), deterministic=False, tries=3, seed=4
+    )
+    tries = results["levels"][0]["tries"]
+    assert len({outcome["actions"] for outcome in tries}) == 3
+    (path,) = evaluation.film(results, levels, tmp_path)
+    with av.open(str(path)) as container:
+        assert sum(1 for _ in container.decode(video=0)) == tries[0]["frames"] + 1 + video.LAST_PICTURE
+    envs = NppVectorEnv(1, levels, ("game_state",), autoreset=False)
+    envs.reset()
+    for digit in tries[2]["actions"]:
+        _, _, terminated, _, infos = envs.step(np.array([int(digit)]))
+    assert terminated[0] == (tries[2]["success"] or tries[2]["cause"] != "none")
+    assert infos["episode"]["frames"][0] == tries[2]["frames"]
+
+
+def test_without_pyav_it_says_so_before_anything_is_loaded(monkeypatch):
+    monkeypatch.setattr(video, "available", lambda: False)
+    evaluation.check_video(False)
+    with pytest.raises(checkpoints.ArgumentError, match=r'--capture-video: videos need PyAV: pip install "npp-rl\[vid'):
+        evaluation.main(evaluation.Args(checkpoint="nowhere.pt", capture_video=True))
+
+
+def test_pyav_is_imported_for_videos_only():
+    words = [sys.executable, "-c", "import npp_rl.evaluation, sys; print('av' in sys.modules)"]
+    done = subprocess.run(words, capture_output=True, text=True, cwd=ROOT)
+    assert done.stdout == "False\n", done.stderr
