@@ -164,6 +164,12 @@ class Agent(nn.Module):
         vectors = self.state(x["game_state"]), self.reachability(x["reachability"])
         return torch.relu(self.fuse(torch.cat((*pictures, *vectors), 1)))  # (B, features)
 
+    def heads(self, x):
+        """Logits float32 [B, 6] and value float32 [B], computed in float32 under autocast too."""
+        features = self.encode(x)
+        with torch.autocast(features.device.type, enabled=False):
+            return self.actor(features.float()), self.critic(features.float()).squeeze(1)
+
     def get_logits(self, x):
         return self.heads(x)[0]
 

@@ -239,6 +239,12 @@ class Agent(nn.Module):
         tokens = torch.stack([token(part) for token, part in zip(self.tokens, parts, strict=True)], 1)
         return torch.relu(self.fuse(self.attend(tokens).flatten(1)))  # (B, features)
 
+    def heads(self, x):
+        """Logits float32 [B, 6] and value float32 [B], computed in float32 under autocast too."""
+        features = self.encode(x)
+        with torch.autocast(features.device.type, enabled=False):
+            return self.actor(features.float()), self.critic(features.float()).squeeze(1)
+
     def get_logits(self, x):
         return self.heads(x)[0]
 

@@ -70,11 +70,12 @@ def test_a_layer_is_the_same_text_in_all_scripts_that_have_it():
 
     `encode_graph` has two texts: layers without types stand in residual connections, the HGT has its own.
     """
-    everywhere = {"layer_init", "mlp", "Agent.get_logits", "Agent.get_value", "Agent.get_action_and_value"}
+    methods = ("__init__", "encode", "heads", "get_logits", "get_value", "get_action_and_value", "forward")
+    everywhere = {"layer_init", "mlp", *(f"Agent.{name}" for name in methods)}
     texts = {}
     for script in SCRIPTS:
         found = definitions(script)
-        assert found.keys() >= everywhere | {"Agent.__init__", "Agent.encode", "Agent.forward"}
+        assert found.keys() >= everywhere, script
         for name, source in found.items():
             if name == "Agent.encode_graph" and "HGTLayer" not in found:
                 name = "Agent.encode_graph without types"
