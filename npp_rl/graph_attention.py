@@ -1,6 +1,6 @@
-"""Attention over the incoming edges of graph nodes, the one operation of the graph layers that no library has.
+"""Attention and sums over the incoming edges of graph nodes, the operations of the graph layers that no library has.
 
-On CPUs it is compiled here: gathering the keys and values of all edges into tensors takes several times as long.
+On CPUs they are compiled here: gathering the features of all edges into tensors takes several times as long.
 """
 
 import functools
@@ -10,8 +10,12 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numba import prange
+from torch import nn
 
-from npp_rl.simulator.compiled import njit
+from npp_rl.simulator.compiled import kernel, njit
+
+FAST = {"reassoc", "contract", "arcp", "nsz"}  # sums may be reordered; infinities and NaN stay what they are
+NEGATIVE_SLOPE = 0.2  # of additive attention's LeakyReLU (Velickovic et al. 2018, section 2.1)
 
 
 class PackedGraphs(NamedTuple):
@@ -21,7 +25,7 @@ class PackedGraphs(NamedTuple):
     row: torch.Tensor  # int64 [B, N]: the row of each node, -1 for no node
     kinds: torch.Tensor  # int64 [M]: type of each row
     counts: list[int]  # rows of each type
-    lists: tuple[torch.Tensor, torch.Tensor]  # int16 [B, N, k] by edge type: sources of edges, -1 after the last
+    lists: tuple[torch.Tensor, ...]  # int16 [B, N, k] by edge type: nodes that edges come from, below 0 for no edge
     # Without padding, int32: the rows of type i and graph b are span[i, b] to span[i, b + 1], the edges of row t are
     # first[t] to first[t + 1], and edge e comes from row source[e] and is of type relation[e].
     span: torch.Tensor | None = None
@@ -57,11 +61,9 @@ def _pack_edges(slots, row, lists, first, source, relation):
     for t in range(len(slots)):
         first[t] = e
         b, n = slots[t] // nodes, slots[t] % nodes
-        for r in range(2 if row[b, n] >= 0 else 0):
+        for r in range(len(lists) if row[b, n] >= 0 else 0):
             for m in lists[r][b, n]:
-                if m < 0:
-                    break
-                if row[b, m] >= 0:
+                if m >= 0 and row[b, m] >= 0:
                     source[e] = row[b, m]
                     relation[e] = r
                     e += 1
@@ -70,16 +72,26 @@ def _pack_edges(slots, row, lists, first, source, relation):
 
 
 def pack_graphs(
-    mask, adjacent, reachable, type_slots: list[int], every: bool = False, padded: bool | None = None
+    mask,
+    adjacent,
+    reachable,
+    type_slots: list[int],
+    every: bool = False,
+    self_loops: bool = False,
+    padded: bool | None = None,
 ) -> PackedGraphs:
     """The graphs of `graph_node_mask` uint8 [B, N], `graph_adjacent`, `graph_reachable`; type_slots: nodes per type.
 
     every: rows for all slots, also those without a node, which makes M and with it the rounding of matrix products
-    independent of what the graphs hold. padded: so too, with edges gathered at a fixed size, which GPUs like better;
-    default: padded unless on a CPU.
+    independent of what the graphs hold. self_loops: each node has exactly one edge to itself, of a third edge type,
+    whatever the lists say. padded: every, with edges gathered at a fixed size, which GPUs like better; default: padded
+    unless on a CPU.
     """
     batch, nodes = mask.shape
     lists = adjacent.contiguous(), reachable.contiguous()
+    if self_loops:
+        own = torch.arange(nodes, dtype=adjacent.dtype, device=mask.device)[:, None].repeat(batch, 1, 1)
+        lists = (*(edges.masked_fill(edges == own, -1) for edges in lists), own)
     if padded or (padded is None and mask.device.type != "cpu"):
         table = torch.arange(batch * nodes, device=mask.device).view(batch, nodes)
         slots = torch.cat([part.flatten() for part in table.split(type_slots, 1)])
@@ -102,6 +114,22 @@ def pack_graphs(
     return PackedGraphs(slots, row, kinds, counts, lists, *compiled)
 
 
+@kernel(fastmath=FAST)
+def _softmax(attn, begin, end):
+    """Over the rows begin to end of attn [edges, heads], for each head."""
+    for h in range(attn.shape[1]):
+        top, total = np.float32(-np.inf), np.float32(0)
+        for e in range(begin, end):
+            top = max(top, attn[e, h])
+        for e in range(begin, end):
+            a = np.exp(attn[e, h] - top)
+            attn[e, h] = a
+            total += a
+        share = np.float32(1) / total
+        for e in range(begin, end):
+            attn[e, h] *= share
+
+
 @functools.cache
 def attention_kernels(heads: int, dim: int):
     """Compiled (forward, backward) for this many heads of this size; loops of known length become vector instructions.
@@ -115,10 +143,7 @@ def attention_kernels(heads: int, dim: int):
     width = heads * dim
     scale = np.float32(1 / math.sqrt(dim))
 
-    # Sums may be reordered; infinities and NaN stay what they are.
-    fast = {"reassoc", "contract", "arcp", "nsz"}
-
-    @njit(parallel=True, fastmath=fast, _nrt=False)
+    @njit(parallel=True, fastmath=FAST, _nrt=False)
     def forward(projection, kinds, first, source, relation, mu, out, attn):
         for t in prange(len(kinds)):
             q, h_t = projection[t], out[t]
@@ -131,17 +156,7 @@ def attention_kernels(heads: int, dim: int):
                     for d in range(h * dim, h * dim + dim):
                         dot += q[d] * k[d]
                     attn[e, h] = dot * prior[h] * scale
-            for h in range(heads):
-                top, total = np.float32(-np.inf), np.float32(0)
-                for e in range(first[t], first[t + 1]):
-                    top = max(top, attn[e, h])
-                for e in range(first[t], first[t + 1]):
-                    a = np.exp(attn[e, h] - top)
-                    attn[e, h] = a
-                    total += a
-                share = np.float32(1) / total
-                for e in range(first[t], first[t + 1]):
-                    attn[e, h] *= share
+            _softmax(attn, first[t], first[t + 1])
             for e in range(first[t], first[t + 1]):
                 v = projection[source[e], (2 + 2 * relation[e]) * width :]
                 for h in range(heads):
@@ -149,7 +164,7 @@ def attention_kernels(heads: int, dim: int):
                     for d in range(h * dim, h * dim + dim):
                         h_t[d] += a * v[d]
 
-    @njit(parallel=True, fastmath=fast, _nrt=False)
+    @njit(parallel=True, fastmath=FAST, _nrt=False)
     def backward(projection, kinds, first, source, relation, mu, out, attn, d_out, span, d_projection, d_mu):
         for b in prange(d_mu.shape[0]):  # edges stay within a graph, so no two threads add to the same row
             d_mu[b] = 0
@@ -182,6 +197,10 @@ def attention_kernels(heads: int, dim: int):
     return forward, backward
 
 
+def _arrays(tensors):
+    return (tensor.detach().numpy() for tensor in tensors)
+
+
 class _CompiledAttention(torch.autograd.Function):
     @staticmethod
     def forward(ctx, projection, mu, graphs):
@@ -190,8 +209,7 @@ class _CompiledAttention(torch.autograd.Function):
         attn = projection.new_empty(len(graphs.source), heads)
         ctx.save_for_backward(projection, graphs.kinds, graphs.first, graphs.source, graphs.relation, mu, out, attn)
         ctx.span = graphs.span
-        arrays = (tensor.detach().numpy() for tensor in ctx.to_save)
-        attention_kernels(heads, width // heads)[0](*arrays)
+        attention_kernels(heads, width // heads)[0](*_arrays(ctx.to_save))
         return out
 
     @staticmethod
@@ -200,24 +218,35 @@ class _CompiledAttention(torch.autograd.Function):
         d_projection = torch.empty_like(ctx.saved_tensors[0])
         d_mu = mu.new_empty(ctx.span.shape[1] - 1, *mu.shape)
         tensors = (*ctx.saved_tensors, d_out.contiguous(), ctx.span, d_projection, d_mu)
-        attention_kernels(attn.shape[1], out.shape[1] // attn.shape[1])[1](*(t.detach().numpy() for t in tensors))
+        attention_kernels(attn.shape[1], out.shape[1] // attn.shape[1])[1](*_arrays(tensors))
         return d_projection, d_mu.sum(0), None
 
 
-def _gathered_attention(projection, mu, graphs):
-    heads, nodes = mu.shape[-1], graphs.row.shape[1]
+def _gathered_sources(graphs):
+    """Rows that the edges of each row come from, int64 [M, all slots], and where there is no edge, bool."""
+    nodes = graphs.row.shape[1]
     graph, node = graphs.slots // nodes, graphs.slots % nodes
-    source = torch.cat(graphs.lists, 2)[graph, node].long()  # [M, all slots]
-    slots = torch.tensor([edges.shape[2] for edges in graphs.lists])
-    relation = torch.repeat_interleave(torch.arange(2), slots).to(source.device)
+    source = torch.cat(graphs.lists, 2)[graph, node].long()
     row = graphs.row[graph[:, None], source.clamp(min=0)]
-    absent = ((source < 0) | (row < 0)).unsqueeze(-1)
-    row = row.clamp(min=0)
+    return row.clamp(min=0), (source < 0) | (row < 0)
+
+
+def _masked_softmax(logits, absent):
+    """float32 [M, all slots, heads] over the slots; 0 where there is no edge."""
+    absent = absent.unsqueeze(2)
+    return logits.float().masked_fill(absent, torch.finfo(torch.float32).min).softmax(1).masked_fill(absent, 0)
+
+
+def _gathered_attention(projection, mu, graphs):
+    heads = mu.shape[-1]
+    row, absent = _gathered_sources(graphs)
+    slots = torch.tensor([edges.shape[2] for edges in graphs.lists])
+    relation = torch.repeat_interleave(torch.arange(2), slots).to(row.device)
     q, k_and_v = projection.split([projection.shape[1] // 5, 4 * projection.shape[1] // 5], 1)
     k, v = k_and_v.reshape(len(q), 2, 2, heads, -1)[row, relation].unbind(2)  # [M, all slots, heads, dim]
     prior = mu[graphs.kinds[row], relation, graphs.kinds[:, None]]
     logits = torch.einsum("mhd,mshd->msh", q.reshape(len(q), heads, -1), k).float() * prior / math.sqrt(k.shape[3])
-    attn = logits.masked_fill(absent, torch.finfo(torch.float32).min).softmax(1).masked_fill(absent, 0)
+    attn = _masked_softmax(logits, absent)
     return torch.einsum("msh,mshd->mhd", attn.to(v.dtype), v).flatten(1)
 
 
@@ -231,3 +260,157 @@ def attention(projection, mu, graphs: PackedGraphs):
     if graphs.span is not None:
         return _CompiledAttention.apply(projection.float().contiguous(), mu, graphs)
     return _gathered_attention(projection, mu, graphs)
+
+
+@functools.cache
+def additive_attention_kernels(heads: int, dim: int):
+    """Compiled (forward, backward) of `additive_attention`, as in `attention_kernels`; d_a f4 [B, C]: by graph."""
+    width = heads * dim
+    slope = np.float32(NEGATIVE_SLOPE)
+
+    @njit(parallel=True, fastmath=FAST, _nrt=False)
+    def forward(projection, first, source, a, out, attn):
+        for t in prange(len(out)):
+            receiver, h_t = projection[t, width:], out[t]
+            h_t[:] = 0
+            for e in range(first[t], first[t + 1]):
+                sender = projection[source[e]]
+                for h in range(heads):
+                    logit = np.float32(0)
+                    for d in range(h * dim, h * dim + dim):
+                        z = sender[d] + receiver[d]
+                        logit += a[d] * max(z, slope * z)
+                    attn[e, h] = logit
+            _softmax(attn, first[t], first[t + 1])
+            for e in range(first[t], first[t + 1]):
+                sender = projection[source[e]]
+                for h in range(heads):
+                    share = attn[e, h]
+                    for d in range(h * dim, h * dim + dim):
+                        h_t[d] += share * sender[d]
+
+    @njit(parallel=True, fastmath=FAST, _nrt=False)
+    def backward(projection, first, source, a, out, attn, d_out, span, d_projection, d_a):
+        for b in prange(len(d_a)):  # edges stay within a graph, so no two threads add to the same row
+            d_logits = d_a[b]
+            d_logits[:] = 0
+            for i in range(span.shape[0]):
+                for t in range(span[i, b], span[i, b + 1]):
+                    d_projection[t] = 0
+            for i in range(span.shape[0]):
+                for t in range(span[i, b], span[i, b + 1]):
+                    receiver, d_receiver, h_t, d_h = projection[t, width:], d_projection[t, width:], out[t], d_out[t]
+                    for e in range(first[t], first[t + 1]):
+                        sender, d_sender = projection[source[e]], d_projection[source[e]]
+                        for h in range(heads):
+                            share, d_share = attn[e, h], np.float32(0)
+                            for d in range(h * dim, h * dim + dim):
+                                d_share += d_h[d] * (sender[d] - h_t[d])
+                            d_logit = share * d_share
+                            for d in range(h * dim, h * dim + dim):
+                                z = sender[d] + receiver[d]
+                                d_logits[d] += d_logit * max(z, slope * z)
+                            for d in range(h * dim, h * dim + dim):
+                                d_z = d_logit * a[d] * (np.float32(1) if sender[d] + receiver[d] > 0 else slope)
+                                d_receiver[d] += d_z
+                                d_sender[d] += d_z + share * d_h[d]
+
+    return forward, backward
+
+
+class _CompiledAdditiveAttention(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, projection, a, graphs):
+        out = projection.new_empty(len(projection), a.numel())
+        attn = projection.new_empty(len(graphs.source), len(a))
+        ctx.save_for_backward(projection, graphs.first, graphs.source, a.flatten(), out, attn)
+        ctx.span, ctx.shape = graphs.span, a.shape
+        additive_attention_kernels(*a.shape)[0](*_arrays(ctx.to_save))
+        return out
+
+    @staticmethod
+    def backward(ctx, d_out):
+        projection, *_, a, _, _ = ctx.saved_tensors
+        d_projection, d_a = torch.empty_like(projection), a.new_empty(ctx.span.shape[1] - 1, len(a))
+        tensors = (*ctx.saved_tensors, d_out.contiguous(), ctx.span, d_projection, d_a)
+        additive_attention_kernels(*ctx.shape)[1](*_arrays(tensors))
+        return d_projection, d_a.sum(0).view(ctx.shape), None
+
+
+def _gathered_additive_attention(projection, a, graphs):
+    row, absent = _gathered_sources(graphs)
+    sender, receiver = projection.unflatten(1, (2, *a.shape)).unbind(1)  # [M, heads, dim]
+    sender = sender[row]  # [M, all slots, heads, dim]
+    z = nn.functional.leaky_relu(sender + receiver.unsqueeze(1), NEGATIVE_SLOPE)
+    attn = _masked_softmax(torch.einsum("mshd,hd->msh", z, a), absent)
+    return torch.einsum("msh,mshd->mhd", attn.to(sender.dtype), sender).flatten(1)
+
+
+def additive_attention(projection, a, graphs: PackedGraphs):
+    """Features of the nodes that edges come from, weighted by the softmax of a . LeakyReLU(sender + receiver).
+
+    projection [M, 2 C]: of each row its features as sender, then as receiver; a float32 [heads, dim]. Returns [M, C], 0
+    for a node without edges. The softmax goes over the edges of all types together.
+    """
+    if graphs.span is not None:
+        return _CompiledAdditiveAttention.apply(projection.float().contiguous(), a, graphs)
+    return _gathered_additive_attention(projection, a, graphs)
+
+
+@njit(parallel=True, fastmath=FAST, _nrt=False)
+def _sum_forward(x, scale, first, source, out):
+    for t in prange(len(out)):
+        h_t = out[t]
+        h_t[:] = 0
+        for e in range(first[t], first[t + 1]):
+            weight, sender = scale[source[e]] * scale[t], x[source[e]]
+            for d in range(len(h_t)):
+                h_t[d] += weight * sender[d]
+
+
+@njit(parallel=True, fastmath=FAST, _nrt=False)
+def _sum_backward(d_out, scale, first, source, span, d_x):
+    for b in prange(span.shape[1] - 1):  # edges stay within a graph, so no two threads add to the same row
+        for i in range(span.shape[0]):
+            for t in range(span[i, b], span[i, b + 1]):
+                d_x[t] = 0
+        for i in range(span.shape[0]):
+            for t in range(span[i, b], span[i, b + 1]):
+                d_h = d_out[t]
+                for e in range(first[t], first[t + 1]):
+                    weight, d_sender = scale[source[e]] * scale[t], d_x[source[e]]
+                    for d in range(len(d_h)):
+                        d_sender[d] += weight * d_h[d]
+
+
+class _CompiledSum(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, graphs):
+        ctx.graphs, ctx.scale = graphs, graphs.first.diff().float().rsqrt()
+        out = torch.empty_like(x)
+        _sum_forward(*_arrays((x, ctx.scale, graphs.first, graphs.source, out)))
+        return out
+
+    @staticmethod
+    def backward(ctx, d_out):
+        d_x = torch.empty_like(d_out, memory_format=torch.contiguous_format)
+        graphs = ctx.graphs
+        _sum_backward(*_arrays((d_out.contiguous(), ctx.scale, graphs.first, graphs.source, graphs.span, d_x)))
+        return d_x, None
+
+
+def _gathered_sum(x, graphs):
+    row, absent = _gathered_sources(graphs)
+    scale = (~absent).sum(1).clamp(min=1).float().rsqrt()
+    weight = (scale[:, None] * scale[row]).masked_fill(absent, 0)
+    return torch.einsum("ms,msc->mc", weight.to(x.dtype), x[row])
+
+
+def normalised_sum(x, graphs: PackedGraphs):
+    """Sum over each node's incoming edges, of all types, of x of the source / sqrt(its degree * degree of the node).
+
+    x [M, C] -> [M, C]. A degree is the number of incoming edges; with `self_loops` in pack_graphs it is never 0.
+    """
+    if graphs.span is not None:
+        return _CompiledSum.apply(x.float().contiguous(), graphs)
+    return _gathered_sum(x, graphs)

@@ -1,18 +1,17 @@
 """The graph layers against PyTorch Geometric's on the same weights, and what padding may not do."""
 
-import functools
 import itertools
 
 import numpy as np
 import pytest
 import torch
-from torch_geometric.nn import HGTConv
+from torch_geometric.nn import GATv2Conv, GCNConv, HGTConv
 
-from npp_rl import graph_attention, ppo_vision_free
-from npp_rl.checkpoints import ArgumentError
-from npp_rl.env import GRAPH_OBSERVATIONS
-from npp_rl.graph_attention import attention, pack_graphs
-from npp_rl.ppo_vision_free import SIZES, Agent, Args, HGTLayer
+from npp_rl import graph_attention
+from npp_rl.graph_attention import additive_attention, attention, normalised_sum, pack_graphs
+from npp_rl.ppo_gat import GATv2Layer
+from npp_rl.ppo_gcn import GCNLayer
+from npp_rl.ppo_vision_free import HGTLayer
 
 SLOTS = [9, 1, 4, 2, 2, 3]  # a small graph with all six node types
 NODES, BATCH, WIDTH, HEADS, WIDTHS = sum(SLOTS), 5, 24, 4, (4, 6)
@@ -35,13 +34,15 @@ def random_graphs(seed):
     return mask.astype(np.uint8), *lists
 
 
-def packed(mask, adjacent, reachable):
-    return pack_graphs(torch.from_numpy(mask), torch.from_numpy(adjacent), torch.from_numpy(reachable), SLOTS)
+def packed(mask, adjacent, reachable, **options):
+    arrays = (torch.from_numpy(array) for array in (mask, adjacent, reachable))
+    return pack_graphs(*arrays, SLOTS, **options)
 
 
-def random_layer(seed=0):
+def random_layer(seed=0, kind="hgt"):
     torch.manual_seed(seed)
-    layer = HGTLayer(TYPES, WIDTH, HEADS)
+    layer = {"hgt": (HGTLayer, TYPES, WIDTH, HEADS), "gat": (GATv2Layer, WIDTH, HEADS), "gcn": (GCNLayer, WIDTH)}[kind]
+    layer = layer[0](*layer[1:])
     for parameter in layer.parameters():
         torch.nn.init.normal_(parameter, std=0.4)
     return layer
@@ -96,11 +97,24 @@ def pyg_layer(layer, x, graphs):
     return torch.cat([out[name] for name in names]), gradients
 
 
+def gather_edges(monkeypatch):
+    """What runs on GPUs instead of the compiled operations."""
+    for name in ("Attention", "AdditiveAttention", "Sum"):
+        monkeypatch.setattr(getattr(graph_attention, f"_Compiled{name}"), "apply", GATHERED[name])
+
+
+GATHERED = {
+    "Attention": graph_attention._gathered_attention,
+    "AdditiveAttention": graph_attention._gathered_additive_attention,
+    "Sum": graph_attention._gathered_sum,
+}
+
+
 @pytest.mark.parametrize("gathered", [False, True])
 @pytest.mark.parametrize("seed", range(3))
 def test_hgt_equals_pytorch_geometric(gathered, seed, monkeypatch):
-    if gathered:  # what runs on GPUs
-        monkeypatch.setattr(graph_attention._CompiledAttention, "apply", graph_attention._gathered_attention)
+    if gathered:
+        gather_edges(monkeypatch)
     layer, graphs = random_layer(seed), packed(*random_graphs(seed))
     x = torch.randn(len(graphs.slots), WIDTH, requires_grad=True)
     direction = torch.randn_like(x)
@@ -119,6 +133,92 @@ def test_hgt_equals_pytorch_geometric(gathered, seed, monkeypatch):
         torch.testing.assert_close(
             parameters[name].grad, gradient, rtol=1e-4, atol=1e-4, msg=lambda m, n=name: f"{n}: {m}"
         )
+
+
+def pyg_untyped(layer, graphs, lists):
+    """GATv2Conv or GCNConv with the layer's weights, and the same edges: pairs [2, edges] of rows, types together."""
+    edges = [
+        (int(graphs.row[b, sources[b, t, slot]]), int(graphs.row[b, t]))
+        for sources in lists
+        for b, t, slot in zip(*(sources >= 0).nonzero(), strict=True)
+    ]
+    if isinstance(layer, GCNLayer):
+        conv = GCNConv(WIDTH, WIDTH)
+        weights = {conv.lin.weight: layer.linear.weight, conv.bias: layer.linear.bias}
+    else:
+        conv = GATv2Conv(WIDTH, WIDTH // HEADS, HEADS)
+        weights = {conv.att: layer.a[None], conv.bias: torch.zeros(WIDTH)}
+        for i, lin in enumerate((conv.lin_l, conv.lin_r)):  # sender, receiver
+            part = slice(i * WIDTH, (i + 1) * WIDTH)
+            weights |= {lin.weight: layer.project.weight[part], lin.bias: layer.project.bias[part]}
+    with torch.no_grad():
+        for theirs, ours in weights.items():
+            theirs.copy_(ours)
+
+    def gradients():
+        if isinstance(layer, GCNLayer):
+            return {"linear.weight": conv.lin.weight.grad, "linear.bias": conv.bias.grad}
+        lins = conv.lin_l, conv.lin_r
+        return {
+            "project.weight": torch.cat([lin.weight.grad for lin in lins]),
+            "project.bias": torch.cat([lin.bias.grad for lin in lins]),
+            "a": conv.att.grad[0],
+        }
+
+    return conv, torch.tensor(edges).T, gradients
+
+
+@pytest.mark.parametrize("gathered", [False, True])
+@pytest.mark.parametrize("kind", ["gat", "gcn"])
+@pytest.mark.parametrize("seed", range(3))
+def test_untyped_layers_equal_pytorch_geometric(kind, gathered, seed, monkeypatch):
+    """Edges of both types together: one in both lists counts twice, and a node has one self-loop whatever they say."""
+    if gathered:
+        gather_edges(monkeypatch)
+    mask, *lists = random_graphs(seed)
+    layer, graphs = random_layer(seed, kind), packed(mask, *lists, self_loops=True)
+    conv, edges, gradients = pyg_untyped(layer, graphs, lists)
+    others = edges[:, edges[0] != edges[1]]
+    assert others.shape[1] < edges.shape[1] and len(others.T.unique(dim=0)) < others.shape[1]
+    x = torch.randn(len(graphs.slots), WIDTH, requires_grad=True)
+    direction = torch.randn_like(x)
+    out, expected = layer(x, graphs), conv(x, edges)
+    (x_grad,) = torch.autograd.grad(out, x, direction, retain_graph=True)
+    (expected_grad,) = torch.autograd.grad(expected, x, direction, retain_graph=True)
+    out.backward(direction)
+    expected.backward(direction)
+    torch.testing.assert_close(out, expected, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(x_grad, expected_grad, rtol=1e-5, atol=1e-5)
+    parameters = dict(layer.named_parameters())
+    assert gradients().keys() == parameters.keys()
+    for name, gradient in gradients().items():
+        assert gradient.abs().max() > 0.1
+        torch.testing.assert_close(
+            parameters[name].grad, gradient, rtol=1e-4, atol=1e-4, msg=lambda m, n=name: f"{n}: {m}"
+        )
+
+
+def test_normalised_sum_by_hand():
+    """Node 0 hears from 1 and 2, node 1 from 2, each from itself: degrees 3, 2, 1, counted over incoming edges."""
+    lists = np.full((1, NODES, 2), -1, np.int16), np.full((1, NODES, 2), -1, np.int16)
+    lists[0][0, 0] = [1, 2]
+    lists[1][0, 1] = [2, 1]  # the second is a self-loop, of which there is one anyway
+    mask = np.zeros((1, NODES), np.uint8)
+    mask[0, :3] = 1
+    x = torch.tensor([[1.0], [10.0], [100.0]])
+    expected = [1 / 3 + 10 / 6**0.5 + 100 / 3**0.5, 10 / 2 + 100 / 2**0.5, 100.0]
+    for padded in (False, True):
+        graphs = packed(mask, *lists, self_loops=True, padded=padded)
+        out = normalised_sum(torch.cat([x, torch.full((len(graphs.slots) - 3, 1), 1e3)]), graphs)
+        torch.testing.assert_close(out[:3, 0], torch.tensor(expected))
+
+
+def test_attention_without_edges_is_zero():
+    mask, adjacent, reachable = random_graphs(2)
+    graphs = packed(mask, np.full_like(adjacent, -1), np.full_like(reachable, -1))
+    x = torch.randn(len(graphs.slots), 2 * WIDTH)
+    for function in (additive_attention, graph_attention._gathered_additive_attention):
+        assert not function(x, torch.randn(HEADS, WIDTH // HEADS), graphs).any()
 
 
 def test_attention_sums_to_one_over_both_edge_types():
@@ -172,9 +272,10 @@ def test_an_edge_of_a_missing_node_does_not_count():
     torch.testing.assert_close(monkey(projection, mu, graphs), monkey(projection, mu, packed(mask, *without)))
 
 
-def test_only_sources_matter_to_a_node():
-    graphs = packed(*random_graphs(3))
-    layer, x = random_layer(), torch.randn(len(graphs.slots), WIDTH)
+@pytest.mark.parametrize("kind", ["hgt", "gat"])
+def test_only_sources_matter_to_a_node(kind):
+    graphs = packed(*random_graphs(3), self_loops=kind != "hgt")
+    layer, x = random_layer(kind=kind), torch.randn(len(graphs.slots), WIDTH)
     b, t = next((b, t) for b, t, _ in graphs.lists[0].ge(0).nonzero().tolist())
     used = {t} | {s for edges in graphs.lists for s in edges[b, t].tolist() if s >= 0}
     row = int(graphs.row[b, t])
@@ -188,97 +289,15 @@ def test_only_sources_matter_to_a_node():
         assert not torch.allclose(layer(x, graphs)[row], layer(changed, graphs)[row])
 
 
-def test_padded_rows_give_the_same():
+@pytest.mark.parametrize("kind", ["hgt", "gat", "gcn"])
+def test_padded_rows_give_the_same(kind):
     """What runs on GPUs, rows for empty slots too: the same for the nodes, whatever the padding holds."""
     arrays = random_graphs(6)
-    graphs = packed(*arrays)
-    padded = pack_graphs(*(torch.from_numpy(a) for a in arrays), SLOTS, padded=True)
+    graphs, padded = (packed(*arrays, self_loops=kind != "hgt", padded=padded) for padded in (False, True))
     assert padded.counts == [BATCH * count for count in SLOTS]
-    layer, x = random_layer(), torch.randn(len(graphs.slots), WIDTH)
+    layer, x = random_layer(kind=kind), torch.randn(len(graphs.slots), WIDTH)
     table = torch.full((BATCH * NODES, WIDTH), 1e3)
     table[graphs.slots] = x
     out = torch.empty_like(table)
     out[padded.slots] = layer(table[padded.slots], padded)
     torch.testing.assert_close(out[graphs.slots], layer(x, graphs), rtol=1e-5, atol=1e-5)
-
-
-def agent_and_observations(graphs=8):
-    """The small agent, and random observations as the environment would give them."""
-    args = Args(**SIZES["small"])
-    torch.manual_seed(0)
-    shapes = {
-        "game_state": (7,),
-        "reachability": (5,),
-        **{name: shape for name, (shape, _) in GRAPH_OBSERVATIONS.items()},
-    }
-    agent = Agent(shapes, args)
-    rng = np.random.default_rng(0)
-    nodes = shapes["graph_node_mask"][0]
-    mask = rng.random((graphs, nodes)) < 0.6
-    mask[:, 0] = True
-    lists = []
-    for name in ("graph_adjacent", "graph_reachable"):
-        lists.append(np.full((graphs, *shapes[name]), -1, np.int16))
-        for b, t in zip(*mask.nonzero(), strict=True):
-            sources = rng.permutation(mask[b].nonzero()[0])[: rng.integers(5)]
-            lists[-1][b, t, : len(sources)] = sources
-    x = {
-        "game_state": torch.randn(graphs, 7),
-        "reachability": torch.randn(graphs, 5),
-        "graph_nodes": torch.randn(graphs, *shapes["graph_nodes"]),
-        "graph_node_mask": torch.from_numpy(mask.astype(np.uint8)),
-        "graph_adjacent": torch.from_numpy(lists[0]),
-        "graph_reachable": torch.from_numpy(lists[1]),
-    }
-    return agent, x
-
-
-@pytest.mark.parametrize("padded", [False, True])
-def test_padding_does_not_leak_into_the_agent(padded, monkeypatch):
-    """Neither what missing nodes hold, nor what empty places of the edge lists hold, changes a bit of the output."""
-    monkeypatch.setattr(ppo_vision_free, "pack_graphs", functools.partial(pack_graphs, padded=padded))
-    agent, x = agent_and_observations()
-    missing = x["graph_node_mask"] == 0
-    other = {name: tensor.clone() for name, tensor in x.items()}
-    other["graph_nodes"][missing] = 1e4
-    for name in ("graph_adjacent", "graph_reachable"):
-        other[name][missing] = -7
-        other[name][other[name] == -1] = -5
-    features = agent.encode_graph(x)
-    assert torch.equal(features, agent.encode_graph(other))
-    assert (features.std(0) > 0).float().mean() > 0.5
-    other["graph_nodes"][0, 0] += 1
-    assert not torch.equal(features[0], agent.encode_graph(other)[0])
-    assert torch.equal(features[1:], agent.encode_graph(other)[1:])
-
-
-def test_a_graph_does_not_see_the_others_of_its_batch():
-    agent, x = agent_and_observations()
-    alone = torch.cat([agent.encode_graph({name: tensor[b : b + 1] for name, tensor in x.items()}) for b in range(8)])
-    torch.testing.assert_close(agent.encode_graph(x), alone)
-
-
-def test_agent_under_autocast():
-    agent, x = agent_and_observations()
-    expected = agent.get_value(x)
-    with torch.autocast("cpu", torch.bfloat16):
-        action, logprob, entropy, value = agent(x)
-    assert [t.dtype for t in (action, logprob, entropy, value)] == [torch.int64, *[torch.float32] * 3]
-    torch.testing.assert_close(value, expected, rtol=0.1, atol=0.05)
-    (logprob.sum() + value.sum()).backward()
-    assert all(parameter.grad is not None for parameter in agent.parameters())
-
-
-def test_full_size_runs_forward_and_backward():
-    args = Args(**SIZES["full"])
-    _, x = agent_and_observations()
-    agent = Agent({name: tuple(tensor.shape[1:]) for name, tensor in x.items()}, args)
-    _, logprob, entropy, value = agent(x)
-    (logprob.sum() + entropy.sum() + value.sum()).backward()
-    assert all(torch.isfinite(parameter.grad).all() for parameter in agent.parameters())
-    assert agent.encode(x).shape == (8, 384)
-
-
-def test_heads_must_divide_the_width():
-    with pytest.raises(ArgumentError, match="--graph-heads 5: expected a divisor of --graph-hidden 24"):
-        HGTLayer(TYPES, 24, 5)

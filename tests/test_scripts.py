@@ -1,5 +1,6 @@
 """The scripts repeat one training loop: outside of their own, marked parts they are the same, line by line."""
 
+import ast
 import itertools
 import re
 from pathlib import Path
@@ -45,3 +46,59 @@ def test_scripts_know_few_modules(script):
     names = {name.strip() for several, single in modules for name in (several or single).split(",")}
     assert names >= {"checkpoints", "env", "evaluation"}
     assert names <= {"checkpoints", "env", "evaluation", "graph_attention", "levels", "replays", "s3"}
+
+
+def own_part(script: str) -> str:
+    return re.search(r"^# Agent:.*?^# End of Agent\.", (FOLDER / script).read_text(), re.MULTILINE | re.DOTALL).group()
+
+
+def definitions(script: str) -> dict[str, str]:
+    """Source of the functions and classes of a script's own part, and of the agent's methods, by name."""
+    text = own_part(script)
+    found = {}
+    for node in ast.parse(text).body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            found[node.name] = ast.get_source_segment(text, node)
+        if isinstance(node, ast.ClassDef) and node.name == "Agent":
+            del found["Agent"]
+            found |= {f"Agent.{f.name}": ast.get_source_segment(text, f) for f in node.body if hasattr(f, "name")}
+    return found
+
+
+def test_a_layer_is_the_same_text_in_all_scripts_that_have_it():
+    """All but what makes an architecture: which encoders it has, and how it fuses them.
+
+    `encode_graph` has two texts: layers without types stand in residual connections, the HGT has its own.
+    """
+    methods = ("__init__", "encode", "heads", "get_logits", "get_value", "get_action_and_value", "forward")
+    everywhere = {"layer_init", "mlp", *(f"Agent.{name}" for name in methods)}
+    texts = {}
+    for script in SCRIPTS:
+        found = definitions(script)
+        assert found.keys() >= everywhere, script
+        for name, source in found.items():
+            if name == "Agent.encode_graph" and "HGTLayer" not in found:
+                name = "Agent.encode_graph without types"
+            texts.setdefault(name, {})[script] = source
+    for name, sources in texts.items():
+        if name not in ("Agent.__init__", "Agent.encode"):
+            first, *others = sources
+            for script in others:
+                assert sources[script] == sources[first], f"{name} of {script} differs from that of {first}"
+    users = {name: len(sources) for name, sources in texts.items() if name[0].isupper() and "." not in name}
+    assert users == {"CNN": 6, "CrossModalAttention": 4, "HGTLayer": 4, "GATv2Layer": 1, "GCNLayer": 1}
+
+
+def test_arguments_have_one_help_text():
+    """An argument that several scripts have is the same but for its default, and each one is read somewhere."""
+    pattern = re.compile(r"^    (\w+): (.+?) = .+?  # (.+)$", re.MULTILINE)
+    helps = {}
+    for script in SCRIPTS:
+        own, after = (FOLDER / script).read_text().split("# End of Args.")
+        fields = re.findall(r"^    (\w+): ", own.split("class Args:")[1], re.MULTILINE)
+        described = {name: (kind, text) for name, kind, text in pattern.findall(own)}
+        assert list(described) == fields
+        read = after + (FOLDER / "checkpoints.py").read_text()
+        for name, text in described.items():
+            assert f"args.{name}" in read or f'"{name}"' in read, f"{script}: {name} is read nowhere"
+            assert helps.setdefault(name, text) == text, f"{script}: {name}"

@@ -1,0 +1,675 @@
+"""PPO on N++ with CNNs over pictures, a Graph Convolutional Network over the level graph, MLPs over the ninja's state.
+
+python npp_rl/ppo_gcn.py                                      # built-in levels
+python npp_rl/ppo_gcn.py --train-dataset DIR --test-dataset DIR --max-minutes 10
+python npp_rl/ppo_gcn.py --resume runs/ppo_gcn__1__...
+torchrun --nproc-per-node 2 npp_rl/ppo_gcn.py --num-envs 512
+"""
+
+import dataclasses
+import hashlib
+import math
+import os
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # read when torch loads: threads that wait leave the cores to others
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what deterministic kernels on GPUs ask for
+
+import numba
+import numpy as np
+import torch
+import torch.distributed as dist
+from gymnasium.vector import AutoresetMode
+from torch import nn, optim
+from torch.nn.parallel import DistributedDataParallel
+
+from npp_rl import checkpoints, evaluation, s3
+from npp_rl.env import CAUSES, GRAPH_OBSERVATIONS, GRAPH_SLOTS, NppVectorEnv
+from npp_rl.graph_attention import normalised_sum, pack_graphs
+from npp_rl.levels import LevelError
+
+
+# Args: this part differs between the scripts.
+@dataclass
+class Args:
+    exp_name: str = "ppo_gcn"  # name of the run, first part of its folder
+    seed: int = 1  # seed of everything: weights, levels, actions, minibatches
+    torch_deterministic: bool = True  # ask torch for deterministic kernels
+    cuda: bool = True  # use the GPU where there is one
+    threads: int = 0  # CPU threads for updates and the simulator (0: this process's share of the processors)
+    inference_threads: int = 0  # CPU threads of the policy in rollouts and evaluations (0: as many as in updates)
+    track: bool = False  # mirror the metrics to Weights and Biases (WANDB_MODE=offline keeps them on disk)
+    wandb_project_name: str = "npp-rl"  # project on Weights and Biases
+    wandb_entity: str | None = None  # team on Weights and Biases
+    wandb_group: str | None = None  # group on Weights and Biases (default: the architecture)
+    wandb_tags: tuple[str, ...] = ()  # tags on Weights and Biases
+    capture_video: bool = False  # film won and lost test episodes of each category, in the run's folder `videos`
+    run_dir: str | None = None  # folder of the run (default: runs/<exp_name>__<seed>__<time>)
+    resume: str | None = None  # continue the run in this folder, or at this s3:// URL, with its arguments
+    s3_bucket: str | None = None  # keep the run directory in this S3 bucket, at <s3_prefix>/<its name>
+    s3_prefix: str = ""  # first part of the keys
+    s3_endpoint_url: str | None = None  # server other than AWS, such as http://127.0.0.1:9000
+    s3_sync_freq: int = 1_000_000  # environment steps between uploads of what is new (0: only at the ends)
+    s3_dry_run: bool = False  # say what would be uploaded, send nothing
+
+    train_dataset: str = "builtin"  # `builtin`, a folder of N++ map files, or a folder of category folders
+    test_dataset: str = "builtin"  # the same; one data set for both is divided by a hash of the tiles
+    holdout_fraction: float = 0.2  # share of levels kept for the test where one folder is both data sets
+    validation_fraction: float = 0.05  # share of the training levels kept to choose the best checkpoint
+    frame_skip: int = 4  # frames (1/60 s) that an action is held
+    eval_freq: int = 200_000  # environment steps between evaluations on the validation levels (0: never)
+    save_freq: int = 200_000  # environment steps between checkpoints (0: only at the end)
+
+    total_timesteps: int = 2_000_000  # environment steps of the run
+    max_minutes: float | None = None  # minutes from start to report; instead of total_timesteps it ends the run
+    learning_rate: float = 1.5e-3  # Adam's learning rate at the start
+    num_envs: int = 64  # environments, over all processes
+    num_steps: int = 64  # steps of each environment per iteration
+    anneal_lr: bool = True  # bring the learning rate to zero linearly
+    gamma: float = 0.99  # discount per step
+    gae_lambda: float = 0.95  # lambda of generalised advantage estimation
+    num_minibatches: int = 32  # minibatches per epoch
+    update_epochs: int = 1  # passes over a rollout
+    norm_adv: bool = True  # normalise advantages in each minibatch
+    clip_coef: float = 0.2  # clipping range of the probability ratio
+    clip_vloss: bool = False  # clip the value loss too
+    ent_coef: float = 0.01  # weight of the entropy bonus
+    vf_coef: float = 0.5  # weight of the value loss
+    max_grad_norm: float = 0.5  # largest norm of the gradient
+    target_kl: float | None = None  # end an update early at this divergence from the old policy
+    mixed_precision: bool = False  # bfloat16 in forward passes (float16 with loss scaling on GPUs without it)
+
+    size: Literal["auto", "small", "full"] = "auto"  # preset of the sizes below (auto: full on a GPU, small without)
+    frame_stack: int | None = None  # pictures around the ninja in a stack (default: by size)
+    cnn_channels: tuple[int, int, int] | None = None  # channels of the three convolutions (default: by size)
+    hidden: int | None = None  # width of the two vector encoders (default: by size)
+    graph_hidden: int | None = None  # width of the graph layers (default: by size)
+    graph_layers: int = 3  # graph layers
+    features: int | None = None  # width of the fused features (default: by size)
+
+
+# End of Args.
+
+
+# Agent: this part differs between the scripts.
+ARCHITECTURE = "gcn"
+SIZES = {
+    "small": {"frame_stack": 4, "cnn_channels": (8, 16, 32), "graph_hidden": 64, "hidden": 64, "features": 128},
+    "full": {"frame_stack": 12, "cnn_channels": (32, 64, 128), "graph_hidden": 256, "hidden": 128, "features": 512},
+}
+
+
+def layer_init(layer, std=2**0.5, bias=0.0):
+    nn.init.orthogonal_(layer.weight, std)
+    nn.init.constant_(layer.bias, bias)
+    return layer
+
+
+def mlp(inputs, hidden, outputs):
+    return nn.Sequential(
+        layer_init(nn.Linear(inputs, hidden)), nn.ReLU(), layer_init(nn.Linear(hidden, outputs)), nn.ReLU()
+    )
+
+
+class CNN(nn.Module):
+    """Three 3D convolutions and a linear layer: pictures uint8 [B, k, height, width] -> [B, outputs].
+
+    The first convolution is of patches, which is cheap where pictures are largest; the depth k becomes 1 by and by.
+    A single picture (k = 1) passes 2D convolutions.
+    """
+
+    def __init__(self, shape, channels, outputs):
+        super().__init__()
+        (k, height, width), (a, b, c) = shape, channels
+        depth = min(k, 2), min(max(k // 2, 1), 2), max(k // 4, 1)
+        if math.prod(depth) != k:
+            raise checkpoints.ArgumentError(f"--frame-stack {k}: expected 1, 2 or a multiple of 4")
+        conv1 = nn.Conv3d(1, a, (depth[0], 4, 4), (depth[0], 4, 4))
+        conv2 = nn.Conv3d(a, b, (depth[1], 3, 3), (depth[1], 2, 2), (0, 1, 1))
+        conv3 = nn.Conv3d(b, c, (depth[2], 3, 3), (depth[2], 2, 2), (0, 1, 1))
+        convs = nn.ModuleList(layer_init(conv) for conv in (conv1, conv2, conv3))
+        self.convs = convs.to(memory_format=torch.channels_last_3d)
+        self.linear = layer_init(nn.Linear(c * math.ceil(height / 16) * math.ceil(width / 16), outputs))
+
+    def forward(self, pictures):
+        x = pictures.float().div_(255).unsqueeze(1)
+        for conv in self.convs:
+            x = torch.relu(conv(x))
+        return torch.relu(self.linear(x.flatten(1)))
+
+
+class GCNLayer(nn.Module):
+    """Layer of GCN (Kipf and Welling 2017, equation 2) over the edges of both types alike and one self-loop a node.
+
+    Edges are directed, and a node's degree is the number of its incoming edges, as in PyTorch Geometric.
+    """
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.linear = layer_init(nn.Linear(width, width), std=1.0)
+
+    def forward(self, x, graphs):
+        """x float32 [M, width] -> the same."""
+        return self.linear(normalised_sum(x, graphs))
+
+
+class Agent(nn.Module):
+    """3D CNN over frames, 2D CNN over the level, GCN over its graph, MLPs over vectors; their concatenation fused.
+
+    Observations: `player_frames` uint8 [B, k, 84, 84], `global_view` uint8 [B, 1, 100, 176], `game_state` float32
+    [B, S], `reachability` float32 [B, R], `graph_nodes` float32 [B, N, F], `graph_node_mask` uint8 [B, N],
+    `graph_adjacent` and `graph_reachable` int16 [B, N, slots] (-1 = no edge).
+    """
+
+    observations = ("player_frames", "global_view", "game_state", "reachability", *GRAPH_OBSERVATIONS)
+
+    def __init__(self, shapes: dict[str, tuple[int, ...]], args: Args):
+        super().__init__()
+        self.frames = CNN(shapes["player_frames"], args.cnn_channels, args.features)
+        self.view = CNN(shapes["global_view"], args.cnn_channels, args.features // 2)
+        self.state = mlp(math.prod(shapes["game_state"]), args.hidden, args.hidden)
+        self.reachability = mlp(math.prod(shapes["reachability"]), args.hidden, args.hidden)
+        width, inputs = args.graph_hidden, shapes["graph_nodes"][1]
+        self.embed = nn.ModuleList(layer_init(nn.Linear(inputs, width)) for _ in GRAPH_SLOTS)
+        self.layers = nn.ModuleList(GCNLayer(width) for _ in range(args.graph_layers))
+        widths = args.features, args.features // 2, args.hidden, args.hidden, 7 * width
+        self.fuse = layer_init(nn.Linear(sum(widths), args.features))
+        self.actor = layer_init(nn.Linear(args.features, 6), std=0.01)
+        self.critic = layer_init(nn.Linear(args.features, 1), std=1.0)
+
+    def encode_graph(self, x):
+        """Mean of the features over tiles, and their largest values over each type of nodes: (B, 7 * graph_hidden)."""
+        slots = [count for _, _, count in GRAPH_SLOTS]
+        graphs = pack_graphs(
+            x["graph_node_mask"], x["graph_adjacent"], x["graph_reachable"], slots, not self.training, self_loops=True
+        )
+        parts = x["graph_nodes"].flatten(0, 1)[graphs.slots].split(graphs.counts)  # (rows of the type, F) each
+        h = torch.relu(torch.cat([embed(part) for embed, part in zip(self.embed, parts, strict=True)]))
+        for layer in self.layers:
+            h = h + torch.relu(layer(h, graphs))  # not below 0
+        table = h.new_zeros(graphs.row.numel(), h.shape[1]).index_copy(0, graphs.slots, h)
+        table = table.view(*graphs.row.shape, -1).masked_fill(graphs.row.unsqueeze(2) < 0, 0)  # (B, N, graph_hidden)
+        tiles = graphs.row[:, : slots[0]].ge(0).sum(1, keepdim=True).clamp(min=1)
+        return torch.cat([table[:, : slots[0]].sum(1) / tiles, *(part.amax(1) for part in table.split(slots, 1))], 1)
+
+    def encode(self, x):
+        pictures = self.frames(x["player_frames"]), self.view(x["global_view"])
+        vectors = self.state(x["game_state"]), self.reachability(x["reachability"])
+        return torch.relu(self.fuse(torch.cat((*pictures, *vectors, self.encode_graph(x)), 1)))  # (B, features)
+
+    def heads(self, x):
+        """Logits float32 [B, 6] and value float32 [B], computed in float32 under autocast too."""
+        features = self.encode(x)
+        with torch.autocast(features.device.type, enabled=False):
+            return self.actor(features.float()), self.critic(features.float()).squeeze(1)
+
+    def get_logits(self, x):
+        return self.heads(x)[0]
+
+    def get_value(self, x):
+        return self.heads(x)[1]
+
+    def get_action_and_value(self, x, action=None):
+        """Action int64 [B] (sampled unless given); its log-probability, the entropy and the value, float32 [B]."""
+        logits, value = self.heads(x)
+        logprobs = torch.log_softmax(logits, 1)
+        probs = logprobs.exp()
+        if action is None:  # the first arrival of six exponential clocks with rates `probs`
+            action = (probs / torch.empty_like(probs).exponential_()).argmax(1)
+        logprob = logprobs.gather(1, action[:, None]).squeeze(1)
+        return action, logprob, -(probs * logprobs).sum(1), value
+
+    def forward(self, x, action=None):  # the loss must pass here for DistributedDataParallel to average its gradients
+        return self.get_action_and_value(x, action)
+
+
+# End of Agent. From here on all scripts are the same.
+EPISODE_MEANS = {  # metric: key in infos["episode"]
+    "charts/episodic_return": "r",
+    "charts/episodic_length": "l",
+    "charts/success_rate": "success",
+    "reward/completion": "r_completion",
+    "reward/death": "r_death",
+    "reward/switch": "r_switch",
+    "reward/time": "r_time",
+    "reward/distance": "r_distance",
+    "reward/shaping": "r_shaping",
+}
+
+
+def gae(rewards, values, next_values, terminated, truncated, gamma, gae_lambda):
+    """Generalised advantage estimates (arXiv 1506.02438), float32 [T, N], of NumPy arrays [T, N].
+
+    `next_values` is the value of the observation that each step led to, the last one of its episode where one ended. A
+    truncated step bootstraps from it, a terminated one does not, and no estimate reaches over either.
+    """
+    delta = rewards + gamma * ~terminated * next_values - values
+    decay = np.float32(gamma * gae_lambda) * ~(terminated | truncated)
+    advantages = np.zeros_like(values)
+    lastgaelam = np.zeros_like(values[0])
+    for t in reversed(range(len(values))):
+        advantages[t] = lastgaelam = delta[t] + decay[t] * lastgaelam
+    return advantages
+
+
+def main(args: Args) -> Path:
+    """Train, evaluate, report; return the run directory. Raises ArgumentError, CheckpointError, LevelError, OSError."""
+    start_time = time.monotonic()
+
+    # Processes and devices. Under torchrun each rank has its share of the environments; rank 0 alone writes.
+    checkpoints.expect_positive(args, "num_envs", "num_steps", "num_minibatches", "update_epochs", "frame_skip")
+    checkpoints.expect_positive(args, "total_timesteps")
+    rank, world_size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    if args.num_envs % world_size or args.num_envs // world_size * args.num_steps % args.num_minibatches:
+        raise checkpoints.ArgumentError(
+            f"--num-envs {args.num_envs} --num-steps {args.num_steps}: expected a multiple of {world_size} "
+            f"environments, and {args.num_minibatches} minibatches of equal size in each of {world_size} processes"
+        )
+    num_envs = args.num_envs // world_size  # of this rank
+    batch_size = num_envs * args.num_steps
+    minibatch_size = batch_size // args.num_minibatches
+    device = torch.device("cpu")
+    if args.cuda and torch.cuda.is_available():
+        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+        torch.cuda.set_device(device)
+    if world_size > 1:
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    threads = args.threads or max(1, allowed // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
+    inference_threads = args.inference_threads or threads
+    torch.set_num_threads(inference_threads)
+    numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
+    torch.use_deterministic_algorithms(args.torch_deterministic, warn_only=True)
+    torch.backends.cudnn.deterministic = args.torch_deterministic
+    has_bf16 = device.type == "cpu" or torch.cuda.is_bf16_supported(including_emulation=False)
+    amp_dtype = torch.bfloat16 if has_bf16 else torch.float16
+    if args.size == "auto":
+        args.size = "full" if device.type == "cuda" else "small"
+    for name, value in SIZES[args.size].items():
+        if getattr(args, name) is None:
+            setattr(args, name, value)
+
+    # One seed for the weights, which all ranks share; one for the environments and one for the actions of each rank.
+    weights_seed, *rank_seeds = np.random.SeedSequence(args.seed).spawn(1 + world_size)
+    env_seed, torch_seed = (int(s.generate_state(1)[0]) for s in rank_seeds[rank].spawn(2))
+
+    name = f"{args.exp_name}__{args.seed}__{time.strftime('%Y%m%d-%H%M%S')}"
+    run_dir = Path(args.resume or args.run_dir or f"runs/{name}")
+    if not args.resume and (run_dir / "config.json").exists():
+        raise checkpoints.CheckpointError(f"{run_dir}: holds a run already (--resume {run_dir} continues it)")
+    evaluation.check_video(args.capture_video)
+    sync = None
+    if args.s3_bucket and rank == 0:
+        sync = s3.start(run_dir, args.s3_bucket, args.s3_prefix, args.s3_endpoint_url, args.s3_dry_run)
+    if rank == 0:
+        print("waiting for levels and the simulator (the first start compiles it, up to a minute)", flush=True)
+    train_levels, validation_levels, test_levels = evaluation.load_split(
+        args.train_dataset, args.test_dataset, args.holdout_fraction, args.validation_fraction
+    )
+    rules = {"observations": Agent.observations, "frame_skip": args.frame_skip, "gamma": args.gamma}
+    rules["frame_stack"] = getattr(args, "frame_stack", 1)  # of scripts that see frames
+    # With copy=False its buffers are rewritten in every step; the rollout below copies them into its own.
+    envs = NppVectorEnv(num_envs=num_envs, levels=train_levels, **rules, copy=False)
+    assert envs.metadata["autoreset_mode"] == AutoresetMode.SAME_STEP
+    used = "".join(level.digest for level in train_levels + validation_levels + test_levels)
+    levels_digest = hashlib.sha256(used.encode()).hexdigest()
+    checkpoint = checkpoints.load(run_dir / "checkpoints/latest.pt") if args.resume else None
+    if checkpoint and (checkpoint["levels_digest"] != levels_digest or len(checkpoint["ranks"]) != world_size):
+        raise checkpoints.CheckpointError(
+            f"--resume {run_dir}: the run had {len(checkpoint['ranks'])} processes and levels of digest "
+            f"{checkpoint['levels_digest'][:8]}, here are {world_size} and {levels_digest[:8]}"
+        )
+    categories = sorted({level.category for level in train_levels})
+    category_of_level = np.array([categories.index(level.category) for level in train_levels])
+
+    torch.manual_seed(int(weights_seed.generate_state(1)[0]))
+    shapes = {key: space.shape for key, space in envs.single_observation_space.items()}
+    agent = Agent(shapes, args).to(device)
+    optimizer = optim.Adam(agent.parameters(), lr=args.learning_rate, eps=1e-5, fused=True)
+    scaler = torch.amp.GradScaler(device.type, enabled=args.mixed_precision and amp_dtype == torch.float16)
+    model = DistributedDataParallel(agent) if world_size > 1 else agent
+    policy = evaluation.agent_policy(agent, device)
+
+    # Rollout storage. `obs` keeps the environment's dtypes (the agent converts); the environment's side is NumPy.
+    envs.reset(seed=env_seed)
+    envs.step(np.zeros(num_envs, np.int64))  # compiles the step, so that no later clock counts it
+    next_obs, _ = envs.reset(seed=env_seed)
+    torch.manual_seed(torch_seed)
+    obs = {
+        key: torch.from_numpy(value).to(device).new_zeros((args.num_steps, *value.shape))
+        for key, value in next_obs.items()
+    }
+    actions = torch.zeros((args.num_steps, num_envs), dtype=torch.int64, device=device)
+    logprobs = torch.zeros((args.num_steps, num_envs), device=device)
+    values = torch.zeros((args.num_steps, num_envs), device=device)
+    rewards, next_values = np.zeros((2, args.num_steps, num_envs), np.float32)
+    terminated, truncated = np.zeros((2, args.num_steps, num_envs), bool)
+    last_obs = {key: np.zeros_like(value) for key, value in next_obs.items()}
+
+    # Everything that a resumed run continues from. At the head of the loop below nothing else is remembered.
+    global_step = 0
+    evaluated_at = saved_at = -1
+    best_success, evaluation_minutes, ready_minutes = -1.0, 0.0, None
+    if checkpoint:
+        agent.load_state_dict(checkpoint["agent"])
+        optimizer.load_state_dict(checkpoint["optimizer"])
+        scaler.load_state_dict(checkpoint["scaler"])
+        counters, own = checkpoint["counters"], checkpoint["ranks"][rank]
+        global_step, evaluated_at, best_success = (counters[k] for k in ("global_step", "evaluated_at", "best_success"))
+        evaluation_minutes, ready_minutes = counters["evaluation_minutes"], counters["ready_minutes"]
+        saved_at = global_step
+        start_time -= 60 * counters["minutes"]
+        next_obs = envs.set_state(checkpoints.unpack(own["envs"]))
+        torch.set_rng_state(own["torch_rng"].cpu())
+        if device.type == "cuda":
+            torch.cuda.set_rng_state(own["cuda_rng"].cpu())
+
+    if rank == 0:
+        config = {
+            "architecture": ARCHITECTURE,
+            "args": dataclasses.asdict(args),
+            "observation_shapes": shapes,
+            "parameters": sum(p.numel() for p in agent.parameters()),
+            "levels": {"train": len(train_levels), "validation": len(validation_levels), "test": len(test_levels)},
+            "world_size": world_size,
+            "threads": threads,
+            **checkpoints.describe_system(device),
+        }
+        run_log = checkpoints.RunLog(run_dir, config, checkpoint and checkpoint["log_bytes"], global_step)
+        if args.track:
+            run_log.track()
+        if sync:
+            sync.message = run_log.message
+        counts = ", ".join(f"{count} {use}" for use, count in config["levels"].items())
+        seconds = time.monotonic() - start_time
+        run_log.message(
+            f"{run_dir}: {config['parameters']:,} parameters; levels: {counts}; ready after {seconds:.1f} s"
+        )
+    stop = checkpoints.StopSignals()  # they save and end the run at the head of the loop
+
+    def due(frequency, last):
+        return frequency > 0 and global_step // frequency > last // frequency
+
+    def evaluate(levels):
+        return evaluation.evaluate(policy, levels, **rules)
+
+    def policy_calls(levels):  # the length of an evaluation in a unit that fits every suite
+        return math.ceil(len(levels) / evaluation.BATCH)
+
+    def minutes():
+        return (time.monotonic() - start_time) / 60
+
+    iteration_seconds = logging_seconds = 0.0
+    first_step, first_minutes = global_step, minutes()
+    ready_minutes = first_minutes if ready_minutes is None else ready_minutes
+    while True:
+        # With --max-minutes the schedules run from here to the moment at which the last evaluations must begin. Their
+        # length is known from those before (without any: a twentieth of all), and 4 s go into files and the report.
+        progress = global_step / args.total_timesteps
+        if args.max_minutes is not None:
+            reserve = 1.25 * evaluation_minutes * (policy_calls(validation_levels) + policy_calls(test_levels))
+            reserve = (reserve or args.max_minutes / 20) + (iteration_seconds + 4) / 60
+            progress = (minutes() - ready_minutes) / max(args.max_minutes - reserve - ready_minutes, 1e-9)
+        if world_size > 1:
+            control = torch.tensor([progress, stop.number], dtype=torch.float64, device=device)
+            dist.all_reduce(control, dist.ReduceOp.MAX)
+            progress, stop.number = control.tolist()
+        finished, stopped = progress >= 1, stop.number > 0
+
+        # Validation, before the first update too: the untrained policy plays longest and shows how long it can take.
+        improved = finished and not (validation_levels and args.eval_freq)
+        if validation_levels and not stopped and (due(args.eval_freq, evaluated_at) or (finished and args.eval_freq)):
+            if rank == 0 and evaluated_at != global_step:
+                began = minutes()
+                results = evaluate(validation_levels)
+                lasted = minutes() - began
+                evaluation_minutes = max(evaluation_minutes, lasted / policy_calls(validation_levels))
+                success = results["overall"]["success_rate"]
+                metrics = evaluation.scalars(results, "eval") | {"time/evaluation": 60 * lasted}
+                run_log.metrics("eval", global_step, minutes(), metrics)
+                run_log.message(f"step {global_step:,}: success on validation levels {success:.1%}")
+                improved = success >= best_success
+                best_success = max(best_success, success)
+            evaluated_at = global_step
+
+        # Checkpoints: best.pt holds the agent, latest.pt all that a resumed run needs (of every rank).
+        agent_state = {
+            "architecture": ARCHITECTURE,
+            "args": {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(args).items()},
+            "observation_shapes": {key: list(shape) for key, shape in shapes.items()},
+            "agent": agent.state_dict(),
+        }
+        if rank == 0 and improved:
+            checkpoints.save(run_dir / "checkpoints/best.pt", {**agent_state, "global_step": global_step})
+        if finished or stopped or due(args.save_freq, saved_at):
+            saved_at = global_step
+            own = {"envs": checkpoints.pack(envs.get_state()), "torch_rng": torch.get_rng_state()}
+            if device.type == "cuda":
+                own["cuda_rng"] = torch.cuda.get_rng_state()
+            ranks = [own] * world_size
+            if world_size > 1:
+                dist.gather_object(own, ranks if rank == 0 else None)
+            if rank == 0:
+                latest = {
+                    **agent_state,
+                    "optimizer": optimizer.state_dict(),
+                    "scaler": scaler.state_dict(),
+                    "ranks": ranks,
+                    "levels_digest": levels_digest,
+                    "log_bytes": run_log.sizes(),
+                    "counters": {
+                        "global_step": global_step,
+                        "evaluated_at": evaluated_at,
+                        "best_success": best_success,
+                        "evaluation_minutes": evaluation_minutes,
+                        "ready_minutes": ready_minutes,
+                        "minutes": minutes(),
+                    },
+                }
+                checkpoints.save(run_dir / "checkpoints/latest.pt", latest)
+        if finished or stopped:
+            break
+        iteration_start = time.perf_counter()
+        env_seconds = inference_seconds = 0.0
+        if args.anneal_lr:
+            optimizer.param_groups[0]["lr"] = args.learning_rate * (1 - progress)
+
+        # Rollout.
+        episodes = {key: [] for key in ("level", "cause", *EPISODE_MEANS.values())}
+        cut_at, cut_obs = [], {key: [] for key in obs}  # where episodes were truncated, and their last observations
+        for step in range(args.num_steps):
+            for key, storage in obs.items():
+                storage[step].copy_(torch.from_numpy(next_obs[key]))
+            began = time.perf_counter()
+            with torch.no_grad(), torch.autocast(device.type, amp_dtype, enabled=args.mixed_precision):
+                action, logprobs[step], _, values[step] = agent.get_action_and_value(
+                    {key: storage[step] for key, storage in obs.items()}
+                )
+            actions[step] = action
+            action = action.cpu().numpy()  # waits for the GPU
+            acted = time.perf_counter()
+            next_obs, rewards[step], terminated[step], truncated[step], infos = envs.step(action)
+            env_seconds += time.perf_counter() - acted
+            inference_seconds += acted - began
+            if "_episode" in infos:
+                done = np.flatnonzero(infos["_episode"])
+                for key, column in episodes.items():
+                    column.append(infos["episode"][key][done])
+                cut = done[truncated[step, done]]
+                if len(cut):
+                    cut_at.append(step * num_envs + cut)
+                    for key, rows in cut_obs.items():
+                        rows.append(infos["final_obs"][key][cut])
+        global_step += args.num_envs * args.num_steps
+
+        # Values of the observations that followed, in passes of the rollout's shape; then advantages and returns.
+        began = time.perf_counter()
+        with torch.no_grad(), torch.autocast(device.type, amp_dtype, enabled=args.mixed_precision):
+            next_value = agent.get_value({key: torch.from_numpy(next_obs[key]).to(device) for key in obs})
+            next_values[:-1], next_values[-1] = values[1:].cpu().numpy(), next_value.cpu().numpy()
+            if cut_at:
+                cut_at = np.concatenate(cut_at)
+                cut_obs = {key: np.concatenate(rows) for key, rows in cut_obs.items()}
+                for first in range(0, len(cut_at), num_envs):
+                    rows = cut_at[first : first + num_envs]
+                    for key, value in last_obs.items():
+                        value[: len(rows)] = cut_obs[key][first : first + num_envs]
+                    last_value = agent.get_value({key: torch.from_numpy(v).to(device) for key, v in last_obs.items()})
+                    next_values.reshape(-1)[rows] = last_value[: len(rows)].cpu().numpy()
+        inference_seconds += time.perf_counter() - began
+        old_values = values.cpu().numpy()
+        advantages = gae(rewards, old_values, next_values, terminated, truncated, args.gamma, args.gae_lambda)
+        returns = advantages + old_values
+
+        # Update.
+        began = time.perf_counter()
+        torch.set_num_threads(threads)
+        b_obs = {key: value.flatten(0, 1) for key, value in obs.items()}
+        b_actions, b_logprobs, b_values = actions.flatten(), logprobs.flatten(), values.flatten()
+        b_advantages, b_returns = (torch.from_numpy(array).flatten().to(device) for array in (advantages, returns))
+        losses = torch.zeros(7, device=device)  # sums over minibatches, read once per iteration
+        minibatches = 0
+        for _ in range(args.update_epochs):
+            b_inds = torch.randperm(batch_size, device=device)
+            for mb_inds in b_inds.split(minibatch_size):
+                with torch.autocast(device.type, amp_dtype, enabled=args.mixed_precision):
+                    mb_obs = {key: value.index_select(0, mb_inds) for key, value in b_obs.items()}
+                    _, newlogprob, entropy, newvalue = model(mb_obs, b_actions[mb_inds])
+                logratio = newlogprob - b_logprobs[mb_inds]
+                ratio = logratio.exp()
+
+                mb_advantages = b_advantages[mb_inds]
+                if args.norm_adv and minibatch_size * world_size > 1:  # one row has no deviation
+                    moments = torch.stack((mb_advantages.double().sum(), mb_advantages.double().square().sum()))
+                    if world_size > 1:
+                        dist.all_reduce(moments)
+                    rows = minibatch_size * world_size
+                    mean = moments[0] / rows
+                    std = ((moments[1] - rows * mean.square()).clamp_min(0) / (rows - 1)).sqrt()
+                    mb_advantages = (mb_advantages - mean.float()) / (std.float() + 1e-8)
+
+                pg_loss1 = -mb_advantages * ratio
+                pg_loss2 = -mb_advantages * ratio.clamp(1 - args.clip_coef, 1 + args.clip_coef)
+                pg_loss = torch.max(pg_loss1, pg_loss2).mean()
+                v_loss = (newvalue - b_returns[mb_inds]).square()
+                if args.clip_vloss:
+                    change = (newvalue - b_values[mb_inds]).clamp(-args.clip_coef, args.clip_coef)
+                    v_loss = torch.max(v_loss, (b_values[mb_inds] + change - b_returns[mb_inds]).square())
+                v_loss = 0.5 * v_loss.mean()
+                entropy_loss = entropy.mean()
+                loss = pg_loss - args.ent_coef * entropy_loss + args.vf_coef * v_loss
+
+                optimizer.zero_grad()
+                scaler.scale(loss).backward()
+                scaler.unscale_(optimizer)
+                grad_norm = nn.utils.clip_grad_norm_(agent.parameters(), args.max_grad_norm)
+                scaler.step(optimizer)
+                scaler.update()
+
+                with torch.no_grad():  # http://joschu.net/blog/kl-approx.html
+                    approx_kl = ((ratio - 1) - logratio).mean()
+                    clipfrac = ((ratio - 1).abs() > args.clip_coef).float().mean()
+                    old_approx_kl = -logratio.mean()
+                    sums = (pg_loss, v_loss, entropy_loss, old_approx_kl, approx_kl, clipfrac, grad_norm)
+                    losses += torch.stack(sums)
+                minibatches += 1
+            if args.target_kl is not None:
+                if world_size > 1:
+                    dist.all_reduce(approx_kl)
+                if approx_kl / world_size > args.target_kl:
+                    break
+        if world_size > 1:
+            dist.all_reduce(losses)
+        losses = (losses / (minibatches * world_size)).tolist()  # waits for the GPU
+        torch.set_num_threads(inference_threads)
+        update_seconds = time.perf_counter() - began
+
+        # Sums over the episodes that ended in this iteration, over all ranks; a metric over no episode is left out.
+        episodes = {key: np.concatenate(column) if column else np.zeros(0, int) for key, column in episodes.items()}
+        category = category_of_level[episodes["level"]]
+        totals = [
+            [len(category)],
+            [episodes[key].sum(dtype=float) for key in EPISODE_MEANS.values()],
+            np.bincount(category, minlength=len(categories)),
+            np.bincount(category, episodes["success"], minlength=len(categories)),
+            np.bincount(episodes["cause"], minlength=len(CAUSES)),
+        ]
+        lengths = [len(part) for part in totals]
+        totals = torch.from_numpy(np.concatenate(totals)).to(device)
+        if world_size > 1:
+            dist.all_reduce(totals)
+        (count,), means, played, won, causes = (part.tolist() for part in totals.split(lengths))
+        if rank == 0:
+            seconds = iteration_seconds = time.perf_counter() - iteration_start + logging_seconds
+            rest_seconds = seconds - env_seconds - inference_seconds - update_seconds
+            names = ("policy_loss", "value_loss", "entropy", "old_approx_kl", "approx_kl", "clipfrac", "grad_norm")
+            unexplained = np.var(returns - old_values) / max(np.var(returns), 1e-12)
+            metrics = {
+                "charts/SPS": args.num_envs * args.num_steps / seconds,
+                "charts/learning_rate": optimizer.param_groups[0]["lr"],
+                "charts/episodes": count,
+                **{f"losses/{name}": value for name, value in zip(names, losses, strict=True)},
+                "losses/explained_variance": 1 - unexplained,
+                "time/env": env_seconds / seconds,
+                "time/inference": inference_seconds / seconds,
+                "time/update": update_seconds / seconds,
+                "time/rest": rest_seconds / seconds,
+            }
+            if count:
+                metrics |= {name: total / count for name, total in zip(EPISODE_MEANS, means, strict=True)}
+                metrics |= {f"deaths/{name}": n / count for name, n in zip(CAUSES[1:], causes[1:], strict=True)}
+            metrics |= {f"success/{name}": w / n for name, n, w in zip(categories, played, won, strict=True) if n}
+            checked = losses[:-1] if scaler.is_enabled() else losses  # fp16's overflow in the gradient is handled
+            if not math.isfinite(sum(checked)):
+                raise FloatingPointError(
+                    f"step {global_step}: the loss is not finite; latest.pt is from step {saved_at}"
+                )
+            began = time.perf_counter()
+            run_log.metrics("train", global_step, minutes(), metrics)
+            logging_seconds = time.perf_counter() - began
+
+            left = (minutes() - first_minutes) * (args.total_timesteps - global_step) / (global_step - first_step)
+            left = left if args.max_minutes is None else args.max_minutes - minutes()
+            run_log.progress(global_step, left, metrics)
+            if sync and due(args.s3_sync_freq, global_step - args.num_envs * args.num_steps):
+                sync.request()
+
+    # The test suite is played once, by the agent that did best on the validation levels.
+    stop.restore()
+    if rank == 0 and stopped:
+        run_log.message(f"stopped by {stop.name()} at step {global_step:,}; --resume {run_dir} continues")
+    elif rank == 0:
+        best = checkpoints.load(run_dir / "checkpoints/best.pt", device)
+        agent.load_state_dict(best["agent"])
+        results = evaluate(test_levels)
+        run_log.metrics("test", global_step, minutes(), evaluation.scalars(results, "test"))
+        title = f"{run_dir.name} on {args.test_dataset}"
+        sizes = ", ".join(f"{name} {getattr(args, name)}" for name in SIZES[args.size])
+        about = {
+            "architecture": f"{ARCHITECTURE}, {args.size} ({sizes}; {config['parameters']:,} parameters)",
+            "training": f"{global_step:,} steps in {minutes():.1f} minutes on {args.train_dataset}, seed {args.seed}",
+            "checkpoint": f"best.pt of step {best['global_step']:,}, chosen on {len(validation_levels)} others",
+        }
+        evaluation.write_results(results, run_dir, title, about, test_levels if args.capture_video else ())
+        run_log.message(evaluation.report(results, title, about))
+        run_log.message(f"{run_dir}: done in {minutes():.1f} minutes")
+    if rank == 0:
+        run_log.close()
+    if sync:
+        sync.finish(timeout=20 if stopped else 300)
+    envs.close()
+    if world_size > 1:
+        dist.destroy_process_group()
+    return run_dir
+
+
+if __name__ == "__main__":
+    try:
+        main(checkpoints.parse_args(Args))
+    except (checkpoints.ArgumentError, checkpoints.CheckpointError, LevelError, OSError, FloatingPointError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
