@@ -198,19 +198,21 @@ def _differences(old, new) -> list[str]:
     return [f"{name} was {before!r}, now {now!r}" for name, before, now in values if before != now]
 
 
-def load_latest(run_dir: Path, args) -> dict | None:
+def load_latest(path: Path, args, levels_digest: str, processes: int) -> dict | None:
     """The checkpoint that a resumed run continues from; None where the run ended before it had saved one.
 
-    Raises CheckpointError for a checkpoint that cannot be read or belongs to other arguments than `args`.
+    Raises CheckpointError for a checkpoint that cannot be read or is of other arguments, levels or processes.
     """
-    path = run_dir / "checkpoints/latest.pt"
     if not path.exists():
         return None
     checkpoint = load(path)
-    saved = checkpoint.get("args")
-    if not isinstance(saved, dict):
-        raise CheckpointError(f"{path}: not a checkpoint that a run continues from")
-    differences = _differences(args_from(type(args), saved, str(path)), args)
+    with restoring(path):
+        differences = _differences(args_from(type(args), checkpoint["args"], str(path)), args)
+        for what, old, new in (
+            ("the levels' digest", checkpoint["levels_digest"], levels_digest),
+            ("the number of processes", len(checkpoint["ranks"]), processes),
+        ):
+            differences += [f"{what} was {old!r}, now {new!r}"] if old != new else []
     if differences:
         raise CheckpointError(f"{path}: is of another configuration: {'; '.join(differences)}")
     return checkpoint

@@ -249,15 +249,7 @@ def main(args: Args) -> Path:
     used = "".join(level.digest for level in train_levels + validation_levels + test_levels)
     levels_digest = hashlib.sha256(used.encode()).hexdigest()
     latest_path = run_dir / "checkpoints/latest.pt"
-    checkpoint = checkpoints.load_latest(run_dir, args) if args.resume else None
-    if checkpoint:
-        with checkpoints.restoring(latest_path):
-            digest, processes = checkpoint["levels_digest"][:8], len(checkpoint["ranks"])
-        if (digest, processes) != (levels_digest[:8], world_size):
-            raise checkpoints.CheckpointError(
-                f"--resume {run_dir}: the run had {processes} processes and levels of digest {digest}, here are "
-                f"{world_size} and {levels_digest[:8]}"
-            )
+    checkpoint = checkpoints.load_latest(latest_path, args, levels_digest, world_size) if args.resume else None
     categories = sorted({level.category for level in train_levels})
     category_of_level = np.array([categories.index(level.category) for level in train_levels])
 
@@ -321,10 +313,8 @@ def main(args: Args) -> Path:
         if sync:
             sync.message = run_log.message
         counts = ", ".join(f"{count} {use}" for use, count in config["levels"].items())
-        seconds = time.monotonic() - start_time
-        run_log.message(
-            f"{run_dir}: {config['parameters']:,} parameters; levels: {counts}; ready after {seconds:.1f} s"
-        )
+        ready = f"levels: {counts}; ready after {time.monotonic() - start_time:.1f} s"
+        run_log.message(f"{run_dir}: {config['parameters']:,} parameters; {ready}")
     stop = checkpoints.StopSignals()  # they save and end the run at the head of the loop
 
     def due(frequency, last):

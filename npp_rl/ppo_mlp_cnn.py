@@ -10,7 +10,6 @@ import dataclasses
 import hashlib
 import math
 import os
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +28,6 @@ from torch.nn.parallel import DistributedDataParallel
 
 from npp_rl import checkpoints, evaluation, s3
 from npp_rl.env import CAUSES, NppVectorEnv
-from npp_rl.levels import LevelError
 
 
 # Args: this part differs between the scripts.
@@ -224,9 +222,13 @@ def main(args: Args) -> Path:
     start_time = time.monotonic()
 
     # Processes and devices. Under torchrun each rank has its share of the environments; rank 0 alone writes.
-    checkpoints.expect_positive(args, "num_envs", "num_steps", "num_minibatches", "update_epochs", "frame_skip")
-    checkpoints.expect_positive(args, "total_timesteps")
-    rank, world_size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    rank, world_size, local_rank, local_world_size = checkpoints.world()
+    if args.size == "auto":
+        args.size = "full" if args.cuda and torch.cuda.is_available() else "small"
+    for name, value in SIZES[args.size].items():
+        if getattr(args, name) is None:
+            setattr(args, name, value)
+    checkpoints.check_args(args, tuple(SIZES[args.size]))
     if args.num_envs % world_size or args.num_envs // world_size * args.num_steps % args.num_minibatches:
         raise checkpoints.ArgumentError(
             f"--num-envs {args.num_envs} --num-steps {args.num_steps}: expected a multiple of {world_size} "
@@ -237,12 +239,12 @@ def main(args: Args) -> Path:
     minibatch_size = batch_size // args.num_minibatches
     device = torch.device("cpu")
     if args.cuda and torch.cuda.is_available():
-        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+        device = torch.device("cuda", local_rank)
         torch.cuda.set_device(device)
     if world_size > 1:
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    threads = args.threads or max(1, allowed // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
+    threads = args.threads or max(1, allowed // local_world_size)
     inference_threads = args.inference_threads or threads
     torch.set_num_threads(inference_threads)
     numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
@@ -250,11 +252,6 @@ def main(args: Args) -> Path:
     torch.backends.cudnn.deterministic = args.torch_deterministic
     has_bf16 = device.type == "cpu" or torch.cuda.is_bf16_supported(including_emulation=False)
     amp_dtype = torch.bfloat16 if has_bf16 else torch.float16
-    if args.size == "auto":
-        args.size = "full" if device.type == "cuda" else "small"
-    for name, value in SIZES[args.size].items():
-        if getattr(args, name) is None:
-            setattr(args, name, value)
 
     # One seed for the weights, which all ranks share; one for the environments and one for the actions of each rank.
     weights_seed, *rank_seeds = np.random.SeedSequence(args.seed).spawn(1 + world_size)
@@ -262,14 +259,13 @@ def main(args: Args) -> Path:
 
     name = f"{args.exp_name}__{args.seed}__{time.strftime('%Y%m%d-%H%M%S')}"
     run_dir = Path(args.resume or args.run_dir or f"runs/{name}")
-    if not args.resume and (run_dir / "config.json").exists():
-        raise checkpoints.CheckpointError(f"{run_dir}: holds a run already (--resume {run_dir} continues it)")
     evaluation.check_video(args.capture_video)
     sync = None
-    if args.s3_bucket and rank == 0:
-        sync = s3.start(run_dir, args.s3_bucket, args.s3_prefix, args.s3_endpoint_url, args.s3_dry_run)
     if rank == 0:
-        print("waiting for levels and the simulator (the first start compiles it, up to a minute)", flush=True)
+        lock = checkpoints.claim(run_dir, bool(args.resume))  # noqa: F841  (held until the end)
+        if args.s3_bucket:
+            sync = s3.start(run_dir, args.s3_bucket, args.s3_prefix, args.s3_endpoint_url, args.s3_dry_run)
+        checkpoints.say("waiting for levels and the simulator (the first start compiles it, for a minute or so)")
     train_levels, validation_levels, test_levels = evaluation.load_split(
         args.train_dataset, args.test_dataset, args.holdout_fraction, args.validation_fraction
     )
@@ -280,12 +276,8 @@ def main(args: Args) -> Path:
     assert envs.metadata["autoreset_mode"] == AutoresetMode.SAME_STEP
     used = "".join(level.digest for level in train_levels + validation_levels + test_levels)
     levels_digest = hashlib.sha256(used.encode()).hexdigest()
-    checkpoint = checkpoints.load(run_dir / "checkpoints/latest.pt") if args.resume else None
-    if checkpoint and (checkpoint["levels_digest"] != levels_digest or len(checkpoint["ranks"]) != world_size):
-        raise checkpoints.CheckpointError(
-            f"--resume {run_dir}: the run had {len(checkpoint['ranks'])} processes and levels of digest "
-            f"{checkpoint['levels_digest'][:8]}, here are {world_size} and {levels_digest[:8]}"
-        )
+    latest_path = run_dir / "checkpoints/latest.pt"
+    checkpoint = checkpoints.load_latest(latest_path, args, levels_digest, world_size) if args.resume else None
     categories = sorted({level.category for level in train_levels})
     category_of_level = np.array([categories.index(level.category) for level in train_levels])
 
@@ -318,18 +310,19 @@ def main(args: Args) -> Path:
     evaluated_at = saved_at = -1
     best_success, evaluation_minutes, ready_minutes = -1.0, 0.0, None
     if checkpoint:
-        agent.load_state_dict(checkpoint["agent"])
-        optimizer.load_state_dict(checkpoint["optimizer"])
-        scaler.load_state_dict(checkpoint["scaler"])
-        counters, own = checkpoint["counters"], checkpoint["ranks"][rank]
-        global_step, evaluated_at, best_success = (counters[k] for k in ("global_step", "evaluated_at", "best_success"))
-        evaluation_minutes, ready_minutes = counters["evaluation_minutes"], counters["ready_minutes"]
-        saved_at = global_step
-        start_time -= 60 * counters["minutes"]
-        next_obs = envs.set_state(checkpoints.unpack(own["envs"]))
-        torch.set_rng_state(own["torch_rng"].cpu())
-        if device.type == "cuda":
-            torch.cuda.set_rng_state(own["cuda_rng"].cpu())
+        with checkpoints.restoring(latest_path):
+            agent.load_state_dict(checkpoint["agent"])
+            optimizer.load_state_dict(checkpoint["optimizer"])
+            scaler.load_state_dict(checkpoint["scaler"])
+            counters, own = checkpoint["counters"], checkpoint["ranks"][rank]
+            global_step, evaluated_at = int(counters["global_step"]), int(counters["evaluated_at"])
+            best_success, evaluation_minutes = float(counters["best_success"]), float(counters["evaluation_minutes"])
+            ready_minutes, saved_at = float(counters["ready_minutes"]), global_step
+            start_time -= 60 * counters["minutes"]
+            next_obs = envs.set_state(checkpoints.unpack(own["envs"]))
+            torch.set_rng_state(own["torch_rng"].cpu())
+            if device.type == "cuda":
+                torch.cuda.set_rng_state(own["cuda_rng"].cpu())
 
     if rank == 0:
         config = {
@@ -348,10 +341,8 @@ def main(args: Args) -> Path:
         if sync:
             sync.message = run_log.message
         counts = ", ".join(f"{count} {use}" for use, count in config["levels"].items())
-        seconds = time.monotonic() - start_time
-        run_log.message(
-            f"{run_dir}: {config['parameters']:,} parameters; levels: {counts}; ready after {seconds:.1f} s"
-        )
+        ready = f"levels: {counts}; ready after {time.monotonic() - start_time:.1f} s"
+        run_log.message(f"{run_dir}: {config['parameters']:,} parameters; {ready}")
     stop = checkpoints.StopSignals()  # they save and end the run at the head of the loop
 
     def due(frequency, last):
@@ -433,7 +424,7 @@ def main(args: Args) -> Path:
                         "minutes": minutes(),
                     },
                 }
-                checkpoints.save(run_dir / "checkpoints/latest.pt", latest)
+                checkpoints.save(latest_path, latest)
         if finished or stopped:
             break
         iteration_start = time.perf_counter()
@@ -631,8 +622,4 @@ def main(args: Args) -> Path:
 
 
 if __name__ == "__main__":
-    try:
-        main(checkpoints.parse_args(Args))
-    except (checkpoints.ArgumentError, checkpoints.CheckpointError, LevelError, OSError, FloatingPointError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    checkpoints.command(main, Args)

@@ -228,15 +228,18 @@ def test_only_one_process_works_in_a_run(tmp_path):
 
 
 def test_a_resumed_runs_checkpoint_is_of_its_arguments(tmp_path):
+    path = tmp_path / "latest.pt"
     args = Args(hidden=4, tiles_hidden=4, features=4)
-    assert checkpoints.load_latest(tmp_path, args) is None
-    (tmp_path / "checkpoints").mkdir()
-    checkpoints.save(tmp_path / "checkpoints/latest.pt", checkpoint_of(args))
-    assert checkpoints.load_latest(tmp_path, dataclasses.replace(args, track=True, run_dir="b")) is not None
-    with pytest.raises(CheckpointError, match=r"configuration: seed was 1, now 2; gamma was 0\.99, now 0\.9"):
-        checkpoints.load_latest(tmp_path, dataclasses.replace(args, seed=2, gamma=0.9))
-    with pytest.raises(CheckpointError, match=r"^a: does not fit this run \(KeyError"), checkpoints.restoring("a"):
-        {}["not in"]
+    assert checkpoints.load_latest(path, args, "abc", 2) is None
+    checkpoints.save(path, checkpoint_of(args))
+    with pytest.raises(CheckpointError, match=r"latest\.pt: does not fit this run \(KeyError: 'levels_digest'\)"):
+        checkpoints.load_latest(path, args, "abc", 2)
+    checkpoints.save(path, {**checkpoint_of(args), "levels_digest": "abc", "ranks": [1, 2]})
+    assert checkpoints.load_latest(path, dataclasses.replace(args, track=True, run_dir="b"), "abc", 2) is not None
+    with pytest.raises(CheckpointError, match=r"configuration: seed was 1, now 2; gamma was 0\.99, now 0\.9$"):
+        checkpoints.load_latest(path, dataclasses.replace(args, seed=2, gamma=0.9), "abc", 2)
+    with pytest.raises(CheckpointError, match=r"digest was 'abc', now 'abd'; the number of processes was 2, now 1$"):
+        checkpoints.load_latest(path, args, "abd", 1)
 
 
 def test_logs_are_cut_to_what_the_checkpoint_knew_and_never_lengthened(tmp_path):
