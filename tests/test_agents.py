@@ -258,8 +258,9 @@ def test_heads_must_divide_the_width(name):
 
 def run(name, tmp_path, monkeypatch, **changes):
     """Train on `simplest` levels -> the lines of metrics.jsonl."""
-    levels = [generate("simplest", seed) for seed in range(120)]
-    monkeypatch.setattr(evaluation, "load_split", lambda *_: (levels[:60], levels[60:80], levels[80:]))
+    levels = [generate("simplest", seed) for seed in range(100)]
+    monkeypatch.setattr(evaluation, "load_split", lambda *_: (levels[:60], levels[60:80], levels[80:100]))
+    monkeypatch.setattr(evaluation, "BATCH", 20)  # an untrained agent plays long, and every call has all rows
     settings = {"cuda": False, "size": "small", "num_envs": 32, "num_steps": 32, "num_minibatches": 8, "eval_freq": 0}
     run_dir = script_of(name).main(script_of(name).Args(run_dir=str(tmp_path / name), **(settings | changes)))
     return run_dir, [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
