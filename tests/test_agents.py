@@ -261,7 +261,7 @@ def run(name, tmp_path, monkeypatch, **changes):
     levels = [generate("simplest", seed) for seed in range(100)]
     monkeypatch.setattr(evaluation, "load_split", lambda *_: (levels[:60], levels[60:80], levels[80:100]))
     monkeypatch.setattr(evaluation, "BATCH", 20)  # an untrained agent plays long, and every call has all rows
-    settings = {"cuda": False, "size": "small", "num_envs": 32, "num_steps": 32, "num_minibatches": 8, "eval_freq": 0}
+    settings = {"cuda": False, "size": "small", "num_envs": 32, "num_steps": 32, "num_minibatches": 32, "eval_freq": 0}
     run_dir = script_of(name).main(script_of(name).Args(run_dir=str(tmp_path / name), **(settings | changes)))
     return run_dir, [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
 
@@ -281,6 +281,7 @@ def test_trains_for_2000_steps(name, tmp_path, monkeypatch):
 @all_eight
 def test_learns_within_20000_steps(name, tmp_path, monkeypatch):
     """Success on unseen levels of the simplest kind against that of the first, still random policy."""
-    _, lines = run(name, tmp_path, monkeypatch, total_timesteps=20_480, eval_freq=20_480)
+    settings = {"update_epochs": 3, "ent_coef": 0.003}  # the defaults are for longer runs
+    _, lines = run(name, tmp_path, monkeypatch, total_timesteps=20_480, eval_freq=20_480, **settings)
     success = [line["eval/success_rate"] for line in lines if line["kind"] == "eval"]
     assert success[-1] > success[0] + 0.3
