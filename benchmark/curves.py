@@ -4,7 +4,8 @@ python -m benchmark.curves keep RUN_DIR --out benchmark/results/EXPERIMENT/NAME
 python -m benchmark.curves plot benchmark/results/EXPERIMENT/* --out curves.png
 python -m benchmark.curves tries RUN_DIR/checkpoints/best.pt --level exploration/test_0002 --out tries.png
 
-`keep` writes config.json, eval_results.json and metrics.jsonl thinned to 80 training rows, each without machine paths.
+`keep` writes config.json, eval_results.json without the actions and metrics.jsonl thinned to 80 training rows, each
+without machine paths.
 `plot` (needs matplotlib, extra `report`) draws success on training levels over minutes, all categories and the mean of
 the categories, one panel a run. `tries` draws tries of an agent, with sampled actions, on a built-in test level.
 """
@@ -66,6 +67,9 @@ def keep(run: Path, out: Path) -> None:
         for name in ("run_dir", "resume", "train_dataset", "test_dataset"):
             if isinstance(place.get(name), str) and "/" in place[name]:
                 place[name] = Path(place[name]).name
+    for entry in results.get("levels", []):
+        for episode in entry["tries"]:
+            episode.pop("actions", None)  # most of the file, and what `python -m npp_rl.evaluation` makes again
     out.mkdir(parents=True, exist_ok=True)
     write_atomically(out / "config.json", json.dumps(config, indent=1).encode() + b"\n")
     write_atomically(out / "eval_results.json", json.dumps(results).encode() + b"\n")

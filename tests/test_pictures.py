@@ -555,8 +555,8 @@ def test_what_is_not_asked_for_is_not_made(asked):
     obs, _ = envs.reset()
     assert list(obs) == ["game_state", *asked]
     envs.step([RIGHT] * 3)
-    assert (envs._pictures is None) == (not asked)
+    assert (envs._drawings is None) == (not asked)
     assert len(envs._frames) == 3 * ("player_frames" in asked) and len(envs._view) == 3 * ("global_view" in asked)
     if asked:
-        levels = [len(pictures.raster) for pictures in envs._pictures]
+        levels = [len(pictures.raster) for pictures in envs._drawings]
         assert levels == [4 * ("player_frames" in asked), 4 * ("global_view" in asked)]
