@@ -381,8 +381,7 @@ def main(args: Args) -> Path:
     last_obs = {key: np.zeros_like(value) for key, value in next_obs.items()}
 
     # Everything that a resumed run continues from. At the head of the loop below nothing else is remembered.
-    global_step = 0
-    evaluated_at = saved_at = -1
+    global_step, evaluated_at, saved_at = 0, -1, -1
     best_success, evaluation_minutes, ready_minutes = -1.0, 0.0, None
     if checkpoint:
         with checkpoints.restoring(latest_path):
@@ -440,9 +439,10 @@ def main(args: Args) -> Path:
         # length is known from those before (without any: a twentieth of all), and 4 s go into files and the report.
         progress = global_step / args.total_timesteps
         if args.max_minutes is not None:
-            reserve = 1.25 * evaluation_minutes * (policy_calls(validation_levels) + policy_calls(test_levels))
-            reserve = (reserve or args.max_minutes / 20) + (iteration_seconds + 4) / 60
-            progress = (minutes() - ready_minutes) / max(args.max_minutes - reserve - ready_minutes, 1e-9)
+            calls = policy_calls(validation_levels) + policy_calls(test_levels)
+            end = args.max_minutes - (1.25 * evaluation_minutes * calls or args.max_minutes / 20) - 4 / 60
+            left = end - minutes()
+            progress = 1 - left / (end - ready_minutes) if left > iteration_seconds / 60 else 1.0
         if world_size > 1:
             control = torch.tensor([progress, stop.number], dtype=torch.float64, device=device)
             dist.all_reduce(control, dist.ReduceOp.MAX)
