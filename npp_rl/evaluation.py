@@ -20,9 +20,9 @@ from typing import Literal
 import numpy as np
 import torch
 
-from npp_rl import checkpoints, video
+from npp_rl import checkpoints, level_generator, video
 from npp_rl.env import ACTION_BYTES, CAUSES, NppVectorEnv
-from npp_rl.levels import CATEGORIES, Level, LevelError, load_levels
+from npp_rl.levels import CATEGORIES, Level, LevelError, load_levels, mirrored
 
 FILMED_WON, FILMED_LOST = 1, 2  # videos of each category
 FILMED_FRAMES = 1200  # of an episode that ran out of time: how it ended shows in its beginning
@@ -54,12 +54,28 @@ def load_split(
     train = load_levels(train_dataset, "train" if same or train_dataset == "builtin" else "all", holdout_fraction)
     seen_in_test = {level.tiles_digest for level in test}
     train = [level for level in train if level.tiles_digest not in seen_in_test]
-    share = {level.tiles_digest: int(level.tiles_digest[-8:], 16) / 2**32 for level in train}
-    validation = [level for level in train if share[level.tiles_digest] < validation_fraction]
-    train = [level for level in train if share[level.tiles_digest] >= validation_fraction]
+    validation = [level for level in train if _share(level) < validation_fraction]
+    train = [level for level in train if _share(level) >= validation_fraction]
     if not train:
         raise LevelError(f"{train_dataset}: no training level is left beside the test and validation levels")
     return train, validation, test
+
+
+def _share(level):
+    return int(level.tiles_digest[-8:], 16) / 2**32
+
+
+def training_levels(own: list[Level], generated: int, validation_fraction: float, seed: int) -> list[Level]:
+    """A training set for a while: each of the data set's own levels or its mirror image, and freshly generated ones.
+
+    About `generated` levels, as many of each category, are made from `seed`; none has the tiles of a built-in test
+    level, and those are left out that the data set's validation levels would be taken from (see `load_split`).
+    """
+    turned = np.random.default_rng(seed).random(len(own)) < 0.5
+    levels = [mirrored(level) if turn else level for level, turn in zip(own, turned, strict=True)]
+    each = math.ceil(generated / len(CATEGORIES))
+    fresh = level_generator.data_set("train", count=each, seed=seed) if generated else []
+    return levels + [level for level in fresh if _share(level) >= validation_fraction]
 
 
 def load_suite(test_dataset: str, train_dataset: str, holdout_fraction: float) -> list[Level]:

@@ -22,7 +22,7 @@ from npp_rl import fields
 from npp_rl import level_courses as courses
 from npp_rl import level_rooms as rooms
 from npp_rl.level_rooms import COLUMNS, GOLD, LOCKED_DOOR, ROWS, Dice, Draft
-from npp_rl.levels import CATEGORIES, Level, encode_map
+from npp_rl.levels import CATEGORIES, MIRRORED, Level, encode_map
 from npp_rl.simulator.compiled import njit
 
 BUILTIN_COUNTS = {"train": 100, "test": 30}  # levels per category
@@ -129,26 +129,6 @@ KINDS = {
     ),
 }
 
-# Every tile's mirror image, left to right; mirroring is checked against the polygons of tiles.py by a test.
-MIRRORED = np.arange(34, dtype=np.uint8)
-for _a, _b in (
-    (3, 5),
-    (6, 7),
-    (8, 9),
-    (10, 11),
-    (12, 13),
-    (14, 15),
-    (16, 17),
-    (18, 19),
-    (20, 21),
-    (22, 23),
-    (24, 25),
-    (26, 27),
-    (28, 29),
-    (30, 31),
-    (32, 33),
-):
-    MIRRORED[_a], MIRRORED[_b] = _b, _a
 _MIDDLE = 2 * (COLUMNS + 2)  # x of the field's middle in map units
 
 # Tiles that may stand in a corner (line, curve, low and steep line), by place: hollow corners of rooms with rock at the

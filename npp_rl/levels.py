@@ -48,6 +48,16 @@ LARGEST_FILE = 1 << 20  # bytes; the largest known level has 2 kB, its pickle 20
 EXIT_DOOR, EXIT_SWITCH = 3, 4
 DOOR_SWITCHES = {6: 7, 8: 9}  # locked and trap doors: the switch is the next record
 
+# Every tile's mirror image, left to right (of those that stand for a shape); a test holds it against their polygons.
+MIRRORED = np.arange(256, dtype=np.uint8)
+MIRRORED[[3, 5]] = 5, 3
+for _tile in range(6, 34, 2):
+    MIRRORED[_tile : _tile + 2] = _tile + 1, _tile
+_MIRRORED_X = 1056 // MAP_UNIT - np.arange(256)  # what lies to the right of the field comes to lie in its left border
+_MIRRORED_ORIENTATION = np.arange(256, dtype=np.uint8)
+_MIRRORED_ORIENTATION[:8] = (4 - np.arange(8)) % 8
+_TURNING = (14, 15, 23, 26)  # drones and lasers: bit 0 of the mode says which way round
+
 # What may lie beside levels. Any other file of a folder is taken for a raw map file, which has no suffix of its own.
 # fmt: off
 OTHER_SUFFIXES = frozenset((
@@ -160,6 +170,22 @@ def write_atomically(path: str | Path, data: bytes) -> None:
         if isinstance(error, OSError):
             error.filename = str(path)  # a full disk does not say where
         raise
+
+
+def mirrored(level: Level) -> Level:
+    """The level as a mirror shows it, left to right: what wins one wins the other with left and right exchanged.
+
+    Numbers are rounded otherwise on the other side, so trajectories are mirror images nearly, not to the last bit.
+    """
+    data = np.frombuffer(level.map_data, np.uint8).copy()
+    data[TILES_AT:COUNTS_AT] = MIRRORED[level.tiles[:, ::-1]].reshape(-1)
+    records = np.concatenate([data[RECORDS_AT:], np.zeros(-(len(data) - RECORDS_AT) % 5, np.uint8)]).reshape(-1, 5)
+    named = np.isin(records[:, 0], (0, EXIT_SWITCH, *DOOR_SWITCHES.values(), 15, 23, *ENTITY_TYPES))
+    records[named, 1] = np.maximum(_MIRRORED_X[records[named, 1]], 0)
+    records[named, 3] = _MIRRORED_ORIENTATION[records[named, 3]]
+    records[np.isin(records[:, 0], _TURNING), 4] ^= 1
+    data[RECORDS_AT:] = records.reshape(-1)[: len(data) - RECORDS_AT]
+    return Level(data.tobytes(), f"{level.id} mirrored", level.category, level.title)
 
 
 def complete_locked_door(map_data: bytes) -> bytes | None:

@@ -11,7 +11,7 @@ from npp_rl.env import NppVectorEnv
 from npp_rl.evaluation import BATCH, evaluate, summarise, wilson
 from npp_rl.graph import GRAPH_OBSERVATIONS
 from npp_rl.level_generator import generate
-from npp_rl.levels import LevelError, load_levels
+from npp_rl.levels import CATEGORIES, LevelError, load_levels
 from npp_rl.ppo_mlp_baseline import Agent, Args
 
 OBSERVATIONS = Agent.observations
@@ -163,6 +163,21 @@ def test_split_shares_no_tiles():
     assert [level.id for level in test] == [level.id for level in load_levels("builtin", "test")]
     assert 0.02 < len(validation) / (len(train) + len(validation)) < 0.09
     assert evaluation.load_split("builtin", "builtin", 0.2, 0.0)[1] == []
+
+
+def test_training_levels_change_and_stay_apart_from_the_suites():
+    train, validation, test = evaluation.load_split("builtin", "builtin", 0.2, 0.2)
+    one, again, other = (evaluation.training_levels(train, 90, 0.2, seed) for seed in (5, 5, 6))
+    assert [level.digest for level in one] == [level.digest for level in again]
+    assert len(train) + 50 < len(one) <= len(train) + 90  # a fifth of the generated ones are left out
+    held_out = {level.tiles_digest for level in validation + test}
+    assert not held_out & {level.tiles_digest for level in one + other}
+    own, fresh = one[: len(train)], one[len(train) :]
+    turned = sum(level.id.endswith("mirrored") for level in own)
+    assert 0.4 * len(own) < turned < 0.6 * len(own)
+    assert not {level.digest for level in fresh} & {level.digest for level in other + train}
+    assert {level.category for level in fresh} == set(CATEGORIES)
+    assert len(evaluation.training_levels(train, 0, 0.2, 5)) == len(train)
 
 
 def test_same_folder_is_divided(shared):

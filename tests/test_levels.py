@@ -1,3 +1,4 @@
+import itertools
 import pickle
 import struct
 
@@ -6,6 +7,7 @@ import pytest
 
 from npp_rl import levels
 from npp_rl.levels import Level, LevelError, encode_map, load_levels, split_by_tiles, unknown_records
+from npp_rl.simulator import simulate
 
 NINJA, EXIT, SWITCH = (0, 10, 20, 0, 0), (3, 30, 20, 0, 0), (4, 20, 20, 0, 0)
 
@@ -245,3 +247,45 @@ def test_records_that_create_nothing_are_counted(tmp_path, capsys):
     assert len(load_levels(tmp_path)) == 2
     line = "records that create nothing here were ignored: 4 of type 12, 2 of type 15, 2 of type 255"
     assert capsys.readouterr().err == f"{tmp_path}: {line}\n"
+
+
+def test_mirrored_level_is_the_level_in_a_mirror():
+    records = [
+        NINJA,
+        (1, 5, 6, 0, 0),
+        (10, 7, 8, 1, 0),
+        (11, 9, 8, 7, 0),
+        (14, 50, 40, 2, 3),
+        EXIT,
+        SWITCH,
+        (200, 3, 3, 9, 9),
+    ]
+    level = Level(some_map(3, records), "a", "simple", "title")
+    image = levels.mirrored(level)
+    assert image.tiles[4, 7] == levels.MIRRORED[level.tiles[4, 41 - 7]]
+    flipped = [(0, 166, 20, 4, 0), (1, 171, 6, 4, 0), (10, 169, 8, 3, 0), (11, 167, 8, 5, 0), (14, 126, 40, 2, 2)]
+    flipped += [(3, 146, 20, 4, 0), (4, 156, 20, 4, 0), (200, 3, 3, 9, 9)]
+    assert [tuple(record) for record in image.entities.tolist()] == flipped
+    twice = levels.mirrored(image)
+    assert twice.map_data == level.map_data and image.category == "simple"
+    cut = Level(level.map_data[:-3], "cut", "simple")
+    assert levels.mirrored(levels.mirrored(cut)).map_data == cut.map_data
+    off = levels.mirrored(Level(some_map(3, [NINJA, (1, 200, 6, 0, 0), EXIT, SWITCH]), "off", "simple"))
+    assert off.entities[1].tolist() == [1, 0, 6, 4, 0]
+
+
+def test_the_ninja_moves_in_the_mirror_as_its_image(shared):
+    """Recordings of people, played in the mirror with left and right exchanged, stay images of themselves."""
+    with np.load(shared / "golden/human.npz") as golden:
+        maps, inputs, paths = (
+            [golden[name][a:b] for a, b in itertools.pairwise(golden[f"{offset}_offsets"])]
+            for name, offset in (("maps", "map"), ("inputs", "input"), ("trajectory", "trajectory"))
+        )
+    same = 0
+    for map_data, keys, path in zip(maps, inputs, paths, strict=True):
+        image = levels.mirrored(Level(map_data.tobytes(), "a", "simple"))
+        swapped = keys & 1 | (keys & 2) << 1 | (keys & 4) >> 1
+        ours, _ = simulate(image.map_data, swapped.astype(np.uint8).tobytes())
+        frames = min(len(ours), len(path))
+        same += np.abs(ours[:frames] * [-1, 1, -1, 1] + [1056, 0, 0, 0] - path[:frames]).max() < 1e-3
+    assert same > 0.8 * len(maps), same
