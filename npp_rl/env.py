@@ -40,6 +40,7 @@ from npp_rl.graph import GRAPH_NODES, GRAPH_OBSERVATIONS, GRAPH_SLOTS, level_gra
 from npp_rl.levels import Level, LevelError, load_levels
 from npp_rl.observations import (
     GAME_STATE,
+    HAZARDS,
     PATCH,
     REACHABILITY,
     level_clearances,
@@ -142,7 +143,7 @@ class Views(NamedTuple):
     share: np.ndarray  # f8 [rows]
     stage: np.ndarray  # GOAL [2 * levels]
     clearance: np.ndarray  # u1 [levels, NODES]
-    nearest: np.ndarray  # f8 [threads, 3]
+    nearest: np.ndarray  # f8 [threads, HAZARDS]
     points: np.ndarray  # f4 [threads, 6, 2]
 
 
@@ -492,7 +493,7 @@ class NppVectorEnv(gym.vector.VectorEnv):
             share=self._fields.share,
             stage=self._fields.stage,
             clearance=np.zeros((clearance, NODES), np.uint8),
-            nearest=np.zeros((threads, 3)),
+            nearest=np.zeros((threads, HAZARDS)),
             points=np.zeros((threads, 6, 2), np.float32),
         )
         if clearance:

@@ -20,11 +20,12 @@ Everything is in the ninja's own coordinates (x to the right, y down, px scaled 
 | 23, 24 | direction of the last launch pad boost while its buffer runs |
 | 25, 26 | place inside the tile / 24 |
 | 27, 28 | place on the 6 px lattice that `local_tiles` is centred on, -0.5..0.5 |
-| 29, 30 | place in the field / (1056, 600) |
-| 31 | time left, share of the episode's limit |
-| 32 | share of exit switches hit |
-| 33 | share of locked and trap doors that are closed |
-| 34, 35 | floor and ceiling or wall contacts in the last frame |
+| 29 | time left, share of the episode's limit |
+| 30 | share of exit switches hit |
+| 31 | share of locked and trap doors that are closed |
+| 32, 33 | floor and ceiling or wall contacts in the last frame |
+
+Where in the field the ninja is it does not say: levels would be learned by heart.
 
 `reachability` float32 [REACHABILITY]:
 
@@ -37,14 +38,14 @@ Everything is in the ninja's own coordinates (x to the right, y down, px scaled 
 | 8..25 | for points 24, 48, 96, 144, 240, 400 px ahead on the way: unit vector (2), length of the offset / distance |
 | 26, 27 | velocity along and across the way's direction 24 px ahead |
 | 28..31 | offsets from the goal to 48 and 144 px further on the way, in units of that distance |
-| 32..43 | the three nearest hazards within 160 px: offset / 80 px (2), 1 - distance / 160 px, deadly (1) or not (0.5) |
-| 44 | share of the level from which the goal can be reached |
-| 45 | a way to the goal is known |
+| 32 | share of the level from which the goal can be reached |
+| 33 | a way to the goal is known |
+| 34..65 | the eight nearest hazards within 160 px: offset / 80 px (2), 1 - distance / 160 px, deadly (1) or not (0.5) |
 
 `local_tiles` uint8 [3, 15, 15], points 12 px apart (rows y, columns x), centred on the lattice node nearest to the
-ninja: distance to solid ground (255: 24 px or more; 0 on closed doors too), hazards (0 none, 96 untoggled mine, 160
-toggling, 255 deadly), and the way to the goal compared to the ninja's own (128 equal, 1 per 1.5 px, lower is nearer;
-255 where no way leads).
+ninja: distance to solid ground (255: 24 px or more; 0 on closed doors too), hazards (96 untoggled mine, 160 toggling,
+255 deadly, where they touch the ninja, and falling to 0 over the next 12 px), and the way to the goal compared to the
+ninja's own (128 equal, 1 per 1.5 px, lower is nearer; 255 where no way leads).
 """
 
 import math
@@ -71,11 +72,13 @@ from npp_rl.simulator.layout import (
 )
 from npp_rl.simulator.layout import ROWS as CELL_ROWS
 
-GAME_STATE, REACHABILITY = 36, 46
+HAZARDS = 8  # of those in sight, the nearest ones
+GAME_STATE, REACHABILITY = 34, 34 + 4 * HAZARDS
 PATCH = 15  # points along each side of local_tiles
 LOOK_AHEAD = np.array([24.0, 48.0, 96.0, 144.0, 240.0, 400.0])  # px along the way
 HAZARD_RANGE = 160.0  # px
 FAR = 24.0  # px to solid ground that count as far
+SOFT = 12.0  # px over which a hazard's mark in local_tiles fades
 
 
 def _clearance_table():
@@ -157,16 +160,14 @@ def write_game_state(bank, state, i, time_left, row):
     row[26] = n.y / 24.0 - math.floor(n.y / 24.0)
     row[27] = n.x / 6.0 - math.floor(n.x / 6.0 + 0.5)
     row[28] = n.y / 6.0 - math.floor(n.y / 6.0 + 0.5)
-    row[29] = n.x / 1056.0
-    row[30] = n.y / 600.0
-    row[31] = time_left
+    row[29] = time_left
     exits = level.type_start[EXIT_DOOR + 1] - level.type_start[EXIT_DOOR]
     if exits > 0:
         hit = 0
         for k in range(level.type_start[EXIT_DOOR], level.type_start[EXIT_DOOR + 1]):
             if bank.entity[k].type == EXIT_SWITCH and not state.active[i, k - base]:
                 hit += 1
-        row[32] = hit / (exits // 2)
+        row[30] = hit / (exits // 2)
     doors = 0
     closed = 0
     for slot in range(level.doors):
@@ -174,28 +175,28 @@ def write_game_state(bank, state, i, time_left, row):
             doors += 1
             closed += state.closed[i, slot]
     if doors > 0:
-        row[33] = closed / doors
-    row[34] = min(n.floors, 2) / 2.0
-    row[35] = min(n.ceilings, 2) / 2.0
+        row[31] = closed / doors
+    row[32] = min(n.floors, 2) / 2.0
+    row[33] = min(n.ceilings, 2) / 2.0
 
 
 @kernel
 def _note_hazard(row, x, y, deadly, nearest):
-    """Keep the three nearest hazards in row[32:44]; nearest f8 [3] holds their distances (px)."""
+    """Keep the nearest hazards in row[34:]; nearest f8 [HAZARDS] holds their distances (px)."""
     r = math.sqrt(x * x + y * y)
-    if r >= nearest[2] or r >= HAZARD_RANGE:
+    if r >= nearest[HAZARDS - 1] or r >= HAZARD_RANGE:
         return
-    at = 2
+    at = HAZARDS - 1
     while at > 0 and r < nearest[at - 1]:
         nearest[at] = nearest[at - 1]
         for k in range(4):
-            row[32 + 4 * at + k] = row[32 + 4 * (at - 1) + k]
+            row[34 + 4 * at + k] = row[34 + 4 * (at - 1) + k]
         at -= 1
     nearest[at] = r
-    row[32 + 4 * at] = x / 80.0
-    row[32 + 4 * at + 1] = y / 80.0
-    row[32 + 4 * at + 2] = 1.0 - r / HAZARD_RANGE
-    row[32 + 4 * at + 3] = deadly
+    row[34 + 4 * at] = x / 80.0
+    row[34 + 4 * at + 1] = y / 80.0
+    row[34 + 4 * at + 2] = 1.0 - r / HAZARD_RANGE
+    row[34 + 4 * at + 3] = deadly
 
 
 @kernel
@@ -220,7 +221,8 @@ def _deadly_radius(kind):
 def write_reachability(bank, state, i, goal, dist, ahead, way, share, nearest, points, row):
     """See the module's table; row is float32 [REACHABILITY].
 
-    dist, ahead: the goal's field; way: px to the goal; share: reached share; nearest f8 [3], points f4 [6, 2]: scratch.
+    dist, ahead: the goal's field; way: px to the goal; share: reached share; nearest f8 [HAZARDS], points f4 [6, 2]:
+    scratch.
     """
     n = state.ninja[i]
     level = bank.level[n.level]
@@ -233,7 +235,7 @@ def write_reachability(bank, state, i, goal, dist, ahead, way, share, nearest, p
         row[6] = min(max((goal.x - n.x) / 250.0, -2.0), 2.0)
         row[7] = min(max((goal.y - n.y) / 250.0, -2.0), 2.0)
         if path_points(dist, ahead, n.x, n.y, LOOK_AHEAD, points):
-            row[45] = 1.0
+            row[33] = 1.0
             for k in range(6):
                 dx = points[k, 0] - n.x
                 dy = points[k, 1] - n.y
@@ -247,7 +249,7 @@ def write_reachability(bank, state, i, goal, dist, ahead, way, share, nearest, p
         for k in range(2):
             row[28 + 2 * k] = goal.after_x[k] / (48.0 if k == 0 else 144.0)
             row[29 + 2 * k] = goal.after_y[k] / (48.0 if k == 0 else 144.0)
-    row[44] = share
+    row[32] = share
     nearest[:] = 1e9
     base = level.entity_start
     for kind in (MINE, TOGGLE_MINE):
@@ -264,13 +266,16 @@ def write_reachability(bank, state, i, goal, dist, ahead, way, share, nearest, p
 
 @kernel
 def _stamp(patch, x, y, radius, value):
-    """Raise the points of patch u1 [PATCH, PATCH] within radius of (x, y), px from the first point, to value."""
-    for r in range(max(math.ceil((y - radius) / 12.0), 0), min(math.floor((y + radius) / 12.0), PATCH - 1) + 1):
-        for c in range(max(math.ceil((x - radius) / 12.0), 0), min(math.floor((x + radius) / 12.0), PATCH - 1) + 1):
+    """Raise the points of patch u1 [PATCH, PATCH] around (x, y), px from the first point: to value within radius, and
+    to less and less of it over SOFT px more, which tells the place more finely than the points lie."""
+    reach = radius + SOFT
+    for r in range(max(math.ceil((y - reach) / 12.0), 0), min(math.floor((y + reach) / 12.0), PATCH - 1) + 1):
+        for c in range(max(math.ceil((x - reach) / 12.0), 0), min(math.floor((x + reach) / 12.0), PATCH - 1) + 1):
             dx = 12.0 * c - x
             dy = 12.0 * r - y
-            if dx * dx + dy * dy <= radius * radius and patch[r, c] < value:
-                patch[r, c] = value
+            inside = min((reach - math.sqrt(dx * dx + dy * dy)) / SOFT, 1.0)
+            if patch[r, c] < value * inside:
+                patch[r, c] = int(value * inside)
 
 
 @kernel
@@ -299,13 +304,13 @@ def write_local_tiles(bank, state, i, clearance, dist, here, patch):
             patch[1, r, c] = 0
     x0 = 6.0 * left
     y0 = 6.0 * top
-    reach = 12.0 * (PATCH - 1) + 24.0
+    reach = 12.0 * (PATCH - 1) + 30.0
     base = level.entity_start
     for kind in (MINE, TOGGLE_MINE):
         for k in range(level.type_start[kind], level.type_start[kind + 1]):
             x = bank.entity[k].x - x0
             y = bank.entity[k].y - y0
-            if -24.0 < x < reach and -24.0 < y < reach:
+            if -30.0 < x < reach and -30.0 < y < reach:
                 status = state.state[i, k - base]
                 _stamp(patch[1], x, y, 15.0, 255 if status == 0 else (96 if status == 1 else 160))
     for slot in range(level.movers):

@@ -31,12 +31,11 @@ def watch(made, actions, **arguments):
 
 def test_at_the_start():
     (obs, *_), _ = watch(corridor(5), [])
-    expected = np.zeros(36)
+    expected = np.zeros(34)
     expected[STANDING] = 1
     expected[13] = -1  # floor normal
     expected[[25, 26]] = 0.5  # place in the tile
-    expected[29:31] = 132 / 1056, 300 / 600
-    expected[31] = 1
+    expected[29] = 1
     assert obs["game_state"] == pytest.approx(expected, abs=1e-6)
 
 
@@ -48,13 +47,12 @@ def test_velocity_position_and_time():
         g = obs["game_state"]
         assert g[:3] == pytest.approx([0.3 * n["u"], 0.3 * n["v"], 0.3 * np.hypot(n["u"], n["v"])], abs=1e-6)
         assert g[25:27] == pytest.approx([n["x"] / 24 % 1, n["y"] / 24 % 1], abs=1e-5)
-        assert g[29:31] == pytest.approx([n["x"] / 1056, n["y"] / 600], abs=1e-6)
         off = np.array([n["x"], n["y"]]) / 6
         assert g[27:29] == pytest.approx(off - np.round(off), abs=1e-5) and np.abs(g[27:29]).max() <= 0.5
         assert g[22] == (0 if k == 0 else 1) and g[21] == (k > 12)
         assert g[3:9].sum() == 1 and g[3 + n["state"]] == 1
         if k:
-            assert limit.step(NONE)[0]["game_state"][31] == pytest.approx(1 - 4 * k / 200, abs=1e-6)
+            assert limit.step(NONE)[0]["game_state"][29] == pytest.approx(1 - 4 * k / 200, abs=1e-6)
     assert np.abs(observations[12]["game_state"][0]) > 0.3  # it ran
 
 
@@ -65,13 +63,13 @@ def test_states_contacts_and_buffers_of_a_jump():
     observations, ninjas = watch(made, actions, frame_skip=1)
     g = np.array([obs["game_state"] for obs in observations])
     assert ninjas[12]["y"] == 24 * 13 - 10  # on the floor
-    assert g[12, STANDING] == 1 and g[12, 9] == 0 and g[12, 34] == 0.5 and g[12, 15] == pytest.approx(1 / 6)
+    assert g[12, STANDING] == 1 and g[12, 9] == 0 and g[12, 32] == 0.5 and g[12, 15] == pytest.approx(1 / 6)
     assert g[12, [12, 13]].tolist() == [0, -1]
     assert g[12, 19] == 0
     # The jump starts in the first frame that it is pressed; reduced gravity acts while it is held.
     assert (g[13:18, JUMPING] == 1).all() and (g[13:18, 19] == 1).all()
     assert g[13:18, 18] == pytest.approx(np.arange(5) / 45, abs=1e-6)
-    assert (g[14:18, 9] == 1).all() and (g[14:18, 34] == 0).all()
+    assert (g[14:18, 9] == 1).all() and (g[14:18, 32] == 0).all()
     assert g[18, FALLING] == 1 and g[18, 19] == 0 and g[18, 18] == 0
     assert (g[13:18, 21] == 1).all() and g[18, 21] == 0
     # Pressed in the air: the buffer runs from 0 to 5, then is off.
@@ -118,7 +116,7 @@ def test_switches_and_doors_in_game_state():
     observations, ninjas = watch(made, [RIGHT] * 60)
     g = np.array([obs["game_state"] for obs in observations])
     x = np.array([n["x"] for n in ninjas])
-    hit, closed = g[:, 32], g[:, 33]
+    hit, closed = g[:, 30], g[:, 31]
 
     def after(column, reach):
         return x > here(column)[0] - reach
@@ -161,37 +159,41 @@ def test_look_ahead_round_a_corner_and_velocity_along_the_way():
 
 def test_hazards_nearest_first():
     at = middle(20, 8)
-    places = [(at[0] + dx, at[1] + dy) for dx, dy in ((90, 0), (-60, 30), (0, -48), (150, 0), (0, 162), (120, 108))]
+    offsets = ((90, 0), (-60, 30), (0, -48), (150, 0), (0, 162), (120, 108))  # the last two are out of sight
+    offsets += ((78, 6), (-84, 6), (-66, 48), (-96, 0), (102, 12), (-108, 0))
+    places = [(at[0] + dx, at[1] + dy) for dx, dy in offsets]
     exits = [(here(30), here(25))]
     deadly = level(HALL, at, exits, mines=places[::2], toggle_mines=places[1::2])
     (obs, *_), _ = watch(deadly, [])
-    hazards = obs["reachability"][32:44].reshape(3, 4)
+    hazards = obs["reachability"][34:].reshape(8, 4)
     expected = []
-    for (dx, dy), danger in (((0, -48), 1.0), ((-60, 30), 0.5), ((90, 0), 1.0)):
-        expected.append([dx / 80, dy / 80, 1 - np.hypot(dx, dy) / 160, danger])
+    near = sorted(enumerate(offsets), key=lambda item: np.hypot(*item[1]))[:8]
+    assert [k for k, _ in near] == [2, 1, 6, 8, 7, 0, 9, 10]
+    for k, (dx, dy) in near:
+        expected.append([dx / 80, dy / 80, 1 - np.hypot(dx, dy) / 160, 0.5 if k % 2 else 1.0])
     assert hazards == pytest.approx(np.array(expected), abs=1e-6)
-    # Nothing beyond 160 px, and zeros where there are fewer than three.
+    # Nothing beyond 160 px, and zeros where there are fewer than eight.
     (obs, *_), _ = watch(level(HALL, at, exits, mines=places[3:5]), [])
-    hazards = obs["reachability"][32:44].reshape(3, 4)
+    hazards = obs["reachability"][34:].reshape(8, 4)
     assert hazards[0] == pytest.approx([150 / 80, 0, 1 - 150 / 160, 1.0], abs=1e-6) and not hazards[1:].any()
     # A moving one: a floor guard is where it is now.
     guard = level(CORRIDOR, here(20), [(here(30), here(25))], others=[(16, (here(23)[0], here(23)[1] + 6), 0, 0)])
     env = NppEnv(levels=[guard])
     obs = env.reset()[0]
-    assert obs["reachability"][32:36] == pytest.approx([72 / 80, 6 / 80, 1 - np.hypot(72, 6) / 160, 1.0], abs=1e-6)
+    assert obs["reachability"][34:38] == pytest.approx([72 / 80, 6 / 80, 1 - np.hypot(72, 6) / 160, 1.0], abs=1e-6)
     obs = env.step(NONE)[0]
     n, m = env._envs._state.ninja[0], env._envs._state.mover[0]
     guard_x = next(x for x in m["x"] if x != here(30)[0])
     assert guard_x < here(23)[0]
-    assert obs["reachability"][32] == pytest.approx((guard_x - n["x"]) / 80, abs=1e-5)
+    assert obs["reachability"][34] == pytest.approx((guard_x - n["x"]) / 80, abs=1e-5)
 
 
 def test_share_of_the_level_that_reaches_the_goal():
     halves = ground((1, 3, 10, 3), (21, 3, 30, 3))
     (obs, *_), _ = watch(level(halves, middle(3, 3), [(middle(9, 3), middle(6, 3))]), [])
-    assert obs["reachability"][44] == pytest.approx(0.5, abs=1e-6)
+    assert obs["reachability"][32] == pytest.approx(0.5, abs=1e-6)
     (obs, *_), _ = watch(corridor(), [])
-    assert obs["reachability"][44] == 1.0
+    assert obs["reachability"][32] == 1.0
 
 
 def patch_points(x, y):
@@ -242,7 +244,7 @@ def test_occupancy_and_way_against_naive_ones(seed):
         hazards = np.zeros((PATCH, PATCH), int)
         for (mx, my), state in zip(mines, status, strict=True):
             stamp = {0: 255, 1: 96, 2: 160}[int(state)]
-            hazards = np.maximum(hazards, stamp * (np.hypot(x - mx, y - my) <= 15))
+            hazards = np.maximum(hazards, (stamp * np.clip((27 - np.hypot(x - mx, y - my)) / 12, 0, 1)).astype(int))
         assert np.array_equal(patch[1], hazards) and hazards.any()
         if obs["reachability"][0] and step == 0:
             here = way_length(tiles, mines, [], (n["x"], n["y"]), switch, TOUCH_SWITCH)
@@ -309,13 +311,13 @@ def test_a_mirrored_level_gives_the_mirrored_observation():
     across = np.array([NONE, RIGHT, LEFT, JUMP, JUMP_RIGHT, JUMP_LEFT])
     one, _ = watch(made, actions)
     two, _ = watch(other, across[actions])
-    flip = np.ones(36)
+    flip = np.ones(34)
     flip[[0, 10, 11, 12, 22, 23, 27]] = -1
-    turn = np.ones(46)
-    turn[[6, *range(8, 26, 3), 27, 28, 30, 32, 36, 40]] = -1
+    turn = np.ones(66)
+    turn[[6, *range(8, 26, 3), 27, 28, 30, *range(34, 66, 4)]] = -1
     for a, b in zip(one, two, strict=True):
         g, h = a["game_state"].copy(), b["game_state"].copy()
-        h[[25, 29]] = 1 - h[[25, 29]]  # place in the tile and in the field
+        h[25] = 1 - h[25]  # place in the tile
         assert abs(((g - flip * h)[25] + 0.5) % 1 - 0.5) < 1e-5
         g[25] = h[25] = 0
         assert g == pytest.approx(flip * h, abs=1e-5)
