@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import signal
+import time
 from pathlib import Path
 
 import numpy as np
@@ -193,9 +194,12 @@ def test_run_directory(tmp_path, few_levels, capsys):
 
 def test_wall_clock_budget(tmp_path, few_levels):
     """--max-minutes ends the run, the last evaluation included, and anneals to the end."""
-    run_dir = main(small_args(tmp_path / "run", max_minutes=0.25, eval_freq=10**9))
+    began = time.monotonic()
+    main(small_args(tmp_path / "first", total_timesteps=256, eval_freq=10**9))
+    budget = max(0.2, 3 * (time.monotonic() - began) / 60)  # minutes, enough on a machine that is busy otherwise
+    run_dir = main(small_args(tmp_path / "run", max_minutes=budget, eval_freq=10**9))
     lines = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
-    assert lines[-1]["kind"] == "test" and lines[-1]["minutes"] < 0.35
+    assert lines[-1]["kind"] == "test" and lines[-1]["minutes"] < 1.4 * budget
     rates = [line["charts/learning_rate"] for line in lines if line["kind"] == "train"]
     assert rates == sorted(rates, reverse=True) and rates[-1] < 0.3 * rates[0]
 
@@ -216,11 +220,11 @@ def test_bad_arguments(tmp_path, few_levels, changes, named):
 
 def test_pretrained_weights_are_where_a_run_begins(tmp_path, few_levels):
     """Warming up the critic leaves the policy as it was; a strong KL term keeps it near the pretrained one."""
-    sizes = {"num_minibatches": 8, "eval_freq": 0, "learning_rate": 0.01, "anneal_lr": False}
+    sizes = {"num_minibatches": 8, "eval_freq": 0, "anneal_lr": False}
     first = main(small_args(tmp_path / "first", **sizes))
-    given = {"pretrained_checkpoint": str(first / "checkpoints/best.pt"), "seed": 2, "total_timesteps": 512, **sizes}
+    given = {"pretrained_checkpoint": str(first / "checkpoints/best.pt"), "seed": 2, **sizes}
     before = checkpoints.load(first / "checkpoints/best.pt")["agent"]
-    after = weights(main(small_args(tmp_path / "warm", **given, value_warmup_steps=512)))
+    after = weights(main(small_args(tmp_path / "warm", **given, value_warmup_steps=1536)))
     assert {name for name, value in after.items() if not torch.equal(value, before[name])} == {
         "critic.weight",
         "critic.bias",
@@ -243,7 +247,7 @@ def test_pretrained_weights_are_where_a_run_begins(tmp_path, few_levels):
         ("none.pt", "no such checkpoint"),
     ):
         with pytest.raises(checkpoints.CheckpointError, match=match):
-            main(small_args(tmp_path / path / "run", **{**given, "pretrained_checkpoint": str(tmp_path / path)}))
+            main(small_args(tmp_path / f"of_{path}", **{**given, "pretrained_checkpoint": str(tmp_path / path)}))
     with pytest.raises(checkpoints.CheckpointError, match=r"first/checkpoints/best\.pt: does not fit mlp_baseline of"):
         main(small_args(tmp_path / "wide", **given, hidden=32))
 
