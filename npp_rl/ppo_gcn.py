@@ -26,7 +26,7 @@ from gymnasium.vector import AutoresetMode
 from torch import nn, optim
 from torch.nn.parallel import DistributedDataParallel
 
-from npp_rl import checkpoints, evaluation, processes, s3
+from npp_rl import checkpoints, demonstrations, evaluation, processes, s3
 from npp_rl.env import GRAPH_OBSERVATIONS, GRAPH_SLOTS, NppVectorEnv
 from npp_rl.graph_attention import normalised_sum, pack_graphs
 
@@ -304,15 +304,14 @@ def main(args: Args) -> Path:
     torch.manual_seed(process.weights_seed)
     shapes = {key: space.shape for key, space in envs.single_observation_space.items()}
     agent = Agent(shapes, args).to(device)
-    teacher, demonstrations = None, None
+    teacher, demos = None, None
     if args.pretrained_checkpoint:
         checkpoints.load_weights(args.pretrained_checkpoint, ARCHITECTURE, agent)
         if args.kl_coef:
             teacher = copy.deepcopy(agent).requires_grad_(False)
     if args.replay_data_dir and args.demo_coef:
-        from npp_rl.demonstrations import load_demonstrations
-
-        demonstrations = load_demonstrations(args.replay_data_dir, own_levels, **rules)
+        held_out = validation_levels + test_levels
+        demos = demonstrations.load_demonstrations(args.replay_data_dir, held_out, **rules)
     optimizer = optim.Adam(agent.parameters(), lr=args.learning_rate, eps=1e-5, fused=True)
     scaler = torch.amp.GradScaler(device.type, enabled=args.mixed_precision and process.amp_dtype == torch.float16)
     autocast = {"device_type": device.type, "dtype": process.amp_dtype, "enabled": args.mixed_precision}
@@ -514,18 +513,21 @@ def main(args: Args) -> Path:
         kl_coef = args.kl_coef * max(0.0, 1 - global_step / args.kl_steps)
         losses = torch.zeros(9, device=device)  # sums over minibatches, read once per iteration
         minibatches = 0
+        demo_random = np.random.default_rng((process.torch_seed, global_step))
         for _ in range(args.update_epochs):
             b_inds = torch.randperm(batch_size, device=device)
             for mb_inds in b_inds.split(minibatch_size):
                 mb_obs = {key: value.index_select(0, mb_inds) for key, value in b_obs.items()}
-                if demonstrations:
-                    demo_obs, demo_actions = demonstrations.minibatch(minibatch_size // 4, device)
+                if demos:
+                    demo_obs, demo_actions, _, _ = demos.minibatch(demo_random, minibatch_size // 4)
+                    demo_obs = {key: torch.from_numpy(value).to(device) for key, value in demo_obs.items()}
                     mb_obs = {key: torch.cat((value, demo_obs[key])) for key, value in mb_obs.items()}
                 with torch.autocast(**autocast):
                     logits, newvalue = model(mb_obs)
                 newlogprobs = torch.log_softmax(logits, 1)
                 demo_loss = kl_loss = torch.zeros((), device=device)
-                if demonstrations:
+                if demos:
+                    demo_actions = torch.from_numpy(demo_actions).to(device)
                     demo_loss = nn.functional.nll_loss(newlogprobs[minibatch_size:], demo_actions)
                     newlogprobs, newvalue = newlogprobs[:minibatch_size], newvalue[:minibatch_size]
                 if teacher and kl_coef:
