@@ -8,12 +8,14 @@ get to the switch and on to the exit around all mines and through all doors whos
 """
 
 import argparse
+import csv
 import functools
 import hashlib
 import json
 import shutil
 import sys
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -22,12 +24,14 @@ from npp_rl import fields
 from npp_rl import level_courses as courses
 from npp_rl import level_rooms as rooms
 from npp_rl.level_rooms import COLUMNS, GOLD, LOCKED_DOOR, ROWS, Dice, Draft
-from npp_rl.levels import CATEGORIES, MIRRORED, Level, encode_map
+from npp_rl.levels import CATEGORIES, MIRRORED, Level, LevelError, encode_map
 from npp_rl.simulator.compiled import njit
 
 BUILTIN_COUNTS = {"train": 100, "test": 30}  # levels per category
 MOST_LEVELS = 100_000  # per category and split, for the command
 GENERATOR, METADATA = "npp_rl.level_generator", "levels_metadata.json"
+TABLE = Path(__file__).with_name("builtin_levels.csv")  # of the built-in levels, with a run of the planner for each
+PLANNER_INDEX = "planner.json"  # in an output folder of the planner
 ATTEMPTS = 2000  # drafts for one level; a category's worst share of usable drafts is far above 1 / 20
 
 _WIDE_GAP = {"width": (20, 34), "pit": (5, 9), "depth": (4, 9), "height": (6, 9), "mined": 100}
@@ -402,6 +406,47 @@ def builtin(split: str) -> list[Level]:
     if split not in BUILTIN_COUNTS:
         raise ValueError(f"split {split!r}: expected train, test or all")
     return list(_builtin(split))
+
+
+@functools.cache
+def _table() -> tuple[dict, ...]:
+    """Rows of the table of built-in levels: category, split, seed, sha256, par, actions; none where it is missing."""
+    try:
+        text = TABLE.read_text(encoding="ascii")
+    except FileNotFoundError:
+        return ()
+    return tuple(row | {"seed": int(row["seed"]), "par": int(row["par"])} for row in csv.DictReader(text.splitlines()))
+
+
+def pars() -> dict[str, int]:
+    """Par times of the built-in levels: SHA-256 of the map bytes (`Level.digest`) -> frames of the planner's run."""
+    return {row["sha256"]: row["par"] for row in _table()}
+
+
+def par_of(levels: Iterable[Level], pars_folder: str | Path | None = None) -> list[int | None]:
+    """Each level's par: the frames (1/60 s) of the shortest run that the planner has found, None where there is none.
+
+    Levels are known by their map bytes, not their names. Built-in levels have their par from the table; pars_folder is
+    an output folder of `python -m npp_rl.planner` (or its planner.json), the one source for other data sets, whose
+    runs count for built-in levels too where they are faster. A level that nobody has won has None, also where the
+    planner has tried. Raises LevelError (one line) if the folder's planner.json is missing or not the planner's.
+    """
+    known = pars()
+    if pars_folder is not None:
+        place = Path(pars_folder)
+        place = place / PLANNER_INDEX if place.is_dir() else place
+        try:
+            entries = json.loads(place.read_bytes())["levels"]
+            won = [(entry["digest"], entry["frames"]) for entry in entries if entry["solved"]]
+            if not all(isinstance(digest, str) and type(frames) is int and frames > 0 for digest, frames in won):
+                raise TypeError
+        except OSError as error:
+            raise LevelError(f"{place}: cannot be read ({error.strerror}), expected the planner's index") from None
+        except (ValueError, KeyError, TypeError, RecursionError):
+            raise LevelError(f"{place}: not an index of the planner, expected levels with digest and frames") from None
+        for digest, frames in won:
+            known[digest] = min(frames, known.get(digest, frames))
+    return [known.get(level.digest) for level in levels]
 
 
 def write_data_set(folder: Path, levels: list[Level], about: dict) -> None:

@@ -1,4 +1,5 @@
 import hashlib
+import json
 import os
 import subprocess
 import sys
@@ -10,7 +11,7 @@ import pytest
 from npp_rl import fields
 from npp_rl import level_generator as generator
 from npp_rl.level_rooms import Dice, Draft
-from npp_rl.levels import CATEGORIES, load_levels
+from npp_rl.levels import CATEGORIES, LevelError, load_levels
 from npp_rl.simulator import simulate
 from npp_rl.simulator.tiles import SOLID
 
@@ -337,3 +338,21 @@ def test_the_preview_is_a_picture_of_all_levels(tmp_path, capsys):
     with Image.open(tmp_path / "sheet.png") as picture:
         assert picture.width > 600 and picture.height > 150
     assert "2 pictures" in capsys.readouterr().out
+
+
+def test_par_times_come_from_the_table_and_the_planner_s_folder(tmp_path):
+    levels = generator.data_set("train", ("simplest",), 2, seed=7)
+    known = generator.par_of(levels)
+    entry = {"id": "a", "category": "simplest", "digest": levels[0].digest, "frames": 77, "solved": True}
+    lost = {"id": "b", "category": "simplest", "digest": levels[1].digest, "frames": None, "solved": False}
+    (tmp_path / "planner.json").write_text(json.dumps({"levels": [entry, lost]}))
+    assert known == [None, None]
+    assert generator.par_of(levels, tmp_path) == generator.par_of(levels, tmp_path / "planner.json") == [77, None]
+
+
+@pytest.mark.parametrize("content", [None, "", "[]", '{"levels": [{"solved": true}]}', '{"levels": 3}'])
+def test_a_folder_without_the_planner_s_index_is_named(tmp_path, content):
+    if content is not None:
+        (tmp_path / "planner.json").write_text(content)
+    with pytest.raises(LevelError, match="planner.json: (cannot be read|not an index)"):
+        generator.par_of([], tmp_path)
