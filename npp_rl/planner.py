@@ -39,7 +39,7 @@ from npp_rl.simulator.layout import EXIT_DOOR
 NODES, MEMORY = 400_000, 700 << 20  # of one search: nodes at most, and bytes
 STEPS = 4096  # of the longest plan
 CHUNK = 400  # expansions between two looks at the clock
-TRIES = 400  # small changes between two looks at the clock
+PLAYED = 200_000  # frames of small changes between two looks at the clock
 LONGEST_BUDGET = 86_400.0  # seconds
 
 # The first search finds most ways; those after it look at more states (finer cells, mines and moving entities told
@@ -182,13 +182,13 @@ def _shorten(bank, pools, actions, steps, frame_skip, seed, deadline) -> int:
 
     Small changes and searches for other ways take turns until neither has led to anything.
     """
-    state = np.uint64(2 * seed + 1) * np.uint64(0x9E3779B97F4A7C15)
+    state = (2 * seed + 1) * 0x9E3779B97F4A7C15 % (1 << 64)
     k, count = 0, len(pools.parent)
     search.replay(bank, pools, actions[:steps], frame_skip)
     while True:
         idle = 0
-        while idle < 3 and time.perf_counter() < deadline:
-            steps, kept, state = search.tweak(bank, pools, actions, steps, frame_skip, TRIES, state)
+        while idle < 2 and time.perf_counter() < deadline:
+            steps, kept, state = search.tweak(bank, pools, actions, steps, frame_skip, PLAYED, np.uint64(state))
             idle = 0 if kept else idle + 1
         if k == len(SHORTENINGS) or time.perf_counter() >= deadline:
             return steps

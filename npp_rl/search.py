@@ -154,7 +154,7 @@ def _pop(pools, which):
         at = down
     keys[at] = key
     heap[at] = node
-    return top
+    return np.int64(top)
 
 
 @kernel
@@ -231,7 +231,7 @@ def _measure(bank, pools, i, before_goal, before):
 @kernel
 def _play(bank, state, i, action, frame_skip):
     n = state.ninja[i]
-    keys = ACTION_BYTES[action]
+    keys = np.int64(ACTION_BYTES[action])
     h = -1 if keys & 4 else (1 if keys & 2 else 0)
     for _ in range(frame_skip):
         frame(bank, state, i, h, keys & 1)
@@ -352,7 +352,9 @@ def search(bank, pools, settings, expansions):
                 continue
             if n.state == DEAD or n.state == DYING or key == own or not _is_new(pools, key, n.frame):
                 continue
-            pools.goal[child], pools.total[child] = _measure(bank, pools, child, pools.goal[node], pools.total[node])
+            pools.goal[child], pools.total[child] = _measure(
+                bank, pools, child, np.int64(pools.goal[node]), np.float64(pools.total[node])
+            )
             if _add(bank, pools, settings, child):
                 counts[COUNT] += 1
     return MORE
@@ -364,7 +366,7 @@ def replay(bank, pools, actions, frame_skip):
     state = pools.state
     for step in range(len(actions)):
         _copy(pools.words, step, step + 1)
-        _play(bank, state, step + 1, actions[step], frame_skip)
+        _play(bank, state, step + 1, np.int64(actions[step]), frame_skip)
         n = state.ninja[step + 1]
         if n.state == DEAD or n.state == DYING or n.state == WON:
             return step + 1, n.state == WON, n.frame
@@ -406,8 +408,8 @@ def _draw(seed):
 
 
 @njit(nogil=True)
-def tweak(bank, pools, actions, steps, frame_skip, tries, seed):
-    """Try small changes of a won run: spans cut out, replaced by another held action, stretched and shortened.
+def tweak(bank, pools, actions, steps, frame_skip, frames, seed):
+    """Play small changes of a won run, `frames` in all: spans cut out, replaced by another held action, stretched.
 
     actions: u1 [most steps], of which `steps` count; changed in place where the run is won in fewer frames. Rows 0 to
     `steps` hold the run's states. -> (steps, number of changes kept, seed).
@@ -415,7 +417,8 @@ def tweak(bank, pools, actions, steps, frame_skip, tries, seed):
     state = pools.state
     scratch = len(pools.parent) - 1
     kept = 0
-    for _ in range(tries):
+    while frames > 0:
+        frames -= frame_skip
         seed = _draw(seed)
         at = int(seed >> np.uint64(33)) % steps
         seed = _draw(seed)
@@ -435,12 +438,13 @@ def tweak(bank, pools, actions, steps, frame_skip, tries, seed):
         length = steps - cut + put
         played = 0
         while at + played < length and n.frame < best:
-            now = action if played < put else actions[at + cut + played - put]
+            now = np.int64(action if played < put else actions[at + cut + played - put])
             _play(bank, state, scratch, now, frame_skip)
             pools.tail[played] = now
             played += 1
             if n.state == DEAD or n.state == DYING or n.state == WON or played == len(pools.tail):
                 break
+        frames -= played * frame_skip
         if n.state != WON or n.frame >= best or at + played > len(actions):
             continue
         kept += 1
@@ -449,5 +453,5 @@ def tweak(bank, pools, actions, steps, frame_skip, tries, seed):
             actions[at + k] = pools.tail[k]
         for step in range(at, steps):
             _copy(pools.words, step, step + 1)
-            _play(bank, state, step + 1, actions[step], frame_skip)
+            _play(bank, state, step + 1, np.int64(actions[step]), frame_skip)
     return steps, kept, seed
