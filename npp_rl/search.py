@@ -352,9 +352,8 @@ def search(bank, pools, settings, expansions):
                 continue
             if n.state == DEAD or n.state == DYING or key == own or not _is_new(pools, key, n.frame):
                 continue
-            pools.goal[child], pools.total[child] = _measure(
-                bank, pools, child, np.int64(pools.goal[node]), np.float64(pools.total[node])
-            )
+            goal, total = np.int64(pools.goal[node]), np.float64(pools.total[node])
+            pools.goal[child], pools.total[child] = _measure(bank, pools, child, goal, total)
             if _add(bank, pools, settings, child):
                 counts[COUNT] += 1
     return MORE
