@@ -28,8 +28,9 @@ LOST = 400.0  # px added where no way leads to the goal
 
 # What a search ends with. FOUND: a solution better than `bound`; the search can go on.
 MORE, FOUND, EXHAUSTED, FULL = 0, 1, 2, 3
-# Entries of `counts`: nodes, sizes of the two queues, the won node, expansions, goals known, frames of the best.
-COUNT, FIRST, SECOND, BEST, EXPANDED, KNOWN, BOUND, TURN = range(8)
+# Entries of `counts`: nodes, sizes of the two queues, the won node, expansions, goals known, frame that a win has to
+# come before, states known.
+COUNT, FIRST, SECOND, BEST, EXPANDED, KNOWN, BOUND, STATES = range(8)
 
 
 class Settings(NamedTuple):
@@ -283,6 +284,7 @@ def _is_new(pools, key, at_frame):
             pools.reached[slot] = at_frame
             return True
         slot = (slot + 1) & mask
+    pools.counts[STATES] += 1
     pools.key[slot] = key
     pools.reached[slot] = at_frame
     return True
@@ -298,7 +300,7 @@ def begin(bank, pools, settings, bound):
     pools.counts[SECOND] = 0
     pools.counts[BEST] = -1
     pools.counts[EXPANDED] = 0
-    pools.counts[TURN] = 0
+    pools.counts[STATES] = 0
     pools.counts[BOUND] = bound
     pools.parent[0] = -1
     pools.goal[0], pools.total[0] = _measure(bank, pools, 0, -1, 1000.0)
@@ -312,8 +314,7 @@ def search(bank, pools, settings, expansions):
     state, counts = pools.state, pools.counts
     room = len(pools.parent)
     for _ in range(expansions):
-        counts[TURN] += 1
-        which = 1 if settings.turns and counts[TURN] % settings.turns == 0 else 0
+        which = 1 if settings.turns and counts[EXPANDED] % settings.turns == settings.turns - 1 else 0
         if counts[FIRST + which] == 0:
             which = 0
             if counts[FIRST] == 0:
@@ -326,7 +327,7 @@ def search(bank, pools, settings, expansions):
         counts[EXPANDED] += 1
         for action in range(6):
             child = counts[COUNT]
-            if child >= room:
+            if child >= room or 4 * counts[STATES] > 3 * len(pools.key):
                 return FULL
             _copy(pools.words, node, child)
             n = state.ninja[child]
