@@ -14,7 +14,9 @@ better was found, the result depends on the level, the frame skip and the seed o
 
 import argparse
 import contextlib
+import functools
 import json
+import math
 import os
 import re
 import sys
@@ -95,12 +97,25 @@ def plan_from(
         raise ValueError(f"row of level {ninja['level']}: expected one of {len(bank.level)} of this bank")
     if ninja["state"] in (DEAD, WON):
         return None
+    _compile()
     return _solve(bank, pools, frame_skip, seed, time.perf_counter() + budget)[0]
 
 
 def make_pools(bank: Bank, nodes: int = NODES) -> Pools:
     """Memory of searches for `plan_from`: `nodes` nodes, fewer where rows are so long that it would be too much."""
     return search.make_pools(bank, min(nodes, MEMORY // search.node_bytes(bank)), STEPS)
+
+
+@functools.cache
+def _compile() -> None:
+    """Have everything compiled, or loaded from the cache, before a budget is counted; a minute at the first use."""
+    tiles = np.ones((23, 42), np.uint8)
+    tiles[11, 4:10] = 0
+    corridor = [[0, 22, 50, 0, 0], [3, 38, 50, 0, 0], [4, 30, 50, 0, 0]]
+    bank = build_bank([encode_map(tiles, np.array(corridor))])
+    pools = search.make_pools(bank, 5000, STEPS)
+    reset_game(bank, pools.state, 0, 0)
+    _solve(bank, pools, 4, 0, math.inf)
 
 
 def _check(budget, frame_skip, seed):
@@ -121,6 +136,7 @@ def _plan_level(level, budget, frame_skip, seed) -> tuple[Plan | None, str]:
         return None, "unsolvable: the level has no exit"
     pools = make_pools(bank)
     reset_game(bank, pools.state, 0, 0)
+    _compile()
     found, reason = _solve(bank, pools, frame_skip, seed, time.perf_counter() + budget)
     if found:
         _, states = simulate(level.map_data, found.inputs)
@@ -285,7 +301,7 @@ def plan_levels(
 
     save()
     if todo:
-        _warm_up(frame_skip)
+        _compile()
     with ThreadPoolExecutor(workers or len(os.sched_getaffinity(0))) as pool:
         running = {pool.submit(work, *each) for each in todo}
         saved_at = time.monotonic()
@@ -301,14 +317,6 @@ def plan_levels(
         finally:
             stop.set()
             save()
-
-
-def _warm_up(frame_skip):
-    """Have everything compiled, or loaded from the cache, before budgets are counted."""
-    tiles = np.ones((23, 42), np.uint8)
-    tiles[11, 4:10] = 0
-    corridor = [[0, 22, 50, 0, 0], [3, 38, 50, 0, 0], [4, 30, 50, 0, 0]]
-    plan(Level(encode_map(tiles, np.array(corridor)), "warm up", "simplest"), 600.0, frame_skip)
 
 
 def parse_budget(text: str) -> float:
