@@ -1,19 +1,27 @@
 """Procedural levels in nine categories of rising difficulty, and the built-in data set that is made of them.
 
     python -m npp_rl.level_generator --out DIR --split test --preview sheet.png
+    python -m npp_rl.level_generator --certify --out REPLAYS
 
 A level follows from its category and a whole number: every draw comes from PCG64's raw output and is an integer, so the
 levels are the same on every machine. A draft (level_rooms.py, level_courses.py) is taken when the ninja's circle can
 get to the switch and on to the exit around all mines and through all doors whose switches it can reach before.
+
+The built-in levels are certified: builtin_levels.csv has each one's seed, the SHA-256 of its map bytes and a run by
+which the planner (planner.py) has won it. They are made from these seeds, and must be what was certified.
 """
 
 import argparse
+import csv
 import functools
 import hashlib
+import itertools
 import json
 import shutil
 import sys
 import tempfile
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,12 +30,16 @@ from npp_rl import fields
 from npp_rl import level_courses as courses
 from npp_rl import level_rooms as rooms
 from npp_rl.level_rooms import COLUMNS, GOLD, LOCKED_DOOR, ROWS, Dice, Draft
-from npp_rl.levels import CATEGORIES, MIRRORED, Level, encode_map
+from npp_rl.levels import CATEGORIES, MIRRORED, Level, LevelError, encode_map, write_atomically
 from npp_rl.simulator.compiled import njit
 
 BUILTIN_COUNTS = {"train": 100, "test": 30}  # levels per category
 MOST_LEVELS = 100_000  # per category and split, for the command
 GENERATOR, METADATA = "npp_rl.level_generator", "levels_metadata.json"
+TABLE = Path(__file__).with_name("builtin_levels.csv")  # of the built-in levels, with a run of the planner for each
+TABLE_COLUMNS = ("category", "split", "seed", "sha256", "par", "actions")  # par in frames; an action is a digit
+TABLE_FRAME_SKIP = 4  # frames that the table's actions are held
+PLANNER_INDEX = "planner.json"  # in an output folder of the planner
 ATTEMPTS = 2000  # drafts for one level; a category's worst share of usable drafts is far above 1 / 20
 
 _WIDE_GAP = {"width": (20, 34), "pit": (5, 9), "depth": (4, 9), "height": (6, 9), "mined": 100}
@@ -377,17 +389,35 @@ def data_set(split: str, categories=CATEGORIES, count: int | None = None, seed: 
     levels = []
     for part in ("train", "test") if split == "all" else (split,):
         for category in categories:
-            seen, index = set(), 0
             wanted = BUILTIN_COUNTS[part] if count is None else count
-            while len(seen) < wanted:
-                entropy = np.random.SeedSequence((seed, CATEGORIES.index(category), part == "test", index))
-                low, high = entropy.generate_state(2).tolist()
-                level = generate(category, high << 32 | low, part, name=f"{category}/{part}_{len(seen):04d}")
-                index += 1
-                if level.tiles_digest not in seen:
-                    seen.add(level.tiles_digest)
-                    levels.append(level)
+            drawn = _drawn(category, part, seed, seed == 0)
+            levels += [level for _, (_, level) in zip(range(wanted), drawn, strict=False)]
     return levels
+
+
+def _drawn(category: str, part: str, seed: int, from_table: bool) -> Iterator[tuple[int, Level]]:
+    """(seed of its own, level) of a category and split without end: the table's, if told, then those drawn from `seed`.
+
+    Raises LevelError where the generator makes another level of a table's seed than the one that was certified.
+    """
+    rows = [row for row in _table() if from_table and (row["category"], row["split"]) == (category, part)]
+    seen = set()
+    for row in rows:
+        level = generate(category, row["seed"], part, name=f"{category}/{part}_{len(seen):04d}")
+        if level.digest != row["sha256"]:
+            raise LevelError(
+                f"{TABLE.name}: built-in level {level.id} has the SHA-256 {level.digest}, expected {row['sha256']}: "
+                "this generator makes other levels than those certified"
+            )
+        seen.add(level.tiles_digest)
+        yield row["seed"], level
+    for index in itertools.count():
+        entropy = np.random.SeedSequence((seed, CATEGORIES.index(category), part == "test", index))
+        low, high = entropy.generate_state(2).tolist()
+        level = generate(category, high << 32 | low, part, name=f"{category}/{part}_{len(seen):04d}")
+        if level.tiles_digest not in seen:
+            seen.add(level.tiles_digest)
+            yield high << 32 | low, level
 
 
 @functools.cache
@@ -402,6 +432,98 @@ def builtin(split: str) -> list[Level]:
     if split not in BUILTIN_COUNTS:
         raise ValueError(f"split {split!r}: expected train, test or all")
     return list(_builtin(split))
+
+
+@functools.cache
+def _table() -> tuple[dict, ...]:
+    """Rows of the table of built-in levels: category, split, seed, sha256, par, actions; none where it is missing."""
+    try:
+        text = TABLE.read_text(encoding="ascii")
+    except FileNotFoundError:
+        return ()
+    return tuple(row | {"seed": int(row["seed"]), "par": int(row["par"])} for row in csv.DictReader(text.splitlines()))
+
+
+def pars() -> dict[str, int]:
+    """Par times of the built-in levels: SHA-256 of the map bytes (`Level.digest`) -> frames of the planner's run."""
+    return {row["sha256"]: row["par"] for row in _table()}
+
+
+def solutions() -> dict[str, np.ndarray]:
+    """The planner's runs of the built-in levels: SHA-256 of the map bytes -> actions uint8 [steps], 0..5 as in env.py.
+
+    Each is held for TABLE_FRAME_SKIP frames; the run is won in frame `pars()[digest]`, which lies in the last step.
+    """
+    return {row["sha256"]: np.frombuffer(row["actions"].encode(), np.uint8) - ord("0") for row in _table()}
+
+
+def certify(folder: Path, budget: float) -> Iterator[str]:
+    """Solve the built-in levels by the planner and write the table; yields what is to be said of it.
+
+    folder: for the planner's replays; what is there already is not solved again. budget: seconds for a level. A level
+    that the planner does not solve is replaced by the next one drawn for its category and split.
+    """
+    from npp_rl import planner  # it knows the environment, which knows the levels
+    from npp_rl.env import ACTION_BYTES
+    from npp_rl.replays import read_replays
+
+    action_of = {int(byte): str(action) for action, byte in enumerate(ACTION_BYTES)}
+    draws = {(c, part): _drawn(c, part, 0, False) for part in BUILTIN_COUNTS for c in CATEGORIES}
+    rows, missing = {}, [(*kind, k) for kind in draws for k in range(BUILTIN_COUNTS[kind[1]])]
+    while missing:
+        drawn = [next(draws[place[:2]]) for place in missing]
+        levels = [
+            replace(level, id=f"{category}/{part}_{k:04d}")
+            for (category, part, k), (_, level) in zip(missing, drawn, strict=True)
+        ]
+        entries = {}
+        for entry in planner.plan_levels(levels, folder, budget, TABLE_FRAME_SKIP):
+            entries[entry["digest"]] = entry
+            if len(entries) % 50 == 0:
+                yield f"{len(entries)} of {len(levels)} levels tried"
+        lost = []
+        for place, (seed, level) in zip(missing, drawn, strict=True):
+            entry = entries[level.digest]
+            if not entry["solved"]:
+                yield f"{entry['id']} of seed {seed} is replaced: {entry['reason']}"
+                lost.append(place)
+                continue
+            inputs = read_replays(folder / entry["file"])[0].inputs
+            actions = "".join(action_of[byte] for byte in inputs[::TABLE_FRAME_SKIP])
+            rows[place] = (*place[:2], seed, level.digest, len(inputs), actions)
+        missing = lost
+    lines = [",".join(TABLE_COLUMNS)]
+    for part in BUILTIN_COUNTS:
+        for category in CATEGORIES:
+            lines += [",".join(map(str, rows[category, part, k])) for k in range(BUILTIN_COUNTS[part])]
+    write_atomically(TABLE, ("\n".join(lines) + "\n").encode())
+    yield f"{TABLE}: {len(rows)} levels"
+
+
+def par_of(levels: Iterable[Level], pars_folder: str | Path | None = None) -> list[int | None]:
+    """Each level's par: the frames (1/60 s) of the shortest run that the planner has found, None where there is none.
+
+    Levels are known by their map bytes, not their names. Built-in levels have their par from the table; pars_folder is
+    an output folder of `python -m npp_rl.planner` (or its planner.json), the one source for other data sets, whose
+    runs count for built-in levels too where they are faster. A level that nobody has won has None, also where the
+    planner has tried. Raises LevelError (one line) if the folder's planner.json is missing or not the planner's.
+    """
+    known = pars()
+    if pars_folder is not None:
+        place = Path(pars_folder)
+        place = place / PLANNER_INDEX if place.is_dir() else place
+        try:
+            entries = json.loads(place.read_bytes())["levels"]
+            won = [(entry["digest"], entry["frames"]) for entry in entries if entry["solved"]]
+            if not all(isinstance(digest, str) and type(frames) is int and frames > 0 for digest, frames in won):
+                raise TypeError
+        except OSError as error:
+            raise LevelError(f"{place}: cannot be read ({error.strerror}), expected the planner's index") from None
+        except (ValueError, KeyError, TypeError, RecursionError):
+            raise LevelError(f"{place}: not an index of the planner, expected levels with digest and frames") from None
+        for digest, frames in won:
+            known[digest] = min(frames, known.get(digest, frames))
+    return [known.get(level.digest) for level in levels]
 
 
 def write_data_set(folder: Path, levels: list[Level], about: dict) -> None:
@@ -466,6 +588,16 @@ def _category_list(text: str) -> list[str]:
     return [category for category in CATEGORIES if category in names]
 
 
+def _certify(options) -> int:
+    from npp_rl.planner import parse_budget
+
+    budget = parse_budget(options.budget)
+    with tempfile.TemporaryDirectory() as beside:
+        for line in certify(options.out or Path(beside), budget):
+            print(line, flush=True)
+    return 0
+
+
 def main(arguments: list[str] | None = None) -> int:
     """The command; 0 when all was written, else 2 after one line on stderr."""
 
@@ -482,10 +614,16 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--count", type=int, metavar="N", help="levels per category and split (100 train, 30 test)")
     parser.add_argument("--seed", type=int, default=0, help="0 makes the built-in levels")
     parser.add_argument("--preview", type=Path, metavar="PNG", help="a sheet of pictures of all the levels")
+    parser.add_argument(
+        "--certify", action="store_true", help="solve the built-in levels, write the table; --out keeps the replays"
+    )
+    parser.add_argument("--budget", default="10s", metavar="TIME", help="for a level, with --certify (10s)")
     parser.error = fail
     options = parser.parse_args(arguments)
     try:
         categories = _category_list(" ".join(options.categories)) if options.categories else list(CATEGORIES)
+        if options.certify:
+            return _certify(options)
         if not options.out and not options.preview:
             raise ValueError("nothing to write: expected --out DIR or --preview PNG")
         if options.count is not None and not 1 <= options.count <= MOST_LEVELS:
@@ -508,6 +646,9 @@ def main(arguments: list[str] | None = None) -> int:
             labels = [f"{level.id}  {level.title}" for level in levels]
             render.contact_sheet(levels, options.preview, labels=labels)
             print(f"{options.preview}: {len(levels)} pictures")
+    except KeyboardInterrupt:
+        print("error: interrupted", file=sys.stderr)
+        raise SystemExit(130) from None
     except ValueError as error:
         fail(str(error))
     except OSError as error:

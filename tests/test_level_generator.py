@@ -1,4 +1,5 @@
 import hashlib
+import json
 import os
 import subprocess
 import sys
@@ -7,11 +8,12 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from npp_rl import fields
+from npp_rl import fields, planner
 from npp_rl import level_generator as generator
+from npp_rl.env import ACTION_BYTES
 from npp_rl.level_rooms import Dice, Draft
-from npp_rl.levels import CATEGORIES, load_levels
-from npp_rl.simulator import simulate
+from npp_rl.levels import CATEGORIES, LevelError, load_levels
+from npp_rl.simulator import WON, simulate
 from npp_rl.simulator.tiles import SOLID
 
 # Of all built-in levels' ids and map bytes. It changes only with the built-in levels themselves, and then every figure
@@ -337,3 +339,86 @@ def test_the_preview_is_a_picture_of_all_levels(tmp_path, capsys):
     with Image.open(tmp_path / "sheet.png") as picture:
         assert picture.width > 600 and picture.height > 150
     assert "2 pictures" in capsys.readouterr().out
+
+
+def test_par_times_come_from_the_table_and_the_planner_s_folder(tmp_path):
+    levels = generator.data_set("train", ("simplest",), 2, seed=7)
+    known = generator.par_of(levels)
+    entry = {"id": "a", "category": "simplest", "digest": levels[0].digest, "frames": 77, "solved": True}
+    lost = {"id": "b", "category": "simplest", "digest": levels[1].digest, "frames": None, "solved": False}
+    (tmp_path / "planner.json").write_text(json.dumps({"levels": [entry, lost]}))
+    assert known == [None, None]
+    assert generator.par_of(levels, tmp_path) == generator.par_of(levels, tmp_path / "planner.json") == [77, None]
+
+
+@pytest.mark.parametrize("content", [None, "", "[]", '{"levels": [{"solved": true}]}', '{"levels": 3}'])
+def test_a_folder_without_the_planner_s_index_is_named(tmp_path, content):
+    if content is not None:
+        (tmp_path / "planner.json").write_text(content)
+    with pytest.raises(LevelError, match=r"planner.json: (cannot be read|not an index)"):
+        generator.par_of([], tmp_path)
+
+
+def wins(level):
+    """Whether the table's run of a built-in level wins in the frame that is its par."""
+    actions, par = generator.solutions()[level.digest], generator.pars()[level.digest]
+    inputs = np.repeat(ACTION_BYTES[actions], generator.TABLE_FRAME_SKIP)[:par].tobytes()
+    _, states = simulate(level.map_data, inputs)
+    return len(inputs) == len(states) == par and states[-1] == WON and len(actions) == -(-par // 4)
+
+
+def test_every_built_in_level_has_a_row_in_the_table(levels):
+    rows = generator._table()
+    assert [row["sha256"] for row in rows] == [level.digest for level in levels]
+    assert [f"{row['category']}/{row['split']}" for row in rows] == [level.id.split("_0")[0] for level in levels]
+    assert list(generator.pars().values()) == generator.par_of(levels)
+    assert generator.TABLE.stat().st_size < 1_000_000
+    assert all(wins(level) for level in levels[::29])
+
+
+@pytest.mark.slow
+def test_every_run_of_the_table_wins(levels):
+    assert [level.id for level in levels if not wins(level)] == []
+
+
+def test_a_generator_that_makes_other_levels_is_found_out(monkeypatch):
+    row = next(row for row in generator._table() if row["category"] == "simplest")
+    monkeypatch.setattr(generator, "_table", lambda: (row | {"sha256": "0" * 64},))
+    with pytest.raises(LevelError, match=r"built-in level simplest/train_0000 has the SHA-256 .*expected 000") as error:
+        generator.data_set("train", ("simplest",), 1)
+    assert "\n" not in str(error.value)
+    assert generator.data_set("train", ("simplest",), 1, seed=1)  # other seeds have no table
+
+
+def test_certifying_replaces_what_the_planner_does_not_solve(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(generator, "CATEGORIES", ("simplest",))
+    monkeypatch.setattr(generator, "BUILTIN_COUNTS", {"train": 2, "test": 1})
+    monkeypatch.setattr(generator, "TABLE", tmp_path / "table.csv")
+    drawn = [pair for _, pair in zip(range(3), generator._drawn("simplest", "train", 0, False), strict=False)]
+    plan_levels = planner.plan_levels
+
+    def but_one(levels, *more):
+        for entry in plan_levels(levels, *more):
+            failed = entry["digest"] == drawn[0][1].digest
+            yield entry | ({"solved": False, "reason": "too hard"} if failed else {})
+
+    monkeypatch.setattr(planner, "plan_levels", but_one)
+    assert generator.main(["--certify", "--out", str(tmp_path / "replays"), "--budget", "60s"]) == 0
+    said = capsys.readouterr().out
+    assert f"simplest/train_0000 of seed {drawn[0][0]} is replaced: too hard" in said
+    rows = generator._table.__wrapped__()
+    assert [row["seed"] for row in rows[:2]] == [drawn[2][0], drawn[1][0]] and len(rows) == 3
+    monkeypatch.setattr(generator, "_table", lambda: rows)
+    made = generator.data_set("all", ("simplest",))
+    assert [level.id for level in made] == ["simplest/train_0000", "simplest/train_0001", "simplest/test_0000"]
+    assert [level.tiles_digest for level in made[:2]] == [drawn[2][1].tiles_digest, drawn[1][1].tiles_digest]
+    assert all(wins(level) for level in made)
+    # More levels than the table has: those drawn from the seed, none twice.
+    more = generator.data_set("train", ("simplest",), 4)
+    assert more[:2] == made[:2] and len({level.tiles_digest for level in more}) == 4
+
+
+def test_a_budget_that_is_not_understood_is_one_line(capsys):
+    with pytest.raises(SystemExit) as stop:
+        generator.main(["--certify", "--budget", "long"])
+    assert stop.value.code == 2 and capsys.readouterr().err.startswith("error: --budget 'long'")

@@ -1,0 +1,273 @@
+import json
+import os
+
+import numpy as np
+import pytest
+
+from npp_rl import planner, search
+from npp_rl.env import ACTION_BYTES, NppVectorEnv
+from npp_rl.level_generator import par_of
+from npp_rl.levels import LevelError, load_levels
+from npp_rl.replays import read_replays, write_replay
+from npp_rl.simulator import WON, build_bank, simulate
+from tests.hand_made import corridor, ground, here, level, middle
+
+NODES = 20_000
+
+
+def solve(of, **more):
+    found = planner.plan(of, **{"budget": 60.0, **more})
+    assert found is not None
+    frame_skip = more.get("frame_skip", 4)
+    trajectory, states = simulate(of.map_data, found.inputs)
+    assert len(states) == found.frames == len(found.inputs) and states[-1] == WON
+    assert found.actions.dtype == np.uint8 and len(found.actions) == -(-found.frames // frame_skip)
+    assert np.repeat(ACTION_BYTES[found.actions], frame_skip)[: found.frames].tobytes() == found.inputs
+    return found, trajectory
+
+
+def frames_of(of, key, most=2000):
+    """Frames until the win with one input held, None without a win."""
+    _, states = simulate(of.map_data, bytes([key]) * most)
+    return len(states) if states[-1] == WON else None
+
+
+def shaft():
+    """Nothing but gravity decides how fast the ninja falls past the switch and into the exit."""
+    return level(ground((10, 5, 10, 12)), middle(10, 5), [(middle(10, 12), middle(10, 8))], name="shaft")
+
+
+def walled():
+    return level(ground((5, 12, 10, 12), (15, 12, 20, 12)), here(6), [(here(18), here(8))], name="walled")
+
+
+def test_a_fall_takes_as_long_as_gravity_says():
+    found, _ = solve(shaft())
+    assert found.frames == frames_of(shaft(), 0) is not None
+
+
+def test_a_straight_corridor_is_run_at_least_as_fast_as_by_holding_right():
+    found, _ = solve(corridor())
+    assert found.frames <= frames_of(corridor(), 2)
+    back, trajectory = solve(corridor(spawn=20, switch=30, door=5, name="there and back"))
+    assert trajectory[:, 0].max() > 30 * 24 - 24 and back.frames > found.frames
+
+
+@pytest.mark.parametrize("frame_skip", [1, 3, 8])
+def test_plans_lie_on_the_grid_of_other_frame_skips(frame_skip):
+    found, _ = solve(corridor(spawn=5, switch=8, door=11), frame_skip=frame_skip)
+    assert found.frames <= 2 * frames_of(corridor(spawn=5, switch=8, door=11), 2)
+
+
+def test_mines_and_pits_are_jumped_over():
+    room = ground((5, 8, 30, 12), (14, 13, 16, 14))
+    mines = [middle(c, 14) for c in (14, 15, 16)] + [(24 * 22 + 12, 24 * 12 + 18)]
+    of = level(room, middle(6, 12), [(middle(29, 12), middle(25, 12))], mines, name="jumps")
+    _, trajectory = solve(of)
+    assert np.hypot(*(trajectory[:-1, None, :2] - np.array(mines)).T).min() >= 14
+
+
+def test_a_locked_door_s_switch_comes_first():
+    room = ground((5, 12, 30, 12))
+    door = (24 * 20, 24 * 12 + 12)
+    of = level(room, here(12), [(here(28), here(24))], locked=[(door, 0, here(6))], name="locked")
+    _, trajectory = solve(of)
+    left, right = np.argmin(trajectory[:, 0]), np.flatnonzero(trajectory[:, 0] > door[0])[0]
+    assert trajectory[left, 0] < 24 * 7 + 12 and left < right
+
+
+def test_toggled_mines_are_told_apart():
+    # The mine that lies in the corridor turns deadly behind the ninja: the way back to the exit is barred.
+    of = corridor(spawn=8, switch=16, door=4, toggle_mines=[here(12)], name="trap")
+    found, reason = planner._plan_level(of, 60.0, 4, 0)
+    assert found is None and reason.startswith("no way left after")
+
+
+def test_levels_that_cannot_be_won_say_why():
+    mined = corridor(mines=[here(5)])
+    for of in (walled(), mined):
+        found, reason = planner._plan_level(of, 60.0, 4, 0)
+        assert found is None and reason.startswith("no way left after") and planner.plan(of, 60.0) is None
+    found, reason = planner._plan_level(level(ground((5, 12, 10, 12)), here(6)), 1.0, 4, 0)
+    assert found is None and reason == "unsolvable: the level has no exit"
+    found, reason = planner._plan_level(corridor(), 1e-9, 4, 0)
+    assert found is None and "within the budget" in reason
+
+
+def test_the_same_seed_gives_the_same_plan():
+    of = level(ground((5, 8, 20, 12)), middle(6, 12), [(middle(19, 9), middle(12, 9))])
+    first, again = solve(of, seed=3)[0], solve(of, seed=3)[0]
+    assert first.inputs == again.inputs
+
+
+def test_plans_from_the_middle_of_a_game_win_in_the_environment():
+    levels = [corridor(name="a"), corridor(spawn=20, switch=30, door=5, mines=[here(40)], name="b")]
+    envs = NppVectorEnv(2, levels, ("game_state",), autoreset=False)
+    envs.reset(options={"levels": [0, 1]})
+    for _ in range(12):
+        envs.step(np.array([2, 5]))
+    rows = envs.get_state()["rows"]
+    bank = build_bank([each.map_data for each in levels])
+    pools = planner.make_pools(bank, NODES)
+    for game in range(2):
+        found = planner.plan_from(bank, rows[game], budget=60.0, pools=pools)
+        actions = np.zeros(2, np.int64)
+        for step, action in enumerate(found.actions):
+            actions[game] = action
+            _, _, terminated, _, infos = envs.step(actions)
+            assert terminated[game] == (step == len(found.actions) - 1)
+        assert infos["episode"]["success"][game] and infos["episode"]["frames"][game] == 48 + found.frames
+        assert planner.plan_from(bank, envs.get_state()["rows"][game], pools=pools) is None
+        envs.reset(options={"levels": [0, 1]})
+        for _ in range(12):
+            envs.step(np.array([2, 5]))
+
+
+def test_rows_that_do_not_fit_are_refused():
+    bank = build_bank([corridor().map_data])
+    pools = planner.make_pools(bank, NODES)
+    with pytest.raises(ValueError, match="row of uint8"):
+        planner.plan_from(bank, np.zeros(8, np.uint8), pools=pools)
+    row = pools.state.ninja[:1].copy()
+    row["level"] = 1
+    bytes_ = np.zeros(pools.words.shape[1] * 8, np.uint8)
+    bytes_[: row.nbytes] = row.view(np.uint8)
+    with pytest.raises(ValueError, match="row of level 1"):
+        planner.plan_from(bank, bytes_, pools=pools)
+    for bad in ({"budget": 0}, {"frame_skip": 0}, {"seed": -1}):
+        with pytest.raises(ValueError, match=next(iter(bad))):
+            planner.plan_from(bank, bytes_, pools=pools, **bad)
+
+
+def test_long_rows_get_fewer_nodes():
+    bank = build_bank([corridor().map_data])
+    assert len(planner.make_pools(bank, NODES).parent) == NODES
+    assert search.node_bytes(bank) * planner.NODES <= planner.MEMORY
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("5s", 5), ("0.5s", 0.5), (".5s", 0.5), ("2m", 120), (" 1.5m", 90)])
+def test_budgets(text, seconds):
+    assert planner.parse_budget(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "5", "s", "5 h", "-1s", "0s", "1e3s", "nans", "99999999m"])
+def test_budgets_that_are_not_understood(text):
+    with pytest.raises(ValueError, match=r"--budget .*5s, 0.5s or 2m"):
+        planner.parse_budget(text)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A data set of two levels that can be won, and one that cannot."""
+    for name, of in {"a": corridor(), "b": shaft(), "walled": walled()}.items():
+        (tmp_path / "set" / "simplest").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "set" / "simplest" / name).write_bytes(of.map_data)
+    return tmp_path
+
+
+def run(folder, *more, dataset=None, out=None):
+    arguments = ["--dataset", str(dataset or folder / "set"), "--out", str(out or folder / "out"), "--budget", "60s"]
+    return planner.main([*arguments, *more])
+
+
+def test_the_command_solves_writes_and_goes_on(folder, capsys):
+    out = folder / "out"
+    assert run(folder, "--json", str(folder / "summary.json")) == 0
+    said = capsys.readouterr().out
+    assert "not solved (1):" in said and "simplest/walled (simplest): no way left" in said
+    entries = json.loads((out / "planner.json").read_text())["levels"]
+    levels = load_levels(folder / "set")
+    assert [entry["id"] for entry in entries] == [each.id for each in levels]
+    assert [entry["solved"] for entry in entries] == [True, True, False]
+    summary = json.loads((folder / "summary.json").read_text())["summary"]["overall"]
+    assert (summary["levels"], summary["solved"]) == (3, 2)
+    assert par_of(levels, out) == [entries[0]["frames"], entries[1]["frames"], None]
+    files = {path.name for path in out.iterdir()}
+    assert files == {"planner.json", entries[0]["file"], entries[1]["file"]}
+    for entry, each in zip(entries[:2], levels, strict=False):
+        (replay,) = read_replays(out / entry["file"])
+        assert replay.format == "compact 1" and replay.recorded_success and not replay.problem
+        assert replay.map_data == each.map_data and len(replay.inputs) == entry["frames"]
+
+    # Again: what wins stays as it is, what is damaged, of another level or off the grid is replaced.
+    kept, damaged = out / entries[0]["file"], out / entries[1]["file"]
+    os.utime(kept, (1, 1))
+    damaged.write_bytes(damaged.read_bytes()[:-7])
+    assert run(folder) == 0
+    assert f"{damaged}: replaced (" in capsys.readouterr().err.replace("\n", "")
+    assert kept.stat().st_mtime == 1 and json.loads((out / "planner.json").read_text())["levels"] != []
+    assert len(read_replays(damaged)[0].inputs) == entries[1]["frames"]
+
+
+@pytest.mark.parametrize("what", ["of another level", "does not win", "are not held for 4 frames"])
+def test_replays_that_are_no_plans_are_seen(tmp_path, what):
+    of, path = corridor(), tmp_path / "a.replay"
+    frames = frames_of(of, 2)
+    inputs = b"\2" * (9 if what == "does not win" else frames)
+    if what == "are not held for 4 frames":
+        inputs = b"\0\2\2" + b"\2" * frames
+    write_replay(path, (shaft() if what == "of another level" else of).map_data, inputs, True)
+    if what == "are not held for 4 frames":
+        length = len(simulate(of.map_data, inputs)[1])
+        write_replay(path, of.map_data, inputs[:length], True)
+    with pytest.raises(ValueError, match=what):
+        planner.known_frames(path, of, 4)
+    write_replay(path, of.map_data, b"\2" * frames, True)
+    assert planner.known_frames(path, of, 4) == frames
+
+
+def test_a_run_that_is_stopped_leaves_whole_files(tmp_path):
+    levels = [corridor(name="a"), shaft(), corridor(spawn=6, name="c")]
+    running = planner.plan_levels(levels, tmp_path, 60.0, workers=1)
+    first = next(running)
+    running.close()
+    done = {entry["id"] for entry in json.loads((tmp_path / "planner.json").read_text())["levels"]}
+    assert first["id"] in done
+    assert not [path for path in tmp_path.iterdir() if path.suffix == ".tmp"]
+    assert {entry["id"] for entry in planner.plan_levels(levels, tmp_path, 60.0)} == {"a", "shaft", "c"}
+    assert None not in par_of(levels, tmp_path)
+
+
+def test_names_of_files_are_safe_and_differ():
+    names = [planner.replay_name(corridor(name=name)) for name in ("a/b", "../x", "ü", "a" * 300)]
+    names.append(planner.replay_name(corridor(spawn=6, name="a/b")))
+    assert len(set(names)) == 5 and all("/" not in name and len(name) < 120 for name in names)
+    assert all(not name.startswith(".") for name in names)
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (["--budget", "5"], "--budget '5': expected seconds or minutes"),
+        (["--frame-skip", "0"], "frame_skip 0: expected"),
+        (["--workers", "0"], "--workers 0: expected"),
+        (["--split", "validation"], "--split"),
+    ],
+)
+def test_bad_arguments_are_one_line(folder, capsys, more, words):
+    with pytest.raises(SystemExit) as stop:
+        run(folder, *more)
+    said = capsys.readouterr().err
+    assert stop.value.code == 2 and words in said and said.count("\n") == 1 and not (folder / "out").exists()
+
+
+def test_bad_places_are_one_line(folder, capsys):
+    (folder / "file").write_text("")
+    for places, words in (
+        ({"dataset": folder / "nothing"}, "nothing: no such folder or file"),
+        ({"out": folder / "file"}, "file: cannot be written"),
+        ({"out": folder / "file" / "below"}, "cannot be written"),
+    ):
+        with pytest.raises(SystemExit) as stop:
+            run(folder, **places)
+        said = capsys.readouterr().err
+        assert stop.value.code == 2 and words in said, said
+        assert [line for line in said.splitlines() if line.startswith("error: ")] == said.splitlines()[-1:]
+
+
+def test_levels_of_a_data_set_are_kept_apart_by_what_they_are(tmp_path):
+    levels = [corridor(name="x"), corridor(spawn=6, name="x")]
+    entries = list(planner.plan_levels(levels, tmp_path, 60.0))
+    assert len({entry["file"] for entry in entries}) == 2 and all(entry["solved"] for entry in entries)
+    with pytest.raises(LevelError, match=r"planner.json: cannot be read"):
+        par_of(levels, tmp_path / "elsewhere")
