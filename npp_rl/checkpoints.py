@@ -285,6 +285,7 @@ BOUNDS = {
     "target_kl": (">", 0, 10**3),
     "tries": (1, 10**6),
     "frame_stack": (1, 64),
+    "pictures": (0, 1000),
 }
 WIDTHS = (1, 16384)  # of layers, and other counts in the sizes of an architecture
 

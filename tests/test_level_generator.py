@@ -354,5 +354,5 @@ def test_par_times_come_from_the_table_and_the_planner_s_folder(tmp_path):
 def test_a_folder_without_the_planner_s_index_is_named(tmp_path, content):
     if content is not None:
         (tmp_path / "planner.json").write_text(content)
-    with pytest.raises(LevelError, match="planner.json: (cannot be read|not an index)"):
+    with pytest.raises(LevelError, match=r"planner.json: (cannot be read|not an index)"):
         generator.par_of([], tmp_path)
