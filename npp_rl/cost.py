@@ -21,6 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from npp_rl import checkpoints, level_generator
 from npp_rl.env import OBSERVATIONS, NppVectorEnv
+from npp_rl.graph_attention import padded_graphs
 from npp_rl.levels import CATEGORIES
 
 BATCHES = (1, 256)
@@ -54,16 +55,13 @@ def count_flops(agent: torch.nn.Module, shapes: dict[str, tuple[int, ...]]) -> i
     """Floating point operations of `agent.get_logits` for one row: of matrix products and convolutions, two for each
     multiplication with its addition, and of nothing else.
 
-    Counted on tensors without content. Graph layers then take the way of pack_graphs(padded=True): all slots of nodes
-    and edges count, also those that are empty in a level, which the compiled kernels on CPUs pass over in attention.
+    Graph layers take the way of pack_graphs(padded=True): all slots of nodes and edges count, also those that are empty
+    in a level, which the compiled kernels on CPUs pass over in attention.
     """
-    agent = copy.deepcopy(agent).to("meta").eval()
-    x = {
-        name: torch.empty((1, *shape), dtype=torch.from_numpy(np.empty(0, OBSERVATIONS[name][1])).dtype, device="meta")
-        for name, shape in shapes.items()
-    }
+    agent = copy.deepcopy(agent).cpu().eval()
+    x = {name: torch.from_numpy(np.zeros((1, *shape), OBSERVATIONS[name][1])) for name, shape in shapes.items()}
     # With gradients on: fused inference kernels of torch are not counted.
-    with torch.enable_grad(), FlopCounterMode(display=False) as counter:
+    with torch.enable_grad(), padded_graphs(), FlopCounterMode(display=False) as counter:
         agent.get_logits(x)
     return counter.get_total_flops()
 
@@ -100,7 +98,6 @@ def cost(agent: torch.nn.Module, shapes: dict[str, tuple[int, ...]], device: tor
     rows = _rows(shapes)
     result = {
         "parameters": sum(parameter.numel() for parameter in agent.parameters()),
-        "flops": count_flops(agent, shapes),
         "latency_ms": {
             str(batch): _latency(agent, {name: value[:batch] for name, value in rows.items()}, device)
             for batch in BATCHES
@@ -111,6 +108,7 @@ def cost(agent: torch.nn.Module, shapes: dict[str, tuple[int, ...]], device: tor
     if device.type == "cuda":
         result["peak_gpu_memory_mb"] = round(torch.cuda.max_memory_allocated(device) / 2**20, 1)
         device_name = torch.cuda.get_device_name(device)
+    result["flops"] = count_flops(agent, shapes)  # on the padded way, which takes memory that playing does not
     agent.train(training)
     return {**result, "device": device_name, "threads": torch.get_num_threads()}
 
@@ -124,13 +122,13 @@ def _peak_memory():
 def cost_apart(files: Sequence[str], device: str) -> dict:
     """`cost` of the agent in a checkpoint file, or of the ensemble in several, in a process of its own.
 
-    So its peak memory is its own. Raises RuntimeError, one line, where that process fails.
+    So its peak memory is its own. Raises ArgumentError where that process fails.
     """
     words = [sys.executable, "-m", "npp_rl.cost", "--checkpoint", *files, "--device", device]
     done = subprocess.run(words, capture_output=True, text=True)
     if done.returncode:
         reason = (done.stderr.strip().splitlines() or ["it was killed"])[-1]
-        raise RuntimeError(f"measuring the cost of {', '.join(files)} failed: {reason}")
+        raise checkpoints.ArgumentError(f"--cost: measuring {', '.join(files)} failed: {reason}")
     return json.loads(done.stdout)
 
 

@@ -467,13 +467,15 @@ def _play_and_write(args: Args, player: _Player, device: torch.device) -> dict:
         if args.categories:
             train_levels = [level for level in train_levels if level.category in args.categories]
         results["generalisation"] = generalisation(policy, train_levels, results, **rules)
-    if args.cost:
-        results["cost"] = cost_apart(player.files, args.device)
     if args.pictures:
         results["pictures"] = analysis.draw_failures(results, player.levels, player.folder / "failures", args.pictures)
     title = f"{'ensemble' if args.ensemble else run['exp_name']} on {player.dataset}"
     about = {"checkpoint": ", ".join(player.files)}
-    write_results(results, player.folder, title, about, player.levels if args.capture_video else ())
+    try:
+        if args.cost:  # now, when nothing has to be compiled any more, which takes memory
+            results["cost"] = cost_apart(player.files, args.device)
+    finally:  # what was played is kept
+        write_results(results, player.folder, title, about, player.levels if args.capture_video else ())
     print(report(results, title, about))
     print(f"written to {player.folder}")
     return results

@@ -72,7 +72,8 @@ TO_SWITCH, SWITCH_TO_DOOR, DOOR = 300 - 16, 192 - 22, 492 - 22
 
 def test_way_left_goes_through_all_goals():
     standing = outcome_of(corridor(), [NONE])
-    assert standing["way_left"] == standing["closest"] == pytest.approx(TO_SWITCH - 132 + SWITCH_TO_DOOR, abs=3)
+    assert standing["way_left"] == pytest.approx(TO_SWITCH - 132 + SWITCH_TO_DOOR, abs=3)
+    assert 0 < standing["way_left"] - standing["closest"] < 1  # it falls by 2 px at first
     assert (standing["x"], standing["y"]) == (132, 302)
     behind = outcome_of(corridor(), [RIGHT] * 20 + [NONE])  # over the switch, and stopped before the door
     assert 300 < behind["x"] < DOOR and behind["failure"] == "stuck"

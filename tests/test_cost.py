@@ -83,7 +83,9 @@ def test_cost_in_a_process_of_its_own(agent, tmp_path, monkeypatch):
     assert own["parameters"] == 2 * sum(p.numel() for p in agent.parameters())
     assert own["flops"] == 2 * cost.count_flops(agent, SHAPES)
     del ballast
-    with pytest.raises(RuntimeError, match=r"measuring the cost of .*missing\.pt failed: error: .*no such checkpoint"):
+    with pytest.raises(
+        checkpoints.ArgumentError, match=r"--cost: measuring .*missing\.pt failed: error: .*no such"
+    ):
         cost.cost_apart([str(tmp_path / "missing.pt")], "cpu")
 
 
