@@ -10,6 +10,7 @@ near misses; a failure is then named by the first of these that holds:
 - `wandering`: it moved and came no nearer.
 """
 
+import functools
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
+from npp_rl import level_generator
 from npp_rl.env import ACTION_BYTES, CAUSES
 from npp_rl.levels import Level
 from npp_rl.render import add_caption, draw_level, save_picture
@@ -29,6 +31,12 @@ WINDOW_SECONDS = 5  # half of the shortest time limit: who has moved shortly bef
 STUCK_PX = 24.0  # a tile: trembling at a wall stays within it, a hop (36 px and more) does not
 NEAR_GOAL_PX = 100.0  # half a second's run at full speed, 3.3 px a frame
 NEARER_PX = 24.0  # a tile: swaying at the nearest place so far is no progress
+
+
+@functools.cache
+def compile_ahead() -> None:
+    """Compile what `examine` needs, so that it does not happen within an evaluation that somebody times."""
+    retrace([level_generator.generate("simplest", 0)] * 2, [(0, "0", 1), (1, "0", 1)], 4, 1)
 
 
 def examine(levels: Sequence[Level], episodes: Sequence[tuple[int, dict]], frame_skip: int) -> None:
@@ -81,7 +89,8 @@ def draw_failures(results: dict, levels: Sequence[Level], folder: str | Path, co
             continue
         left[kind] -= 1
         folder.mkdir(parents=True, exist_ok=True)
-        picture = draw_level(level, 1, trajectories=[_trajectory(level, o, frame_skip) for o in entry["tries"]])
+        ways = [_trajectory(level, outcome, frame_skip) for outcome in entry["tries"]]
+        picture = draw_level(level, 1, trajectories=ways).copy()
         shown = next(outcome for outcome in entry["tries"] if outcome["failure"] == failure)
         add_caption(picture, f"{level.id}    {describe(shown)}")
         path = folder / f"{_plain(level.id)}__{_plain(failure)}.png"

@@ -54,6 +54,7 @@ def load_split(
     train = [level for level in train if _share(level) >= validation_fraction]
     if not train:
         raise LevelError(f"{train_dataset}: no training level is left beside the test and validation levels")
+    analysis.compile_ahead()  # a run's first evaluation is timed: it decides when the training has to end
     return train, validation, test
 
 
@@ -155,13 +156,15 @@ def evaluate(
     tries: int = 1,
     num_envs: int = 1024,
     pars: str | Path | None = None,
+    examined: bool = True,
 ) -> dict:
     """Play every level from its start, `tries` times or greedily once, and summarise (content of eval_results.json).
 
     `policy` maps observations, a dict of arrays [BATCH, ...], to logits float32 [BATCH, 6]. Greedy actions are the
     first arg max; sampled ones invert the distribution's cumulative sum at a uniform number that depends on `seed`, the
     level's content, the try and the step only. `num_envs` bounds how many levels are in memory at once. `pars`: a
-    planner's output folder with par times of other levels than the built-in ones.
+    planner's output folder with par times of other levels than the built-in ones. Without `examined` it is not found
+    out how episodes failed and what they nearly died of, which takes a part of the time (see analysis.py).
 
     Returns a dict with `overall`, `by_category.<name>` and `by_tier.<name>` (see `summarise`), `levels` (one entry per
     level with its outcomes per try, among them the actions, one digit a step, and what analysis.py finds) and
@@ -190,7 +193,8 @@ def evaluate(
             for episode in _play(policy, envs, first, count, draw):
                 episodes.append({"level": len(episodes) % len(levels), **episode})
     envs.close()
-    analysis.examine(levels, [(episode["level"], episode) for episode in episodes], frame_skip)
+    if examined:
+        analysis.examine(levels, [(episode["level"], episode) for episode in episodes], frame_skip)
 
     entries = []
     for index, level in enumerate(levels):

@@ -22,6 +22,7 @@ from npp_rl.simulator.layout import (
     THWUMP,
     TOGGLE_MINE,
     ZAP_DRONE,
+    State,
 )
 
 NEAR_PX = 3.0  # a running ninja moves 3.3 px in a frame: one frame's difference would have been the end
@@ -201,18 +202,18 @@ def retrace(
     """
     out = np.zeros(len(episodes), RETRACED)
     by_length = np.argsort([frames for _, _, frames in episodes], kind="stable")
-    for start in range(0, len(episodes), CHUNK):
-        chunk = by_length[start : start + CHUNK]
+    # Equal parts: a game alone has its arrays laid out in another way, for which everything would be compiled anew.
+    for chunk in np.array_split(by_length, -(-len(episodes) // CHUNK)):
         out[chunk] = _retrace(levels, [episodes[k] for k in chunk], frame_skip, window)
     return out
 
 
 def _retrace(levels, episodes, frame_skip, window):
-    """`retrace` of some episodes, one game each."""
+    """`retrace` of some episodes, the shortest first, one game each."""
     games = len(episodes)
     used, level = np.unique([index for index, _, _ in episodes], return_inverse=True)
     frames = np.array([count for _, _, count in episodes], np.int64)
-    actions = np.zeros((int(frames.max()) // frame_skip + 1, games), np.int64)
+    actions = np.zeros((int(frames[-1]) // frame_skip + 1, games), np.int64)
     for column, (_, text, _) in enumerate(episodes):
         actions[: len(text), column] = np.frombuffer(text.encode("ascii"), np.uint8) - ord("0")
     bank = build_bank([levels[index].map_data for index in used])
@@ -226,12 +227,17 @@ def _retrace(levels, episodes, frame_skip, window):
     goals, records, stale = np.zeros(games, GOAL), np.zeros(games, EPISODE), np.zeros(games, np.bool_)
     near, out = np.zeros((games, state.active.shape[1]), np.uint8), np.zeros(games, RETRACED)
     _note_all(bank, state, views, goals, records, rules, level, frames, window, 0, near, out)
-    for t in range(1, int(frames.max()) + 1):
+    for t in range(1, int(frames[-1]) + 1):
+        # Games that have ended are left behind; two stay, for the reason that `retrace` tells.
+        k = slice(min(int(np.searchsorted(frames, t)), max(games - 2, 0)), None)
+        some = State(*(array[k] for array in state))
         # One frame at a time; goals are planned anew at the ends of steps, as in the environment.
-        ends = (t == frames) | ((t % frame_skip == 0) & (t < frames))
-        play_all(bank, state, goals, records, rules._replace(frame_skip=1), actions[(t - 1) // frame_skip], stale)
-        stale &= ends
-        if stale.any():
-            plan_games(bank, state, fields, goals, records["share"], stale)
-        _note_all(bank, state, views, goals, records, rules, level, frames, window, t, near, out)
+        ends = (t == frames[k]) | ((t % frame_skip == 0) & (t < frames[k]))
+        rules_of_frame = rules._replace(frame_skip=1)
+        play_all(bank, some, goals[k], records[k], rules_of_frame, actions[(t - 1) // frame_skip, k], stale[k])
+        stale[k] &= ends
+        if stale[k].any():
+            own = fields._replace(own=fields.own + k.start)
+            plan_games(bank, some, own, goals[k], records["share"][k], stale[k])
+        _note_all(bank, some, views, goals[k], records[k], rules, level[k], frames[k], window, t, near[k], out[k])
     return out

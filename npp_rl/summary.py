@@ -58,7 +58,7 @@ def summarise(entries: list[dict]) -> dict:
     deaths = Counter(
         outcome["cause"] for outcome in outcomes if not outcome["success"] and outcome["cause"] != CAUSES[0]
     )
-    failures = Counter(outcome["failure"] for outcome in outcomes)
+    failures = Counter(outcome.get("failure") for outcome in outcomes)
     by_par = [
         entry["par"] / outcome["frames"]
         for entry in entries
@@ -88,7 +88,7 @@ def summarise(entries: list[dict]) -> dict:
         "timeout_rate": 1 - (len(won) + deaths.total()) / len(outcomes),
         "safety": 1 - deaths.total() / len(outcomes),
         "deaths": dict(sorted(deaths.items())),
-        "near_misses": mean(outcome["near_misses"] for outcome in outcomes),
+        "near_misses": mean(outcome.get("near_misses") for outcome in outcomes),
         "failures": {name: failures[name] for name in FAILURES if failures[name]},
         "return": mean(outcome["return"] for outcome in outcomes),
         "solvable": success(solvable),
@@ -138,7 +138,7 @@ def report(results: dict, title: str, about: dict[str, str]) -> str:
             f"| {name} | {part['levels']} | {part['success_rate']:.1%} | {_interval(part)} | {_seconds(part)} "
             f"| {_number(part['steps'], '.0f')} | {_number(part['efficiency'], '.0%')} "
             f"| {_number(part['par_efficiency'], '.0%')} | {part['death_rate']:.1%} | {part['timeout_rate']:.1%} "
-            f"| {part['near_misses']:.2f} |"
+            f"| {_number(part['near_misses'], '.2f')} |"
         )
     lines += ["", *_failures(results)]
     solvable = overall["solvable"]
@@ -164,7 +164,7 @@ def _failures(results):
     overall = results["overall"]
     lost = sum(overall["failures"].values())
     if not lost:
-        return ["No episode failed."]
+        return ["No episode failed."] if overall["success_rate"] == 1 else ["How episodes failed was not examined."]
     deaths = ", ".join(f"{cause.replace('_', ' ')} {n}" for cause, n in overall["deaths"].items())
     words = {
         "died": f"died: {deaths}",
@@ -230,7 +230,7 @@ def comparison(results: dict[str, dict]) -> str:
         cells = [name, str(part["levels"]), f"{part['success_rate']:.1%}", _interval(part)]
         cells += [_number(one["by_tier"].get(tier, {}).get("success_rate"), ".1%") for tier in tiers]
         cells += [_seconds(part), _number(part["par_efficiency"], ".0%"), f"{part['death_rate']:.1%}"]
-        cells += [f"{part['near_misses']:.2f}"]
+        cells += [_number(part["near_misses"], ".2f")]
         if gap:
             cells += [_number(one.get("generalisation", {}).get("gap"), ".1%")]
         if cost and "cost" in one:

@@ -83,9 +83,7 @@ def test_cost_in_a_process_of_its_own(agent, tmp_path, monkeypatch):
     assert own["parameters"] == 2 * sum(p.numel() for p in agent.parameters())
     assert own["flops"] == 2 * cost.count_flops(agent, SHAPES)
     del ballast
-    with pytest.raises(
-        checkpoints.ArgumentError, match=r"--cost: measuring .*missing\.pt failed: error: .*no such"
-    ):
+    with pytest.raises(checkpoints.ArgumentError, match=r"--cost: measuring .*missing\.pt failed: error: .*no such"):
         cost.cost_apart([str(tmp_path / "missing.pt")], "cpu")
 
 

@@ -381,6 +381,10 @@ def test_par_times_and_levels_that_nobody_has_solved(tmp_path):
     assert overall["solvable"]["levels"] == 2 and overall["solvable"]["success_rate"] == 0.5
     assert overall["never_solved"] == 1 and overall["failures"] == {"died": 2}
     assert list(results["by_tier"]) == ["other"]
+    plain = evaluate(policy, levels, observations=("game_state",), examined=False)
+    assert plain["overall"]["failures"] == {} and plain["overall"]["near_misses"] is None
+    assert "failure" not in plain["levels"][1]["tries"][0] and "not examined" in summary.report(plain, "title", {})
+    assert plain["overall"]["success_rate"] == overall["success_rate"]
     text = summary.report(results, "title", {})
     assert "1 of 3 levels have no known solution" in text and "- 2 (100%) died: mine 2" in text
 
