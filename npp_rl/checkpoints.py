@@ -326,6 +326,7 @@ BOUNDS = {
     "kl_coef": (0, 10**3),
     "kl_steps": (1, 10**15),
     "demo_coef": (0, 10**3),
+    "pictures": (0, 1000),
 }
 WIDTHS = (1, 16384)  # of layers, and other counts in the sizes of an architecture
 

@@ -163,7 +163,7 @@ def _way(state, i, views, goal, before):
 
 
 @kernel
-def _begin(bank, state, i, views, goals, episodes, rules, level_index):
+def begin_game(bank, state, i, views, goals, episodes, rules, level_index):
     """Put game i at the start of a level."""
     reset_game(bank, state, i, level_index)
     goals[i] = views.stage[2 * level_index]
@@ -236,11 +236,26 @@ def _play(bank, state, i, goals, episodes, rules, action):
 
 
 @njit(parallel=True)
-def _play_all(bank, state, goals, episodes, rules, actions, stale):
+def play_all(bank, state, goals, episodes, rules, actions, stale):
     """Hold each game's action for one step; `stale` (bool [games]) tells whose goal has to be planned anew."""
     for index in prange(len(actions)):
         i = np.int64(index)  # indices of prange are unsigned: every kernel would be compiled for them once more
         stale[i] = _play(bank, state, i, goals, episodes, rules, actions[i])
+
+
+@kernel
+def follow_way(state, i, views, goal, e):
+    """Renew the way in the EPISODE record e of game i, from where the ninja is to its goal."""
+    n = state.ninja[i]
+    if goal.signature != e.planned:
+        e.planned = goal.signature
+        straight = np.sqrt((goal.x - n.x) * (goal.x - n.x) + (goal.y - n.y) * (goal.y - n.y))
+        e.way = _way(state, i, views, goal, straight)
+        # Who shuts off the last way gains nothing, though the straight line to the goal be shorter.
+        e.detour = 0.0 if goal.reached else max(e.total - e.way - goal.remaining, 0.0)
+    else:
+        e.way = _way(state, i, views, goal, e.way)
+    e.total = e.way + e.detour + goal.remaining
 
 
 @kernel
@@ -267,16 +282,7 @@ def _judge(bank, state, i, views, goals, episodes, rules):
         e.death += rules.death
         distance = rules.distance * e.phi
     else:
-        goal = goals[i]
-        if goal.signature != e.planned:
-            e.planned = goal.signature
-            straight = np.sqrt((goal.x - n.x) * (goal.x - n.x) + (goal.y - n.y) * (goal.y - n.y))
-            e.way = _way(state, i, views, goal, straight)
-            # Who shuts off the last way gains nothing, though the straight line to the goal be shorter.
-            e.detour = 0.0 if goal.reached else max(e.total - e.way - goal.remaining, 0.0)
-        else:
-            e.way = _way(state, i, views, goal, e.way)
-        e.total = e.way + e.detour + goal.remaining
+        follow_way(state, i, views, goals[i], e)
         phi = -e.total / rules.shaping_distance
         distance = rules.distance * (1.0 - rules.gamma) * phi
     shaping = rules.gamma * phi - e.phi
@@ -321,7 +327,7 @@ def _observe_all(
         if task[i] == SKIP:
             continue
         if task[i] == BEGIN:
-            _begin(bank, state, i, views, goals, episodes, rules, starts[i])
+            begin_game(bank, state, i, views, goals, episodes, rules, starts[i])
         elif task[i] == STEP:
             reward[i], terminated[i], truncated[i] = _judge(bank, state, i, views, goals, episodes, rules)
             if terminated[i] or truncated[i]:
@@ -593,7 +599,7 @@ class NppVectorEnv(gym.vector.VectorEnv):
         if not _are_indices(actions, self.num_envs, len(ACTIONS)):
             raise ValueError(f"actions: expected {self.num_envs} integers from 0 to {len(ACTIONS) - 1}")
         actions = np.asarray(actions).astype(np.int64, copy=False)
-        _play_all(self._bank, self._state, self._goals, self._episodes, self._rules, actions, self._stale)
+        play_all(self._bank, self._state, self._goals, self._episodes, self._rules, actions, self._stale)
         if self._stale.any():
             plan_games(self._bank, self._state, self._fields, self._goals, self._episodes["share"], self._stale)
         self._task[:] = STEP

@@ -1,7 +1,9 @@
-"""Evaluation of a policy on a suite of levels: success, steps, efficiency and safety, per category and overall.
+"""Evaluation of a policy on a suite of levels: success, steps, efficiency, safety, failures, per tier and category.
 
     python -m npp_rl.evaluation --checkpoint RUN_DIR/checkpoints/best.pt
     python -m npp_rl.evaluation --checkpoint RUN_DIR/checkpoints/best.pt --test-dataset DIR --output results/
+    python -m npp_rl.evaluation --checkpoint A/checkpoints/best.pt B/checkpoints/best.pt --cost --train-levels
+    python -m npp_rl.evaluation --checkpoint A/checkpoints/best.pt B/checkpoints/best.pt --ensemble --output results/
 
 One flipped arg max changes a chaotic game, and a matrix product may round differently at another batch size. So the
 policy always sees BATCH rows, the level of index i always in row i % BATCH, and random numbers are drawn per level and
@@ -21,9 +23,11 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-from npp_rl import checkpoints, level_generator, video
+from npp_rl import analysis, checkpoints, level_generator, video
+from npp_rl.cost import cost, cost_apart  # noqa: F401  (for the scripts)
 from npp_rl.env import ACTION_BYTES, CAUSES, NppVectorEnv
 from npp_rl.levels import CATEGORIES, Level, LevelError, load_levels, mirrored
+from npp_rl.summary import TIER_NAMES, TIERS, comparison, difference, report, scalars, summarise, wilson  # noqa: F401
 
 FILMED_WON, FILMED_LOST = 1, 2  # videos of each category
 FILMED_FRAMES = 1200  # of an episode that ran out of time: how it ended shows in its beginning
@@ -31,15 +35,7 @@ FILMED_FRAMES = 1200  # of an episode that ran out of time: how it ended shows i
 # Rows of every policy call, enough for full speed on a CPU.
 BATCH = 128
 
-
-def wilson(successes: float, n: int, z: float = 1.959963984540054) -> tuple[float, float]:
-    """Wilson's score interval (1927, JASA 22:209) of a success rate; 95% by default. `n` = 0 gives (0, 1)."""
-    if n == 0:
-        return 0.0, 1.0
-    rate = successes / n
-    centre = (rate + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * math.sqrt(rate * (1 - rate) / n + z * z / (4 * n * n))
-    return max(0.0, centre - half), min(1.0, centre + half)
+TRAINING_SAMPLE = 270  # training levels at most that are played for the generalisation gap, as many as test levels
 
 
 def load_split(
@@ -59,6 +55,7 @@ def load_split(
     train = [level for level in train if _share(level) >= validation_fraction]
     if not train:
         raise LevelError(f"{train_dataset}: no training level is left beside the test and validation levels")
+    analysis.compile_ahead()  # a run's first evaluation is timed: it decides when the training has to end
     return train, validation, test
 
 
@@ -108,6 +105,47 @@ def agent_policy(agent: torch.nn.Module, device: torch.device) -> Callable[[dict
     return policy
 
 
+class Ensemble(torch.nn.Module):
+    """Several agents as one: its logits float32 [B, 6] are the mean of theirs as log-probabilities.
+
+    It reads all observations that any of them reads, `player_frames` of the longest stack; each takes its own. A stack
+    begins with copies of the first picture, so that the newest of a longer one are a shorter one.
+    """
+
+    def __init__(self, agents: Sequence[torch.nn.Module], frame_stacks: Sequence[int]):
+        super().__init__()
+        self.agents = torch.nn.ModuleList(agents)
+        self.frame_stacks = tuple(frame_stacks)
+        self.observations = tuple(dict.fromkeys(name for agent in agents for name in agent.observations))
+
+    def get_logits(self, x):
+        logprobs = []
+        for agent, stack in zip(self.agents, self.frame_stacks, strict=True):
+            own = {name: x[name] for name in agent.observations}
+            if "player_frames" in own:
+                own["player_frames"] = own["player_frames"][:, -stack:]
+            logprobs.append(torch.log_softmax(agent.get_logits(own).double(), 1))
+        return torch.stack(logprobs).mean(0).float()
+
+
+def together(loaded: Sequence[tuple[str, torch.nn.Module, dict]]) -> tuple[Ensemble, dict]:
+    """The ensemble of loaded checkpoints (file, agent, arguments of its run), and arguments that fit all of them.
+
+    Raises ArgumentError where they hold actions for different times or were not trained on the same levels: one might
+    know what another has never seen.
+    """
+    (first, _, run), *others = loaded
+    for file, _, other in others:
+        for name in ("frame_skip", "train_dataset", "test_dataset", "holdout_fraction", "validation_fraction"):
+            one, two = run[name], other[name]
+            if not (_same_dataset(one, two) if name.endswith("dataset") else one == two):
+                raise checkpoints.ArgumentError(
+                    f"--ensemble: {first} has {name} {one}, {file} has {two} (expected the same)"
+                )
+    stacks = [run.get("frame_stack", 1) for _, _, run in loaded]
+    return Ensemble([agent for _, agent, _ in loaded], stacks), {**run, "frame_stack": max(stacks)}
+
+
 def evaluate(
     policy: Callable[[dict[str, np.ndarray]], np.ndarray],
     levels: list[Level],
@@ -120,19 +158,24 @@ def evaluate(
     seed: int = 0,
     tries: int = 1,
     num_envs: int = 1024,
+    pars: str | Path | None = None,
+    examined: bool = True,
 ) -> dict:
     """Play every level from its start, `tries` times or greedily once, and summarise (content of eval_results.json).
 
     `policy` maps observations, a dict of arrays [BATCH, ...], to logits float32 [BATCH, 6]. Greedy actions are the
     first arg max; sampled ones invert the distribution's cumulative sum at a uniform number that depends on `seed`, the
-    level's content, the try and the step only. `num_envs` bounds how many levels are in memory at once.
+    level's content, the try and the step only. `num_envs` bounds how many levels are in memory at once. `pars`: a
+    planner's output folder with par times of other levels than the built-in ones. Without `examined` it is not found
+    out how episodes failed and what they nearly died of, which takes a part of the time (see analysis.py).
 
-    Returns a dict with `overall` and `by_category.<name>` (see `summarise`), `levels` (one entry per level with its
-    outcomes per try, among them the actions, one digit a step) and `settings`. Raises FloatingPointError where the
-    policy gives NaN.
+    Returns a dict with `overall`, `by_category.<name>` and `by_tier.<name>` (see `summarise`), `levels` (one entry per
+    level with its outcomes per try, among them the actions, one digit a step, and what analysis.py finds) and
+    `settings`. Raises FloatingPointError where the policy gives NaN, LevelError for no level or no planner's folder.
     """
     if not levels:
         raise LevelError("evaluation: the suite has no level")
+    par = level_generator.par_of(levels, pars)
     tries = 1 if deterministic else tries
     num_envs = min(num_envs, len(levels))
     envs = NppVectorEnv(
@@ -153,19 +196,28 @@ def evaluate(
             for episode in _play(policy, envs, first, count, draw):
                 episodes.append({"level": len(episodes) % len(levels), **episode})
     envs.close()
+    if examined:
+        analysis.examine(levels, [(episode["level"], episode) for episode in episodes], frame_skip)
 
     entries = []
     for index, level in enumerate(levels):
         own = [episode for episode in episodes if episode["level"] == index]
         outcomes = [{key: value for key, value in episode.items() if key != "level"} for episode in own]
         rate = sum(outcome["success"] for outcome in outcomes) / tries
-        entry = {"id": level.id, "category": level.category, "title": level.title, "digest": level.digest}
+        entry = {"id": level.id, "category": level.category, "tier": TIERS.get(level.category, "other")}
+        entry |= {"title": level.title, "digest": level.digest, "par": par[index]}
         entries.append({**entry, "success_rate": rate, "tries": outcomes})
-    names = [name for name in CATEGORIES if any(level.category == name for level in levels)]
-    names += sorted({level.category for level in levels} - set(CATEGORIES))
+    names = {"category": [*CATEGORIES, *sorted({level.category for level in levels} - set(CATEGORIES))]}
+    names["tier"] = TIER_NAMES
+
+    def by(key):
+        parts = {name: [entry for entry in entries if entry[key] == name] for name in names[key]}
+        return {name: summarise(part) for name, part in parts.items() if part}
+
     return {
         "overall": summarise(entries),
-        "by_category": {name: summarise([e for e in entries if e["category"] == name]) for name in names},
+        "by_category": by("category"),
+        "by_tier": by("tier"),
         "levels": entries,
         "settings": {
             "deterministic": deterministic,
@@ -249,49 +301,24 @@ def _play(policy, envs, first, count, draw):
     return outcomes
 
 
-def summarise(entries: list[dict]) -> dict:
-    """Figures over levels: a level is the unit, so several tries on one level narrow no interval.
+def generalisation(policy: Callable, train_levels: Sequence[Level], results: dict, **rules) -> dict:
+    """Play training levels as `results` were played on others: `train` (see `summarise`), `gap`, `gap_low`, `gap_high`.
 
-    `success_rate` with Wilson's 95% interval `success_low`, `success_high`; over won episodes `steps` and `frames` to
-    finish and `efficiency`, the px of the level's shortest way along free space divided by the px travelled, at most 1
-    (means); over all episodes `death_rate`, `timeout_rate`, `safety` (share without a death), `deaths` (cause ->
-    count), `return` (mean). A mean over nothing is None.
+    The gap is success there less success here, with its 95% interval. Played is a fixed sample, TRAINING_SAMPLE levels
+    at most, those of least digest, with as many levels of each category as there are here, so that the two rates
+    compare like with like; any levels where the categories have nothing in common. rules: arguments of `evaluate`.
     """
-    outcomes = [outcome for entry in entries for outcome in entry["tries"]]
-    won = [outcome for outcome in outcomes if outcome["success"]]
-    deaths = Counter(
-        outcome["cause"] for outcome in outcomes if not outcome["success"] and outcome["cause"] != CAUSES[0]
-    )
-    success = sum(entry["success_rate"] for entry in entries)
-    low, high = wilson(success, len(entries))
-
-    def mean(key, of):
-        values = [outcome[key] for outcome in of if outcome[key] is not None]
-        return sum(values) / len(values) if values else None
-
-    return {
-        "levels": len(entries),
-        "episodes": len(outcomes),
-        "success_rate": success / len(entries),
-        "success_low": low,
-        "success_high": high,
-        "steps": mean("steps", won),
-        "frames": mean("frames", won),
-        "efficiency": mean("efficiency", won),
-        "death_rate": deaths.total() / len(outcomes),
-        "timeout_rate": 1 - (len(won) + deaths.total()) / len(outcomes),
-        "safety": 1 - deaths.total() / len(outcomes),
-        "deaths": dict(sorted(deaths.items())),
-        "return": mean("return", outcomes),
-    }
-
-
-def scalars(results: dict, prefix: str) -> dict[str, float]:
-    """The figures of `results` as a flat dict for metrics.jsonl: `<prefix>/success_rate`, `<prefix>/<category>` ..."""
-    overall = results["overall"]
-    keys = ("success_rate", "success_low", "success_high", "steps", "frames", "efficiency", "safety", "return")
-    flat = {f"{prefix}/{key}": overall[key] for key in keys if overall[key] is not None}
-    return flat | {f"{prefix}/{name}": part["success_rate"] for name, part in results["by_category"].items()}
+    here = Counter(entry["category"] for entry in results["levels"])
+    share = min(1.0, TRAINING_SAMPLE / here.total())
+    ordered = sorted(train_levels, key=lambda level: level.digest)
+    sample = []
+    for name, count in here.items():
+        sample += [level for level in ordered if level.category == name][: max(1, int(share * count))]
+    train = evaluate(policy, sample or ordered[:TRAINING_SAMPLE], **rules)["overall"]
+    n, m = train["levels"], results["overall"]["levels"]
+    rate, other = train["success_rate"], results["overall"]["success_rate"]
+    low, high = difference(rate * n, n, other * m, m)
+    return {"train": train, "gap": rate - other, "gap_low": low, "gap_high": high}
 
 
 EPISODE_MEANS = {  # metric: key in infos["episode"]
@@ -390,51 +417,17 @@ def film(results: dict, levels: Sequence[Level], folder: str | Path) -> list[Pat
     return written
 
 
-def report(results: dict, title: str, about: dict[str, str]) -> str:
-    """Markdown for people: what was evaluated, a table per category, how episodes ended."""
-    settings = results["settings"]
-    chosen = (
-        "greedy" if settings["deterministic"] else f"sampled, {settings['tries']} per level, seed {settings['seed']}"
-    )
-    lines = [f"# {title}", ""]
-    lines += [f"- {name}: {value}" for name, value in {**about, "actions": chosen}.items()]
-    lines += [
-        "",
-        "| category | levels | success | 95% interval | seconds | steps | efficiency | died | ran out of time |",
-        "| --- | ---: | ---: | --- | ---: | ---: | ---: | ---: | ---: |",
-    ]
-    for name, part in [*results["by_category"].items(), ("**overall**", results["overall"])]:
-        interval = f"{part['success_low']:.0%} to {part['success_high']:.0%}"
-        seconds = "-" if part["frames"] is None else f"{part['frames'] / 60:.1f}"
-        steps = "-" if part["steps"] is None else f"{part['steps']:.0f}"
-        efficiency = "-" if part["efficiency"] is None else f"{part['efficiency']:.0%}"
-        lines.append(
-            f"| {name} | {part['levels']} | {part['success_rate']:.1%} | {interval} | {seconds} | {steps} "
-            f"| {efficiency} | {part['death_rate']:.1%} | {part['timeout_rate']:.1%} |"
-        )
-    deaths = results["overall"]["deaths"]
-    lines += ["", "Deaths by cause: " + (", ".join(f"{cause} {n}" for cause, n in deaths.items()) or "none") + "."]
-    failed = [entry for entry in results["levels"] if entry["success_rate"] == 0]
-    if failed:
-        shown = ", ".join(f"{entry['id']} ({entry['tries'][0]['cause']})" for entry in failed[:30])
-        more = f" and {len(failed) - 30} more" if len(failed) > 30 else ""
-        lines += ["", f"Never won ({len(failed)} of {len(results['levels'])}): {shown}{more}."]
-    lines += [
-        "",
-        "Seconds and steps to finish and efficiency (px of the shortest way / px travelled) are means over won "
-        "episodes. The interval is Wilson's, with the level as the unit.",
-    ]
-    return "\n".join(lines) + "\n"
-
-
 @dataclass
 class Args:
-    checkpoint: str
-    """checkpoint file, such as RUN_DIR/checkpoints/best.pt"""
+    checkpoint: tuple[str, ...]
+    """checkpoint files, such as RUN_DIR/checkpoints/best.pt; several are evaluated one after the other and compared"""
+    ensemble: bool = False
+    """evaluate the checkpoints as one: the mean of their log-probabilities decides"""
     test_dataset: str | None = None
     """`builtin` or a folder of levels (default: the run's own suite)"""
     output: str | None = None
-    """folder of the results (default: the run directory for the run's own suite, else a folder in it)"""
+    """folder of the results (default: the run directory for the run's own suite, else a folder in it); of several
+    checkpoints, each has a folder in it"""
     categories: tuple[str, ...] = ()
     """evaluate only these categories"""
     sampled: bool = False
@@ -447,22 +440,40 @@ class Args:
     """how many levels are played at once at most; changes memory, never results"""
     device: Literal["cpu", "cuda"] = "cpu"
     """where the policy runs"""
+    pars: str | None = None
+    """a planner's output folder: par times of levels that are not built in"""
+    train_levels: bool = False
+    """play a sample of the training levels too: the generalisation gap"""
+    cost: bool = False
+    """measure parameters, operations, latency and memory"""
+    pictures: int = 0
+    """pictures of lost levels to write into the results' folder, of each category and way of failing"""
     capture_video: bool = False
     """write videos of some episodes, won and lost ones of each category, into the results' folder"""
 
 
-def main(args: Args) -> dict:
-    """Evaluate a checkpoint, write the results, return them. Raises CheckpointError, LevelError, OSError."""
-    checkpoints.check_args(args)
-    if args.tries > 1 and not args.sampled:
-        raise checkpoints.ArgumentError(f"--tries {args.tries}: needs --sampled (greedy actions repeat themselves)")
-    if args.device == "cuda" and not torch.cuda.is_available():
+@dataclass
+class _Player:
+    """What one evaluation of the command needs."""
+
+    name: str  # in the comparison
+    files: list[str]
+    agent: torch.nn.Module
+    run: dict  # arguments of the run that trained it
+    levels: list[Level]
+    dataset: str
+    folder: Path
+
+
+def device_of(name: str) -> torch.device:
+    """Raises ArgumentError for a GPU that is not there."""
+    if name == "cuda" and not torch.cuda.is_available():
         raise checkpoints.ArgumentError("--device cuda: no CUDA device is available")
-    check_video(args.capture_video)
-    device = torch.device(args.device)
-    agent, run = checkpoints.load_agent(args.checkpoint, device)
-    # As many threads as the run asked for in its own evaluations: a matrix product may round differently with others.
-    torch.set_num_threads(run["inference_threads"] or torch.get_num_threads())
+    return torch.device(name)
+
+
+def _prepare(args: Args, files: list[str], agent, run) -> _Player:
+    """Levels and folder of an evaluation; what cannot be done is refused here, before anything is played."""
     dataset = run["test_dataset"] if args.test_dataset is None else args.test_dataset
     levels = load_suite(dataset, run["train_dataset"], run["holdout_fraction"])
     present = {level.category for level in levels}
@@ -471,30 +482,91 @@ def main(args: Args) -> dict:
             raise checkpoints.ArgumentError(f"--categories {name}: {dataset} has only {', '.join(sorted(present))}")
     if args.categories:
         levels = [level for level in levels if level.category in args.categories]
-    run_dir = Path(args.checkpoint).resolve().parent.parent
+    run_dir = Path(files[0]).resolve().parent.parent
+    name = f"ensemble of {len(files)}" if args.ensemble else f"{run_dir.name}/{Path(files[0]).stem}"
     own_suite = not (args.sampled or args.categories) and _same_dataset(dataset, run["test_dataset"])
-    if not args.output and not (run_dir / "config.json").is_file():
-        raise checkpoints.ArgumentError(f"--checkpoint {args.checkpoint}: in no run directory, so --output is needed")
-    folder = Path(args.output or (run_dir if own_suite else run_dir / f"eval_{Path(dataset).name}"))
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=folder):  # refused before the games are played, not after
-        pass
-    results = evaluate(
-        agent_policy(agent, device),
-        levels,
-        observations=agent.observations,
-        frame_skip=run["frame_skip"],
-        gamma=run["gamma"],
-        frame_stack=run.get("frame_stack", 1),
-        deterministic=not args.sampled,
-        seed=args.seed,
-        tries=args.tries,
-        num_envs=args.num_envs,
-    )
-    filmed = levels if args.capture_video else ()
-    write_results(results, folder, f"{run['exp_name']} on {dataset}", {"checkpoint": str(args.checkpoint)}, filmed)
-    print(report(results, f"{run['exp_name']} on {dataset}", {"checkpoint": str(args.checkpoint)}))
-    print(f"written to {folder}")
+    if args.output:
+        alone = args.ensemble or len(args.checkpoint) == 1
+        folder = Path(args.output) if alone else Path(args.output) / name.replace("/", "__")
+    elif args.ensemble:
+        raise checkpoints.ArgumentError("--ensemble: belongs to no run directory, so --output is needed")
+    elif not (run_dir / "config.json").is_file():
+        raise checkpoints.ArgumentError(f"--checkpoint {files[0]}: in no run directory, so --output is needed")
+    else:
+        folder = run_dir if own_suite else run_dir / f"eval_{Path(dataset).name}"
+    return _Player(name, files, agent, run, levels, dataset, folder)
+
+
+def _play_and_write(args: Args, player: _Player, device: torch.device) -> dict:
+    run = player.run
+    rules = {
+        "observations": player.agent.observations,
+        "frame_skip": run["frame_skip"],
+        "gamma": run["gamma"],
+        "frame_stack": run.get("frame_stack", 1),
+        "deterministic": not args.sampled,
+        "seed": args.seed,
+        "tries": args.tries,
+        "num_envs": args.num_envs,
+        "pars": args.pars,
+    }
+    policy = agent_policy(player.agent, device)
+    results = evaluate(policy, player.levels, **rules)
+    if args.train_levels:
+        data = (run[name] for name in ("train_dataset", "test_dataset", "holdout_fraction", "validation_fraction"))
+        train_levels = load_split(*data)[0]
+        if args.categories:
+            train_levels = [level for level in train_levels if level.category in args.categories]
+        results["generalisation"] = generalisation(policy, train_levels, results, **rules)
+    if args.pictures:
+        results["pictures"] = analysis.draw_failures(results, player.levels, player.folder / "failures", args.pictures)
+    title = f"{'ensemble' if args.ensemble else run['exp_name']} on {player.dataset}"
+    about = {"checkpoint": ", ".join(player.files)}
+    try:
+        if args.cost:  # now, when nothing has to be compiled any more, which takes memory
+            results["cost"] = cost_apart(player.files, args.device)
+    finally:  # what was played is kept
+        write_results(results, player.folder, title, about, player.levels if args.capture_video else ())
+    print(report(results, title, about))
+    print(f"written to {player.folder}")
+    return results
+
+
+def main(args: Args) -> list[dict]:
+    """Evaluate checkpoints, write the results, return them. Raises CheckpointError, LevelError, OSError."""
+    checkpoints.check_args(args)
+    if not args.checkpoint:
+        raise checkpoints.ArgumentError("--checkpoint: expected at least one file")
+    if args.tries > 1 and not args.sampled:
+        raise checkpoints.ArgumentError(f"--tries {args.tries}: needs --sampled (greedy actions repeat themselves)")
+    device = device_of(args.device)
+    check_video(args.capture_video)
+    level_generator.par_of([], args.pars)
+    loaded = [(file, *checkpoints.load_agent(file, device)) for file in args.checkpoint]
+    if args.ensemble:
+        players = [_prepare(args, [file for file, _, _ in loaded], *together(loaded))]
+    else:
+        players = [_prepare(args, [file], agent, run) for file, agent, run in loaded]
+    places = Counter(player.folder.resolve() for player in players)
+    for player in players:
+        if places[player.folder.resolve()] > 1:
+            raise checkpoints.ArgumentError(
+                f"--checkpoint {player.files[0]}: another one's results belong to {player.folder} too "
+                "(expected files of different names or runs, and --output)"
+            )
+        player.folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=player.folder):  # refused before the games are played, not after
+            pass
+    threads = torch.get_num_threads()
+    results = []
+    for player in players:
+        # As many threads as the run asked for in its own evaluations: a matrix product may round differently with
+        # others.
+        torch.set_num_threads(player.run["inference_threads"] or threads)
+        results.append(_play_and_write(args, player, device))
+    torch.set_num_threads(threads)
+    if len(players) > 1:
+        print(comparison({player.name: result for player, result in zip(players, results, strict=True)}))
     return results
 
 

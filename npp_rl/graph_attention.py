@@ -3,6 +3,7 @@
 On CPUs they are compiled here: gathering the features of all edges into tensors takes several times as long.
 """
 
+import contextlib
 import functools
 import math
 from typing import NamedTuple
@@ -71,6 +72,20 @@ def _pack_edges(slots, row, lists, first, source, relation):
     return e
 
 
+_pad_on_cpus = False
+
+
+@contextlib.contextmanager
+def padded_graphs():
+    """Within it graphs are padded on CPUs too, so that torch does, and counts, what compiled functions do else."""
+    global _pad_on_cpus
+    before, _pad_on_cpus = _pad_on_cpus, True
+    try:
+        yield
+    finally:
+        _pad_on_cpus = before
+
+
 def pack_graphs(
     mask,
     adjacent,
@@ -85,14 +100,14 @@ def pack_graphs(
     every: rows for all slots, also those without a node, which makes M and with it the rounding of matrix products
     independent of what the graphs hold. self_loops: each node has exactly one edge to itself, of a third edge type,
     whatever the lists say. padded: every, with edges gathered at a fixed size, which GPUs like better; default: padded
-    unless on a CPU.
+    unless on a CPU (and there within `padded_graphs`).
     """
     batch, nodes = mask.shape
     lists = adjacent.contiguous(), reachable.contiguous()
     if self_loops:
         own = torch.arange(nodes, dtype=adjacent.dtype, device=mask.device)[:, None].repeat(batch, 1, 1)
         lists = (*(edges.masked_fill(edges == own, -1) for edges in lists), own)
-    if padded or (padded is None and mask.device.type != "cpu"):
+    if padded or (padded is None and (_pad_on_cpus or mask.device.type != "cpu")):
         table = torch.arange(batch * nodes, device=mask.device).view(batch, nodes)
         slots = torch.cat([part.flatten() for part in table.split(type_slots, 1)])
         row = torch.empty_like(slots).index_copy_(0, slots, table.flatten())

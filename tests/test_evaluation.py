@@ -5,14 +5,16 @@ import json
 import numpy as np
 import pytest
 import torch
+from hand_made import corridor, here
 
-from npp_rl import checkpoints, evaluation, ppo_vision_free
+from npp_rl import checkpoints, evaluation, ppo_vision_free, summary
 from npp_rl.env import NppVectorEnv
-from npp_rl.evaluation import BATCH, evaluate, summarise, wilson
+from npp_rl.evaluation import BATCH, evaluate
 from npp_rl.graph import GRAPH_OBSERVATIONS
 from npp_rl.level_generator import generate
 from npp_rl.levels import CATEGORIES, LevelError, load_levels
 from npp_rl.ppo_mlp_baseline import Agent, Args
+from npp_rl.summary import TIERS, difference, summarise, wilson
 
 OBSERVATIONS = Agent.observations
 
@@ -32,6 +34,14 @@ def test_wilson(successes, n, low, high):
     assert wilson(successes, n) == pytest.approx((low, high), abs=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("counts", "low", "high"),  # Newcombe 1998, Statistics in Medicine 17:873, table II, method 10
+    [((56, 70, 48, 80), 0.0524, 0.3339), ((9, 10, 3, 10), 0.1705, 0.8090), ((10, 10, 0, 10), 0.6075, 1.0)],
+)
+def test_interval_of_a_difference(counts, low, high):
+    assert difference(*counts) == pytest.approx((low, high), abs=1e-4)
+
+
 def outcome(success, cause, steps, efficiency=None):
     return {
         "success": success,
@@ -41,6 +51,8 @@ def outcome(success, cause, steps, efficiency=None):
         "return": float(success),
         "gold": 0,
         "efficiency": efficiency,
+        "failure": None if success else "stuck" if cause == "none" else "died",
+        "near_misses": 0,
     }
 
 
@@ -50,6 +62,7 @@ def test_summary_by_hand():
         {"success_rate": 1.0, "tries": [outcome(True, "none", 20, 1.0), outcome(True, "none", 30, 0.9)]},
         {"success_rate": 0.0, "tries": [outcome(False, "floor_impact", 7), outcome(False, "none", 100)]},
     ]
+    entries = [entry | {"par": None} for entry in entries]
     summary = summarise(entries)
     assert summary["levels"] == 3 and summary["episodes"] == 6
     assert summary["success_rate"] == 0.5
@@ -203,29 +216,47 @@ def run_dir(tmp_path, agent):
     return tmp_path / "run"
 
 
+def make_args(*files, **more):
+    return evaluation.Args(checkpoint=tuple(str(file) for file in files), **more)
+
+
 def test_command(run_dir, tmp_path, levels, monkeypatch, capsys):
     monkeypatch.setattr(evaluation, "load_suite", lambda *_: levels)
-    best = str(run_dir / "checkpoints/best.pt")
-    results = evaluation.main(evaluation.Args(checkpoint=best))
+    best = run_dir / "checkpoints/best.pt"
+    (results,) = evaluation.main(make_args(best))
     assert json.loads((run_dir / "eval_results.json").read_text()) == results
-    assert set(results) == {"overall", "by_category", "levels", "settings"}
+    assert set(results) == {"overall", "by_category", "by_tier", "levels", "settings"}
     assert list(results["by_category"]) == ["simplest", "simplest_with_mines", "mine_heavy"]
-    assert sum(part["levels"] for part in results["by_category"].values()) == results["overall"]["levels"] == 11
+    assert list(results["by_tier"]) == ["easy", "hard"]
+    for parts in (results["by_category"], results["by_tier"]):
+        assert sum(part["levels"] for part in parts.values()) == results["overall"]["levels"] == 11
+    for entry in results["levels"]:
+        assert entry["tier"] == TIERS[entry["category"]] and entry["par"] is None
+        (one,) = entry["tries"]
+        assert (one["failure"] is None) == one["success"] and one["closest"] <= one["way_left"]
     assert (run_dir / "report.md").read_text() in capsys.readouterr().out
 
     output = tmp_path / "elsewhere"
-    arguments = {"sampled": True, "tries": 2, "categories": ("simplest",), "output": str(output)}
-    part = evaluation.main(evaluation.Args(checkpoint=best, **arguments))
+    arguments = {"sampled": True, "tries": 2, "categories": ("simplest",), "output": str(output), "pictures": 1}
+    (part,) = evaluation.main(make_args(best, **arguments))
     assert part["overall"]["levels"] == 4 and part["overall"]["episodes"] == 8
-    assert (output / "report.md").exists()
+    for name, path in part["pictures"].items():
+        assert (output / path).is_file() and f"[{name}]({path})" in (output / "report.md").read_text()
+    assert part["pictures"] or part["overall"]["failures"] == {}
+    (tmp_path / "empty").mkdir()
     for arguments, named in (
         ({"categories": ("hardest",)}, "--categories hardest"),
         ({"tries": 3}, "--tries 3"),
         ({"num_envs": 0}, "--num-envs 0"),
+        ({"pictures": -1}, "--pictures -1"),
         ({"sampled": True, "seed": -1}, "--seed -1"),
     ):
         with pytest.raises(checkpoints.ArgumentError, match=named):
-            evaluation.main(evaluation.Args(checkpoint=best, **arguments))
+            evaluation.main(make_args(best, **arguments))
+    with pytest.raises(LevelError, match=r"empty/planner\.json"):
+        evaluation.main(make_args(best, pars=str(tmp_path / "empty")))
+    with pytest.raises(checkpoints.CheckpointError, match=r"missing\.pt: no such checkpoint"):
+        evaluation.main(make_args(best, tmp_path / "missing.pt", output=str(output)))
 
 
 def test_places_of_results(run_dir, tmp_path, levels, monkeypatch):
@@ -235,15 +266,130 @@ def test_places_of_results(run_dir, tmp_path, levels, monkeypatch):
     best = run_dir / "checkpoints/best.pt"
     (tmp_path / "a file").touch()
     with pytest.raises(OSError, match="a file"):
-        evaluation.main(evaluation.Args(checkpoint=str(best), output=str(tmp_path / "a file")))
+        evaluation.main(make_args(best, output=str(tmp_path / "a file")))
     (tmp_path / "alone.pt").write_bytes(best.read_bytes())
     with pytest.raises(checkpoints.ArgumentError, match="in no run directory, so --output is needed"):
-        evaluation.main(evaluation.Args(checkpoint=str(tmp_path / "alone.pt")))
+        evaluation.main(make_args(tmp_path / "alone.pt"))
+    with pytest.raises(checkpoints.ArgumentError, match="belongs to no run directory"):
+        evaluation.main(make_args(best, ensemble=True))
+    with pytest.raises(checkpoints.ArgumentError, match=r"best\.pt: another one's results belong to"):
+        evaluation.main(make_args(best, best))
+
+
+def other_checkpoint(best, place, **changed):
+    """A copy of a checkpoint whose run had other arguments and whose agent prefers other actions."""
+    checkpoint = checkpoints.load(best)
+    checkpoint["args"] |= changed
+    checkpoint["agent"]["actor.weight"] = checkpoint["agent"]["actor.weight"].flip(0)
+    place.parent.mkdir(parents=True)
+    checkpoints.save(place, checkpoint)
+    return place
+
+
+def test_several_checkpoints(run_dir, tmp_path, levels, monkeypatch, capsys):
+    """Each has its own folder and the results it has alone; then they are compared."""
+    monkeypatch.setattr(evaluation, "load_suite", lambda *_: levels[:5])
+    best = run_dir / "checkpoints/best.pt"
+    other = other_checkpoint(best, tmp_path / "other/checkpoints/best.pt", frame_skip=2)
+    both = evaluation.main(make_args(best, other, output=str(tmp_path / "both")))
+    printed = capsys.readouterr().out
+    assert [result["settings"]["frame_skip"] for result in both] == [4, 2]
+    for file, folder, result in zip((best, other), ("run__best", "other__best"), both, strict=True):
+        assert json.loads((tmp_path / "both" / folder / "eval_results.json").read_text()) == result
+        assert evaluation.main(make_args(file, output=str(tmp_path / "alone"))) == [result]
+        assert f"| {folder.replace('__', '/')} | 5 | {result['overall']['success_rate']:.1%} |" in printed
+    with pytest.raises(checkpoints.ArgumentError, match=r"--ensemble: .* has frame_skip 4, .* has 2"):
+        evaluation.main(make_args(best, other, ensemble=True, output=str(tmp_path / "none")))
+    assert not (tmp_path / "none").exists()
+
+
+def test_an_ensemble_of_one_is_that_agent(run_dir, tmp_path, levels, monkeypatch):
+    monkeypatch.setattr(evaluation, "load_suite", lambda *_: levels)
+    best = run_dir / "checkpoints/best.pt"
+    (alone,) = evaluation.main(make_args(best))
+    (ensemble,) = evaluation.main(make_args(best, ensemble=True, output=str(tmp_path / "one")))
+    assert ensemble == alone
+    other = other_checkpoint(best, tmp_path / "other/checkpoints/best.pt")
+    (mixed,) = evaluation.main(make_args(best, other, ensemble=True, output=str(tmp_path / "two")))
+    assert mixed["levels"] != alone["levels"]
+
+
+def test_an_ensemble_is_the_mean_of_log_probabilities(levels):
+    """Of agents that see different things, and stacks of pictures of different length."""
+
+    class Sums(torch.nn.Module):
+        def __init__(self, *observations):
+            super().__init__()
+            self.observations = observations
+
+        def get_logits(self, x):
+            rows = torch.cat([x[name].flatten(1).double() for name in self.observations], 1)
+            self.seen = {name: x[name].clone() for name in self.observations}
+            return torch.stack([rows.sum(1) * k / 1e4 + rows[:, k] for k in range(6)], 1).float()
+
+    one, two, three = Sums("game_state", "player_frames"), Sums("reachability"), Sums("player_frames")
+    ensemble = evaluation.Ensemble([one, two, three], [2, 1, 4])
+    assert ensemble.observations == ("game_state", "player_frames", "reachability")
+    rows = {}
+    for stack in (2, 4):
+        envs = NppVectorEnv(11, levels, ensemble.observations, frame_stack=stack)
+        envs.reset(options={"levels": np.arange(11)})
+        for action in (2, 5):
+            rows[stack] = envs.step(np.full(11, action))[0]
+    x = {name: torch.from_numpy(value) for name, value in rows[4].items()}
+    logits = ensemble.get_logits(x)
+    assert one.seen["player_frames"].shape[1] == 2 and three.seen["player_frames"].shape[1] == 4
+    np.testing.assert_array_equal(one.seen["player_frames"], rows[2]["player_frames"])
+    own = [one.get_logits({**x, "player_frames": x["player_frames"][:, 2:]}), two.get_logits(x), three.get_logits(x)]
+    own = [row.double().numpy() for row in own]
+    expected = np.mean([row - np.log(np.exp(row - row.max(1, keepdims=True)).sum(1, keepdims=True))
+                        - row.max(1, keepdims=True) for row in own], 0)  # fmt: skip
+    np.testing.assert_allclose(logits.numpy(), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_generalisation_compares_like_with_like(levels):
+    """Training levels of the same categories in the same numbers, always the same ones."""
+
+    def policy(_):
+        return np.tile(np.float32([0, 0, 1, 0, 0, 0]), (BATCH, 1))
+
+    rules = {"observations": ("game_state",)}
+    train = [generate(name, seed) for seed in range(100, 108) for name in ("simplest", "mine_heavy", "simpler")]
+    results = evaluate(policy, [level for level in levels if level.category != "simplest_with_mines"], **rules)
+    part = evaluation.generalisation(policy, train, results, **rules)
+    assert part == evaluation.generalisation(policy, train[::-1], results, **rules)
+    assert part["train"]["levels"] == 4 + 3 and part["train"]["episodes"] == 7
+    gap = part["train"]["success_rate"] - results["overall"]["success_rate"]
+    assert part["gap"] == gap and part["gap_low"] <= gap <= part["gap_high"]
+    foreign = [level for level in train if level.category == "simpler"]
+    assert evaluation.generalisation(policy, foreign, results, **rules)["train"]["levels"] == 8
+
+
+def test_par_times_and_levels_that_nobody_has_solved(tmp_path):
+    """Only the first level can be won by running; the planner has won the second."""
+    levels = [corridor(5, 12, 20), corridor(5, 12, 20, mines=[here(8)]), corridor(5, 12, 20, mines=[here(9)])]
+    planned = [{"digest": level.digest, "solved": True, "frames": 100} for level in levels[:2]]
+    (tmp_path / "planner.json").write_text(json.dumps({"levels": planned}))
+
+    def policy(_):
+        return np.tile(np.float32([0, 0, 1, 0, 0, 0]), (BATCH, 1))
+
+    results = evaluate(policy, levels, observations=("game_state",), pars=tmp_path)
+    overall = results["overall"]
+    assert [entry["par"] for entry in results["levels"]] == [100, 100, None]
+    assert overall["par_efficiency"] == 100 / results["levels"][0]["tries"][0]["frames"]
+    assert overall["solvable"]["levels"] == 2 and overall["solvable"]["success_rate"] == 0.5
+    assert overall["never_solved"] == 1 and overall["failures"] == {"died": 2}
+    assert list(results["by_tier"]) == ["other"]
+    plain = evaluate(policy, levels, observations=("game_state",), examined=False)
+    assert plain["overall"]["failures"] == {} and plain["overall"]["near_misses"] is None
+    assert "failure" not in plain["levels"][1]["tries"][0] and "not examined" in summary.report(plain, "title", {})
+    assert plain["overall"]["success_rate"] == overall["success_rate"]
+    text = summary.report(results, "title", {})
+    assert "1 of 3 levels have no known solution" in text and "- 2 (100%) died: mine 2" in text
 
 
 def test_missing_dataset(run_dir, tmp_path):
     with pytest.raises((LevelError, OSError), match="nowhere"):
-        evaluation.main(
-            evaluation.Args(checkpoint=str(run_dir / "checkpoints/best.pt"), test_dataset=str(tmp_path / "nowhere"))
-        )
+        evaluation.main(make_args(run_dir / "checkpoints/best.pt", test_dataset=str(tmp_path / "nowhere")))
     assert sorted(path.name for path in run_dir.iterdir()) == ["checkpoints", "config.json"]
