@@ -1,0 +1,195 @@
+"""The report on Weights and Biases, against a stand-in for its API on loopback: what is asked, what is saved, errors."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from benchmark import wandb_report
+from npp_rl.levels import CATEGORIES
+
+ROOT = Path(__file__).parents[1]
+
+
+def run_of(architecture, seed, success, tags=("night",)):
+    """A run as the API gives it."""
+    config = {"architecture": {"value": architecture}, "parameters": {"value": 1000}, "args": {"value": {"seed": seed}}}
+    summary = {"charts/SPS": 100.0 * seed} | ({} if success is None else {"test/success_rate": success})
+    name = f"{architecture}-{seed}"
+    return {
+        **dict.fromkeys(("sweepName", "jobType", "commit", "description", "notes", "systemMetrics"), None),
+        **{"id": f"id-{name}", "name": name, "displayName": name, "state": "finished", "group": architecture},
+        **{"tags": list(tags), "readOnly": False, "createdAt": "2026-01-01T00:00:00", "projectId": "7"},
+        **{"heartbeatAt": "2026-01-01T00:00:00", "historyLineCount": 9, "historyKeys": None},
+        **{"user": {"name": "u", "username": "u"}, "config": json.dumps(config), "summaryMetrics": json.dumps(summary)},
+    }
+
+
+RUNS = [
+    run_of("gcn", 1, 0.5),
+    run_of("gat", 1, 0.75),
+    run_of("gat", 2, 0.25),
+    run_of("gat", 3, None, tags=()),
+    run_of("mlp_baseline", 1, 0.875),
+    run_of("something_else", 1, 1.0),
+]
+
+
+@pytest.fixture
+def api():
+    """(environment for a command, GraphQL requests that came) of a stand-in for wandb's API."""
+    asked = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self):
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            data = None
+            if self.path == "/graphql":
+                asked.append(json.loads(body))
+                data = answer(asked[-1])
+            content = json.dumps({"data": data}).encode()
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, *_):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    outer = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}
+    address = {"WANDB_BASE_URL": f"http://127.0.0.1:{server.server_port}", "WANDB_API_KEY": "a" * 40}
+    yield outer | address, asked
+    server.shutdown()
+    server.server_close()
+
+
+def answer(request):
+    query, given = request["query"], request.get("variables") or {}
+    page = {"__typename": "PageInfo", "endCursor": None, "hasNextPage": False}
+    if "viewer" in query:
+        viewer = {"id": "1", "entity": "team", "username": "u", "email": "u@example.org", "flags": "{}"}
+        return {"viewer": viewer | {"teams": {"edges": []}, "admin": False}}
+    if "upsertView" in query:
+        project = {"id": "1", "name": given["projectName"], "entityName": given["entityName"]}
+        view = {key: given[key] for key in ("type", "name", "displayName", "description", "spec")}
+        view |= {"id": "VmlldzoxMjM0", "project": project, "updatedAt": "2026-01-01T00:00:00Z"}
+        return {"upsertView": {"view": view, "inserted": True}}
+    if "models(" in query:
+        names = {"__typename": "Project", "id": "1", "name": "mazes", "entityName": "team"}
+        node = {**names, "createdAt": "2026-01-01T00:00:00Z", "isBenchmark": False, "user": None}
+        return {"models": {"pageInfo": page, "edges": [{"node": node}]}}
+    if given.get("project", given.get("projectName", given.get("name"))) not in ("mazes", None):
+        return {"project": None}
+    wanted = json.loads(given.get("filters") or "{}").get("tags", {}).get("$in")
+    runs = [run for run in RUNS if wanted is None or set(wanted) & set(run["tags"])]
+    edges = [{"node": run, "cursor": str(k)} for k, run in enumerate(runs)]
+    project = {"id": "1", "internalId": "7", "name": "mazes", "runCount": len(runs), "readOnly": False}
+    return {"project": {**project, "runs": {"edges": edges, "pageInfo": page}}}
+
+
+def make(environment, *words):
+    command = [sys.executable, "-m", "benchmark.wandb_report", *words]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, cwd=ROOT, timeout=200)
+
+
+def saved(asked):
+    (request,) = (request for request in asked if "upsertView" in request["query"])
+    return request["variables"], json.loads(request["variables"]["spec"])
+
+
+def test_the_report_that_is_saved(api):
+    environment, asked = api
+    done = make(environment, "--project", "mazes", "--title", "Which one?", "--tags", "night")
+    assert done.returncode == 0, done.stderr
+    assert "runs: gat 2, gcn 1, mlp_baseline 1" in done.stdout  # neither without the tag nor of others
+    assert done.stdout.splitlines()[-1].endswith("/team/mazes/reports/Which-one?--VmlldzoxMjM0")
+    variables, spec = saved(asked)
+    assert (variables["entityName"], variables["projectName"], variables["type"]) == ("team", "mazes", "runs")
+    assert variables["displayName"] == "Which one?"
+
+    text = [block["children"][0]["text"] for block in spec["blocks"] if block["type"] == "heading"]
+    assert text[:3] == ["Result", "Learning curves", "Success per category"] and text[-1] == "All runs"
+    tables = [block["content"] for block in spec["blocks"] if "| architecture |" in block.get("content", "")]
+    rows = [line for line in tables[0].splitlines() if line.startswith("| ")][2:]
+    assert rows == [
+        "| mlp_baseline | 1 | 1 | 87.5% | 87.5% to 87.5% | 100 | 1,000 |",
+        "| gat | 2 | 2 | 50.0% | 25.0% to 75.0% | 150 | 1,000 |",
+        "| gcn | 1 | 1 | 50.0% | 50.0% to 50.0% | 100 | 1,000 |",
+    ]
+    assert "too few for a conclusion" in tables[0]
+
+    grids = [block["metadata"] for block in spec["blocks"] if block["type"] == "panel-grid"]
+    panels = [panel for grid in grids for panel in grid["panelBankSectionConfig"]["panels"]]
+    for grid in grids:
+        sets = grid["runSets"]
+        assert [one["name"] for one in sets] == ["gat", "gcn", "mlp_baseline"]
+        for one in sets:
+            filters = json.dumps(one["filters"])
+            assert "architecture" in filters and f'"{one["name"]}"' in filters and '"night"' in filters
+            if grid is not grids[-1]:
+                assert [key["name"] for key in one["grouping"]] == ["architecture.value"]
+    drawn = {"Run History Line Plot": set(), "Bar Chart": set()}
+    for panel in panels:
+        if panel["viewType"] in drawn:
+            config = panel["config"]
+            drawn[panel["viewType"]] |= {(config.get("xAxis"), metric) for metric in config["metrics"]}
+            assert config["groupBy"] == "architecture.value" and config["aggregate"] is True
+    for metric in ("eval/success_rate", "charts/success_rate"):
+        assert {("minutes", metric), ("global_step", metric)} <= drawn["Run History Line Plot"]
+    assert ("minutes", "charts/SPS") in drawn["Run History Line Plot"]
+    bars = {metric.partition(":")[2] or metric for _, metric in drawn["Bar Chart"]}
+    assert {"test/success_rate", "charts/SPS", *(f"test/{name}" for name in CATEGORIES)} <= bars
+    videos = [panel["config"]["mediaKeys"] for panel in panels if panel["viewType"] == "Media Browser"]
+    assert videos == [["videos/won", "videos/lost"]]
+    for grid in grids:  # no panel lies over another
+        places = [panel["layout"] for panel in grid["panelBankSectionConfig"]["panels"]]
+        cells = [(x, y) for p in places for x in range(p["x"], p["x"] + p["w"]) for y in range(p["y"], p["y"] + p["h"])]
+        assert len(cells) == len(set(cells)) and all(p["x"] + p["w"] <= 24 for p in places)
+
+
+def test_choices_and_errors(api, tmp_path):
+    environment, asked = api
+    done = make(environment, "--project", "mazes", "--architectures", "gcn", "--dry-run")
+    assert done.returncode == 0, done.stderr
+    grids = [block["metadata"] for block in json.loads(done.stdout)["blocks"] if block["type"] == "panel-grid"]
+    assert {one["name"] for grid in grids for one in grid["runSets"]} == {"gcn"}
+    for words, message in (
+        (["--project", "mazes", "--architectures", "full_hgt"], "--architectures full_hgt: no tracked run"),
+        (["--project", "mazes", "--tags", "day"], "--project mazes: team has no tracked run in it with a tag of day"),
+        (["--project", "none"], "--project none: "),
+        (["--project", "mazes", "--title", ""], "--title: expected 1 to 128 characters"),
+    ):
+        done = make(environment, *words)
+        assert (done.returncode, done.stdout) == (2, ""), done.stderr
+        assert done.stderr.startswith(f"error: {message}") and done.stderr.count("\n") == 1
+    assert not any("upsertView" in request["query"] for request in asked)
+
+
+@pytest.mark.parametrize("missing", ["wandb_workspaces", "login"])
+def test_without_what_it_needs(tmp_path, missing):
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}
+    environment |= {"WANDB_BASE_URL": "http://127.0.0.1:9", "HOME": str(tmp_path), "NETRC": str(tmp_path / "netrc")}
+    if missing == "wandb_workspaces":
+        (tmp_path / "wandb_workspaces.py").write_text("raise ImportError('not here')")
+        environment["PYTHONPATH"] = os.pathsep.join((str(tmp_path), str(ROOT)))
+    code = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); sys.argv = ['report']; "
+    code += (
+        "from benchmark import wandb_report as w; from npp_rl import checkpoints; checkpoints.command(w.main, w.Args)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, cwd=ROOT)
+    assert (done.returncode, done.stdout) == (2, ""), done.stderr
+    expected = {"wandb_workspaces": f"error: {wandb_report.NEEDS}", "login": "error: Weights and Biases: No API key"}
+    assert done.stderr.startswith(expected[missing]) and done.stderr.count("\n") == 1
+    assert "python -m benchmark.report makes the same panels" in done.stderr
+
+
+def test_help_names_the_local_report():
+    assert "python -m benchmark.report" in (wandb_report.Args.__doc__ or "")
