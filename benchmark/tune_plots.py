@@ -17,7 +17,7 @@ def label(value) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value).lower()
 
 
-def axis_of(name: str, text: str, trials: list[dict]):
+def axis_of(text: str):
     """How a parameter is drawn: positions of its values, ticks of (position, label), and whether they are logarithmic.
 
     Choices stand at 0, 1, ... in the order of the space, numbers where they are.
@@ -36,7 +36,9 @@ def axis_of(name: str, text: str, trials: list[dict]):
     if kind == "log":
         middle = math.sqrt(low * high)
         return float, [(x, f"{x:.2g}") for x in (low, middle, high)], True
-    return float, [(x, f"{x:.3g}") for x in (low, (low + high) / 2, high)], False
+    whole = all(part.isdecimal() for part in parts) and high - low <= 8
+    marks = range(int(low), int(high) + 1) if whole else (low, (low + high) / 2, high)
+    return float, [(x, f"{x:.3g}") for x in marks], False
 
 
 def draw(study: dict, importance: dict[str, float], folder: Path) -> None:
@@ -70,7 +72,7 @@ def draw(study: dict, importance: dict[str, float], folder: Path) -> None:
         panel.scatter(*zip(*pruned, strict=True), s=22, marker="v", color=PRUNED, label="pruned, success when ended")
     failed = [trial["number"] for trial in trials if trial["state"] == "fail"]
     if failed:
-        panel.scatter(failed, [0] * len(failed), marker="x", color=FAILED, label="failed")
+        panel.scatter(failed, [0] * len(failed), marker="x", color=FAILED, label="failed", clip_on=False)
     leading = [max(value for _, value in whole[: k + 1]) for k in range(len(whole))]
     panel.step([number for number, _ in whole], leading, where="post", color=BEST, label="best so far")
     panel.set(xlabel="trial", ylabel="success on validation levels, %", title=f"{study['study']}: history")
@@ -96,7 +98,7 @@ def draw(study: dict, importance: dict[str, float], folder: Path) -> None:
     size = (3.1 * columns, 2.7 * rows)
     figure, panels = pyplot.subplots(rows, columns, figsize=size, sharey=True, squeeze=False, layout="constrained")
     for panel, name in zip(panels.flat, names, strict=False):
-        place, ticks, logarithmic = axis_of(name, space[name], trials)
+        place, ticks, logarithmic = axis_of(space[name])
         points = [(place(t["params"][name]), 100 * t["value"], t["number"]) for t in complete]
         x, y, number = zip(*points, strict=True)
         dots = panel.scatter(x, y, c=number, cmap=MAP, s=22, vmin=0, vmax=max(t["number"] for t in trials) or 1)
@@ -121,7 +123,7 @@ def draw(study: dict, importance: dict[str, float], folder: Path) -> None:
     colors = pyplot.get_cmap(MAP)
     heights = {}
     for column, name in enumerate(names):
-        place, ticks, logarithmic = axis_of(name, space[name], trials)
+        place, ticks, logarithmic = axis_of(space[name])
         turn = math.log if logarithmic else float
         low, high = turn(ticks[0][0]), turn(ticks[-1][0])
 
@@ -131,7 +133,8 @@ def draw(study: dict, importance: dict[str, float], folder: Path) -> None:
         heights[name] = lambda value, place=place, height=height: height(place(value))
         panel.axvline(column, color="black", linewidth=0.8)
         for position, text in ticks:
-            panel.text(column + 0.04, height(position), text, fontsize=7, va="center")
+            box = {"facecolor": "white", "alpha": 0.8, "edgecolor": "none", "pad": 0.5}
+            panel.text(column + 0.05, height(position), text, fontsize=7, va="center", bbox=box, zorder=5)
     for trial in sorted(complete, key=lambda trial: trial["value"]):
         line = [heights[name](trial["params"][name]) for name in names]
         width = 2.6 if trial is best else 1.1

@@ -1,4 +1,4 @@
-"""The report on Weights and Biases, against a stand-in for its API on loopback: what is asked, what is saved, errors."""
+"""The report on Weights and Biases, against a stand-in for its API on loopback: what is saved, and errors."""
 
 import json
 import os
@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from benchmark import wandb_report
+from npp_rl import checkpoints
+from npp_rl.checkpoints import ArgumentError
 from npp_rl.levels import CATEGORIES
 
 ROOT = Path(__file__).parents[1]
@@ -40,7 +42,7 @@ RUNS = [
 ]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def api():
     """(environment for a command, GraphQL requests that came) of a stand-in for wandb's API."""
     asked = []
@@ -95,9 +97,46 @@ def answer(request):
     return {"project": {**project, "runs": {"edges": edges, "pageInfo": page}}}
 
 
-def make(environment, *words):
-    command = [sys.executable, "-m", "benchmark.wandb_report", *words]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, cwd=ROOT, timeout=200)
+CASES = """
+import contextlib, io, json, sys
+from benchmark import wandb_report
+from npp_rl import checkpoints
+
+for words in json.loads(sys.argv[1]):
+    sys.argv[1:], status = words, 0
+    with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()) as error:
+        try:
+            checkpoints.command(wandb_report.main, wandb_report.Args)
+        except SystemExit as stop:
+            status = stop.code
+    print(json.dumps([status, out.getvalue(), error.getvalue()]))
+"""
+
+
+def make(environment, *cases):
+    """Status, stdout and stderr of the command with the words of each case; one process, as wandb starts slowly."""
+    done = subprocess.run(
+        [sys.executable, "-c", CASES, json.dumps(cases)], env=environment, capture_output=True, text=True, cwd=ROOT
+    )
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+@pytest.fixture(scope="module")
+def made(api):
+    """Requests that came, then what the command said: saving, a dry run, errors."""
+    environment, asked = api
+    cases = [["--title", "Which one?", "--tags", "night"], ["--architectures", "gcn", "--dry-run"]]
+    cases += [["--architectures", "full_hgt"], ["--tags", "day"], ["--project", "none"], ["--title", ""]]
+    return asked, *make(environment, *(["--project", "mazes", *words] for words in cases))
+
+
+MESSAGES = (
+    "--architectures full_hgt: no tracked run",
+    "--project mazes: team has no tracked run in it with a tag of day",
+    "--project none: ",
+    "--title: expected 1 to 128 characters",
+)
 
 
 def saved(asked):
@@ -105,12 +144,11 @@ def saved(asked):
     return request["variables"], json.loads(request["variables"]["spec"])
 
 
-def test_the_report_that_is_saved(api):
-    environment, asked = api
-    done = make(environment, "--project", "mazes", "--title", "Which one?", "--tags", "night")
-    assert done.returncode == 0, done.stderr
-    assert "runs: gat 2, gcn 1, mlp_baseline 1" in done.stdout  # neither without the tag nor of others
-    assert done.stdout.splitlines()[-1].endswith("/team/mazes/reports/Which-one?--VmlldzoxMjM0")
+def test_the_report_that_is_saved(made):
+    asked, (status, output, error), *_ = made
+    assert status == 0, error
+    assert output.startswith("runs: gat 2, gcn 1, mlp_baseline 1\n")  # neither without the tag nor of others
+    assert output.splitlines()[-1].endswith("/team/mazes/reports/Which-one?--VmlldzoxMjM0")
     variables, spec = saved(asked)
     assert (variables["entityName"], variables["projectName"], variables["type"]) == ("team", "mazes", "runs")
     assert variables["displayName"] == "Which one?"
@@ -155,41 +193,38 @@ def test_the_report_that_is_saved(api):
         assert len(cells) == len(set(cells)) and all(p["x"] + p["w"] <= 24 for p in places)
 
 
-def test_choices_and_errors(api, tmp_path):
-    environment, asked = api
-    done = make(environment, "--project", "mazes", "--architectures", "gcn", "--dry-run")
-    assert done.returncode == 0, done.stderr
-    grids = [block["metadata"] for block in json.loads(done.stdout)["blocks"] if block["type"] == "panel-grid"]
+def test_a_dry_run_prints_and_saves_nothing(made):
+    asked, _, (status, output, error), *_ = made
+    assert status == 0, error
+    grids = [block["metadata"] for block in json.loads(output)["blocks"] if block["type"] == "panel-grid"]
     assert {one["name"] for grid in grids for one in grid["runSets"]} == {"gcn"}
-    for words, message in (
-        (["--project", "mazes", "--architectures", "full_hgt"], "--architectures full_hgt: no tracked run"),
-        (["--project", "mazes", "--tags", "day"], "--project mazes: team has no tracked run in it with a tag of day"),
-        (["--project", "none"], "--project none: "),
-        (["--project", "mazes", "--title", ""], "--title: expected 1 to 128 characters"),
-    ):
-        done = make(environment, *words)
-        assert (done.returncode, done.stdout) == (2, ""), done.stderr
-        assert done.stderr.startswith(f"error: {message}") and done.stderr.count("\n") == 1
-    assert not any("upsertView" in request["query"] for request in asked)
+    assert sum("upsertView" in request["query"] for request in asked) == 1  # of the case before
 
 
-@pytest.mark.parametrize("missing", ["wandb_workspaces", "login"])
-def test_without_what_it_needs(tmp_path, missing):
+def test_errors_are_one_line(made):
+    for (status, output, error), message in zip(made[3:], MESSAGES, strict=True):
+        assert (status, output) == (2, "") and error.startswith(f"error: {message}") and error.count("\n") == 1
+
+
+def test_without_a_login(tmp_path):
     environment = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}
     environment |= {"WANDB_BASE_URL": "http://127.0.0.1:9", "HOME": str(tmp_path), "NETRC": str(tmp_path / "netrc")}
-    if missing == "wandb_workspaces":
-        (tmp_path / "wandb_workspaces.py").write_text("raise ImportError('not here')")
-        environment["PYTHONPATH"] = os.pathsep.join((str(tmp_path), str(ROOT)))
-    code = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); sys.argv = ['report']; "
-    code += (
-        "from benchmark import wandb_report as w; from npp_rl import checkpoints; checkpoints.command(w.main, w.Args)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, cwd=ROOT)
-    assert (done.returncode, done.stdout) == (2, ""), done.stderr
-    expected = {"wandb_workspaces": f"error: {wandb_report.NEEDS}", "login": "error: Weights and Biases: No API key"}
-    assert done.stderr.startswith(expected[missing]) and done.stderr.count("\n") == 1
-    assert "python -m benchmark.report makes the same panels" in done.stderr
+    ((status, output, error),) = make(environment, [])
+    assert (status, output) == (2, "")
+    assert error.startswith("error: Weights and Biases: No API key") and error.count("\n") == 1
+    assert "python -m benchmark.report makes the same panels" in error
 
 
-def test_help_names_the_local_report():
-    assert "python -m benchmark.report" in (wandb_report.Args.__doc__ or "")
+@pytest.mark.parametrize("missing", ["wandb", "wandb_workspaces.reports.v2"])
+def test_without_what_it_needs(missing, monkeypatch):
+    monkeypatch.setitem(sys.modules, missing, None)
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    with pytest.raises(ArgumentError, match=r"python -m benchmark\.report makes the same") as caught:
+        wandb_report.main(wandb_report.Args())
+    assert str(caught.value).startswith(wandb_report.NEEDS) and "\n" not in str(caught.value)
+
+
+def test_help_names_the_local_report(capsys):
+    with pytest.raises(SystemExit):
+        checkpoints.parse_args(wandb_report.Args, ["--help"])
+    assert "python -m benchmark.report" in " ".join(capsys.readouterr().out.split())
