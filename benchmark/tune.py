@@ -26,6 +26,7 @@ import importlib
 import json
 import math
 import os
+import re
 import shlex
 import signal
 import socket
@@ -75,6 +76,8 @@ DEFAULT_SPACE = {
 
 @dataclass
 class Args:
+    """Maximise the success on validation levels; the test suite, which the runs play at their end, is not looked at."""
+
     arch: Literal[checkpoints.ARCHITECTURES]
     """architecture whose script is tuned"""
     study_name: str | None = None
@@ -401,8 +404,8 @@ def open_study(args: Args, folder: Path, settings: dict, here: str):
         )
         trials = study.get_trials()
     except Exception as error:  # whatever the database's driver raises
-        reason = " ".join(str(error).split())[:200]
-        raise ArgumentError(f"--storage {args.storage or folder / 'study.db'}: {reason}") from None
+        text = f"--storage {args.storage or folder / 'study.db'}: {' '.join(str(error).split())[:200]}"
+        raise ArgumentError(re.sub(r"//[^@/ ]*@", "//...@", text)) from None  # without the password
     # Neither a continued study nor another machine may draw the same random numbers again.
     machine = zlib.crc32(here.encode()) if args.storage else 0
     entropy = np.random.SeedSequence([args.sampler_seed, len(trials), machine])

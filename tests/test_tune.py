@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import optuna
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from torch import nn
@@ -201,9 +202,9 @@ def test_default_spaces(architecture, monkeypatch):
 
 def test_a_study_finds_the_best_and_writes_it(stand_in, tmp_path, capsys):
     folder = tmp_path / "study"
-    best = tune.main(arguments(folder, trials=8, jobs=2), ["--gamma", "0.95"])
+    best = tune.main(arguments(folder, trials=6, jobs=2), ["--gamma", "0.95"])
     study = study_of(folder)
-    assert [trial["state"] for trial in study["trials"]] == ["complete"] * 8 and study["best"] == best["number"]
+    assert [trial["state"] for trial in study["trials"]] == ["complete"] * 6 and study["best"] == best["number"]
     for trial in study["trials"]:
         params, by_seed = trial["params"], []
         for seed in (1, 2):
@@ -241,11 +242,11 @@ def test_a_study_finds_the_best_and_writes_it(stand_in, tmp_path, capsys):
     assert kept["params"] == best["params"] and kept["value"] == best["value"]
 
     # With the same settings and more trials the study goes on; with others it is refused.
-    tune.main(arguments(folder, trials=9), ["--gamma", "0.95"])
-    assert len(study_of(folder)["trials"]) == 9
+    tune.main(arguments(folder, trials=7), ["--gamma", "0.95"])
+    assert len(study_of(folder)["trials"]) == 7
     other = ("learning_rate=log:1e-4:1e-2", "hidden=choice:16,64", "features=choice:8,16")
     with pytest.raises(ArgumentError, match="the study has other settings") as caught:
-        tune.main(arguments(folder, trials=9, space=other, seeds=(1,)), ["--gamma", "0.95"])
+        tune.main(arguments(folder, trials=7, space=other, seeds=(1,)), ["--gamma", "0.95"])
     for words in ("hidden was 'choice:16,32', now 'choice:16,64'", "features was None", "seeds was [1, 2], now [1]"):
         assert words in str(caught.value)
     capsys.readouterr()
@@ -339,6 +340,21 @@ def test_a_tuner_that_is_stopped_or_killed_leaves_nothing_and_continues(stand_in
     assert [trial["state"] for trial in trials] == ["restarted", "restarted", *["complete"] * 4]
     assert trials[0]["params"] == trials[1]["params"] == trials[2]["params"]
     assert trials[0]["reason"] == "ended with its tuner; trial 1 is the same"
+
+
+def test_several_machines_share_a_study(stand_in, tmp_path):
+    shared = {"storage": f"sqlite:///{tmp_path}/shared.db", "study_name": "shared", "seeds": (1,)}
+    tune.main(arguments(tmp_path / "a", trials=2, **shared), [])
+    elsewhere = optuna.load_study(study_name="shared", storage=shared["storage"]).ask()
+    elsewhere.set_user_attr("place", "another:/machine")
+    tune.main(arguments(tmp_path / "b", trials=4, **shared), [])
+    trials = study_of(tmp_path / "b")["trials"]
+    assert [trial["state"] for trial in trials] == ["complete", "complete", "running", "complete"]
+    assert [trial["place"].rpartition("/")[2] for trial in trials] == ["a", "a", "machine", "b"]
+    assert not (tmp_path / "a/study.db").exists() and (tmp_path / "b/trial_0003/seed_1/config.json").exists()
+    with pytest.raises(ArgumentError, match=r"^--storage postgres://\.\.\.@host/db: ") as caught:
+        tune.main(arguments(tmp_path / "c", storage="postgres://me:secret@host/db"), [])
+    assert "secret" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
