@@ -324,22 +324,15 @@ log.close()
 """
 
 
-def track(folder, *content, **environment):
-    words = [sys.executable, "-c", TRACKED, str(folder), *content]
-    home = {name: str(folder.parent / "home") for name in ("HOME", "WANDB_DATA_DIR", "WANDB_CACHE_DIR", "NETRC")}
-    outer = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}
-    done = subprocess.run(words, env=outer | home | environment, capture_output=True, text=True, timeout=200)
-    assert done.returncode == 0, done.stderr
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").open()]
-    assert [line["charts/SPS"] for line in lines] == [7.0]
-    return [json.loads(line)["message"] for line in (folder / "log.jsonl").open()]
-
-
 def test_videos_and_results_go_to_wandb(tmp_path):
     pytest.importorskip("wandb")
     videos = ("videos/simple_1__won.mp4", "videos/simple_2__died_mine.mp4", "videos/simple_3__won.mp4")
-    said = track(tmp_path / "seed_1", "eval_results.json", "report.md", *videos, WANDB_MODE="offline")
-    assert said == []
+    words = [sys.executable, "-c", TRACKED, str(tmp_path / "seed_1"), "eval_results.json", "report.md", *videos]
+    places = {f"WANDB_{name}_DIR": str(tmp_path / name) for name in ("DATA", "CACHE", "CONFIG")}
+    environment = os.environ | places | {"WANDB_MODE": "offline", "WANDB_SILENT": "true"}
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "seed_1/log.jsonl").read_text() == ""
     run = read_run(tmp_path)
     assert run["name"] == "mazes__1__seed_1" and run["id"].startswith("mazes-1-")
     (row,) = run["history"]
@@ -351,15 +344,26 @@ def test_videos_and_results_go_to_wandb(tmp_path):
     assert set(files) == {"config.json", "eval_results.json", "report.md"}
 
 
-def test_tracking_that_cannot_start_is_said_and_the_run_goes_on(tmp_path, monkeypatch, capsys):
-    ending = "; --track has no effect, all metrics are in metrics.jsonl"
-    (said,) = track(tmp_path / "run", "eval_results.json", WANDB_BASE_URL="http://127.0.0.1:9")
-    assert said.startswith("wandb: No API key configured") and said.endswith(ending)
-    monkeypatch.setitem(sys.modules, "wandb", None)
-    log = checkpoints.RunLog(tmp_path / "other", {"args": {}})
+@pytest.mark.parametrize("missing", ["login", "wandb"])
+def test_tracking_that_cannot_start_is_said_and_the_run_goes_on(tmp_path, monkeypatch, capfd, missing):
+    for name, value in {"BASE_URL": "http://127.0.0.1:9", "CONFIG_DIR": str(tmp_path), "SILENT": "true"}.items():
+        monkeypatch.setenv(f"WANDB_{name}", value)
+    for name in ("WANDB_API_KEY", "WANDB_MODE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    if missing == "wandb":
+        monkeypatch.setitem(sys.modules, "wandb", None)
+    else:
+        pytest.importorskip("wandb")
+    log = checkpoints.RunLog(tmp_path / "run", {"architecture": "gat", "args": dataclasses.asdict(Args())})
     log.track()
+    log.metrics("train", 512, 0.1, {"charts/SPS": 7.0})
     log.close()
-    assert capsys.readouterr().out == f"wandb is not installed{ending}\n"
+    (said,) = (json.loads(line)["message"] for line in (tmp_path / "run/log.jsonl").open())
+    expected = {"login": "wandb: No API key configured", "wandb": "wandb is not installed; "}[missing]
+    assert said.startswith(expected) and said.endswith("--track has no effect, all metrics are in metrics.jsonl")
+    assert capfd.readouterr().out == f"{said}\n"
+    assert json.loads((tmp_path / "run/metrics.jsonl").read_text())["charts/SPS"] == 7.0
 
 
 def test_a_run_says_that_it_has_no_gpu(tmp_path, capsys):

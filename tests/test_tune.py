@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -289,44 +290,42 @@ def test_a_pruned_run_is_ended(stand_in, tmp_path, monkeypatch):
         assert not (run.parent / "seed_2").exists()
 
 
-def start_tuner(stand_in, folder):
-    words = ["--arch", "mlp_baseline", "--output-dir", str(folder), "--total-timesteps", "1000", "--trials", "4"]
-    words += [
-        "--seeds",
-        "1",
-        "--no-prune",
-        "--size",
-        "small",
-        "--space",
-        "anneal_lr=choice:false",
-        "hidden=choice:16,32",
-    ]
-    known = set(folder.glob("trial_*/seed_1/metrics.jsonl"))
-    process = subprocess.Popen(
-        [sys.executable, "-c", DRIVER, str(stand_in), *words], stdout=subprocess.PIPE, text=True, cwd=ROOT
-    )
+def await_run(folder, known=()):
+    """Process id of the run that starts under `folder`, once it has logged something."""
     deadline = time.monotonic() + 120
-    while not (new := set(folder.glob("trial_*/seed_1/metrics.jsonl")) - known):
-        assert time.monotonic() < deadline and process.poll() is None
+    while not (new := set(folder.glob("trial_*/seed_1/metrics.jsonl")) - set(known)):
+        assert time.monotonic() < deadline
         time.sleep(0.05)
-    return process, int(new.pop().with_name("pid").read_text())
+    return int(new.pop().with_name("pid").read_text())
 
 
-def test_a_tuner_that_is_stopped_or_killed_leaves_nothing_and_continues(stand_in, tmp_path, monkeypatch):
+def test_a_tuner_that_is_stopped_or_killed_leaves_nothing_and_continues(stand_in, tmp_path, monkeypatch, capsys):
     folder = tmp_path / "study"
     monkeypatch.setenv("STAND_IN_MODE", "slow")
-    process, pid = start_tuner(stand_in, folder)
-    with pytest.raises(ArgumentError, match="another process works in this study"):
-        tune.main(arguments(folder), [])
-    process.send_signal(signal.SIGINT)
-    output = process.communicate(timeout=60)[0]
-    assert gone(pid) and "stopped by SIGINT; the same command continues" in output
+    space = ("anneal_lr=choice:false", "hidden=choice:16,32")
+    args = {"trials": 4, "seeds": (1,), "space": space}
+    pids = []
+
+    def interrupt():
+        pids.append(await_run(folder))
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    tune.main(arguments(folder, **args), [])
+    thread.join()
+    assert gone(pids[0]) and "stopped by SIGINT; the same command continues" in capsys.readouterr().out
     assert [trial["state"] for trial in study_of(folder)["trials"]] == ["restarted", "waiting"]
 
-    process, pid = start_tuner(stand_in, folder)
+    words = ["--arch", "mlp_baseline", "--output-dir", str(folder), "--total-timesteps", "1000", "--trials", "4"]
+    words += ["--seeds", "1", "--no-prune", "--size", "small", "--space", *space]
+    known = list(folder.glob("trial_*/seed_1/metrics.jsonl"))
+    process = subprocess.Popen([sys.executable, "-c", DRIVER, str(stand_in), *words], cwd=ROOT)
+    pid = await_run(folder, known)
+    with pytest.raises(ArgumentError, match="another process works in this study"):
+        tune.main(arguments(folder, **args), [])
     process.kill()
     process.wait()
-    process.stdout.close()
     if sys.platform == "linux":  # there a run is told when its tuner dies
         deadline = time.monotonic() + 30
         while not gone(pid) and time.monotonic() < deadline:
@@ -334,8 +333,7 @@ def test_a_tuner_that_is_stopped_or_killed_leaves_nothing_and_continues(stand_in
         assert gone(pid)
 
     monkeypatch.setenv("STAND_IN_MODE", "")
-    space = ("anneal_lr=choice:false", "hidden=choice:16,32")
-    tune.main(arguments(folder, trials=4, seeds=(1,), space=space), [])
+    tune.main(arguments(folder, **args), [])
     trials = study_of(folder)["trials"]
     assert [trial["state"] for trial in trials] == ["restarted", "restarted", *["complete"] * 4]
     assert trials[0]["params"] == trials[1]["params"] == trials[2]["params"]
