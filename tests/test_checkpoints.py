@@ -4,12 +4,16 @@ import dataclasses
 import json
 import os
 import pickle
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from wandb_file import read_run
 
 from npp_rl import checkpoints
 from npp_rl.checkpoints import ArgumentError, CheckpointError
@@ -258,6 +262,116 @@ def test_logs_are_cut_to_what_the_checkpoint_knew_and_never_lengthened(tmp_path)
         with pytest.raises(CheckpointError, match=r"metrics\.jsonl: has .* bytes, .* when the run was saved"):
             checkpoints.RunLog(tmp_path, config, wrong, 1)
         assert (tmp_path / "metrics.jsonl").read_bytes() == before
+
+
+def scalars(folder):
+    """All points of a folder of TensorBoard: {name: [(step, value)]}."""
+    accumulator = EventAccumulator(str(folder)).Reload()
+    return {
+        name: [(event.step, event.value) for event in accumulator.Scalars(name)]
+        for name in accumulator.Tags()["scalars"]
+    }
+
+
+def test_tensorboard_is_divided_by_use(tmp_path):
+    log = checkpoints.RunLog(tmp_path, {"args": {}})
+    log.metrics("eval", 0, 0.1, {"eval/success_rate": 0.25, "time/evaluation": 2.0})
+    log.metrics("train", 512, 0.2, {"charts/SPS": 1000.0, "losses/policy_loss": -0.5, "time/env": 0.5, "bad": np.nan})
+    sizes = log.sizes()
+    log.metrics("train", 1024, 0.3, {"losses/policy_loss": -0.75})
+    log.close()
+    log = checkpoints.RunLog(tmp_path, {"args": {}}, sizes, 512)
+    log.metrics("train", 1024, 0.3, {"losses/policy_loss": -1.0})
+    log.metrics("test", 1024, 0.4, {"test/success_rate": 0.5})
+    log.close()
+    assert scalars(tmp_path / "tensorboard/train") == {"losses/policy_loss": [(512, -0.5), (1024, -1.0)]}
+    assert scalars(tmp_path / "tensorboard/eval") == {
+        "eval/success_rate": [(0, 0.25)],
+        "test/success_rate": [(1024, 0.5)],
+    }
+    system = scalars(tmp_path / "tensorboard/system")
+    assert system.pop("charts/SPS") == [(512, 1000.0)] and system.pop("time/env") == [(512, 0.5)]
+    assert system.pop("time/evaluation") == [(0, 2.0)]
+    assert {"system/processors_busy", "system/load"} <= set(system)
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").open()]
+    assert [(line["kind"], line["global_step"]) for line in lines] == [
+        ("eval", 0),
+        ("train", 512),
+        ("train", 1024),
+        ("test", 1024),
+    ]
+    if sys.platform == "linux":
+        resident = int(re.search(r"VmRSS:\s+(\d+) kB", Path("/proc/self/status").read_text())[1]) / 1024
+        assert lines[1]["system/memory_mib"] == pytest.approx(resident, rel=0.2)
+    assert 0 < lines[1]["system/processors_busy"] < 1.5 * os.cpu_count() and "bad" not in lines[1]
+
+
+TRACKED = """
+import dataclasses, sys
+from pathlib import Path
+from npp_rl import checkpoints
+from npp_rl.ppo_mlp_baseline import Args
+
+folder, content = Path(sys.argv[1]), sys.argv[2:]
+config = {"architecture": "mlp_baseline", "args": dataclasses.asdict(Args(exp_name="mazes"))}
+log = checkpoints.RunLog(folder, config)
+log.track()
+log.metrics("train", 512, 0.1, {"charts/SPS": 7.0})
+for name in content:
+    (folder / name).parent.mkdir(exist_ok=True)
+    (folder / name).write_text(f"content of {name}")
+log.close()
+"""
+
+
+def test_videos_and_results_go_to_wandb(tmp_path):
+    pytest.importorskip("wandb")
+    videos = ("videos/simple_1__won.mp4", "videos/simple_2__died_mine.mp4", "videos/simple_3__won.mp4")
+    words = [sys.executable, "-c", TRACKED, str(tmp_path / "seed_1"), "eval_results.json", "report.md", *videos]
+    places = {f"WANDB_{name}_DIR": str(tmp_path / name) for name in ("DATA", "CACHE", "CONFIG")}
+    environment = os.environ | places | {"WANDB_MODE": "offline", "WANDB_SILENT": "true"}
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "seed_1/log.jsonl").read_text() == ""
+    run = read_run(tmp_path)
+    assert run["name"] == "mazes__1__seed_1" and run["id"].startswith("mazes-1-")
+    (row,) = run["history"]
+    assert row["videos/won/captions"] == ["simple_1: won", "simple_3: won"]
+    assert row["videos/lost/captions"] == ["simple_2: died_mine"] and row["_step"] == 512
+    (path,) = tmp_path.glob("seed_1/wandb/offline-*/files/" + row["videos/lost/videos"][0]["path"])
+    assert path.read_text() == "content of videos/simple_2__died_mine.mp4"
+    (files,) = run["artifacts"].values()
+    assert set(files) == {"config.json", "eval_results.json", "report.md"}
+
+
+@pytest.mark.parametrize("missing", ["login", "wandb"])
+def test_tracking_that_cannot_start_is_said_and_the_run_goes_on(tmp_path, monkeypatch, capfd, missing):
+    for name, value in {"BASE_URL": "http://127.0.0.1:9", "CONFIG_DIR": str(tmp_path), "SILENT": "true"}.items():
+        monkeypatch.setenv(f"WANDB_{name}", value)
+    for name in ("WANDB_API_KEY", "WANDB_MODE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    if missing == "wandb":
+        monkeypatch.setitem(sys.modules, "wandb", None)
+    else:
+        pytest.importorskip("wandb")
+    log = checkpoints.RunLog(tmp_path / "run", {"architecture": "gat", "args": dataclasses.asdict(Args())})
+    log.track()
+    log.metrics("train", 512, 0.1, {"charts/SPS": 7.0})
+    log.close()
+    (said,) = (json.loads(line)["message"] for line in (tmp_path / "run/log.jsonl").open())
+    expected = {"login": "wandb: No API key configured", "wandb": "wandb is not installed; "}[missing]
+    assert said.startswith(expected) and said.endswith("--track has no effect, all metrics are in metrics.jsonl")
+    assert capfd.readouterr().out == f"{said}\n"
+    assert json.loads((tmp_path / "run/metrics.jsonl").read_text())["charts/SPS"] == 7.0
+
+
+def test_a_run_says_that_it_has_no_gpu(tmp_path, capsys):
+    config = {"args": {"cuda": True, "size": "small"}, "device": "cpu", "threads": 2}
+    checkpoints.RunLog(tmp_path / "a", config).close()
+    assert capsys.readouterr().out == "no GPU that torch can use: training on the CPU, 2 threads, size small\n"
+    checkpoints.RunLog(tmp_path / "b", {**config, "args": {"cuda": False, "size": "small"}}).close()
+    assert capsys.readouterr().out == ""
 
 
 def test_a_console_that_is_gone_does_not_end_a_run():

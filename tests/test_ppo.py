@@ -172,7 +172,7 @@ def test_run_directory(tmp_path, few_levels, capsys):
     assert {"charts/SPS", "losses/approx_kl", "losses/clipfrac", "losses/explained_variance"} <= set(train)
     shares = sum(train[f"time/{part}"] for part in ("env", "inference", "update", "rest"))
     assert shares == pytest.approx(1)
-    assert any(path.name.startswith("events.out") for path in (run_dir / "tensorboard").iterdir())
+    assert {path.parent.name for path in run_dir.glob("tensorboard/*/events.out*")} == {"train", "eval", "system"}
     assert "| simplest | 2 |" in (run_dir / "report.md").read_text()
     assert all(json.loads(line)["message"] for line in (run_dir / "log.jsonl").read_text().splitlines())
     agent, run = checkpoints.load_agent(run_dir / "checkpoints/best.pt")

@@ -1,5 +1,6 @@
 """Whole runs as processes of their own: killed and resumed, mirrored to wandb offline, two ranks under torchrun."""
 
+import json
 import os
 import signal
 import subprocess
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from wandb_file import read_run
 
 from npp_rl import checkpoints
 from npp_rl.level_generator import main as write_levels
@@ -56,14 +58,32 @@ def test_a_killed_run_resumes_to_the_same_weights(levels, tmp_path):
         assert (tmp_path / "killed" / name).stat().st_size > 0
 
 
-def test_wandb_offline_holds_the_metrics(levels, tmp_path):
-    finish(
-        command(levels, tmp_path / "run", "--track"), WANDB_MODE="offline", WANDB_DIR=str(tmp_path), WANDB_SILENT="true"
-    )
-    (file,) = tmp_path.rglob("*.wandb")
-    content = file.read_bytes()
-    for name in (b"charts/SPS", b"losses/policy_loss", b"test/success_rate"):
-        assert name in content
+def test_wandb_offline_holds_the_run(levels, tmp_path):
+    pytest.importorskip("wandb")
+    places = {name: str(tmp_path / name.lower()) for name in ("WANDB_DATA_DIR", "WANDB_CACHE_DIR", "WANDB_CONFIG_DIR")}
+    tags = ("--wandb-tags", "night", "two", "--wandb-project-name", "mazes")
+    finish(command(levels, tmp_path / "run", "--track", *tags), WANDB_MODE="offline", WANDB_SILENT="true", **places)
+    run, kept = read_run(tmp_path), json.loads((tmp_path / "run/config.json").read_text())
+    assert (run["project"], run["group"], run["tags"]) == ("mazes", "mlp_baseline", ["night", "two"])
+    assert run["name"] == "ppo_mlp_baseline__1__run"
+    config = {key: value for key, value in run["config"].items() if key != "_wandb"}
+    assert config == kept and config["args"]["learning_rate"] == 1e-3
+
+    lines = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").open()]
+    rows = {row["_step"]: row for row in run["history"]}  # lines of one step are one row
+    assert len(lines) == 17 and list(rows) == [512 * k for k in range(1, 17)]
+    for line in lines:
+        del line["kind"], line["minutes"]
+        row = rows[line["global_step"]]
+        assert {key: row[key] for key in line} == pytest.approx(line)
+    assert "test/success_rate" in rows[8192]
+
+    ((name, files),) = run["artifacts"].items()
+    assert name == f"{run['id']}-results"
+    sources = {"best.pt": "checkpoints/best.pt"}
+    assert set(files) == {"best.pt", "eval_results.json", "report.md", "config.json"}
+    for file, path in files.items():
+        assert Path(path).read_bytes() == (tmp_path / "run" / sources.get(file, file)).read_bytes()
 
 
 TWO_RANKS = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
