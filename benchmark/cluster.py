@@ -173,7 +173,8 @@ def executor(args, folder: Path):
         "slurm_signal_delay_s": args.slurm_signal_seconds,
         "slurm_array_parallelism": args.slurm_parallel,
         "slurm_additional_parameters": {"requeue": True, **options},
-        "slurm_srun_args": ["--kill-on-bad-exit=0"],
+        # A step does not inherit its job's processors, and one machine of a run may end before the others.
+        "slurm_srun_args": [f"--cpus-per-task={args.slurm_cpus}", "--kill-on-bad-exit=0"],
     }
     asked |= {"slurm_partition": args.slurm_partition} if args.slurm_partition else {}
     asked |= {"slurm_account": args.slurm_account} if args.slurm_account else {}

@@ -69,6 +69,7 @@ class Settings:
     nodes: int = 1  # machines of one training
     retries: int = 2
     require_pretraining: bool = False
+    scripts: str = str(SCRIPTS)
 
 
 @dataclass
@@ -139,7 +140,7 @@ def success(run_dir: Path) -> float | None:
 def commands(settings: Settings, run: Run, slot: Slot) -> dict[str, list[str]]:
     """The command lines that a run still needs: `bc`, where its pretraining is still to be done, and `ppo`."""
     run_dir = directory(settings, run)
-    script = [*python(settings, slot), str(SCRIPTS / f"ppo_{run.architecture}.py")]
+    script = [*python(settings, slot), str(Path(settings.scripts, f"ppo_{run.architecture}.py"))]
     if (run_dir / "config.json").is_file():
         return {"ppo": [*script, "--resume", str(run_dir)]}
     lines = {}
@@ -148,7 +149,7 @@ def commands(settings: Settings, run: Run, slot: Slot) -> dict[str, list[str]]:
         flags += ["--s3-prefix", "/".join(part for part in (settings.s3_prefix, str(Path(run.path).parent)) if part)]
     if run.condition == "with_pretrain":
         if not run.pretraining:
-            words = [sys.executable, str(SCRIPTS / "bc_pretrain.py"), "--arch", run.architecture]
+            words = [sys.executable, str(Path(settings.scripts, "bc_pretrain.py")), "--arch", run.architecture]
             lines["bc"] = [*words, "--run-dir", str(run_dir / "bc"), "--seed", str(run.seed), *settings.bc_flags]
         if not run.pretraining.startswith("none"):
             flags += ["--pretrained-checkpoint", str(run_dir / BC_CHECKPOINT)]

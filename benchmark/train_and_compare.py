@@ -261,6 +261,7 @@ def plan(args: Args, extra: Sequence[str], folder: Path, gpus: bool) -> tuple[Se
         nodes=args.nodes_per_run,
         retries=args.retries,
         require_pretraining=args.require_pretraining,
+        scripts=str(launch.SCRIPTS),
     )
     runs = [
         Run(a, condition, seed) for seed in args.seeds for condition in conditions(args) for a in args.architectures
