@@ -24,12 +24,12 @@ from pathlib import Path
 
 from benchmark import launch
 from benchmark.launch import Run, Settings, Slot
-from npp_rl.checkpoints import ArgumentError, write_json
+from npp_rl.levels import write_atomically  # jobs load no torch beside the one that trains
 
 try:
     import submitit
-except ImportError:
-    raise ArgumentError('--launcher: clusters need submitit: pip install -e ".[slurm]"') from None
+except ModuleNotFoundError:
+    raise ModuleNotFoundError('--launcher: clusters need submitit: pip install -e ".[slurm]"') from None
 
 FOLDER = "slurm"  # submitit's files and the jobs' notes, in the experiment's folder
 LOOK_SECONDS = {"slurm": 5.0, "local": 0.5}  # between looks at the queue
@@ -77,7 +77,8 @@ class Job:
 
         def changed(ended=False):
             if job.node == 0:
-                write_json(note, {**dataclasses.asdict(run), "attempt": attempt, "ended": ended})
+                content = {**dataclasses.asdict(run), "attempt": attempt, "ended": ended}
+                write_atomically(note, json.dumps(content, indent=2).encode())
 
         def say(text):
             print(time.strftime("%Y-%m-%d %H:%M:%S"), text, flush=True)
@@ -147,6 +148,8 @@ def slots(args) -> list[Slot]:
 
 def check(args) -> None:
     """Raise ArgumentError where this machine cannot submit such jobs."""
+    from npp_rl.checkpoints import ArgumentError
+
     if args.launcher == "local-submitit":
         return
     if args.num_gpus == 0 and args.gpus_per_run > 1:
@@ -161,7 +164,7 @@ def check(args) -> None:
 
 
 def executor(args, folder: Path):
-    """submitit's executor for the jobs of an experiment. Raises ArgumentError."""
+    """submitit's executor for the jobs of an experiment."""
     kind = "slurm" if args.launcher == "slurm" else "local"
     limits = {f"{kind}_max_num_timeout": args.slurm_requeues}
     made = submitit.AutoExecutor(folder / FOLDER, cluster=kind, **limits)
@@ -184,7 +187,7 @@ def executor(args, folder: Path):
         tasks_per_node=1,
         cpus_per_task=args.slurm_cpus,
         **({"gpus_per_node": gpus} if gpus else {}),
-        **(asked if kind == "slurm" else {"local_signal_delay_s": args.slurm_signal_seconds}),
+        **(asked if kind == "slurm" else {}),
     )
     return made
 

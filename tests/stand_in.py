@@ -55,8 +55,13 @@ for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
 
 
 def write(name, content):
-    (run_dir / f".{name}.tmp").write_text(json.dumps(content))
-    (run_dir / f".{name}.tmp").replace(run_dir / name)
+    try:
+        (run_dir / f".{name}.tmp").write_text(json.dumps(content))
+        (run_dir / f".{name}.tmp").replace(run_dir / name)
+    except OSError as error:
+        (run_dir / f".{name}.tmp").unlink(missing_ok=True)
+        print(f"error: {run_dir / name}: {error.strerror}", file=sys.stderr)
+        sys.exit(2)
 
 
 state = {
@@ -86,7 +91,7 @@ while state["step"] < args.total_timesteps and not stop:
     if args.die_always or (state["step"] == args.die_at and not args.resume):
         os.kill(os.getpid(), signal.SIGKILL)
     if state["step"] % 5 == 0:
-        write("state.json", state)
+        write("state.json", {**state, "ballast": "0" * 100_000})
 write("state.json", state)
 if stop:
     print(f"stopped at step {state['step']}", flush=True)

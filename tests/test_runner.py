@@ -3,7 +3,9 @@
 The stand-in (tests/stand_in.py) makes the same files, locks and exit statuses as the training scripts in a moment.
 """
 
+import fcntl
 import json
+import multiprocessing
 import os
 import shutil
 import signal
@@ -23,8 +25,6 @@ from npp_rl.level_generator import main as write_levels
 
 ROOT = Path(__file__).parents[1]
 ARCHITECTURES = ("mlp_baseline", "gcn")
-RUNNER = "import sys, pathlib; from benchmark import launch, train_and_compare as t; "
-RUNNER += "launch.SCRIPTS = pathlib.Path(sys.argv[1]); t.command(sys.argv[2:])"
 
 
 @pytest.fixture
@@ -56,11 +56,17 @@ def steps(run_dir):
     return [int(line) for line in (run_dir / "trace.txt").read_text().split()]
 
 
-def start(scripts, argv):
-    """The runner as a process of its own, with stand-ins."""
-    env = os.environ | {"PYTHONPATH": str(ROOT)}
-    line = [sys.executable, "-c", RUNNER, str(scripts), *argv]
-    return subprocess.Popen(line, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+def start(argv):
+    """The runner as a process of its own, forked: what the fixture `scripts` has set holds there too."""
+    process = multiprocessing.get_context("fork").Process(target=train_and_compare.command, args=(argv,))
+    process.start()
+    return process
+
+
+def ended(process):
+    process.join(60)
+    assert process.exitcode is not None, "it has not ended"
+    return process.exitcode
 
 
 def wait_for(condition, seconds=60):
@@ -252,14 +258,14 @@ def test_without_usable_replays_training_goes_on_without(scripts, tmp_path, caps
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_stopped_experiment_goes_on(scripts, tmp_path, number, status):
     folder = tmp_path / "exp"
-    process = start(scripts, words(tmp_path, "--jobs", "2", "--", "--pause", "0.1"))
+    process = start(words(tmp_path, "--jobs", "2", "--", "--pause", "0.1"))
     wait_for(lambda: all((folder / a / "no_pretrain/seed_1/trace.txt").exists() for a in ARCHITECTURES))
-    process.send_signal(number)
-    out, _ = process.communicate(timeout=60)
-    assert process.returncode == status, out
+    os.kill(process.pid, number)
+    assert ended(process) == status
     found = entries(folder)
     assert [found[a, "no_pretrain", 1]["status"] for a in ARCHITECTURES] == ["stopped", "stopped"]
-    assert found["gcn", "no_pretrain", 2]["status"] == "queued" and "--resume-from" in out
+    assert found["gcn", "no_pretrain", 2]["status"] == "queued"
+    assert f"stopped by {number.name}" in (folder / "runner.log").read_text()
     saved = {a: len(steps(folder / a / "no_pretrain/seed_1")) for a in ARCHITECTURES}
     assert train_and_compare.main(["--resume-from", str(folder)]) == 0
     for (_, _, seed), run in entries(folder).items():
@@ -270,10 +276,10 @@ def test_a_stopped_experiment_goes_on(scripts, tmp_path, number, status):
 
 def test_a_killed_runner_takes_its_runs_with_it_and_its_experiment_goes_on(scripts, tmp_path):
     folder = tmp_path / "exp"
-    process = start(scripts, words(tmp_path, "--jobs", "2", "--", "--pause", "0.05"))
+    process = start(words(tmp_path, "--jobs", "2", "--", "--pause", "0.05"))
     wait_for(lambda: (folder / "gcn/no_pretrain/seed_2/trace.txt").exists())  # the first ones are done by then
     process.kill()
-    process.communicate()
+    assert ended(process) == -signal.SIGKILL
     done = {path: path.stat().st_mtime_ns for path in folder.glob("*/*/seed_1/report.md")}
     assert len(done) >= 1
     assert train_and_compare.main(["--resume-from", str(folder)]) == 0  # waits for runs that are still saving
@@ -290,11 +296,11 @@ def test_a_killed_runner_takes_its_runs_with_it_and_its_experiment_goes_on(scrip
 def test_a_process_of_an_earlier_runner_is_waited_for(scripts, tmp_path, capsys):
     folder = tmp_path / "exp"
     line = words(tmp_path, "--", "--pause", "0.1", "--stubborn", seeds=[1], architectures=["gcn"])
-    process = start(scripts, line)
+    process = start(line)
     trace = folder / "gcn/no_pretrain/seed_1/trace.txt"
     wait_for(trace.exists)
     process.kill()
-    process.communicate()
+    assert ended(process) == -signal.SIGKILL
     assert train_and_compare.main(["--resume-from", str(folder)]) == 0
     assert "waits for a process of an earlier runner" in capsys.readouterr().out
     assert steps(trace.parent) == list(range(1, 21))
@@ -302,13 +308,11 @@ def test_a_process_of_an_earlier_runner_is_waited_for(scripts, tmp_path, capsys)
 
 
 def test_two_runners_do_not_share_an_experiment(scripts, tmp_path):
-    process = start(scripts, words(tmp_path, "--", "--pause", "0.2", seeds=[1], architectures=["gcn"]))
-    wait_for((tmp_path / "exp/gcn/no_pretrain/seed_1/trace.txt").exists)
-    with pytest.raises(CheckpointError, match="another runner works in this experiment"):
-        train_and_compare.main(["--resume-from", str(tmp_path / "exp")])
-    process.terminate()
-    process.communicate()
-    assert process.returncode == 143
+    assert train_and_compare.main(words(tmp_path, seeds=[1], architectures=["gcn"])) == 0
+    with (tmp_path / "exp/runner.log").open("a") as log:
+        fcntl.flock(log, fcntl.LOCK_EX)
+        with pytest.raises(CheckpointError, match="another runner works in this experiment"):
+            train_and_compare.main(["--resume-from", str(tmp_path / "exp")])
 
 
 def test_remains_of_a_start_that_failed_are_cleared(scripts, tmp_path):
@@ -453,22 +457,23 @@ def processes(run_dir):
     return found
 
 
-def test_a_real_run_killed_midway_is_retried_and_ends_the_same(levels, tmp_path, monkeypatch):
-    """Two trainings of one seed side by side, one of which is killed once."""
-    monkeypatch.setattr(train_and_compare, "make_report", lambda folder, say: True)
-    whole = runner(real(tmp_path, levels, name="whole"))
-    killed = runner(real(tmp_path, levels, name="killed"))
-    run_dir = tmp_path / "killed/mlp_baseline/no_pretrain/seed_1"
+def test_a_real_run_killed_midway_is_retried_and_ends_the_same(levels, tmp_path):
+    """Beside it the same training, undisturbed and without a runner."""
+    killed = runner(real(tmp_path, levels, name="exp"))
+    run_dir = tmp_path / "exp/mlp_baseline/no_pretrain/seed_1"
+    flags = [*levels, "--save-freq", "512", "--total-timesteps", "8192", "--threads", "1", "--seed", "1", *SMALL]
+    line = [sys.executable, str(ROOT / "npp_rl/ppo_mlp_baseline.py"), *flags, "--run-dir", str(tmp_path / "whole")]
+    whole = subprocess.Popen(line, env=os.environ | {"PYTHONPATH": str(ROOT)}, stdout=subprocess.DEVNULL)
     wait_for((run_dir / "checkpoints/latest.pt").exists, 400)
     (pid,) = processes(run_dir)
     os.kill(pid, signal.SIGKILL)
-    for process in (whole, killed):
-        out, _ = process.communicate(timeout=400)
-        assert "1 done of 1 runs" in out, out
-    run = entries(tmp_path / "killed")["mlp_baseline", "no_pretrain", 1]
+    out, _ = killed.communicate(timeout=400)
+    assert "1 done of 1 runs" in out, out
+    assert whole.wait(timeout=400) == 0
+    run = entries(tmp_path / "exp")["mlp_baseline", "no_pretrain", 1]
     assert (run["status"], run["attempts"]) == ("done", 2)
-    assert run["overall"] == entries(tmp_path / "whole")["mlp_baseline", "no_pretrain", 1]["overall"]
-    assert same(agent(run_dir), agent(tmp_path / "whole/mlp_baseline/no_pretrain/seed_1"))
+    assert run["overall"] == launch.results(tmp_path / "whole")["overall"]
+    assert same(agent(run_dir), agent(tmp_path / "whole"))
 
 
 @pytest.mark.slow
@@ -506,7 +511,8 @@ def test_a_flag_that_one_script_does_not_know_fails_it_alone(levels, tmp_path):
     assert found["mlp_cnn", "no_pretrain", 1]["status"] == "done"
 
 
-def test_a_full_disk_is_said_and_the_others_go_on(levels, small_disk, tmp_path):
+@pytest.mark.slow
+def test_a_full_disk_of_a_real_run_is_said_and_the_others_go_on(levels, small_disk, tmp_path):
     """The run of seed 1 has room for its logs, not for its checkpoint."""
     folder = tmp_path / "exp"
     small_disk(folder / "mlp_baseline/no_pretrain/seed_1", "1m")
@@ -518,6 +524,18 @@ def test_a_full_disk_is_said_and_the_others_go_on(levels, small_disk, tmp_path):
     assert full["status"] == "failed" and "No space left on device" in full["reason"] and full["attempts"] == 1
     assert "checkpoints" in full["reason"]
     assert fine["status"] == "done" and fine["overall"]["episodes"] > 0
+
+
+def test_a_full_disk_is_said_and_the_others_go_on(scripts, small_disk, tmp_path):
+    """The run of seed 1 has room for its logs, not for what it saves."""
+    run_dir = tmp_path / "exp/gcn/no_pretrain/seed_1"
+    small_disk(run_dir, "64k")
+    assert train_and_compare.main(words(tmp_path)) == 1
+    found = entries(tmp_path / "exp")
+    full = found.pop(("gcn", "no_pretrain", 1))
+    assert full["status"] == "failed" and full["attempts"] == 1
+    assert f"{run_dir}/state.json: No space left on device" in full["reason"]
+    assert [run["status"] for run in found.values()] == ["done"] * 3
 
 
 def test_the_experiments_own_disk_may_fill_up(scripts, small_disk, tmp_path, capsys):
