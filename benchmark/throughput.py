@@ -13,18 +13,25 @@ other processes disturb less; the rest by the clock.
   the switch and the exit, reached share, distances to solid ground, the graph's static part;
 - rasters: levels per second drawn at both scales, on all cores;
 - environment: steps per second by set of observations, with random actions and 4 frames a step, on one core and on all;
-- memory: what an environment with all observations adds to its process, once every level has been visited.
+- memory: what an environment with all observations adds to its process, once every level has been visited;
+- training: each script as a process of its own, `--training-minutes` long, its start included: steps per second, the
+  share of the time that goes into environment, inference, update and all else (medians over iterations but the
+  first), parameters, and the process's peak memory; and two processes under torchrun with half the cores each against
+  one with all.
 
-`--only environment --num-envs 1024` measures the last two with 1,024 games.
+`--only environment --num-envs 1024` measures environment and memory with 1,024 games.
 """
 
 import argparse
 import importlib
+import json
 import multiprocessing
 import os
 import platform
 import statistics
+import subprocess
 import sys
+import tempfile
 import time
 import zipfile
 from pathlib import Path
@@ -32,11 +39,12 @@ from pathlib import Path
 import numba
 import numpy as np
 
-from npp_rl.checkpoints import fail, write_json
+from npp_rl.checkpoints import ARCHITECTURES, fail, write_json
 from npp_rl.env import NppVectorEnv
 from npp_rl.fields import NODES
 from npp_rl.goals import level_fields
 from npp_rl.graph import GRAPH_OBSERVATIONS, level_graphs
+from npp_rl.level_generator import main as write_levels
 from npp_rl.levels import load_levels
 from npp_rl.observations import level_clearances
 from npp_rl.pictures import GLOBAL_PIXEL, PLAYER_PIXEL, level_pictures
@@ -242,6 +250,56 @@ def memory(observations, num_envs):
     return f"memory, {num_envs:,} environments, {names(observations)}", "MiB", rates
 
 
+def spread(values):
+    """Median, least and greatest of some figures."""
+    return {"median": statistics.median(values), "least": min(values), "greatest": max(values), "repeats": len(values)}
+
+
+def trained(name, minutes, suite, processes=1):
+    """Run a script -> (its training rows of metrics.jsonl without the first, its configuration, peak memory in MiB)."""
+    launcher = [sys.executable]
+    if processes > 1:
+        launcher += ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+    with tempfile.TemporaryDirectory() as place:
+        run_dir = Path(place) / "run"
+        words = [str(ROOT / f"npp_rl/ppo_{name}.py"), "--run-dir", str(run_dir), "--max-minutes", str(minutes)]
+        words += ["--test-dataset", str(suite), "--eval-freq", "0", "--save-freq", "0", "--renew-freq", "0"]
+        log = Path(place) / "console.log"
+        with log.open("wb") as console:
+            process = subprocess.Popen([*launcher, *words], stdout=console, stderr=console)
+            _, status, usage = os.wait4(process.pid, 0)
+        if status:
+            lines = log.read_text(errors="replace").strip().splitlines() or ["no output"]
+            raise ValueError(f"ppo_{name}.py ended with status {os.waitstatus_to_exitcode(status)}: {lines[-1]}")
+        lines = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
+        config = json.loads((run_dir / "config.json").read_text())
+    rows = [line for line in lines if line["kind"] == "train"][1:]
+    if not rows:
+        raise ValueError(f"ppo_{name}.py: made less than two iterations in {minutes} minutes (--training-minutes)")
+    return rows, config, usage.ru_maxrss / 1024
+
+
+def training(names, minutes):
+    """Rows of the table about training at the size that the machine's scripts choose."""
+    with tempfile.TemporaryDirectory() as place:
+        suite = Path(place) / "suite"
+        write_levels(["--out", str(suite), "--split", "test", "--count", "1"])
+        for name in names:
+            rows, config, memory = trained(name, minutes, suite)
+            yield f"training, {name}", "steps/s", spread([row["charts/SPS"] for row in rows])
+            for part in ("env", "inference", "update", "rest"):
+                shares = spread([100 * row[f"time/{part}"] for row in rows])
+                yield f"training, {name}, time in {part}", "%", shares
+            yield f"training, {name}, parameters", "", spread([config["parameters"]])
+            yield f"training, {name}, peak memory", "MiB", spread([memory])
+        for name in names if len(os.sched_getaffinity(0)) > 1 else ():
+            one = spread([row["charts/SPS"] for row in trained(name, minutes, suite)[0]])
+            two = spread([row["charts/SPS"] for row in trained(name, minutes, suite, processes=2)[0]])
+            yield f"training, {name}, one process, all cores", "steps/s", one
+            yield f"training, {name}, two processes", "steps/s", two
+            yield f"training, {name}, two processes / one", "%", spread([100 * two["median"] / one["median"]])
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     shared = Path(os.environ.get("NPP_SHARED") or ROOT.parent / "shared")
@@ -251,7 +309,9 @@ def main():
     parser.add_argument("--num-envs", type=int, default=256)
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--nclone", type=Path, help="checkout of the reference simulator to measure beside ours")
-    parser.add_argument("--only", choices=("physics", "environment"), help="one half of the table")
+    parser.add_argument("--only", choices=("physics", "environment", "training"), help="one part of the table")
+    parser.add_argument("--scripts", nargs="+", choices=ARCHITECTURES, default=ARCHITECTURES, help="whose training")
+    parser.add_argument("--training-minutes", type=float, default=1.0, help="length of each training")
     parser.add_argument("--out", type=Path, help="JSON file to write")
     parser.error = fail
     args = parser.parse_args()
@@ -271,13 +331,15 @@ def main():
         )
     if args.repeats < 1 or args.num_envs < 1:
         parser.error("--repeats and --num-envs must be at least 1")
+    if not 0 < args.training_minutes <= 600:
+        parser.error(f"--training-minutes {args.training_minutes}: expected more than 0 and at most 600")
     if args.num_envs > 10**6:
         parser.error(f"--num-envs {args.num_envs}: expected at most 1,000,000")
     if args.out and (args.out.is_dir() or not args.out.absolute().parent.is_dir()):
         parser.error(f"--out {args.out}: expected a file in a folder that is there")
 
     rows = []
-    if args.only != "environment":
+    if args.only in (None, "physics"):
         rows += [row for path in args.cases for row in physics(path, args.repeats)]
     if args.nclone and rows:
         try:
@@ -286,10 +348,15 @@ def main():
             parser.error(str(error))
         ratio = rows[0][2]["median"] / theirs[2]["median"]
         rows += [theirs, ("ours / nclone", "times", dict.fromkeys(("median", "least", "greatest"), ratio))]
-    if args.only != "physics":
+    if args.only in (None, "environment"):
         rows.append(levels(args.repeats))
         rows += [row for keys in OBSERVATIONS for row in environment(keys, args.num_envs, args.repeats)]
         rows.append(memory(OBSERVATIONS[-1], args.num_envs))
+    if args.only in (None, "training"):
+        try:
+            rows += training(args.scripts, args.training_minutes)
+        except ValueError as error:
+            parser.error(str(error))
     width = max((len(what) for what, _, _ in rows), default=0)
     for what, unit, rates in rows:
         print(f"{what:{width}}  {rates['median']:>14,.0f} {unit:9} ({rates['least']:,.0f} to {rates['greatest']:,.0f})")

@@ -24,6 +24,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.distributed as dist
 import tyro
 from torch.utils.tensorboard import SummaryWriter
 
@@ -91,6 +92,15 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> dict:
     return checkpoint
 
 
+def load_weights(path: str | Path, architecture: str, agent: torch.nn.Module) -> None:
+    """Give an agent the weights in a checkpoint of the same architecture and sizes; raises CheckpointError."""
+    checkpoint = load(path)
+    if checkpoint.get("architecture") != architecture:
+        raise CheckpointError(f"{path}: is of architecture {checkpoint.get('architecture')!r}, expected {architecture}")
+    with restoring(path, f"{architecture} of these sizes"):
+        agent.load_state_dict(checkpoint["agent"])
+
+
 def load_agent(path: str | Path, device: str | torch.device = "cpu") -> tuple[torch.nn.Module, dict]:
     """The agent of a checkpoint, in evaluation mode on `device`, and the arguments of its run as a dict.
 
@@ -143,6 +153,31 @@ def unpack(packed: dict[str, dict]) -> dict[str, np.ndarray]:
         .copy()
         for name, entry in packed.items()
     }
+
+
+def gather_ranks(arrays: dict[str, np.ndarray], device: torch.device) -> list[dict] | None:
+    """What a resumed run needs of each rank, in rank 0: environments (arrays of `get_state`), random generators."""
+    own = {"envs": pack(arrays), "torch_rng": torch.get_rng_state()}
+    if device.type == "cuda":
+        own["cuda_rng"] = torch.cuda.get_rng_state()
+    if not dist.is_initialized():
+        return [own]
+    ranks = [None] * dist.get_world_size() if dist.get_rank() == 0 else None
+    dist.gather_object(own, ranks)
+    return ranks
+
+
+def restore_rank(own: dict, device: torch.device) -> dict[str, np.ndarray]:
+    """Set the random generators of `gather_ranks` for this rank -> arrays of its environments."""
+    torch.set_rng_state(own["torch_rng"].cpu())
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(own["cuda_rng"].cpu())
+    return unpack(own["envs"])
+
+
+def plain_args(args) -> dict:
+    """Arguments as a dict that a checkpoint may hold: tuples are lists."""
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in vars(args).items()}
 
 
 def parse_args(args_type, argv: list[str] | None = None, default=None):
@@ -287,6 +322,12 @@ BOUNDS = {
     "target_kl": (">", 0, 10**3),
     "tries": (1, 10**6),
     "frame_stack": (1, 64),
+    "fresh_levels": (0, 10**5),
+    "renew_freq": (0, 10**15),
+    "value_warmup_steps": (0, 10**15),
+    "kl_coef": (0, 10**3),
+    "kl_steps": (1, 10**15),
+    "demo_coef": (0, 10**3),
 }
 WIDTHS = (1, 16384)  # of layers, and other counts in the sizes of an architecture
 
@@ -327,17 +368,6 @@ def args_from(args_type, saved: dict, place: str):
         if name in saved and not _fits(saved[name], hint):
             raise CheckpointError(f"{place}: {name} is {saved[name]!r:.60}, not of its type")
     return args_type(**{name: _plain(saved[name]) for name in hints if name in saved})
-
-
-def world() -> tuple[int, int, int, int]:
-    """Rank and number of processes, and those on this machine, as torchrun tells them: 0, 1, 0, 1 without it."""
-    numbers = []
-    for name, alone in (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0), ("LOCAL_WORLD_SIZE", 1)):
-        text = os.environ.get(name, str(alone))
-        if not text.isdecimal() or (name.endswith("SIZE") and text == "0"):
-            raise ArgumentError(f"{name}={text} in the environment: expected the number that torchrun sets")
-        numbers.append(int(text))
-    return tuple(numbers)
 
 
 def say(text: str, end: str = "\n") -> None:

@@ -19,6 +19,7 @@ from typing import Literal
 
 import numpy as np
 import torch
+import torch.distributed as dist
 
 from npp_rl import checkpoints, level_generator, video
 from npp_rl.env import ACTION_BYTES, CAUSES, NppVectorEnv
@@ -65,14 +66,16 @@ def _share(level):
     return int(level.tiles_digest[-8:], 16) / 2**32
 
 
-def training_levels(own: list[Level], generated: int, validation_fraction: float, seed: int) -> list[Level]:
-    """A training set for a while: each of the data set's own levels or its mirror image, and freshly generated ones.
+def training_levels(
+    own: list[Level], mirror: bool, generated: int, validation_fraction: float, seed: int
+) -> list[Level]:
+    """A training set for a while: the data set's own levels, or half of them mirrored, and freshly generated ones.
 
     About `generated` levels, as many of each category, are made from `seed`; none has the tiles of a built-in test
     level, and those are left out that the data set's validation levels would be taken from (see `load_split`).
     """
     turned = np.random.default_rng(seed).random(len(own)) < 0.5
-    levels = [mirrored(level) if turn else level for level, turn in zip(own, turned, strict=True)]
+    levels = [mirrored(level) if mirror and turn else level for level, turn in zip(own, turned, strict=True)]
     each = math.ceil(generated / len(CATEGORIES))
     fresh = level_generator.data_set("train", count=each, seed=seed) if generated else []
     return levels + [level for level in fresh if _share(level) >= validation_fraction]
@@ -289,6 +292,50 @@ def scalars(results: dict, prefix: str) -> dict[str, float]:
     keys = ("success_rate", "success_low", "success_high", "steps", "frames", "efficiency", "safety", "return")
     flat = {f"{prefix}/{key}": overall[key] for key in keys if overall[key] is not None}
     return flat | {f"{prefix}/{name}": part["success_rate"] for name, part in results["by_category"].items()}
+
+
+EPISODE_MEANS = {  # metric: key in infos["episode"]
+    "charts/episodic_return": "r",
+    "charts/episodic_length": "l",
+    "charts/success_rate": "success",
+    "reward/completion": "r_completion",
+    "reward/death": "r_death",
+    "reward/switch": "r_switch",
+    "reward/time": "r_time",
+    "reward/distance": "r_distance",
+    "reward/shaping": "r_shaping",
+}
+
+
+def episode_metrics(episodes: list[dict], levels: Sequence[Level], device: torch.device) -> dict[str, float]:
+    """Metrics over training episodes, of all ranks together; one over no episode is left out.
+
+    episodes: columns of infos["episode"], one dict for each step in which episodes ended. levels: those they were on.
+    """
+    categories = sorted({level.category for level in levels})
+    category_of_level = np.array([categories.index(level.category) for level in levels])
+
+    def column(key):
+        return np.concatenate([part[key] for part in episodes]) if episodes else np.zeros(0, np.int64)
+
+    category = category_of_level[column("level")]
+    sums = [
+        [len(category)],
+        [column(key).sum(dtype=float) for key in EPISODE_MEANS.values()],
+        np.bincount(category, minlength=len(categories)),
+        np.bincount(category, column("success"), minlength=len(categories)),
+        np.bincount(column("cause"), minlength=len(CAUSES)),
+    ]
+    lengths = [len(part) for part in sums]
+    sums = torch.from_numpy(np.concatenate(sums)).to(device)
+    if dist.is_initialized():
+        dist.all_reduce(sums)
+    (count,), means, played, won, causes = (part.tolist() for part in sums.split(lengths))
+    metrics = {"charts/episodes": count}
+    if count:
+        metrics |= {name: total / count for name, total in zip(EPISODE_MEANS, means, strict=True)}
+        metrics |= {f"deaths/{name}": n / count for name, n in zip(CAUSES[1:], causes[1:], strict=True)}
+    return metrics | {f"success/{name}": w / n for name, n, w in zip(categories, played, won, strict=True) if n}
 
 
 def write_results(

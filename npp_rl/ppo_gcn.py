@@ -6,6 +6,7 @@ python npp_rl/ppo_gcn.py --resume runs/ppo_gcn__1__...
 torchrun --nproc-per-node 2 npp_rl/ppo_gcn.py --num-envs 512
 """
 
+import copy
 import dataclasses
 import hashlib
 import math
@@ -18,7 +19,6 @@ from typing import Literal
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # read when torch loads: threads that wait leave the cores to others
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what deterministic kernels on GPUs ask for
 
-import numba
 import numpy as np
 import torch
 import torch.distributed as dist
@@ -26,8 +26,8 @@ from gymnasium.vector import AutoresetMode
 from torch import nn, optim
 from torch.nn.parallel import DistributedDataParallel
 
-from npp_rl import checkpoints, evaluation, s3
-from npp_rl.env import CAUSES, GRAPH_OBSERVATIONS, GRAPH_SLOTS, NppVectorEnv
+from npp_rl import checkpoints, demonstrations, evaluation, processes, s3
+from npp_rl.env import GRAPH_OBSERVATIONS, GRAPH_SLOTS, NppVectorEnv
 from npp_rl.graph_attention import normalised_sum, pack_graphs
 
 
@@ -58,6 +58,9 @@ class Args:
     test_dataset: str = "builtin"  # the same; one data set for both is divided by a hash of the tiles
     holdout_fraction: float = 0.2  # share of levels kept for the test where one folder is both data sets
     validation_fraction: float = 0.05  # share of the training levels kept to choose the best checkpoint
+    fresh_levels: int = 900  # training levels generated anew at each renewal, beside the data set's own
+    mirror: bool = True  # show each own training level as it is or, as chance has it, mirrored
+    renew_freq: int = 500_000  # environment steps between renewals of the training levels (0: never)
     frame_skip: int = 4  # frames (1/60 s) that an action is held
     eval_freq: int = 200_000  # environment steps between evaluations on the validation levels (0: never)
     save_freq: int = 200_000  # environment steps between checkpoints (0: only at the end)
@@ -80,6 +83,14 @@ class Args:
     max_grad_norm: float = 0.5  # largest norm of the gradient
     target_kl: float | None = None  # end an update early at this divergence from the old policy
     mixed_precision: bool = False  # bfloat16 in forward passes (float16 with loss scaling on GPUs without it)
+    compile: bool = False  # torch.compile of the network
+    cudagraphs: bool = False  # with --compile on a GPU: CUDA graphs of it
+    pretrained_checkpoint: str | None = None  # begin with the weights in this file, such as bc_pretrain.py's best.pt
+    value_warmup_steps: int = 0  # environment steps in which only the critic's head learns
+    kl_coef: float = 0.0  # weight of the divergence from the pretrained policy, at the start
+    kl_steps: int = 1_000_000  # environment steps in which that weight falls to zero
+    replay_data_dir: tuple[str, ...] = ()  # folders of replays that are imitated beside the update (see --demo-coef)
+    demo_coef: float = 0.0  # weight of the demonstrations' loss; a fourth as many rows of them join each minibatch
 
     size: Literal["auto", "small", "full"] = "auto"  # preset of the sizes below (auto: full on a GPU, small without)
     frame_stack: int | None = None  # pictures around the ninja in a stack (default: by size)
@@ -211,34 +222,19 @@ class Agent(nn.Module):
     def get_value(self, x):
         return self.heads(x)[1]
 
-    def get_action_and_value(self, x, action=None):
-        """Action int64 [B] (sampled unless given); its log-probability, the entropy and the value, float32 [B]."""
+    def get_action_and_value(self, x):
+        """Action int64 [B], sampled; its log-probability and the value, float32 [B]."""
         logits, value = self.heads(x)
         logprobs = torch.log_softmax(logits, 1)
-        probs = logprobs.exp()
-        if action is None:  # the first arrival of six exponential clocks with rates `probs`
-            action = (probs / torch.empty_like(probs).exponential_()).argmax(1)
-        logprob = logprobs.gather(1, action[:, None]).squeeze(1)
-        return action, logprob, -(probs * logprobs).sum(1), value
+        probs = logprobs.exp()  # the action: the first arrival of six exponential clocks with these rates
+        action = (probs / torch.empty_like(probs).exponential_()).argmax(1)
+        return action, logprobs.gather(1, action[:, None]).squeeze(1), value
 
-    def forward(self, x, action=None):  # the loss must pass here for DistributedDataParallel to average its gradients
-        return self.get_action_and_value(x, action)
+    def forward(self, x):  # the loss must pass here for DistributedDataParallel to average its gradients
+        return self.heads(x)
 
 
 # End of Agent. From here on all scripts are the same.
-EPISODE_MEANS = {  # metric: key in infos["episode"]
-    "charts/episodic_return": "r",
-    "charts/episodic_length": "l",
-    "charts/success_rate": "success",
-    "reward/completion": "r_completion",
-    "reward/death": "r_death",
-    "reward/switch": "r_switch",
-    "reward/time": "r_time",
-    "reward/distance": "r_distance",
-    "reward/shaping": "r_shaping",
-}
-
-
 def gae(rewards, values, next_values, terminated, truncated, gamma, gae_lambda):
     """Generalised advantage estimates (arXiv 1506.02438), float32 [T, N], of NumPy arrays [T, N].
 
@@ -258,41 +254,12 @@ def main(args: Args) -> Path:
     """Train, evaluate, report; return the run directory. Raises ArgumentError, CheckpointError, LevelError, OSError."""
     start_time = time.monotonic()
 
-    # Processes and devices. Under torchrun each rank has its share of the environments; rank 0 alone writes.
-    rank, world_size, local_rank, local_world_size = checkpoints.world()
-    if args.size == "auto":
-        args.size = "full" if args.cuda and torch.cuda.is_available() else "small"
-    for name, value in SIZES[args.size].items():
-        if getattr(args, name) is None:
-            setattr(args, name, value)
-    checkpoints.check_args(args, tuple(SIZES[args.size]))
-    if args.num_envs % world_size or args.num_envs // world_size * args.num_steps % args.num_minibatches:
-        raise checkpoints.ArgumentError(
-            f"--num-envs {args.num_envs} --num-steps {args.num_steps}: expected a multiple of {world_size} "
-            f"environments, and {args.num_minibatches} minibatches of equal size in each of {world_size} processes"
-        )
+    # Under torchrun each rank has its share of the environments; rank 0 alone writes.
+    process = processes.begin(args, SIZES)
+    rank, world_size, device = process.rank, process.world_size, process.device
     num_envs = args.num_envs // world_size  # of this rank
     batch_size = num_envs * args.num_steps
     minibatch_size = batch_size // args.num_minibatches
-    device = torch.device("cpu")
-    if args.cuda and torch.cuda.is_available():
-        device = torch.device("cuda", local_rank)
-        torch.cuda.set_device(device)
-    if world_size > 1:
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    threads = args.threads or max(1, allowed // local_world_size)
-    inference_threads = args.inference_threads or threads
-    torch.set_num_threads(inference_threads)
-    numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
-    torch.use_deterministic_algorithms(args.torch_deterministic, warn_only=True)
-    torch.backends.cudnn.deterministic = args.torch_deterministic
-    has_bf16 = device.type == "cpu" or torch.cuda.is_bf16_supported(including_emulation=False)
-    amp_dtype = torch.bfloat16 if has_bf16 else torch.float16
-
-    # One seed for the weights, which all ranks share; one for the environments and one for the actions of each rank.
-    weights_seed, *rank_seeds = np.random.SeedSequence(args.seed).spawn(1 + world_size)
-    env_seed, torch_seed = (int(s.generate_state(1)[0]) for s in rank_seeds[rank].spawn(2))
 
     name = f"{args.exp_name}__{args.seed}__{time.strftime('%Y%m%d-%H%M%S')}"
     run_dir = Path(args.resume or args.run_dir or f"runs/{name}")
@@ -303,34 +270,58 @@ def main(args: Args) -> Path:
         if args.s3_bucket:
             sync = s3.start(run_dir, args.s3_bucket, args.s3_prefix, args.s3_endpoint_url, args.s3_dry_run)
         checkpoints.say("waiting for levels and the simulator (the first start compiles it, for a minute or so)")
-    train_levels, validation_levels, test_levels = evaluation.load_split(
+    own_levels, validation_levels, test_levels = evaluation.load_split(
         args.train_dataset, args.test_dataset, args.holdout_fraction, args.validation_fraction
     )
-    rules = {"observations": Agent.observations, "frame_skip": args.frame_skip, "gamma": args.gamma}
-    rules["frame_stack"] = getattr(args, "frame_stack", 1)  # of scripts that see frames
-    # With copy=False its buffers are rewritten in every step; the rollout below copies them into its own.
-    envs = NppVectorEnv(num_envs=num_envs, levels=train_levels, **rules, copy=False)
-    assert envs.metadata["autoreset_mode"] == AutoresetMode.SAME_STEP
-    used = "".join(level.digest for level in train_levels + validation_levels + test_levels)
+    used = "".join(level.digest for level in own_levels + validation_levels + test_levels)
     levels_digest = hashlib.sha256(used.encode()).hexdigest()
     latest_path = run_dir / "checkpoints/latest.pt"
     checkpoint = checkpoints.load_latest(latest_path, args, levels_digest, world_size) if args.resume else None
-    categories = sorted({level.category for level in train_levels})
-    category_of_level = np.array([categories.index(level.category) for level in train_levels])
+    rules = {"observations": Agent.observations, "frame_skip": args.frame_skip, "gamma": args.gamma}
+    rules["frame_stack"] = getattr(args, "frame_stack", 1)  # of scripts that see frames
 
-    torch.manual_seed(int(weights_seed.generate_state(1)[0]))
+    def begin_envs(renewal):
+        """Environments on the training levels of a time, of which each renewal has others."""
+        levels_seed, reset_seed = (
+            int(np.random.SeedSequence((seed, renewal)).generate_state(1)[0])
+            for seed in (process.weights_seed, process.env_seed)
+        )
+        levels = evaluation.training_levels(
+            own_levels, args.mirror, args.fresh_levels, args.validation_fraction, levels_seed
+        )
+        # With copy=False its buffers are rewritten in every step; the rollout below copies them into its own.
+        envs = NppVectorEnv(num_envs=num_envs, levels=levels, **rules, copy=False)
+        assert envs.metadata["autoreset_mode"] == AutoresetMode.SAME_STEP
+        envs.reset(seed=reset_seed)
+        if not renewal:
+            envs.step(np.zeros(num_envs, np.int64))  # compiles the step, so that no later clock counts it
+        next_obs, _ = envs.reset(seed=reset_seed)
+        processes.pin(next_obs, device)
+        return envs, next_obs
+
+    renewal = int(checkpoint["counters"]["renewal"]) if checkpoint else 0
+    envs, next_obs = begin_envs(renewal)
+    torch.manual_seed(process.weights_seed)
     shapes = {key: space.shape for key, space in envs.single_observation_space.items()}
     agent = Agent(shapes, args).to(device)
+    teacher, demos = None, None
+    if args.pretrained_checkpoint:
+        checkpoints.load_weights(args.pretrained_checkpoint, ARCHITECTURE, agent)
+        if args.kl_coef:
+            teacher = copy.deepcopy(agent).requires_grad_(False)
+    if args.replay_data_dir and args.demo_coef:
+        held_out = validation_levels + test_levels
+        demos = demonstrations.load_demonstrations(args.replay_data_dir, held_out, **rules)
     optimizer = optim.Adam(agent.parameters(), lr=args.learning_rate, eps=1e-5, fused=True)
-    scaler = torch.amp.GradScaler(device.type, enabled=args.mixed_precision and amp_dtype == torch.float16)
+    scaler = torch.amp.GradScaler(device.type, enabled=args.mixed_precision and process.amp_dtype == torch.float16)
+    autocast = {"device_type": device.type, "dtype": process.amp_dtype, "enabled": args.mixed_precision}
+    if args.compile:
+        agent.heads = torch.compile(agent.heads, mode="reduce-overhead" if args.cudagraphs else None)
     model = DistributedDataParallel(agent) if world_size > 1 else agent
     policy = evaluation.agent_policy(agent, device)
+    torch.manual_seed(process.torch_seed)
 
     # Rollout storage. `obs` keeps the environment's dtypes (the agent converts); the environment's side is NumPy.
-    envs.reset(seed=env_seed)
-    envs.step(np.zeros(num_envs, np.int64))  # compiles the step, so that no later clock counts it
-    next_obs, _ = envs.reset(seed=env_seed)
-    torch.manual_seed(torch_seed)
     obs = {
         key: torch.from_numpy(value).to(device).new_zeros((args.num_steps, *value.shape))
         for key, value in next_obs.items()
@@ -350,15 +341,12 @@ def main(args: Args) -> Path:
             agent.load_state_dict(checkpoint["agent"])
             optimizer.load_state_dict(checkpoint["optimizer"])
             scaler.load_state_dict(checkpoint["scaler"])
-            counters, own = checkpoint["counters"], checkpoint["ranks"][rank]
+            counters = checkpoint["counters"]
             global_step, evaluated_at = int(counters["global_step"]), int(counters["evaluated_at"])
             best_success, evaluation_minutes = float(counters["best_success"]), float(counters["evaluation_minutes"])
             ready_minutes, saved_at = float(counters["ready_minutes"]), global_step
             start_time -= 60 * counters["minutes"]
-            next_obs = envs.set_state(checkpoints.unpack(own["envs"]))
-            torch.set_rng_state(own["torch_rng"].cpu())
-            if device.type == "cuda":
-                torch.cuda.set_rng_state(own["cuda_rng"].cpu())
+            next_obs = envs.set_state(checkpoints.restore_rank(checkpoint["ranks"][rank], device))
 
     if rank == 0:
         config = {
@@ -366,9 +354,9 @@ def main(args: Args) -> Path:
             "args": dataclasses.asdict(args),
             "observation_shapes": shapes,
             "parameters": sum(p.numel() for p in agent.parameters()),
-            "levels": {"train": len(train_levels), "validation": len(validation_levels), "test": len(test_levels)},
+            "levels": {"train": len(own_levels), "validation": len(validation_levels), "test": len(test_levels)},
             "world_size": world_size,
-            "threads": threads,
+            "threads": process.threads,
             **checkpoints.describe_system(device),
         }
         run_log = checkpoints.RunLog(run_dir, config, checkpoint and checkpoint["log_bytes"], global_step)
@@ -430,7 +418,7 @@ def main(args: Args) -> Path:
         # Checkpoints: best.pt holds the agent, latest.pt all that a resumed run needs (of every rank).
         agent_state = {
             "architecture": ARCHITECTURE,
-            "args": {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(args).items()},
+            "args": checkpoints.plain_args(args),
             "observation_shapes": {key: list(shape) for key, shape in shapes.items()},
             "agent": agent.state_dict(),
         }
@@ -438,12 +426,7 @@ def main(args: Args) -> Path:
             checkpoints.save(run_dir / "checkpoints/best.pt", {**agent_state, "global_step": global_step})
         if finished or stopped or due(args.save_freq, saved_at):
             saved_at = global_step
-            own = {"envs": checkpoints.pack(envs.get_state()), "torch_rng": torch.get_rng_state()}
-            if device.type == "cuda":
-                own["cuda_rng"] = torch.cuda.get_rng_state()
-            ranks = [own] * world_size
-            if world_size > 1:
-                dist.gather_object(own, ranks if rank == 0 else None)
+            ranks = checkpoints.gather_ranks(envs.get_state(), device)
             if rank == 0:
                 latest = {
                     **agent_state,
@@ -454,6 +437,7 @@ def main(args: Args) -> Path:
                     "log_bytes": run_log.sizes(),
                     "counters": {
                         "global_step": global_step,
+                        "renewal": renewal,
                         "evaluated_at": evaluated_at,
                         "best_success": best_success,
                         "evaluation_minutes": evaluation_minutes,
@@ -468,16 +452,21 @@ def main(args: Args) -> Path:
         env_seconds = inference_seconds = 0.0
         if args.anneal_lr:
             optimizer.param_groups[0]["lr"] = args.learning_rate * (1 - progress)
+        if args.renew_freq and global_step // args.renew_freq > renewal:
+            renewal = global_step // args.renew_freq
+            processes.unpin(next_obs, device)
+            envs.close()
+            envs, next_obs = begin_envs(renewal)
 
         # Rollout.
-        episodes = {key: [] for key in ("level", "cause", *EPISODE_MEANS.values())}
+        episodes = []  # figures of those that ended
         cut_at, cut_obs = [], {key: [] for key in obs}  # where episodes were truncated, and their last observations
         for step in range(args.num_steps):
             for key, storage in obs.items():
-                storage[step].copy_(torch.from_numpy(next_obs[key]))
+                storage[step].copy_(torch.from_numpy(next_obs[key]), non_blocking=True)
             began = time.perf_counter()
-            with torch.no_grad(), torch.autocast(device.type, amp_dtype, enabled=args.mixed_precision):
-                action, logprobs[step], _, values[step] = agent.get_action_and_value(
+            with torch.no_grad(), torch.autocast(**autocast):
+                action, logprobs[step], values[step] = agent.get_action_and_value(
                     {key: storage[step] for key, storage in obs.items()}
                 )
             actions[step] = action
@@ -488,8 +477,7 @@ def main(args: Args) -> Path:
             inference_seconds += acted - began
             if "_episode" in infos:
                 done = np.flatnonzero(infos["_episode"])
-                for key, column in episodes.items():
-                    column.append(infos["episode"][key][done])
+                episodes.append({key: column[done] for key, column in infos["episode"].items()})
                 cut = done[truncated[step, done]]
                 if len(cut):
                     cut_at.append(step * num_envs + cut)
@@ -499,7 +487,7 @@ def main(args: Args) -> Path:
 
         # Values of the observations that followed, in passes of the rollout's shape; then advantages and returns.
         began = time.perf_counter()
-        with torch.no_grad(), torch.autocast(device.type, amp_dtype, enabled=args.mixed_precision):
+        with torch.no_grad(), torch.autocast(**autocast):
             next_value = agent.get_value({key: torch.from_numpy(next_obs[key]).to(device) for key in obs})
             next_values[:-1], next_values[-1] = values[1:].cpu().numpy(), next_value.cpu().numpy()
             if cut_at:
@@ -518,18 +506,38 @@ def main(args: Args) -> Path:
 
         # Update.
         began = time.perf_counter()
-        torch.set_num_threads(threads)
+        torch.set_num_threads(process.threads)
         b_obs = {key: value.flatten(0, 1) for key, value in obs.items()}
         b_actions, b_logprobs, b_values = actions.flatten(), logprobs.flatten(), values.flatten()
         b_advantages, b_returns = (torch.from_numpy(array).flatten().to(device) for array in (advantages, returns))
-        losses = torch.zeros(7, device=device)  # sums over minibatches, read once per iteration
+        kl_coef = args.kl_coef * max(0.0, 1 - global_step / args.kl_steps)
+        losses = torch.zeros(9, device=device)  # sums over minibatches, read once per iteration
         minibatches = 0
+        demo_random = np.random.default_rng((process.torch_seed, global_step))
         for _ in range(args.update_epochs):
             b_inds = torch.randperm(batch_size, device=device)
             for mb_inds in b_inds.split(minibatch_size):
-                with torch.autocast(device.type, amp_dtype, enabled=args.mixed_precision):
-                    mb_obs = {key: value.index_select(0, mb_inds) for key, value in b_obs.items()}
-                    _, newlogprob, entropy, newvalue = model(mb_obs, b_actions[mb_inds])
+                mb_obs = {key: value.index_select(0, mb_inds) for key, value in b_obs.items()}
+                if demos:
+                    demo_obs, demo_actions, _, _ = demos.minibatch(demo_random, minibatch_size // 4)
+                    demo_obs = {key: torch.from_numpy(value).to(device) for key, value in demo_obs.items()}
+                    mb_obs = {key: torch.cat((value, demo_obs[key])) for key, value in mb_obs.items()}
+                with torch.autocast(**autocast):
+                    logits, newvalue = model(mb_obs)
+                newlogprobs = torch.log_softmax(logits, 1)
+                demo_loss = kl_loss = torch.zeros((), device=device)
+                if demos:
+                    demo_actions = torch.from_numpy(demo_actions).to(device)
+                    demo_loss = nn.functional.nll_loss(newlogprobs[minibatch_size:], demo_actions)
+                    newlogprobs, newvalue = newlogprobs[:minibatch_size], newvalue[:minibatch_size]
+                if teacher and kl_coef:
+                    with torch.no_grad(), torch.autocast(**autocast):
+                        logits = teacher.get_logits({key: value[:minibatch_size] for key, value in mb_obs.items()})
+                    kl_loss = nn.functional.kl_div(
+                        newlogprobs, torch.log_softmax(logits, 1), log_target=True, reduction="batchmean"
+                    )
+                newlogprob = newlogprobs.gather(1, b_actions[mb_inds, None]).squeeze(1)
+                entropy = -(newlogprobs.exp() * newlogprobs).sum(1)
                 logratio = newlogprob - b_logprobs[mb_inds]
                 ratio = logratio.exp()
 
@@ -553,9 +561,14 @@ def main(args: Args) -> Path:
                 v_loss = 0.5 * v_loss.mean()
                 entropy_loss = entropy.mean()
                 loss = pg_loss - args.ent_coef * entropy_loss + args.vf_coef * v_loss
+                loss = loss + kl_coef * kl_loss + args.demo_coef * demo_loss
 
                 optimizer.zero_grad()
                 scaler.scale(loss).backward()
+                if global_step <= args.value_warmup_steps:  # the policy and what it reads from stay as they are
+                    for name, parameter in agent.named_parameters():
+                        if not name.startswith("critic"):
+                            parameter.grad = None
                 scaler.unscale_(optimizer)
                 grad_norm = nn.utils.clip_grad_norm_(agent.parameters(), args.max_grad_norm)
                 scaler.step(optimizer)
@@ -565,8 +578,8 @@ def main(args: Args) -> Path:
                     approx_kl = ((ratio - 1) - logratio).mean()
                     clipfrac = ((ratio - 1).abs() > args.clip_coef).float().mean()
                     old_approx_kl = -logratio.mean()
-                    sums = (pg_loss, v_loss, entropy_loss, old_approx_kl, approx_kl, clipfrac, grad_norm)
-                    losses += torch.stack(sums)
+                    sums = (pg_loss, v_loss, entropy_loss, old_approx_kl, approx_kl, clipfrac, kl_loss, demo_loss)
+                    losses += torch.stack((*sums, grad_norm))
                 minibatches += 1
             if args.target_kl is not None:
                 if world_size > 1:
@@ -576,44 +589,25 @@ def main(args: Args) -> Path:
         if world_size > 1:
             dist.all_reduce(losses)
         losses = (losses / (minibatches * world_size)).tolist()  # waits for the GPU
-        torch.set_num_threads(inference_threads)
+        torch.set_num_threads(process.inference_threads)
         update_seconds = time.perf_counter() - began
 
-        # Sums over the episodes that ended in this iteration, over all ranks; a metric over no episode is left out.
-        episodes = {key: np.concatenate(column) if column else np.zeros(0, int) for key, column in episodes.items()}
-        category = category_of_level[episodes["level"]]
-        totals = [
-            [len(category)],
-            [episodes[key].sum(dtype=float) for key in EPISODE_MEANS.values()],
-            np.bincount(category, minlength=len(categories)),
-            np.bincount(category, episodes["success"], minlength=len(categories)),
-            np.bincount(episodes["cause"], minlength=len(CAUSES)),
-        ]
-        lengths = [len(part) for part in totals]
-        totals = torch.from_numpy(np.concatenate(totals)).to(device)
-        if world_size > 1:
-            dist.all_reduce(totals)
-        (count,), means, played, won, causes = (part.tolist() for part in totals.split(lengths))
+        metrics = evaluation.episode_metrics(episodes, envs.levels, device)  # of all ranks
         if rank == 0:
             seconds = iteration_seconds = time.perf_counter() - iteration_start + logging_seconds
-            rest_seconds = seconds - env_seconds - inference_seconds - update_seconds
-            names = ("policy_loss", "value_loss", "entropy", "old_approx_kl", "approx_kl", "clipfrac", "grad_norm")
+            names = ("policy_loss", "value_loss", "entropy", "old_approx_kl", "approx_kl", "clipfrac")
+            names += ("pretrained_kl", "demonstrations", "grad_norm")
             unexplained = np.var(returns - old_values) / max(np.var(returns), 1e-12)
-            metrics = {
+            metrics |= {
                 "charts/SPS": args.num_envs * args.num_steps / seconds,
                 "charts/learning_rate": optimizer.param_groups[0]["lr"],
-                "charts/episodes": count,
                 **{f"losses/{name}": value for name, value in zip(names, losses, strict=True)},
                 "losses/explained_variance": 1 - unexplained,
                 "time/env": env_seconds / seconds,
                 "time/inference": inference_seconds / seconds,
                 "time/update": update_seconds / seconds,
-                "time/rest": rest_seconds / seconds,
+                "time/rest": (seconds - env_seconds - inference_seconds - update_seconds) / seconds,
             }
-            if count:
-                metrics |= {name: total / count for name, total in zip(EPISODE_MEANS, means, strict=True)}
-                metrics |= {f"deaths/{name}": n / count for name, n in zip(CAUSES[1:], causes[1:], strict=True)}
-            metrics |= {f"success/{name}": w / n for name, n, w in zip(categories, played, won, strict=True) if n}
             checked = losses[:-1] if scaler.is_enabled() else losses  # fp16's overflow in the gradient is handled
             if not math.isfinite(sum(checked)):
                 raise FloatingPointError(

@@ -96,8 +96,9 @@ def agent_and_observations(name, size="small"):
 
 
 def backward(agent, outputs):
-    _, logprob, entropy, value = outputs
-    (logprob.sum() + entropy.sum() + value.square().sum()).backward()
+    logits, value = outputs
+    logprobs = torch.log_softmax(logits, 1)
+    (logprobs[:, 0].sum() - (logprobs.exp() * logprobs).sum() + value.square().sum()).backward()
     return {key: parameter.grad for key, parameter in agent.named_parameters()}
 
 
@@ -106,8 +107,10 @@ def backward(agent, outputs):
 def test_forward_and_backward(name, size):
     agent, x = agent_and_observations(name, size)
     outputs = agent(x)
-    assert [tuple(t.shape) for t in outputs] == [(8,)] * 4
-    assert [t.dtype for t in outputs] == [torch.int64, *[torch.float32] * 3]
+    assert [tuple(t.shape) for t in outputs] == [(8, 6), (8,)]
+    assert [t.dtype for t in outputs] == [torch.float32] * 2
+    sampled = agent.get_action_and_value(x)
+    assert [(tuple(t.shape), t.dtype) for t in sampled] == [((8,), torch.int64), *[((8,), torch.float32)] * 2]
     assert agent.encode(x).shape == (8, sized_args(name, size).features)
     with torch.no_grad():
         agent.actor.weight.mul_(100)  # at its initial gain hardly any gradient passes
@@ -190,8 +193,8 @@ def test_autocast(name, size):
     expected = agent.get_value(x)
     with torch.autocast("cpu", torch.bfloat16):
         outputs = agent(x)
-    assert [t.dtype for t in outputs] == [torch.int64, *[torch.float32] * 3]
-    torch.testing.assert_close(outputs[3], expected, rtol=0.1, atol=0.1)
+    assert [t.dtype for t in outputs] == [torch.float32] * 2
+    torch.testing.assert_close(outputs[1], expected, rtol=0.1, atol=0.1)
     for key, gradient in backward(agent, outputs).items():
         assert gradient is not None and gradient.dtype == torch.float32 and gradient.isfinite().all(), key
 
@@ -262,6 +265,7 @@ def run(name, tmp_path, monkeypatch, **changes):
     monkeypatch.setattr(evaluation, "load_split", lambda *_: (levels[:60], levels[60:80], levels[80:100]))
     monkeypatch.setattr(evaluation, "BATCH", 20)  # an untrained agent plays long, and every call has all rows
     settings = {"cuda": False, "size": "small", "num_envs": 32, "num_steps": 32, "num_minibatches": 32, "eval_freq": 0}
+    settings |= {"fresh_levels": 0}
     run_dir = script_of(name).main(script_of(name).Args(run_dir=str(tmp_path / name), **(settings | changes)))
     return run_dir, [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
 
@@ -285,3 +289,24 @@ def test_learns_within_20000_steps(name, tmp_path, monkeypatch):
     _, lines = run(name, tmp_path, monkeypatch, total_timesteps=20_480, eval_freq=20_480, **settings)
     success = [line["eval/success_rate"] for line in lines if line["kind"] == "eval"]
     assert success[-1] > success[0] + 0.3
+
+
+@pytest.mark.slow
+def test_mixed_precision_learns_as_well(tmp_path, monkeypatch):
+    settings = {"update_epochs": 3, "ent_coef": 0.003, "total_timesteps": 40_960, "eval_freq": 40_960}
+    success = []
+    for mixed in (False, True):
+        _, lines = run("mlp_baseline", tmp_path / str(mixed), monkeypatch, mixed_precision=mixed, **settings)
+        success.append([line["eval/success_rate"] for line in lines if line["kind"] == "eval"][-1])
+    assert min(success) > 0.8 and abs(success[0] - success[1]) <= 0.15
+
+
+@pytest.mark.slow
+@all_eight
+def test_compiled_networks_give_the_same(name):
+    agent, x = agent_and_observations(name)
+    expected = agent(x)
+    agent.heads = torch.compile(agent.heads)
+    outputs = agent(x)
+    torch.testing.assert_close(outputs, expected, rtol=1e-4, atol=1e-5)
+    assert all(gradient.isfinite().all() for gradient in backward(agent, outputs).values())

@@ -167,7 +167,7 @@ def test_split_shares_no_tiles():
 
 def test_training_levels_change_and_stay_apart_from_the_suites():
     train, validation, test = evaluation.load_split("builtin", "builtin", 0.2, 0.2)
-    one, again, other = (evaluation.training_levels(train, 90, 0.2, seed) for seed in (5, 5, 6))
+    one, again, other = (evaluation.training_levels(train, True, 90, 0.2, seed) for seed in (5, 5, 6))
     assert [level.digest for level in one] == [level.digest for level in again]
     assert len(train) + 50 < len(one) <= len(train) + 90  # a fifth of the generated ones are left out
     held_out = {level.tiles_digest for level in validation + test}
@@ -177,7 +177,7 @@ def test_training_levels_change_and_stay_apart_from_the_suites():
     assert 0.4 * len(own) < turned < 0.6 * len(own)
     assert not {level.digest for level in fresh} & {level.digest for level in other + train}
     assert {level.category for level in fresh} == set(CATEGORIES)
-    assert len(evaluation.training_levels(train, 0, 0.2, 5)) == len(train)
+    assert evaluation.training_levels(train, False, 0, 0.2, 5) == train
 
 
 def test_same_folder_is_divided(shared):

@@ -15,7 +15,7 @@ from npp_rl.level_generator import main as write_levels
 
 SCRIPT = Path(__file__).parents[1] / "npp_rl/ppo_mlp_baseline.py"
 SMALL = ["--num-envs", "16", "--num-steps", "32", "--num-minibatches", "4", "--eval-freq", "0"]
-SMALL += ["--total-timesteps", "8192", "--save-freq", "512", "--validation-fraction", "0"]
+SMALL += ["--total-timesteps", "8192", "--save-freq", "512", "--validation-fraction", "0", "--fresh-levels", "0"]
 
 
 @pytest.fixture(scope="module")
@@ -66,9 +66,81 @@ def test_wandb_offline_holds_the_metrics(levels, tmp_path):
         assert name in content
 
 
+TWO_RANKS = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+
+# A rank that keeps the batch of its first update, and the weights before it.
+KEEPING_RANK = """
+import os, sys, torch
+from npp_rl import checkpoints, ppo_mlp_baseline
+randperm = torch.randperm
+
+def keep(n, **where):
+    if n > 1:
+        loop = sys._getframe(1).f_locals
+        kept = {name: loop[name] for name in ("b_obs", "b_actions", "b_logprobs", "b_advantages", "b_returns")}
+        weights = {name: value.clone() for name, value in loop["agent"].state_dict().items()}
+        torch.save({**kept, "weights": weights}, f"{loop['run_dir']}/../rank{os.environ['RANK']}.pt")
+    return randperm(n, **where)
+
+torch.randperm = keep
+checkpoints.command(ppo_mlp_baseline.main, ppo_mlp_baseline.Args)
+"""
+
+
+def test_an_update_of_two_ranks_is_that_of_one_process_on_both_batches(levels, tmp_path):
+    """The loss of the joined batch is written out here once more, in its plain form."""
+    (tmp_path / "rank.py").write_text(KEEPING_RANK)
+    one_update = ["--total-timesteps", "512", "--num-minibatches", "1", "--update-epochs", "1", "--threads", "1"]
+    arguments = [*command(levels, tmp_path / "run", "--no-cuda", "--save-freq", "0")[2:], *one_update]
+    finish([*TWO_RANKS, str(tmp_path / "rank.py"), *arguments])
+    ranks = [torch.load(tmp_path / f"rank{rank}.pt", weights_only=True) for rank in (0, 1)]
+    assert all(torch.equal(value, ranks[1]["weights"][name]) for name, value in ranks[0]["weights"].items())
+    assert not torch.equal(ranks[0]["b_actions"], ranks[1]["b_actions"])
+    x = {key: torch.cat([rank["b_obs"][key] for rank in ranks]) for key in ranks[0]["b_obs"]}
+    actions, old_logprobs, advantages, returns = (
+        torch.cat([rank[name] for rank in ranks]) for name in ("b_actions", "b_logprobs", "b_advantages", "b_returns")
+    )
+    agent, args = checkpoints.load_agent(tmp_path / "run/checkpoints/latest.pt")
+    after = {name: value.clone() for name, value in agent.state_dict().items()}
+    agent.load_state_dict(ranks[0]["weights"])
+    optimizer = torch.optim.Adam(agent.parameters(), lr=args["learning_rate"], eps=1e-5)
+    logits, value = agent(x)
+    policy = torch.distributions.Categorical(logits=logits)
+    advantages = (advantages - advantages.mean()) / advantages.std()
+    ratio = (policy.log_prob(actions) - old_logprobs).exp()
+    gain = torch.min(ratio * advantages, ratio.clamp(0.8, 1.2) * advantages).mean()
+    loss = -gain - args["ent_coef"] * policy.entropy().mean() + 0.5 * args["vf_coef"] * (value - returns).pow(2).mean()
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(agent.parameters(), args["max_grad_norm"])
+    optimizer.step()
+    for name, expected in agent.state_dict().items():
+        step = (expected - ranks[0]["weights"][name]).abs().max()
+        assert step > 0 and (after[name] - expected).abs().max() < 1e-3 * step, name
+
+
+def test_a_killed_rank_ends_the_job_which_can_be_resumed(levels, tmp_path):
+    words = command(levels, tmp_path / "run", "--threads", "1", "--total-timesteps", "16384")[1:]
+    job = subprocess.Popen([*TWO_RANKS, *words], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    latest = tmp_path / "run/checkpoints/latest.pt"
+    deadline = time.monotonic() + 300
+    while time.monotonic() < deadline:
+        if latest.exists() and checkpoints.load(latest)["counters"]["global_step"]:
+            break
+        time.sleep(0.05)
+    ranks = [int(pid) for pid in Path(f"/proc/{job.pid}/task/{job.pid}/children").read_text().split()]
+    victim = next(pid for pid in ranks if b"\0RANK=1\0" in b"\0" + Path(f"/proc/{pid}/environ").read_bytes())
+    os.kill(victim, signal.SIGKILL)
+    _, errors = job.communicate(timeout=120)
+    assert job.returncode != 0 and "SIGKILL" in errors
+    step = checkpoints.load(latest)["counters"]["global_step"]
+    assert 0 < step < 16384
+    resumed = [str(SCRIPT), "--resume", str(tmp_path / "run")]
+    finish([*TWO_RANKS, *resumed])
+    assert checkpoints.load(latest)["counters"]["global_step"] == 16384
+
+
 def test_two_ranks_train_one_agent(levels, tmp_path):
-    words = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    finish([*words, *command(levels, tmp_path / "run", "--threads", "1")[1:]])
+    finish([*TWO_RANKS, *command(levels, tmp_path / "run", "--threads", "1")[1:]])
     checkpoint = checkpoints.load(tmp_path / "run/checkpoints/latest.pt")
     assert len(checkpoint["ranks"]) == 2 and checkpoint["counters"]["global_step"] == 8192
     one, two = (rank["envs"] for rank in checkpoint["ranks"])

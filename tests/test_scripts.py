@@ -45,7 +45,7 @@ def test_scripts_know_few_modules(script):
     )
     names = {name.strip() for several, single in modules for name in (several or single).split(",")}
     assert names >= {"checkpoints", "env", "evaluation"}
-    assert names <= {"checkpoints", "env", "evaluation", "graph_attention", "levels", "replays", "s3"}
+    assert names <= {"checkpoints", "demonstrations", "env", "evaluation", "graph_attention", "processes", "s3"}
 
 
 def own_part(script: str) -> str:
@@ -98,7 +98,7 @@ def test_arguments_have_one_help_text():
         fields = re.findall(r"^    (\w+): ", own.split("class Args:")[1], re.MULTILINE)
         described = {name: (kind, text) for name, kind, text in pattern.findall(own)}
         assert list(described) == fields
-        read = after + (FOLDER / "checkpoints.py").read_text()
+        read = after + (FOLDER / "checkpoints.py").read_text() + (FOLDER / "processes.py").read_text()
         for name, text in described.items():
             assert f"args.{name}" in read or f'"{name}"' in read, f"{script}: {name} is read nowhere"
             assert helps.setdefault(name, text) == text, f"{script}: {name}"

@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[1]
 
 STAND_IN = """
@@ -42,3 +44,22 @@ def test_bad_checkouts(tmp_path):
     (tmp_path / "nsim.py").write_text("class Simulator:\n    pass\n")
     done = throughput("--only", "physics", "--nclone", tmp_path)
     assert done.returncode == 2 and "not usable (AttributeError" in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_training(tmp_path):
+    words = ["--only", "training", "--scripts", "mlp_baseline", "--out", tmp_path / "out.json"]
+    done = throughput(*words, "--training-minutes", 0.6)
+    assert done.returncode == 0, done.stderr
+    rows = {
+        row["what"].removeprefix("training, mlp_baseline"): row
+        for row in json.loads((tmp_path / "out.json").read_text())["rows"]
+    }
+    assert rows[""]["median"] > 0 and rows[", parameters"]["median"] > 100_000 and rows[", peak memory"]["median"] > 50
+    shares = [rows[f", time in {part}"]["median"] for part in ("env", "inference", "update", "rest")]
+    assert 90 < sum(shares) < 110
+    if ", two processes" in rows:
+        ratio = rows[", two processes"]["median"] / rows[", one process, all cores"]["median"]
+        assert rows[", two processes / one"]["median"] == 100 * ratio
+    done = throughput("--only", "training", "--training-minutes", 0)
+    assert done.returncode == 2 and "--training-minutes 0" in done.stderr
