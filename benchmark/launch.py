@@ -4,7 +4,7 @@ A run is one directory, `<architecture>/<condition>/seed_<k>`, of an experiment'
 disk: it is done when its report.md and eval_results.json are there, and it is resumed when it has a config.json. So it
 does not matter which process of which day looks at it.
 
-Every run is a process group of its own, of which nothing is left when its first process has ended. It is asked to stop
+Of a run's processes nothing is left when the first of them has ended. It is asked to stop
 by SIGTERM, on which the scripts save. Should the runner itself be killed, the kernel sends that signal
 (PR_SET_PDEATHSIG, Linux); a run that works on all the same holds the lock of its log.jsonl, and a later runner waits
 for it.
@@ -15,6 +15,7 @@ import ctypes
 import fcntl
 import functools
 import json
+import math
 import os
 import re
 import shlex
@@ -23,6 +24,7 @@ import signal
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +35,7 @@ BC_CHECKPOINT = "bc/checkpoints/best.pt"  # of a run with pretraining, in its di
 REFUSED = 2  # exit status of a script for what the user has to mend; trying again is no use
 GRACE = 300.0  # seconds that stopped runs have to finish an iteration or an evaluation and to save
 POLL = 0.1  # seconds between looks at the processes
+MARK = "NPP_RL_PROCESS_OF"
 FULL_DISK = 1 << 20  # bytes; with less left a failure is blamed on the disk
 
 
@@ -91,6 +94,7 @@ class Started:
     process: subprocess.Popen
     stage: str  # bc or ppo
     begins: int  # where this attempt begins in console.log
+    mark: str  # in the environment, as MARK, of all its processes
 
 
 @dataclass
@@ -149,8 +153,12 @@ def commands(settings: Settings, run: Run, slot: Slot) -> dict[str, list[str]]:
         flags += ["--s3-prefix", "/".join(part for part in (settings.s3_prefix, str(Path(run.path).parent)) if part)]
     if run.condition == "with_pretrain":
         if not run.pretraining:
-            words = [sys.executable, str(Path(settings.scripts, "bc_pretrain.py")), "--arch", run.architecture]
-            lines["bc"] = [*words, "--run-dir", str(run_dir / "bc"), "--seed", str(run.seed), *settings.bc_flags]
+            bc = [sys.executable, str(Path(settings.scripts, "bc_pretrain.py"))]
+            if (run_dir / "bc/config.json").is_file():
+                lines["bc"] = [*bc, "--resume", str(run_dir / "bc")]
+            else:
+                about = ["--arch", run.architecture, "--seed", str(run.seed), "--threads", str(slot.threads)]
+                lines["bc"] = [*bc, "--run-dir", str(run_dir / "bc"), *about, *settings.bc_flags]
         if not run.pretraining.startswith("none"):
             flags += ["--pretrained-checkpoint", str(run_dir / BC_CHECKPOINT)]
     return lines | {"ppo": [*script, *flags]}
@@ -205,6 +213,7 @@ def work(
                     ask_to_stop(one)
             elif asked is not None and time.monotonic() - asked > GRACE:
                 say(f"runs that have not stopped after {GRACE:.0f} s are killed")
+                asked = math.inf  # is said once
                 for one in started:
                     kill(one)
             for run in list(waiting) if free and asked is None else ():
@@ -238,18 +247,18 @@ def begin(settings: Settings, run: Run, slot: Slot, tries: dict, say, started: l
     try:
         stage, words = next(iter(commands(settings, run, slot).items()))
         if first and "--resume" not in words:
-            clear_start(run_dir, keep_bc=stage == "ppo")
+            clear_start(run_dir / "bc" if stage == "bc" else run_dir)
         run_dir.mkdir(parents=True, exist_ok=True)
         with (run_dir / ("console.log" if first else f"console_{slot.node}.log")).open("ab") as console:
             console.write(f"$ {shlex.join(words)}\n".encode(errors="surrogateescape"))
             console.flush()
-            begins = console.tell()
+            begins, mark = console.tell(), str(uuid.uuid4())
             process = subprocess.Popen(
                 words,
                 stdin=subprocess.DEVNULL,
                 stdout=console,
                 stderr=subprocess.STDOUT,
-                env=environment(slot),
+                env=environment(slot) | {MARK: mark},
                 start_new_session=True,
                 preexec_fn=functools.partial(prepare, os.getpid(), slot.cpus),
             )
@@ -260,7 +269,7 @@ def begin(settings: Settings, run: Run, slot: Slot, tries: dict, say, started: l
     tries[run.path, stage] = tries.get((run.path, stage), 0) + 1
     run.attempts += stage == "ppo"
     run.status, run.reason = "running", ""
-    started.append(Started(run, slot, process, stage, begins))
+    started.append(Started(run, slot, process, stage, begins, mark))
     resumed = " (resumes)" if "--resume" in words else ""
     say(f"{run.path}: {'pretraining' if stage == 'bc' else 'training'} starts on {slot.name}{resumed}")
     return True
@@ -273,7 +282,7 @@ def judge(settings: Settings, one: Started, stopping: bool, tries: dict, say) ->
     run.exit_status, run.minutes = status, progress(settings, run).minutes
     spent = tries[run.path, one.stage] > settings.retries
     if one.stage == "bc":
-        worked = status == 0 and (run_dir / BC_CHECKPOINT).is_file()
+        worked = finished(run_dir / "bc") and (run_dir / BC_CHECKPOINT).is_file()
         if worked:
             run.pretraining = BC_CHECKPOINT
             say(f"{run.path}: pretraining done")
@@ -282,8 +291,12 @@ def judge(settings: Settings, one: Started, stopping: bool, tries: dict, say) ->
             return False
         if worked:
             return True
-        if status != REFUSED and status != 0 and not spent:
-            say(f"{run.path}: pretraining ended with status {status} ({words}); it starts again")
+        if status == 0:
+            run.status, run.reason = "stopped", f"in its pretraining, by a signal from elsewhere ({words})"
+            say(f"{run.path}: {run.status} {run.reason}")
+            return False
+        if status != REFUSED and not spent:
+            say(f"{run.path}: pretraining died ({words}); it is started again")
         elif settings.require_pretraining:
             run.status, run.reason = "failed", f"no pretraining: {words}"
             say(f"{run.path}: failed: {run.reason}")
@@ -334,11 +347,11 @@ def last_words(settings: Settings, one: Started) -> tuple[str, int]:
     return text, status
 
 
-def clear_start(run_dir: Path, keep_bc: bool) -> None:
-    """Remove what a process that died before it had a configuration left; logs stay, and a pretraining if asked."""
+def clear_start(run_dir: Path) -> None:
+    """Remove what a process that died before it had a configuration left; logs and a pretraining stay."""
     for path in run_dir.iterdir() if run_dir.is_dir() else ():
         if path.is_dir() and not path.is_symlink():
-            if path.name != "bc" or not keep_bc:
+            if path.name != "bc":
                 shutil.rmtree(path)
         elif path.suffix != ".log":
             path.unlink()
@@ -381,9 +394,13 @@ def ask_to_stop(one: Started) -> None:
 
 
 def kill(one: Started) -> None:
-    """End all of a run's processes at once."""
+    """End all of a run's processes at once: torchrun gives those that train process groups of their own."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(one.process.pid, signal.SIGKILL)
+    for path in Path("/proc").glob("[0-9]*/environ"):
+        with contextlib.suppress(OSError):
+            if f"{MARK}={one.mark}".encode() in path.read_bytes():
+                os.kill(int(path.parent.name), signal.SIGKILL)
 
 
 def children(pid: int) -> list[int]:

@@ -40,6 +40,7 @@ DISK_GB = 0.3  # that a run may take: checkpoints and logs
 # Resident memory of a run of the small size with 256 environments, rounded up: nearly all of it is the rollout.
 MEMORY_GB = {"mlp_baseline": 1.0, "vision_free": 2.0, "mlp_cnn": 3.0}
 MEMORY_GB_OTHERS = 4.5
+GPU_MEMORY_GB = 6.0  # of a run of full size, at least
 Flag = Annotated[bool, tyro.conf.FlagCreatePairsOff]
 
 
@@ -51,7 +52,7 @@ class Args:
     test_pretraining: Flag = False  # train both without and with pretraining (as with replays, unless told otherwise)
     no_pretraining: Flag = False  # train without pretraining only
     replay_data_dir: tuple[str, ...] = ()  # folders of replays for the pretraining
-    bc_epochs: int = 10  # passes of the pretraining over the replays
+    bc_epochs: int | None = None  # passes of the pretraining over the replays (default: its script's)
     bc_max_minutes: float | None = None  # longest pretraining, minutes
     require_pretraining: Flag = False  # a run whose pretraining is impossible fails, instead of training without it
     train_dataset: str = "builtin"  # `builtin`, a folder of N++ map files, or a folder of category folders
@@ -104,7 +105,7 @@ OWN_FLAGS += ("s3_prefix", "s3_endpoint_url", "s3_sync_freq", "s3_dry_run")
 
 # Of --debug, where nothing else is said.
 DEBUG = {"total_timesteps": 2048, "num_envs": 16, "eval_freq": 1024, "save_freq": 512}
-DEBUG_FLAGS = ("--num-steps", "32", "--num-minibatches", "4", "--validation-fraction", "0.1")
+DEBUG_FLAGS = ("--num-steps", "32", "--num-minibatches", "4", "--fresh-levels", "0", "--validation-fraction", "0.1")
 
 
 def parse(argv: Sequence[str]) -> tuple[Args, list[str], Path]:
@@ -222,7 +223,7 @@ def check(args: Args, extra: Sequence[str]) -> None:
         for name, value in DEBUG.items():
             if getattr(args, name) is None and not (name == "total_timesteps" and args.max_minutes is not None):
                 setattr(args, name, value)
-        args.bc_epochs = min(args.bc_epochs, 1)
+        args.bc_epochs = args.bc_epochs or 1
 
 
 def existing(flag: str, path: str) -> str:
@@ -250,7 +251,11 @@ def plan(args: Args, extra: Sequence[str], folder: Path, gpus: bool) -> tuple[Se
     flags += ["--mixed-precision"] if args.mixed_precision else []
     flags += ["--s3-dry-run"] if args.s3_bucket and args.s3_dry_run else []
     flags += DEBUG_FLAGS if args.debug else ()
-    bc_flags = ["--replay-data-dir", *args.replay_data_dir, "--epochs", str(args.bc_epochs), *data]
+    bc_flags = ["--replay-data-dir", *args.replay_data_dir, *data]
+    bc_flags += ["--epochs", str(args.bc_epochs)] if args.bc_epochs is not None else []
+    bc_flags += ["--mixed-precision"] if args.mixed_precision else []
+    if "--size" in extra[:-1]:  # the weights have to fit
+        bc_flags += ["--size", extra[extra.index("--size") + 1]]
     bc_flags += ["--max-minutes", str(args.bc_max_minutes)] if args.bc_max_minutes is not None else []
     settings = Settings(
         folder=str(folder),
@@ -322,6 +327,14 @@ def check_room(args: Args, folder: Path, runs: Sequence[Run], at_once: int, gpus
     available = available_memory()
     if not gpus and args.launcher == "local" and available is not None and available < needed:
         troubles.append(f"{available:.1f} GB of memory are free, {at_once} runs at a time may take {needed:.1f} GB")
+    if gpus and args.launcher == "local":
+        import torch
+
+        if not torch.cuda.is_available():
+            troubles.append("this torch cannot use the GPUs (--num-gpus 0 trains without)")
+        busy = [f"{name}: {free:.1f} GB free" for name, free in find_gpus()[: args.num_gpus] if free < GPU_MEMORY_GB]
+        if busy:
+            troubles.append(f"GPU {', '.join(busy)}, a run may take {GPU_MEMORY_GB} GB")
     if troubles and args.checks:
         raise ArgumentError(f"{'; '.join(troubles)} (--no-checks starts all the same)")
     return troubles
@@ -345,8 +358,8 @@ def restore(folder: Path, settings: Settings, runs: Sequence[Run]) -> None:
             if isinstance(value := entry.get(name), (int, float, str)):
                 setattr(run, name, value)
         run_dir = folder / run.path
-        if run.condition == "with_pretrain" and (run_dir / "config.json").is_file() and not run.pretraining:
-            run.pretraining = launch.BC_CHECKPOINT if (run_dir / launch.BC_CHECKPOINT).is_file() else "none"
+        if run.condition == "with_pretrain" and not run.pretraining and launch.finished(run_dir / "bc"):
+            run.pretraining = launch.BC_CHECKPOINT
         run.minutes = launch.progress(settings, run).minutes or run.minutes
         run.status = "done" if launch.finished(run_dir) else "queued"
 
@@ -508,7 +521,7 @@ def carry_out(args, extra, folder, settings, runs, places, board, stop, warnings
         say(f"stopped by {stop.name()}: {board.summary()}; --resume-from {folder} goes on")
     elif any(run.status == "done" for run in runs):
         fine = make_report(folder, say) and fine
-    if args.s3_bucket:
+    if args.s3_bucket and not stop.number:
         upload(args, settings, folder, say)
     for run in runs:
         if run.status in ("failed", "stopped"):

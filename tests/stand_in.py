@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -22,10 +23,11 @@ parser.add_argument("--arch")
 parser.add_argument("--replay-data-dir", nargs="*")
 parser.add_argument("--total-timesteps", type=int, default=20)
 parser.add_argument("--pretrained-checkpoint")
-parser.add_argument("--pause", type=float, default=0.01)
+parser.add_argument("--pause", type=float, default=float(os.environ.get("STAND_IN_PAUSE", 0.01)))
 parser.add_argument("--die-at", type=int)  # by SIGKILL, in a process that has not resumed
 parser.add_argument("--die-always", action="store_true")
 parser.add_argument("--refuse-seed", type=int)
+parser.add_argument("--leave-behind", action="store_true")  # a process of another group
 parser.add_argument("--stubborn", action="store_true")  # works on when its runner is gone
 args, unknown = parser.parse_known_args()
 run_dir = args.resume or args.run_dir
@@ -78,6 +80,9 @@ if not args.resume:
         {"args": {**config, "max_minutes": None}, "unknown": unknown, "cpus": len(os.sched_getaffinity(0))},
     )
 trace, metrics = (run_dir / "trace.txt").open("a"), (run_dir / "metrics.jsonl").open("a")
+if args.leave_behind:
+    child = subprocess.Popen(["sleep", "600"], start_new_session=True)
+    (run_dir / "child").write_text(str(child.pid))
 print("training", os.environ.get("CUDA_VISIBLE_DEVICES"), os.environ.get("OMP_NUM_THREADS"), flush=True)
 while state["step"] < args.total_timesteps and not stop:
     time.sleep(args.pause)

@@ -18,7 +18,7 @@ import pytest
 import torch
 
 from benchmark import cluster, launch, train_and_compare
-from benchmark.launch import Run, Settings
+from benchmark.launch import Run, Settings, Slot
 from npp_rl import checkpoints
 from npp_rl.checkpoints import ArgumentError, CheckpointError
 from npp_rl.level_generator import main as write_levels
@@ -241,6 +241,46 @@ def test_pretraining_is_done_once_and_handed_over(scripts, tmp_path):
     assert len({path.read_text() for path in (tmp_path / "exp").glob("gcn/*/seed_1/checkpoints/best.pt")}) == 2
 
 
+def test_a_pretraining_that_was_stopped_goes_on(scripts, tmp_path, monkeypatch):
+    replays, folder = tmp_path / "replays", tmp_path / "exp"
+    replays.mkdir()
+    (replays / "one").write_text("a replay")
+    line = words(tmp_path, "--replay-data-dir", str(replays), seeds=[1], architectures=["gcn"])
+    with monkeypatch.context() as patch:
+        patch.setenv("STAND_IN_PAUSE", "0.1")
+        process = start([*line, "--", "--pause", "0.01"])
+        bc = folder / "gcn/with_pretrain/seed_1/bc"
+        wait_for(lambda: (bc / "trace.txt").exists() and len(steps(bc)) > 2)
+        process.terminate()
+        assert ended(process) == 143
+    run = entries(folder)["gcn", "with_pretrain", 1]
+    assert (run["status"], run["reason"], run["attempts"]) == ("stopped", "in its pretraining", 0)
+    assert train_and_compare.main(["--resume-from", str(folder)]) == 0
+    assert steps(bc) == list(range(1, 21)) and steps(bc.parent) == list(range(1, 21))
+    assert entries(folder)["gcn", "with_pretrain", 1]["pretraining"] == "bc/checkpoints/best.pt"
+
+
+def test_nothing_of_a_run_is_left_behind(scripts, tmp_path):
+    line = words(tmp_path, "--", "--leave-behind", seeds=[1], architectures=["gcn"])
+    assert train_and_compare.main(line) == 0
+    child = int((tmp_path / "exp/gcn/no_pretrain/seed_1/child").read_text())
+    wait_for(lambda: not Path(f"/proc/{child}").exists() or "(sleep) Z" in Path(f"/proc/{child}/stat").read_text())
+
+
+def test_pretraining_gets_what_has_to_fit(tmp_path):
+    replays = tmp_path / "replays"
+    replays.mkdir()
+    line = words(tmp_path, "--replay-data-dir", str(replays), "--bc-epochs", "3", "--mixed-precision")
+    args, extra, folder = train_and_compare.parse([*line, "--", "--size", "full", "--gamma", "0.9"])
+    train_and_compare.check(args, extra)
+    settings, _ = train_and_compare.plan(args, extra, folder, False)
+    assert settings.bc_flags[2:] == [
+        *("--train-dataset", "builtin", "--test-dataset", "builtin", "--epochs", "3", "--mixed-precision"),
+        *("--size", "full"),
+    ]
+    assert settings.flags[-4:] == ["--size", "full", "--gamma", "0.9"]
+
+
 def test_without_usable_replays_training_goes_on_without(scripts, tmp_path, capsys):
     replays = tmp_path / "replays"
     replays.mkdir()
@@ -417,7 +457,7 @@ def test_a_sweep_says_what_it_lacks(sweep):
     assert done.returncode != 0 and "is missing" in done.stderr and done.stderr.count("\n") == 1
 
 
-SMALL = ["--num-steps", "32", "--num-minibatches", "4", "--validation-fraction", "0"]
+SMALL = ["--num-steps", "32", "--num-minibatches", "4", "--validation-fraction", "0", "--fresh-levels", "0"]
 
 
 @pytest.fixture(scope="module")
@@ -562,3 +602,69 @@ def test_the_experiments_own_disk_may_fill_up(scripts, small_disk, tmp_path, cap
     found = entries(tmp_path / "disk/exp")
     assert [run["status"] for run in found.values()] == ["done", "done"]
     assert steps(tmp_path / "disk/exp/gcn/no_pretrain/seed_1") == list(range(1, 21))
+
+
+@pytest.mark.slow
+def test_two_processes_of_a_run_stop_and_resume_and_die_together(levels, tmp_path):
+    """Under torchrun: asked to stop they save; of a torchrun that is killed nothing is left; the end is the same."""
+
+    def train(name, stop, tick=lambda started: None):
+        flags = [*levels, *SMALL, "--save-freq", "512", "--total-timesteps", "8192", "--no-cuda"]
+        settings = Settings(str(tmp_path / name), flags, [], processes=2)
+        run, started = Run("mlp_baseline", "no_pretrain", 1), []
+        slot = Slot("here", 1)
+        launch.work(settings, [run], [slot], stop, print, lambda: None, lambda: tick(started), started)
+        return run, launch.directory(settings, run)
+
+    class Stop:
+        number = 0
+
+    stop, saved = Stop(), tmp_path / "exp/mlp_baseline/no_pretrain/seed_1/checkpoints/latest.pt"
+
+    def stop_when_saved(started):
+        stop.number = signal.SIGTERM if saved.exists() else 0
+
+    run, run_dir = train("exp", stop, stop_when_saved)
+    assert run.status == "stopped" and "stopped by SIGTERM" in run.reason and not processes(run_dir)
+    counted = checkpoints.load(saved)["counters"]["global_step"]
+    assert 512 <= counted < 8192
+
+    killed = []
+
+    def kill_torchrun(started):
+        if not killed and saved.stat().st_mtime_ns > at and started:
+            killed.append(started[0].process.pid)
+            os.kill(killed[0], signal.SIGKILL)
+
+    at = saved.stat().st_mtime_ns
+    run, _ = train("exp", Stop(), kill_torchrun)
+    assert killed and (run.status, run.attempts) == ("done", 2) and not processes(run_dir)
+    run, whole = train("whole", Stop())
+    assert run.status == "done" and same(agent(run_dir), agent(whole))
+
+
+@pytest.mark.slow
+def test_an_experiment_is_kept_on_s3(levels, tmp_path, monkeypatch):
+    """Against moto: the merged manifest tells the truth about all objects."""
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    server.start()
+    try:
+        endpoint = "http://{}:{}".format(*server.get_host_and_port())
+        for name, value in (("ACCESS_KEY_ID", "a"), ("SECRET_ACCESS_KEY", "b"), ("DEFAULT_REGION", "us-east-1")):
+            monkeypatch.setenv(f"AWS_{name}", value)
+        client = train_and_compare.s3.connect(endpoint)
+        client.create_bucket(Bucket="bucket")
+        more = ["--s3-bucket", "bucket", "--s3-prefix", "p", "--s3-endpoint-url", endpoint]
+        argv = real(tmp_path, levels, *more, name="exp", seeds=[1, 2])
+        argv[argv.index("8192")] = "1024"
+        out, _ = (process := runner(argv)).communicate(timeout=600)
+        assert process.returncode == 0, out
+        objects = train_and_compare.s3.list_objects(client, "bucket", "p/exp")
+        manifest = json.loads((tmp_path / "exp/s3_manifest.json").read_text())
+        assert {entry["key"]: entry["size"] for entry in manifest["files"].values()} == objects
+        for name in ("all_results.json", "config.json", "mlp_baseline/no_pretrain/seed_2/checkpoints/best.pt"):
+            assert manifest["files"][name]["key"] == f"p/exp/{name}"
+    finally:
+        server.stop()

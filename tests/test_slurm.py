@@ -273,7 +273,7 @@ def test_one_run_trains_on_two_nodes(slurm, tmp_path):
     )
     line += ["--train-dataset", str(levels), "--test-dataset", str(levels), "--slurm-mem-gb", "2"]
     line += ["--architectures", "mlp_baseline", "--seeds", "1", "--total-timesteps", "16384"]
-    line += ["--", "--num-steps", "32", "--num-minibatches", "4", "--validation-fraction", "0"]
+    line += ["--", "--num-steps", "32", "--num-minibatches", "4", "--validation-fraction", "0", "--fresh-levels", "0"]
     command = [sys.executable, "-m", "benchmark.train_and_compare", *line]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     run_dir = tmp_path / "exp/mlp_baseline/no_pretrain/seed_1"

@@ -7,4 +7,4 @@ shift
 cd "$(dirname "$0")/../.."
 exec python -m benchmark.train_and_compare --experiment-name pretraining --seeds 1 2 3 --max-minutes 20 \
     --architectures mlp_baseline vision_free mlp_cnn \
-    --test-pretraining --require-pretraining --replay-data-dir "$replays" --bc-epochs 10 "$@"
+    --test-pretraining --require-pretraining --replay-data-dir "$replays" "$@"
