@@ -182,8 +182,10 @@ def plain_args(args) -> dict:
     return {name: list(value) if isinstance(value, tuple) else value for name, value in vars(args).items()}
 
 
-def parse_args(args_type, argv: list[str] | None = None):
+def parse_args(args_type, argv: list[str] | None = None, default=None):
     """`tyro.cli(args_type)` that knows resumed runs: with `--resume RUN_DIR` every argument defaults to that run's.
+
+    Others default to those of `default`, an `args_type`, where it is given.
 
     Unknown arguments and bad values end the process with one line on stderr and status 2. Raises CheckpointError where
     the run directory is unusable or an argument given beside `--resume` differs from the run's.
@@ -202,7 +204,7 @@ def parse_args(args_type, argv: list[str] | None = None):
                 raise SystemExit(2) from None
             raise
 
-    args = parse()
+    args = parse(default)
     if not getattr(args, "resume", None):
         return args
     if args.resume.startswith("s3://"):
@@ -276,7 +278,7 @@ def claim(run_dir: Path, resumed: bool):
         raise CheckpointError(f"{run_dir}: is a file (expected a folder for the run)")
     if not resumed and (run_dir / "config.json").exists():
         raise CheckpointError(f"{run_dir}: holds a run already (--resume {run_dir} continues it)")
-    ours = ("log.jsonl", "checkpoints")  # of a start that failed
+    ours = ("log.jsonl", "checkpoints", "bc")  # of a start that failed; of the pretraining before it
     others = [path for path in run_dir.iterdir() if path.name not in ours] if run_dir.exists() else []
     if not resumed and any(path.suffix != ".log" for path in others):
         raise CheckpointError(f"{run_dir}: is not empty (expected a new folder for the run)")

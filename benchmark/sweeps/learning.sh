@@ -1,0 +1,10 @@
+#!/usr/bin/env bash
+# The README's table of what ppo_mlp_baseline.py learns: three seeds of 10 minutes and two of 40, one run after another
+# with all cores. Two hours without a GPU.
+#   bash benchmark/sweeps/learning.sh [further flags of the runner]
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+python -m benchmark.train_and_compare --experiment-name learning_10_minutes --architectures mlp_baseline \
+    --seeds 1 2 3 --max-minutes 10 "$@"
+python -m benchmark.train_and_compare --experiment-name learning_40_minutes --architectures mlp_baseline \
+    --seeds 1 2 --max-minutes 40 "$@"

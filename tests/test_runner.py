@@ -1,0 +1,670 @@
+"""The runner: plans, refusals, retries, stops, resumed experiments and full disks, with stand-ins and real scripts.
+
+The stand-in (tests/stand_in.py) makes the same files, locks and exit statuses as the training scripts in a moment.
+"""
+
+import fcntl
+import json
+import multiprocessing
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchmark import cluster, launch, train_and_compare
+from benchmark.launch import Run, Settings, Slot
+from npp_rl import checkpoints
+from npp_rl.checkpoints import ArgumentError, CheckpointError
+from npp_rl.level_generator import main as write_levels
+
+ROOT = Path(__file__).parents[1]
+ARCHITECTURES = ("mlp_baseline", "gcn")
+
+
+@pytest.fixture
+def scripts(tmp_path, monkeypatch):
+    folder = tmp_path / "scripts"
+    folder.mkdir()
+    for name in ("bc_pretrain", *(f"ppo_{name}" for name in ARCHITECTURES)):
+        shutil.copy(Path(__file__).with_name("stand_in.py"), folder / f"{name}.py")
+    monkeypatch.setattr(launch, "SCRIPTS", folder)
+    monkeypatch.setattr(train_and_compare, "make_report", lambda folder, say: True)
+    return folder
+
+
+def words(tmp_path, *more, name="exp", architectures=ARCHITECTURES, seeds=(1, 2)):
+    line = ["--experiment-name", name, "--output-dir", str(tmp_path), "--architectures", *architectures]
+    return [*line, "--seeds", *map(str, seeds), "--num-gpus", "0", "--total-timesteps", "20", *more]
+
+
+def entries(folder):
+    content = json.loads((folder / "all_results.json").read_text())
+    return {(run["architecture"], run["condition"], run["seed"]): run for run in content["runs"]}
+
+
+def weights(folder):
+    return {path.relative_to(folder): path.read_text() for path in folder.glob("*/*/*/checkpoints/best.pt")}
+
+
+def steps(run_dir):
+    return [int(line) for line in (run_dir / "trace.txt").read_text().split()]
+
+
+def start(argv):
+    """The runner as a process of its own, forked: what the fixture `scripts` has set holds there too."""
+    process = multiprocessing.get_context("fork").Process(target=train_and_compare.command, args=(argv,))
+    process.start()
+    return process
+
+
+def ended(process):
+    process.join(60)
+    assert process.exitcode is not None, "it has not ended"
+    return process.exitcode
+
+
+def wait_for(condition, seconds=60):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.02)
+
+
+def test_an_experiment_leaves_its_files(scripts, tmp_path, capsys):
+    folder = tmp_path / "exp"
+    assert train_and_compare.main(words(tmp_path, "--jobs", "2", "--", "--gamma", "0.9")) == 0
+    found = entries(folder)
+    assert list(found) == [(a, "no_pretrain", s) for s in (1, 2) for a in ARCHITECTURES]
+    for (architecture, condition, seed), run in found.items():
+        assert run["status"] == "done" and run["attempts"] == 1 and run["exit_status"] == 0
+        assert run["run_dir"] == f"{architecture}/{condition}/seed_{seed}" and run["pretraining"] == "none"
+        assert run["overall"]["success_rate"] == 0.5 + 0.01 * seed and run["minutes"] == pytest.approx(
+            20 / 60, abs=1e-3
+        )
+        assert run["by_category"]["simplest"] == run["overall"]
+        config = json.loads((folder / run["run_dir"] / "config.json").read_text())
+        assert config["args"]["seed"] == seed and "--gamma" in config["unknown"]
+        console = (folder / run["run_dir"] / "console.log").read_text()
+        assert console.startswith("$ ") and "training  " in console  # no GPU is visible
+    assert json.loads((folder / "config.json").read_text())["script_args"] == ["--gamma", "0.9"]
+    assert "4 done of 4 runs" in capsys.readouterr().out
+    assert "training starts" in (folder / "runner.log").read_text()
+
+
+def test_cores_are_divided_and_runs_stay_on_theirs(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
+    monkeypatch.setattr(train_and_compare, "find_gpus", list)
+    args = train_and_compare.Args(jobs=4)
+    made = train_and_compare.slots(args)
+    assert [slot.cpus for slot in made] == [(0, 1), (2, 3), (4, 5), (6, 7)]
+    assert {slot.threads for slot in made} == {2} and {slot.gpus for slot in made} == {None}
+    (alone,) = train_and_compare.slots(train_and_compare.Args())
+    assert alone.threads == 8 and alone.cpus == ()
+
+
+def test_gpus_are_divided(tmp_path, monkeypatch):
+    smi = tmp_path / "nvidia-smi"
+    smi.write_text("#!/bin/sh\nfor k in 0 1 2 3 4; do echo $k, GPU-$k$k, 81000; done\n")
+    smi.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    one_each = train_and_compare.slots(train_and_compare.Args(num_gpus=3))
+    assert [slot.gpus for slot in one_each] == [("0",), ("1",), ("2",)]
+    pairs = train_and_compare.slots(train_and_compare.Args(gpus_per_run=2))
+    assert [slot.gpus for slot in pairs] == [("0", "1"), ("2", "3")]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,GPU-1")
+    assert [slot.gpus for slot in train_and_compare.slots(train_and_compare.Args())] == [("4",), ("GPU-1",)]
+    with pytest.raises(ArgumentError, match="--num-gpus 3: there are 2"):
+        train_and_compare.slots(train_and_compare.Args(num_gpus=3))
+    settings = Settings(str(tmp_path), [], [], processes=2)
+    line = launch.commands(settings, Run("gcn", "no_pretrain", 1), pairs[0])["ppo"]
+    assert line[1:6] == ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
+    assert launch.environment(pairs[1])["CUDA_VISIBLE_DEVICES"] == "2,3"
+
+
+REFUSALS = [
+    (["--architectures", "gcn", "nothing"], "--architectures nothing: unknown"),
+    (["--seeds", "1", "2", "1"], "--seeds: 1 is given twice"),
+    (["--architectures", "gcn", "gcn"], "--architectures: gcn is given twice"),
+    (["--test-pretraining", "--no-pretraining"], "contradict each other"),
+    (["--test-pretraining"], "--replay-data-dir is missing"),
+    (["--max-minutes", "5"], "--total-timesteps and --max-minutes"),
+    (["--train-dataset", "/nowhere/levels"], "--train-dataset /nowhere/levels: no such"),
+    (["--replay-data-dir", "/nowhere/replays"], "--replay-data-dir /nowhere/replays: no such"),
+    (["--num-envs", "0"], "--num-envs 0: expected 1"),
+    (["--retries", "-1"], "--retries -1: expected at least 0"),
+    (["--jobs", "0"], "--jobs 0: expected at least 1"),
+    (["--nodes-per-run", "2"], "--nodes-per-run: expected --launcher slurm"),
+    (["--s3-prefix", "x"], "--s3-bucket is missing"),
+    (["--experiment-name", "../up"], "--experiment-name '../up'"),
+    (["--gpus-per-run", "2"], "--gpus-per-run 2: there are 0 GPUs"),
+    (["--slurm-args", "qos"], "--slurm-args qos: expected NAME=VALUE"),
+    (["--", "--seed", "3"], "-- --seed: the runner sets this flag"),
+    (["--", "--run_dir=x"], "-- --run_dir=x: the runner sets"),
+    (["--", "--no-mixed-precision"], "-- --no-mixed-precision: the runner sets"),
+]
+
+
+@pytest.mark.parametrize(("more", "message"), REFUSALS, ids=[" ".join(more) for more, _ in REFUSALS])
+def test_what_cannot_be_meant_is_refused_before_the_start(scripts, tmp_path, more, message):
+    with pytest.raises(ArgumentError) as refusal:
+        train_and_compare.main(words(tmp_path, *more))
+    assert message in str(refusal.value) and "\n" not in str(refusal.value)
+    assert not (tmp_path / "exp").exists()
+
+
+def test_too_little_disk_or_memory_is_refused(scripts, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(train_and_compare, "available_memory", lambda: 0.5)
+    with pytest.raises(ArgumentError, match=r"0\.5 GB of memory are free, 1 runs at a time may take 4"):
+        train_and_compare.main(words(tmp_path))
+    usage = shutil.disk_usage(tmp_path)._replace(free=10**6)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    with pytest.raises(ArgumentError, match=r"0\.0 GB are free, 4 runs may take 1\.2 GB"):
+        train_and_compare.main(words(tmp_path))
+    assert train_and_compare.main(words(tmp_path, "--no-checks", "--dry-run")) == 0
+    assert "nothing was started" in capsys.readouterr().out
+
+
+def test_dry_run_says_everything_and_writes_nothing(scripts, tmp_path, capsys):
+    replays = tmp_path / "replays"
+    replays.mkdir()
+    line = words(tmp_path, "--replay-data-dir", str(replays), "--s3-bucket", "bucket", "--s3-prefix", "a/", "--dry-run")
+    assert train_and_compare.main([*line, "--", "--learning-rate", "1e-3"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.count("  training: ") == 8 and shown.count("  pretraining: ") == 4
+    assert f"--pretrained-checkpoint {tmp_path}/exp/gcn/with_pretrain/seed_2/bc/checkpoints/best.pt" in shown
+    assert "--s3-bucket bucket --learning-rate 1e-3 --s3-prefix a/exp/gcn/with_pretrain" in shown
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["replays", "scripts"]
+
+
+def test_an_experiment_is_not_started_twice_nor_mixed_with_another(scripts, tmp_path):
+    assert train_and_compare.main(words(tmp_path, seeds=[1])) == 0
+    with pytest.raises(CheckpointError, match=r"holds an experiment already, with this configuration \(--resume-from"):
+        train_and_compare.main(words(tmp_path, seeds=[1]))
+    with pytest.raises(CheckpointError, match=r"of another configuration: seeds was \(1,\), now \(1, 2\)"):
+        train_and_compare.main(words(tmp_path))
+    with pytest.raises(CheckpointError, match="total_timesteps was 20, now 30"):
+        train_and_compare.main(["--resume-from", str(tmp_path / "exp"), "--total-timesteps", "30"])
+    with pytest.raises(CheckpointError, match="no experiment"):
+        train_and_compare.main(["--resume-from", str(tmp_path / "scripts")])
+    (tmp_path / "exp/config.json").write_text('{"args": {"seeds": "many"}, "script_args": []}')
+    with pytest.raises(CheckpointError, match="seeds is 'many', not of its type"):
+        train_and_compare.main(["--resume-from", str(tmp_path / "exp")])
+
+
+def test_a_run_that_dies_is_resumed_to_the_same_weights(scripts, tmp_path):
+    assert train_and_compare.main(words(tmp_path, name="whole")) == 0
+    assert train_and_compare.main(words(tmp_path, "--", "--die-at", "13", name="killed")) == 0
+    whole, killed = weights(tmp_path / "whole"), weights(tmp_path / "killed")
+    assert len(whole) == 4 and whole == killed
+    for run in entries(tmp_path / "killed").values():
+        assert run["attempts"] == 2 and run["status"] == "done" and run["exit_status"] == 0
+        assert steps(tmp_path / "killed" / run["run_dir"]) == [*range(1, 14), *range(11, 21)]  # since the last save
+
+
+def test_a_run_that_fails_fails_alone(scripts, tmp_path, capsys):
+    assert train_and_compare.main(words(tmp_path, "--", "--refuse-seed", "1")) == 1
+    found = entries(tmp_path / "exp")
+    for architecture in ARCHITECTURES:
+        refused, fine = found[architecture, "no_pretrain", 1], found[architecture, "no_pretrain", 2]
+        assert (refused["status"], refused["attempts"], refused["exit_status"]) == ("failed", 1, 2)
+        assert refused["reason"] == "--refuse-seed: this seed is refused" and refused["overall"] is None
+        assert fine["status"] == "done"
+    assert "gcn/no_pretrain/seed_1: failed: --refuse-seed" in capsys.readouterr().out
+
+
+def test_retries_end(scripts, tmp_path):
+    assert train_and_compare.main(words(tmp_path, "--retries", "1", "--", "--die-always", seeds=[1])) == 1
+    for run in entries(tmp_path / "exp").values():
+        assert (run["status"], run["attempts"], run["exit_status"]) == ("failed", 2, -9)
+        assert run["reason"] == "ended by SIGKILL"
+
+
+def test_pretraining_is_done_once_and_handed_over(scripts, tmp_path):
+    replays = tmp_path / "replays"
+    replays.mkdir()
+    (replays / "one").write_text("a replay")
+    line = words(tmp_path, "--test-pretraining", "--replay-data-dir", str(replays), seeds=[1], architectures=["gcn"])
+    assert train_and_compare.main(line) == 0
+    found = entries(tmp_path / "exp")
+    assert [run["pretraining"] for run in found.values()] == ["none", "bc/checkpoints/best.pt"]
+    run_dir = tmp_path / "exp/gcn/with_pretrain/seed_1"
+    args = json.loads((run_dir / "config.json").read_text())["args"]
+    assert args["pretrained_checkpoint"] == str(run_dir / "bc/checkpoints/best.pt")
+    assert steps(run_dir / "bc") == list(range(1, 21))
+    assert len({path.read_text() for path in (tmp_path / "exp").glob("gcn/*/seed_1/checkpoints/best.pt")}) == 2
+
+
+def test_a_pretraining_that_was_stopped_goes_on(scripts, tmp_path, monkeypatch):
+    replays, folder = tmp_path / "replays", tmp_path / "exp"
+    replays.mkdir()
+    (replays / "one").write_text("a replay")
+    line = words(tmp_path, "--replay-data-dir", str(replays), seeds=[1], architectures=["gcn"])
+    with monkeypatch.context() as patch:
+        patch.setenv("STAND_IN_PAUSE", "0.1")
+        process = start([*line, "--", "--pause", "0.01"])
+        bc = folder / "gcn/with_pretrain/seed_1/bc"
+        wait_for(lambda: (bc / "trace.txt").exists() and len(steps(bc)) > 2)
+        process.terminate()
+        assert ended(process) == 143
+    run = entries(folder)["gcn", "with_pretrain", 1]
+    assert (run["status"], run["reason"], run["attempts"]) == ("stopped", "in its pretraining", 0)
+    assert train_and_compare.main(["--resume-from", str(folder)]) == 0
+    assert steps(bc) == list(range(1, 21)) and steps(bc.parent) == list(range(1, 21))
+    assert entries(folder)["gcn", "with_pretrain", 1]["pretraining"] == "bc/checkpoints/best.pt"
+
+
+def test_nothing_of_a_run_is_left_behind(scripts, tmp_path):
+    line = words(tmp_path, "--", "--leave-behind", seeds=[1], architectures=["gcn"])
+    assert train_and_compare.main(line) == 0
+    child = int((tmp_path / "exp/gcn/no_pretrain/seed_1/child").read_text())
+    wait_for(lambda: not Path(f"/proc/{child}").exists() or "(sleep) Z" in Path(f"/proc/{child}/stat").read_text())
+
+
+def test_pretraining_gets_what_has_to_fit(tmp_path):
+    replays = tmp_path / "replays"
+    replays.mkdir()
+    line = words(tmp_path, "--replay-data-dir", str(replays), "--bc-epochs", "3", "--mixed-precision")
+    args, extra, folder = train_and_compare.parse([*line, "--", "--size", "full", "--gamma", "0.9"])
+    train_and_compare.check(args, extra)
+    settings, _ = train_and_compare.plan(args, extra, folder, False)
+    assert settings.bc_flags[2:] == [
+        *("--train-dataset", "builtin", "--test-dataset", "builtin", "--epochs", "3", "--mixed-precision"),
+        *("--size", "full"),
+    ]
+    assert settings.flags[-4:] == ["--size", "full", "--gamma", "0.9"]
+
+
+def test_without_usable_replays_training_goes_on_without(scripts, tmp_path, capsys):
+    replays = tmp_path / "replays"
+    replays.mkdir()
+    line = ["--replay-data-dir", str(replays)]
+    assert train_and_compare.main(words(tmp_path, *line, seeds=[1], architectures=["gcn"])) == 0
+    run = entries(tmp_path / "exp")["gcn", "with_pretrain", 1]
+    assert run["status"] == "done" and run["pretraining"] == f"none, because {replays}: no usable replays"
+    assert capsys.readouterr().out.count("trains WITHOUT pretraining") == 1
+    line = words(tmp_path, *line, "--require-pretraining", name="strict", seeds=[1], architectures=["gcn"])
+    assert train_and_compare.main(line) == 1
+    run = entries(tmp_path / "strict")["gcn", "with_pretrain", 1]
+    assert run["status"] == "failed" and run["reason"] == f"no pretraining: {replays}: no usable replays"
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_stopped_experiment_goes_on(scripts, tmp_path, number, status):
+    folder = tmp_path / "exp"
+    process = start(words(tmp_path, "--jobs", "2", "--", "--pause", "0.1"))
+    wait_for(lambda: all((folder / a / "no_pretrain/seed_1/trace.txt").exists() for a in ARCHITECTURES))
+    os.kill(process.pid, number)
+    assert ended(process) == status
+    found = entries(folder)
+    assert [found[a, "no_pretrain", 1]["status"] for a in ARCHITECTURES] == ["stopped", "stopped"]
+    assert found["gcn", "no_pretrain", 2]["status"] == "queued"
+    assert f"stopped by {number.name}" in (folder / "runner.log").read_text()
+    saved = {a: len(steps(folder / a / "no_pretrain/seed_1")) for a in ARCHITECTURES}
+    assert train_and_compare.main(["--resume-from", str(folder)]) == 0
+    for (_, _, seed), run in entries(folder).items():
+        assert run["status"] == "done" and run["attempts"] == (2 if seed == 1 else 1)
+        assert steps(folder / run["run_dir"]) == list(range(1, 21))  # the stopped runs saved: no step is taken twice
+    assert all(0 < count < 20 for count in saved.values())
+
+
+def test_a_killed_runner_takes_its_runs_with_it_and_its_experiment_goes_on(scripts, tmp_path):
+    folder = tmp_path / "exp"
+    process = start(words(tmp_path, "--jobs", "2", "--", "--pause", "0.05"))
+    wait_for(lambda: (folder / "gcn/no_pretrain/seed_2/trace.txt").exists())  # the first ones are done by then
+    process.kill()
+    assert ended(process) == -signal.SIGKILL
+    done = {path: path.stat().st_mtime_ns for path in folder.glob("*/*/seed_1/report.md")}
+    assert len(done) >= 1
+    assert train_and_compare.main(["--resume-from", str(folder)]) == 0  # waits for runs that are still saving
+    for run in entries(folder).values():
+        assert run["status"] == "done" and run["attempts"] <= 2
+        assert steps(folder / run["run_dir"]) == list(range(1, 21))
+    assert done == {path: path.stat().st_mtime_ns for path in done}
+    assert train_and_compare.main(words(tmp_path, name="whole")) == 0
+    assert weights(folder) == weights(tmp_path / "whole")
+    assert train_and_compare.main(["--resume-from", str(folder)]) == 0  # nothing is left to do
+    assert all(len(steps(folder / run["run_dir"])) == 20 for run in entries(folder).values())
+
+
+def test_a_process_of_an_earlier_runner_is_waited_for(scripts, tmp_path, capsys):
+    folder = tmp_path / "exp"
+    line = words(tmp_path, "--", "--pause", "0.1", "--stubborn", seeds=[1], architectures=["gcn"])
+    process = start(line)
+    trace = folder / "gcn/no_pretrain/seed_1/trace.txt"
+    wait_for(trace.exists)
+    process.kill()
+    assert ended(process) == -signal.SIGKILL
+    assert train_and_compare.main(["--resume-from", str(folder)]) == 0
+    assert "waits for a process of an earlier runner" in capsys.readouterr().out
+    assert steps(trace.parent) == list(range(1, 21))
+    assert entries(folder)["gcn", "no_pretrain", 1]["status"] == "done"
+
+
+def test_two_runners_do_not_share_an_experiment(scripts, tmp_path):
+    assert train_and_compare.main(words(tmp_path, seeds=[1], architectures=["gcn"])) == 0
+    with (tmp_path / "exp/runner.log").open("a") as log:
+        fcntl.flock(log, fcntl.LOCK_EX)
+        with pytest.raises(CheckpointError, match="another runner works in this experiment"):
+            train_and_compare.main(["--resume-from", str(tmp_path / "exp")])
+
+
+def test_remains_of_a_start_that_failed_are_cleared(scripts, tmp_path):
+    run_dir = tmp_path / "exp/gcn/no_pretrain/seed_1"
+    (run_dir / "tensorboard").mkdir(parents=True)
+    (run_dir / ".config.json.1.tmp").write_text("{")
+    (run_dir / "console.log").write_text("earlier\n")
+    assert train_and_compare.main(words(tmp_path, seeds=[1], architectures=["gcn"])) == 0
+    assert (run_dir / "console.log").read_text().startswith("earlier\n$ ")
+    assert (
+        not (run_dir / "tensorboard").exists()
+        and entries(tmp_path / "exp")["gcn", "no_pretrain", 1]["status"] == "done"
+    )
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """Mounts file systems of few bytes; skips where that is not permitted."""
+    mounted = []
+
+    def mount(place, size):
+        place.mkdir(parents=True)
+        done = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(place)], capture_output=True)
+        if done.returncode:
+            pytest.skip("mounting a small tmpfs is not permitted here")
+        mounted.append(place)
+
+    yield mount
+    for place in mounted:
+        subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+def test_manifests_are_merged(scripts, tmp_path):
+    line = words(tmp_path, "--s3-bucket", "bucket", "--s3-prefix", "p", seeds=[1], architectures=["gcn"])
+    args, extra, folder = train_and_compare.parse(line)
+    settings, runs = train_and_compare.plan(args, extra, folder, False)
+    assert settings.s3_prefix == "p/exp"
+    entry = {"key": "p/exp/gcn/no_pretrain/seed_1/report.md", "size": 1, "sha256": "0" * 64, "time": "now"}
+    (folder / runs[0].path).mkdir(parents=True)
+    url = "s3://bucket/p/exp/gcn/no_pretrain/seed_1"
+    train_and_compare.s3.write_manifest(folder / runs[0].path, url, None, {"report.md": entry})
+    train_and_compare.merge_manifests(args, folder, settings, runs)
+    merged = json.loads((folder / "s3_manifest.json").read_text())
+    assert merged["url"] == "s3://bucket/p/exp" and merged["files"] == {f"{runs[0].path}/report.md": entry}
+
+
+def test_the_table_shows_all_runs(tmp_path):
+    from rich.console import Console
+
+    from benchmark.board import Board
+
+    runs = [Run("gcn", "no_pretrain", seed) for seed in range(1, 5)]
+    settings = Settings(str(tmp_path), [], [])
+    run_dir = tmp_path / runs[0].path
+    run_dir.mkdir(parents=True)
+    (run_dir / "config.json").write_text('{"args": {"total_timesteps": 200, "max_minutes": null}}')
+    row = {"kind": "train", "global_step": 50, "minutes": 2.0, "charts/SPS": 1234.0, "charts/success_rate": 0.5}
+    (run_dir / "metrics.jsonl").write_text(json.dumps(row) + "\n" + '{"kind": "tr')  # the last line is half-written
+    runs[0].status = "running"
+    runs[1].status, runs[1].reason = "failed", "the disk is full"
+    board = Board(settings, runs, (tmp_path / "log").open("w"))
+    console = Console(width=140, record=True, file=(tmp_path / "shown").open("w"))
+    console.print(board.table())
+    shown = console.export_text()
+    assert "25% (50 steps)" in shown and "1,234 steps/s" in shown and "train 50.0%" in shown and "6.0 min left" in shown
+    assert "the disk is full" in shown and "1 running, 1 failed, 2 queued of 4 runs" in shown
+    assert launch.progress(settings, runs[2]) == launch.Progress()  # nothing is there yet
+
+
+def test_sweeps_can_be_planned(tmp_path, monkeypatch, capsys):
+    """Each script passes its own and further arguments to the runner, which accepts them."""
+    stand_in = tmp_path / "bin/python"
+    stand_in.parent.mkdir()
+    stand_in.write_text('#!/bin/sh\nfor word in "$@"; do printf "%s\\n" "$word" >> "$WORDS"; done\n')
+    stand_in.chmod(0o755)
+    replays = tmp_path / "replays"
+    replays.mkdir()
+    sweeps = sorted((ROOT / "benchmark/sweeps").glob("*.sh"))
+    assert len(sweeps) >= 8
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(cluster, "check", lambda args: None)  # of a Slurm that is not here
+    for sweep in sweeps:
+        listed = tmp_path / sweep.stem
+        env = os.environ | {"PATH": f"{stand_in.parent}:{os.environ['PATH']}", "WORDS": str(listed)}
+        given = {"pretraining": [str(replays)], "single": ["gcn"], "with_s3": ["bucket"]}.get(sweep.stem, [])
+        done = subprocess.run(["bash", str(sweep), *given, "--dry-run"], env=env, capture_output=True, text=True)
+        assert done.returncode == 0, (sweep.name, done.stderr)
+        lines = listed.read_text().split("-m\nbenchmark.train_and_compare\n")[1:]
+        assert len(lines) == (2 if sweep.stem == "learning" else 1)
+        gpus = [(str(k), 80.0) for k in range(8)] if sweep.stem == "full_size_gpus" else []
+        monkeypatch.setattr(train_and_compare, "find_gpus", lambda gpus=gpus: gpus)
+        for line in lines:
+            assert "--dry-run" in line.splitlines()
+            assert train_and_compare.main(["--no-checks", *line.splitlines()]) == 0
+            assert "nothing was started" in capsys.readouterr().out
+    assert not (tmp_path / "experiments").exists()
+
+
+@pytest.mark.parametrize("sweep", ["single", "with_s3", "pretraining"])
+def test_a_sweep_says_what_it_lacks(sweep):
+    done = subprocess.run(["bash", str(ROOT / f"benchmark/sweeps/{sweep}.sh")], capture_output=True, text=True)
+    assert done.returncode != 0 and "is missing" in done.stderr and done.stderr.count("\n") == 1
+
+
+SMALL = ["--num-steps", "32", "--num-minibatches", "4", "--validation-fraction", "0", "--fresh-levels", "0"]
+
+
+@pytest.fixture(scope="module")
+def levels(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("levels") / "set"
+    write_levels(["--out", str(folder), "--categories", "simplest", "--split", "train", "--count", "12"])
+    return ["--train-dataset", str(folder), "--test-dataset", str(folder), "--num-envs", "16", "--eval-freq", "0"]
+
+
+def real(tmp_path, levels, *more, name, seeds=(1,), architectures=("mlp_baseline",), extra=()):
+    line = words(tmp_path, *levels, *more, name=name, seeds=seeds, architectures=architectures)
+    line += ["--save-freq", "512", "--total-timesteps", "8192"]
+    return [*line, "--threads", "1", "--", *SMALL, *extra]
+
+
+def agent(run_dir):
+    return checkpoints.load(run_dir / "checkpoints/latest.pt")["agent"]
+
+
+def same(one, two):
+    return one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
+
+
+def runner(argv, **more):
+    line = [sys.executable, "-m", "benchmark.train_and_compare", *argv]
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    return subprocess.Popen(
+        line, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **more
+    )
+
+
+def processes(run_dir):
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        if path.exists() and str(run_dir).encode() in path.read_bytes() and b"npp_rl/ppo_" in path.read_bytes():
+            found.append(int(path.parent.name))
+    return found
+
+
+def test_a_real_run_killed_midway_is_retried_and_ends_the_same(levels, tmp_path):
+    """Beside it the same training, undisturbed and without a runner."""
+    killed = runner(real(tmp_path, levels, name="exp"))
+    run_dir = tmp_path / "exp/mlp_baseline/no_pretrain/seed_1"
+    flags = [*levels, "--save-freq", "512", "--total-timesteps", "8192", "--threads", "1", "--seed", "1", *SMALL]
+    line = [sys.executable, str(ROOT / "npp_rl/ppo_mlp_baseline.py"), *flags, "--run-dir", str(tmp_path / "whole")]
+    whole = subprocess.Popen(line, env=os.environ | {"PYTHONPATH": str(ROOT)}, stdout=subprocess.DEVNULL)
+    wait_for((run_dir / "checkpoints/latest.pt").exists, 400)
+    (pid,) = processes(run_dir)
+    os.kill(pid, signal.SIGKILL)
+    out, _ = killed.communicate(timeout=400)
+    assert "1 done of 1 runs" in out, out
+    assert whole.wait(timeout=400) == 0
+    run = entries(tmp_path / "exp")["mlp_baseline", "no_pretrain", 1]
+    assert (run["status"], run["attempts"]) == ("done", 2)
+    assert run["overall"] == launch.results(tmp_path / "whole")["overall"]
+    assert same(agent(run_dir), agent(tmp_path / "whole"))
+
+
+@pytest.mark.slow
+def test_a_killed_runner_of_real_runs_loses_nothing(levels, tmp_path):
+    out, _ = (whole := runner(real(tmp_path, levels, name="whole", seeds=[1, 2]))).communicate(timeout=600)
+    assert "2 done of 2 runs" in out, out
+    assert whole.returncode == 0
+    process = runner(real(tmp_path, levels, name="killed", seeds=[1, 2]))
+    folder = tmp_path / "killed"
+    wait_for((folder / "mlp_baseline/no_pretrain/seed_2/checkpoints/latest.pt").exists, 400)
+    report = folder / "mlp_baseline/no_pretrain/seed_1/report.md"
+    written = report.stat().st_mtime_ns
+    process.kill()
+    process.communicate()
+    again = runner(["--resume-from", str(folder)])
+    out, _ = again.communicate(timeout=600)
+    assert again.returncode == 0, out
+    assert report.stat().st_mtime_ns == written
+    for seed in (1, 2):
+        place = f"mlp_baseline/no_pretrain/seed_{seed}"
+        assert same(agent(folder / place), agent(tmp_path / "whole" / place))
+        mine, other = (entries(tmp_path / name)["mlp_baseline", "no_pretrain", seed] for name in ("killed", "whole"))
+        assert mine["overall"] == other["overall"] and mine["attempts"] == seed
+
+
+@pytest.mark.slow
+def test_a_flag_that_one_script_does_not_know_fails_it_alone(levels, tmp_path):
+    argv = real(tmp_path, levels, name="exp", architectures=["mlp_baseline", "mlp_cnn"], extra=["--frame-stack", "2"])
+    argv[argv.index("8192")] = "1024"
+    out, _ = (process := runner(argv)).communicate(timeout=600)
+    assert process.returncode == 1, out
+    found = entries(tmp_path / "exp")
+    refused = found["mlp_baseline", "no_pretrain", 1]
+    assert refused["status"] == "failed" and "--frame-stack" in refused["reason"] and refused["attempts"] == 1
+    assert found["mlp_cnn", "no_pretrain", 1]["status"] == "done"
+
+
+@pytest.mark.slow
+def test_a_full_disk_of_a_real_run_is_said_and_the_others_go_on(levels, small_disk, tmp_path):
+    """The run of seed 1 has room for its logs, not for its checkpoint."""
+    folder = tmp_path / "exp"
+    small_disk(folder / "mlp_baseline/no_pretrain/seed_1", "1m")
+    argv = real(tmp_path, levels, "--jobs", str(min(2, os.cpu_count())), name="exp", seeds=[1, 2])
+    argv[argv.index("8192")] = "1024"
+    out, _ = (process := runner(argv)).communicate(timeout=400)
+    assert process.returncode == 1, out
+    full, fine = (entries(folder)["mlp_baseline", "no_pretrain", seed] for seed in (1, 2))
+    assert full["status"] == "failed" and "No space left on device" in full["reason"] and full["attempts"] == 1
+    assert "checkpoints" in full["reason"]
+    assert fine["status"] == "done" and fine["overall"]["episodes"] > 0
+
+
+def test_a_full_disk_is_said_and_the_others_go_on(scripts, small_disk, tmp_path):
+    """The run of seed 1 has room for its logs, not for what it saves."""
+    run_dir = tmp_path / "exp/gcn/no_pretrain/seed_1"
+    small_disk(run_dir, "64k")
+    assert train_and_compare.main(words(tmp_path)) == 1
+    found = entries(tmp_path / "exp")
+    full = found.pop(("gcn", "no_pretrain", 1))
+    assert full["status"] == "failed" and full["attempts"] == 1
+    assert f"{run_dir}/state.json: No space left on device" in full["reason"]
+    assert [run["status"] for run in found.values()] == ["done"] * 3
+
+
+def test_the_experiments_own_disk_may_fill_up(scripts, small_disk, tmp_path, capsys):
+    """all_results.json cannot be written any more; the runs that can go on do, and a later runner knows of them."""
+    small_disk(tmp_path / "disk", "1m")
+    real_changed = launch.judge
+
+    def fill(settings, one, *more):
+        filler = tmp_path / "disk/filler"
+        if not filler.exists():
+            with pytest.raises(OSError), filler.open("wb") as stream:
+                while stream.write(bytes(4096)):
+                    stream.flush()
+        return real_changed(settings, one, *more)
+
+    line = words(tmp_path / "disk", "--no-checks", seeds=[1, 2], architectures=["gcn"])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(launch, "judge", fill)
+        assert train_and_compare.main(line) == 1
+    shown = capsys.readouterr().out
+    assert "warning: " in shown and "No space left on device" in shown
+    (tmp_path / "disk/filler").unlink()
+    assert train_and_compare.main(["--resume-from", str(tmp_path / "disk/exp")]) == 0
+    found = entries(tmp_path / "disk/exp")
+    assert [run["status"] for run in found.values()] == ["done", "done"]
+    assert steps(tmp_path / "disk/exp/gcn/no_pretrain/seed_1") == list(range(1, 21))
+
+
+@pytest.mark.slow
+def test_two_processes_of_a_run_stop_and_resume_and_die_together(levels, tmp_path):
+    """Under torchrun: asked to stop they save; of a torchrun that is killed nothing is left; the end is the same."""
+
+    def train(name, stop, tick=lambda started: None):
+        flags = [*levels, *SMALL, "--save-freq", "512", "--total-timesteps", "8192", "--no-cuda"]
+        settings = Settings(str(tmp_path / name), flags, [], processes=2)
+        run, started = Run("mlp_baseline", "no_pretrain", 1), []
+        slot = Slot("here", 1)
+        launch.work(settings, [run], [slot], stop, print, lambda: None, lambda: tick(started), started)
+        return run, launch.directory(settings, run)
+
+    class Stop:
+        number = 0
+
+    stop, saved = Stop(), tmp_path / "exp/mlp_baseline/no_pretrain/seed_1/checkpoints/latest.pt"
+
+    def stop_when_saved(started):
+        stop.number = signal.SIGTERM if saved.exists() else 0
+
+    run, run_dir = train("exp", stop, stop_when_saved)
+    assert run.status == "stopped" and "stopped by SIGTERM" in run.reason and not processes(run_dir)
+    counted = checkpoints.load(saved)["counters"]["global_step"]
+    assert 512 <= counted < 8192
+
+    killed = []
+
+    def kill_torchrun(started):
+        if not killed and saved.stat().st_mtime_ns > at and started:
+            killed.append(started[0].process.pid)
+            os.kill(killed[0], signal.SIGKILL)
+
+    at = saved.stat().st_mtime_ns
+    run, _ = train("exp", Stop(), kill_torchrun)
+    assert killed and (run.status, run.attempts) == ("done", 2) and not processes(run_dir)
+    run, whole = train("whole", Stop())
+    assert run.status == "done" and same(agent(run_dir), agent(whole))
+
+
+@pytest.mark.slow
+def test_an_experiment_is_kept_on_s3(levels, tmp_path, monkeypatch):
+    """Against moto: the merged manifest tells the truth about all objects."""
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    server.start()
+    try:
+        endpoint = "http://{}:{}".format(*server.get_host_and_port())
+        for name, value in (("ACCESS_KEY_ID", "a"), ("SECRET_ACCESS_KEY", "b"), ("DEFAULT_REGION", "us-east-1")):
+            monkeypatch.setenv(f"AWS_{name}", value)
+        client = train_and_compare.s3.connect(endpoint)
+        client.create_bucket(Bucket="bucket")
+        more = ["--s3-bucket", "bucket", "--s3-prefix", "p", "--s3-endpoint-url", endpoint]
+        argv = real(tmp_path, levels, *more, name="exp", seeds=[1, 2])
+        argv[argv.index("8192")] = "1024"
+        out, _ = (process := runner(argv)).communicate(timeout=600)
+        assert process.returncode == 0, out
+        objects = train_and_compare.s3.list_objects(client, "bucket", "p/exp")
+        manifest = json.loads((tmp_path / "exp/s3_manifest.json").read_text())
+        assert {entry["key"]: entry["size"] for entry in manifest["files"].values()} == objects
+        for name in ("all_results.json", "config.json", "mlp_baseline/no_pretrain/seed_2/checkpoints/best.pt"):
+            assert manifest["files"][name]["key"] == f"p/exp/{name}"
+    finally:
+        server.stop()
