@@ -335,8 +335,8 @@ def main(args: Args) -> Path:
     def due(frequency, last):
         return frequency > 0 and global_step // frequency > last // frequency
 
-    def evaluate(levels):
-        return evaluation.evaluate(policy, levels, **rules)
+    def evaluate(levels, examined=True):
+        return evaluation.evaluate(policy, levels, **rules, examined=examined)
 
     def policy_calls(levels):  # the length of an evaluation in a unit that fits every suite
         return math.ceil(len(levels) / evaluation.BATCH)
@@ -367,7 +367,7 @@ def main(args: Args) -> Path:
         if validation_levels and not stopped and (due(args.eval_freq, evaluated_at) or (finished and args.eval_freq)):
             if rank == 0 and evaluated_at != global_step:
                 began = minutes()
-                results = evaluate(validation_levels)
+                results = evaluate(validation_levels, examined=False)
                 lasted = minutes() - began
                 evaluation_minutes = max(evaluation_minutes, lasted / policy_calls(validation_levels))
                 success = results["overall"]["success_rate"]

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-from npp_rl.checkpoints import ArgumentError, check_args, say
+from npp_rl.checkpoints import ArgumentError, check_args
 
 
 class Process(NamedTuple):
@@ -62,8 +62,6 @@ def begin(args, sizes: dict[str, dict]) -> Process:
     if on_gpu:
         device = torch.device("cuda", local_rank)
         torch.cuda.set_device(device)
-    elif args.cuda and rank == 0:
-        say("no GPU is found: this run is on the CPU")
     if world_size > 1:
         dist.init_process_group("nccl" if on_gpu else "gloo")
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
