@@ -12,7 +12,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from plain_simulator import Game, closest, simulate_plainly
+from plain_geometry import closest
+from plain_simulator import Game, simulate_plainly
 
 from npp_rl.simulator import build_bank, frame, new_state, reset_game, simulate_final
 from npp_rl.simulator.compiled import njit
@@ -256,7 +257,7 @@ def test_games_equal_those_of_a_plain_simulator(maps):
 
 def test_a_crowded_map_equals_plain_loops_and_runs_fast():
     data, balls = crowded_map(np.random.default_rng(6))
-    inputs = bytes([2] * 20 + [5] * 20 + [0] * 20)
+    inputs = bytes([2] * 12 + [5] * 12 + [0] * 6)
     trajectory, final = assert_equal_to_plain(data, inputs, "crowded")
     assert len(trajectory) == len(inputs)
     moved = (final[final[:, 0] == 25][:, 1:3] != 6 * np.array(balls)).any(1)
