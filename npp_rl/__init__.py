@@ -1,12 +1,11 @@
 """NPP-RL: single-file PPO scripts that train and compare neural architectures playing N++.
 
 Importing the package registers the environment, and imports neither torch nor numba;
-`gymnasium.make("npp_rl:npp_rl/Npp-v0")` imports it by itself.
+`gymnasium.make("npp_rl:npp_rl/Npp-v0")` imports it by itself. `register_envs` is also the package's entry point in the
+group `gymnasium.envs`, for what still loads that group; Gymnasium itself has stopped doing so with its version 1.0.
 """
 
 import os
-
-import gymnasium
 
 if "OMP_WAIT_POLICY" not in os.environ:
     # Threads of the compiled loops that wait for each other spin a moment before they sleep. GNU OpenMP's own count is
@@ -15,4 +14,14 @@ if "OMP_WAIT_POLICY" not in os.environ:
 
 __version__ = "0.1.0"
 
-gymnasium.register(id="npp_rl/Npp-v0", entry_point="npp_rl.env:NppEnv", vector_entry_point="npp_rl.env:NppVectorEnv")
+
+def register_envs() -> None:
+    """Register `npp_rl/Npp-v0`, once."""
+    from gymnasium.envs.registration import register, registry  # not gymnasium, which may be loading this entry point
+
+    name = "npp_rl/Npp-v0"
+    if name not in registry:
+        register(id=name, entry_point="npp_rl.env:NppEnv", vector_entry_point="npp_rl.env:NppVectorEnv")
+
+
+register_envs()

@@ -5,6 +5,7 @@ that nothing in a file is ever executed. Files are written beside their final na
 the old file or the new one.
 """
 
+import atexit
 import contextlib
 import dataclasses
 import fcntl
@@ -87,7 +88,10 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> dict:
         with warnings.catch_warnings(action="ignore"):  # about old pickles, which are refused anyway
             checkpoint = torch.load(data, map_location=device, weights_only=True)
     except Exception as error:  # garbage can fail anywhere in the zip reader and the unpickler
-        reason = str(error).strip().split("\n")[0][:120] or type(error).__name__
+        said = [line.strip() for line in str(error).splitlines() if line.strip()]
+        # torch's advice, to load it anyway, comes before what is in the file.
+        named = [line for line in said if "unsupported" in line.lower()]
+        reason = (named or said or [type(error).__name__])[0].split(". ")[0][:120]
         raise CheckpointError(f"{path}: not a whole checkpoint of plain tensors and numbers ({reason})") from error
     if not isinstance(checkpoint, dict) or checkpoint.get("format") != FORMAT:
         raise CheckpointError(f"{path}: not a checkpoint of this program (expected format {FORMAT!r})")
@@ -198,10 +202,10 @@ def parse_args(args_type, argv: list[str] | None = None, default=None):
             with contextlib.redirect_stderr(caught):
                 return tyro.cli(args_type, args=argv, default=default)
         except SystemExit as stop:
-            if stop.code:  # tyro draws a box of several lines around its message
+            if stop.code:  # tyro draws a box around its message, with a title, rules and a hint at --help
                 words = [line.strip("\u2500\u2502\u256d\u256e\u2570\u256f ") for line in caught.getvalue().splitlines()]
-                print("error:", " ".join(word for word in words if word), file=sys.stderr)
-                raise SystemExit(2) from None
+                text = " ".join(word for word in words[1:] if word.strip("-"))
+                fail(text.partition(" For full helptext")[0])
             raise
 
     args = parse(default)
@@ -282,6 +286,8 @@ def claim(run_dir: Path, resumed: bool):
     others = [path for path in run_dir.iterdir() if path.name not in ours] if run_dir.exists() else []
     if not resumed and any(path.suffix != ".log" for path in others):
         raise CheckpointError(f"{run_dir}: is not empty (expected a new folder for the run)")
+    if not run_dir.exists():
+        atexit.register(_leave_nothing, run_dir)
     run_dir.mkdir(parents=True, exist_ok=True)
     lock = (run_dir / "log.jsonl").open("a")
     try:
@@ -291,6 +297,14 @@ def claim(run_dir: Path, resumed: bool):
     except OSError:  # a file system without locks
         pass
     return lock
+
+
+def _leave_nothing(run_dir):
+    """Remove the folder of a run that failed before it wrote anything (a data set that is not there, say)."""
+    with contextlib.suppress(OSError):
+        if [path.name for path in run_dir.iterdir()] == ["log.jsonl"] and not (run_dir / "log.jsonl").stat().st_size:
+            (run_dir / "log.jsonl").unlink()
+            run_dir.rmdir()
 
 
 def _plain(value):

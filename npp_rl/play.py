@@ -495,8 +495,10 @@ def main(arguments: list[str] | None = None) -> int:
             index = None
     except Closed:
         return 0
-    except (LevelError, ReplayError, OSError) as error:
+    except (LevelError, ReplayError) as error:
         fail(str(error))
+    except OSError as error:
+        fail(f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error))
     except pygame.error as error:
         fail(f"no window can be opened ({error})")
     finally:

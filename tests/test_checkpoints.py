@@ -104,8 +104,11 @@ def test_code_is_not_run(tmp_path, writer):
         torch.save(content, path)
     else:
         path.write_bytes(pickle.dumps(content))
-    with pytest.raises(CheckpointError, match="not a whole checkpoint of plain"):
+    with pytest.raises(CheckpointError, match="not a whole checkpoint of plain") as caught:
         checkpoints.load(path)
+    assert "weights_only" not in str(caught.value)  # torch advises to run what is in the file
+    if writer == "torch":
+        assert f"{os.mkdir.__module__}.mkdir" in str(caught.value)
     assert not target.exists()
     pickle.loads(pickle.dumps(Bomb(str(target))))  # it would have run
     assert target.exists()
@@ -173,6 +176,7 @@ def test_json_is_json(tmp_path):
         (["--learning-speed", "1"], "--learning-speed"),
         (["--num-envs", "many"], "--num-envs"),
         (["--size", "9"], "--size"),
+        (["--num-env", "9"], "Unrecognized options: --num-env, 9 Perhaps you meant: --num-envs INT"),
     ],
 )
 def test_bad_argument_is_one_line(argv, named, capsys):
@@ -181,6 +185,8 @@ def test_bad_argument_is_one_line(argv, named, capsys):
     error = capsys.readouterr().err
     assert stop.value.code == 2
     assert error.startswith("error: ") and error.count("\n") == 1 and named in error
+    assert "help" not in error.replace("helptext:", "")  # neither the box's title nor its foot
+    assert error.count("Unrecognized options") <= 1
 
 
 @pytest.mark.parametrize(
@@ -229,6 +235,19 @@ def test_only_one_process_works_in_a_run(tmp_path):
     checkpoints.claim(tmp_path / "run", True).close()
     with pytest.raises(CheckpointError, match="is a file"):
         checkpoints.claim(tmp_path / "run/levels.txt", False)
+
+
+@pytest.mark.parametrize(("wrote", "left"), [("", False), ("a line", True)])
+def test_a_start_that_failed_leaves_no_folder(tmp_path, wrote, left):
+    code = (
+        "import sys\nfrom pathlib import Path\nfrom npp_rl import checkpoints\n"
+        "run_dir = Path(sys.argv[1])\nlock = checkpoints.claim(run_dir, False)\n"
+        "assert (run_dir / 'log.jsonl').exists()\nlock.write(sys.argv[2])\nlock.flush()\n"
+        "checkpoints.fail('no levels')"
+    )
+    done = subprocess.run([sys.executable, "-c", code, tmp_path / "run", wrote], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (2, "error: no levels\n")
+    assert (tmp_path / "run").exists() == left
 
 
 def test_a_resumed_runs_checkpoint_is_of_its_arguments(tmp_path):

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import tomllib
 import warnings
 from pathlib import Path
 
@@ -80,6 +81,21 @@ def test_gymnasium_finds_the_environment_in_a_plain_process():
     )
     done = subprocess.run([sys.executable, "-W", "error", "-c", code], cwd="/", capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, f"{list(BASIC)} Discrete(6) 900 False\n"), done.stderr
+
+
+def test_the_entry_point_registers_the_environment_once():
+    (value,) = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"][
+        "gymnasium.envs"
+    ].values()
+    code = (
+        "import sys\n"
+        "from gymnasium.envs import registration\n"  # the state in which Gymnasium loaded entry points
+        "from importlib.metadata import EntryPoint\n"
+        f"EntryPoint('__root__', {value!r}, 'gymnasium.envs').load()()\n"
+        "print('npp_rl/Npp-v0' in registration.registry, {'torch', 'numba'} & set(sys.modules))\n"
+    )
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "True set()\n"), done.stderr
 
 
 @pytest.mark.parametrize("observations", [BASIC, tuple(OBSERVATIONS)])

@@ -12,17 +12,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from plain_geometry import closest
+from plain_simulator import Game, simulate_plainly
 
 from npp_rl.simulator import build_bank, frame, new_state, reset_game, simulate_final
 from npp_rl.simulator.compiled import njit
 from npp_rl.simulator.geometry import nearest, sweep_time, wall_normal
-from npp_rl.simulator.layout import (
-    COLUMNS,
-    CONVEX_ARC,
-    DOOR_LINE,
-    ENTITY_TYPES,
-    ROWS,
-)
+from npp_rl.simulator.layout import ENTITY_TYPES
 
 STILL = (1, 2, 3, 5, 6, 8, 10, 11, 21)  # types that never move, nor move the ninja faster than launch pads do
 
@@ -175,114 +171,15 @@ def _compiled(bank, state, queries, found):
         found[k, 4] = wall_normal(level, bank.segment, state.closed, 0, x, y)
 
 
-def region(bank, closed, x1, y1, x2, y2):
-    """Region of PHYSICS.md 3.6."""
-    level = bank.level[0]
-    columns = [min(max(math.floor(x / 24), 0), COLUMNS - 1) for x in (x1, x2)]
-    rows = [min(max(math.floor(y / 24), 0), ROWS - 1) for y in (y1, y2)]
-    for column in range(columns[0], columns[1] + 1):
-        for row in range(rows[0], rows[1] + 1):
-            cell = column * ROWS + row
-            for k in range(level["segment_start"][cell], level["segment_start"][cell + 1]):
-                s = bank.segment[k]
-                if s["kind"] != DOOR_LINE or closed[s["door"]]:
-                    yield int(s["kind"]), float(s["x1"]), float(s["y1"]), float(s["x2"]), float(s["y2"])
-
-
-def closest(kind, x1, y1, x2, y2, x, y):
-    """PHYSICS.md 6.5, as it stands there."""
-    dx, dy = x - x1, y - y1
-    if kind >= CONVEX_ARC:
-        if dx * x2 > 0 and dy * y2 > 0:
-            r = math.sqrt(dx * dx + dy * dy)
-            return (r < 24 if kind == CONVEX_ARC else r > 24), x1 + (24 * dx) / r, y1 + (24 * dy) / r
-        return (False, x1 + 24 * x2, y1) if dx * x2 > dy * y2 else (False, x1, y1 + 24 * y2)
-    lx, ly = x2 - x1, y2 - y1
-    t = min(max((dx * lx + dy * ly) / (lx * lx + ly * ly), 0.0), 1.0)
-    return kind != DOOR_LINE and dy * lx - dx * ly < 0, x1 + t * lx, y1 + t * ly
-
-
-def plain_nearest(bank, closed, x, y, rho):
-    """PHYSICS.md 6.6."""
-    best, side, a, b = 9999999.0, 0, 0.0, 0.0
-    for s in region(bank, closed, x - rho, y - rho, x + rho, y + rho):
-        back, alpha, beta = closest(*s, x, y)
-        e = (x - alpha) * (x - alpha) + (y - beta) * (y - beta)
-        if not back:
-            e = e - 0.1
-        if e < best:
-            best, side, a, b = e, (-1 if back else 1), alpha, beta
-    return side, a, b
-
-
-def plain_wall(bank, closed, x, y):
+def plain_wall(game, x, y):
     """PHYSICS.md 4.9 step 3."""
-    for s in region(bank, closed, x - 10.1, y - 10.1, x + 10.1, y + 10.1):
-        _, a, b = closest(*s, x, y)
+    for s in game.region(x - 10.1, y - 10.1, x + 10.1, y + 10.1):
+        _, a, b = closest(s, x, y)
         dx, dy = x - a, y - b
         r = math.sqrt(dx * dx + dy * dy)
         if abs(dy) < 0.00001 and 0 < r <= 10.1 and dx / r != 0:
             return dx / r
     return 0.0
-
-
-def time_point(p, q, wx, wy, a, b, rho):
-    """PHYSICS.md 6.1."""
-    dx, dy = p - a, q - b
-    d, w, k = dx * dx + dy * dy, wx * wx + wy * wy, dx * wx + dy * wy
-    if d - rho * rho > 0:
-        root = k * k - w * (d - rho * rho)
-        return (-k - math.sqrt(root)) / w if w > 0.0001 and k < 0 and root >= 0 else 1.0
-    return 0.0
-
-
-def time_line(p, q, wx, wy, a1, b1, a2, b2, rho):
-    """PHYSICS.md 6.2."""
-    lx, ly = a2 - a1, b2 - b1
-    length = math.sqrt(lx * lx + ly * ly)
-    ix, iy = lx / length, ly / length
-    n, s = (p - a1) * iy - (q - b1) * ix, (p - a1) * ix + (q - b1) * iy
-    if abs(n) >= rho:
-        c = wx * iy - wy * ix
-        if c * n < 0:
-            t = min((abs(n) - rho) / abs(c), 1.0)
-            if 0 <= s + t * (wx * ix + wy * iy) <= length:
-                return t
-    elif 0 <= s <= length:
-        return 0.0
-    return 1.0
-
-
-def time_arc(p, q, wx, wy, a, b, h, w, rho):
-    """PHYSICS.md 6.3."""
-    dx, dy = p - a, q - b
-    d, w2, k = dx * dx + dy * dy, wx * wx + wy * wy, dx * wx + dy * wy
-    outer, inner, t = 24 + rho, 24 - rho, 1.0
-    if d > outer * outer:
-        root = k * k - w2 * (d - outer * outer)
-        if w2 > 0.0001 and k < 0 and root >= 0:
-            t = (-k - math.sqrt(root)) / w2
-    elif d < inner * inner:
-        if w2 > 0.0001:
-            t = min((-k + math.sqrt(k * k - w2 * (d - inner * inner))) / w2, 1.0)
-    else:
-        t = 0.0
-    return t if (dx + t * wx) * h > 0 and (dy + t * wy) * w > 0 else 1.0
-
-
-def plain_sweep(bank, closed, p, q, wx, wy, rho):
-    """PHYSICS.md 6.7."""
-    m = rho + 1
-    best = 1.0
-    box = min(p, p + wx) - m, min(q, q + wy) - m, max(p, p + wx) + m, max(q, q + wy) + m
-    for kind, x1, y1, x2, y2 in region(bank, closed, *box):
-        if kind >= CONVEX_ARC:
-            ends, inside = ((x1 + 24 * x2, y1), (x1, y1 + 24 * y2)), time_arc
-        else:
-            ends, inside = ((x1, y1), (x2, y2)), time_line
-        best = min(best, *(time_point(p, q, wx, wy, *end, rho) for end in ends))
-        best = min(best, inside(p, q, wx, wy, x1, y1, x2, y2, rho))
-    return best
 
 
 def test_queries_equal_plain_loops_over_whole_regions():
@@ -302,56 +199,10 @@ def test_queries_equal_plain_loops_over_whole_regions():
         q[: count // 20, :2] = rng.uniform((-500, -500), (2000, 1500), (count // 20, 2))
         found = np.zeros((count, 5))
         _compiled(bank, state, q, found)
-        closed = state.closed[0]
+        game = Game(data.tobytes())
         for (x, y, wx, wy), got in zip(q.tolist(), found.tolist(), strict=True):
-            side, a, b = plain_nearest(bank, closed, x, y, 10.0)
-            plain = [side, a, b, plain_sweep(bank, closed, x, y, wx, wy, 5.0), plain_wall(bank, closed, x, y)]
+            plain = [*game.nearest(x, y, 10.0), game.sweep(x, y, wx, wy, 5.0), plain_wall(game, x, y)]
             assert got == plain, (x, y, wx, wy)
-
-
-def plain_balls(bank, closed, path, records, repelling):
-    """Positions [balls, 2] of death balls after the plain loops of PHYSICS.md 5.19, for a living ninja on a path."""
-    balls = [[6.0 * x, 6.0 * y, 0.0, 0.0] for x, y in records]
-    for nx, ny in path:
-        for index, ball in enumerate(balls):
-            dx, dy = nx - ball[0], ny - ball[1]
-            r = math.sqrt(dx * dx + dy * dy)
-            ball[2] += dx / r * 0.04
-            ball[3] += dy / r * 0.04
-            m = math.sqrt(ball[2] * ball[2] + ball[3] * ball[3])
-            if m > 0.85:
-                n = (m - 0.85) * 0.9
-                n = (0.0 if n <= 0.01 else n) + 0.85
-                ball[2], ball[3] = ball[2] / m * n, ball[3] / m * n
-            t = plain_sweep(bank, closed, ball[0], ball[1], ball[2], ball[3], 4.0)
-            ball[0], ball[1] = ball[0] + t * ball[2], ball[1] + t * ball[3]
-            sx = sy = 0.0
-            for _ in range(16):
-                side, a, b = plain_nearest(bank, closed, ball[0], ball[1], 8.0)
-                dx, dy = ball[0] - a, ball[1] - b
-                r = math.sqrt(dx * dx + dy * dy)
-                length = 8 - r * side
-                if side == 0 or length < 0.0000001 or r == 0:
-                    break
-                ball[0], ball[1] = ball[0] + dx / r * length, ball[1] + dy / r * length
-                sx, sy = sx + dx / r, sy + dy / r
-            if side != 0 and length >= 0.0000001 and r == 0:
-                continue
-            m = math.sqrt(sx * sx + sy * sy)
-            if m > 0:
-                dx, dy = sx / m, sy / m
-                p = ball[2] * dx + ball[3] * dy
-                if p < 0:
-                    k = 1 if math.sqrt(ball[2] * ball[2] + ball[3] * ball[3]) <= 1.35 else 2
-                    ball[2], ball[3] = ball[2] - dx * p * k, ball[3] - dy * p * k
-            if index + 1 < repelling:
-                for other in balls[index + 1 :]:
-                    dx, dy = ball[0] - other[0], ball[1] - other[1]
-                    r = math.sqrt(dx * dx + dy * dy)
-                    if 0 < r < 16:
-                        dx, dy = dx / r * 4, dy / r * 4
-                        ball[2], ball[3], other[2], other[3] = ball[2] + dx, ball[3] + dy, other[2] - dx, other[3] - dy
-    return [ball[:2] for ball in balls]
 
 
 def crowded_map(rng):
@@ -371,19 +222,47 @@ def crowded_map(rng):
     return bytes(data), balls
 
 
+def assert_equal_to_plain(data, inputs, name):
+    trajectory, states, gold, final = simulate_final(data, inputs)
+    plain = simulate_plainly(data, inputs)
+    assert states.tolist() == plain[1], name
+    wrong = np.flatnonzero((trajectory != np.reshape(plain[0], (-1, 4))).any(1))
+    assert not len(wrong), f"{name}: frame {wrong[0] + 1}"
+    assert gold == plain[2], name
+    assert np.array_equal(final, np.reshape(plain[3], (-1, 5))), name
+    return trajectory, final
+
+
+@pytest.mark.parametrize("maps", [25, pytest.param(1000, marks=pytest.mark.slow)])
+def test_games_equal_those_of_a_plain_simulator(maps):
+    """Maps crowded around the spawn, so that the ninja meets most of what there is."""
+    rng = np.random.default_rng(7)
+    frames, ends = 0, set()
+    for k in range(maps):
+        data, tiles = random_map(rng, np.arange(41), (*ENTITY_TYPES, 0, 7, 15, 99))
+        x, y = (int(v) for v in data[1231:1233])
+        tiles[max(y // 4 - 3, 0) : y // 4 + 1, max(x // 4 - 4, 0) : x // 4 + 3] = 0
+        data[184:1150] = tiles.ravel()
+        close = rng.random(len(data[1235::5])) < 0.5
+        for at, around in ((1236, x), (1237, y)):
+            data[at::5][close] = np.clip(around + rng.integers(-12, 13, close.sum()), 0, 255)
+        inputs = random_inputs(rng, 1, 60)[0].tobytes()
+        trajectory, final = assert_equal_to_plain(data.tobytes(), inputs, f"map {k}")
+        frames += len(trajectory)
+        ends |= {(int(kind), int(state)) for kind, _, _, _, state in final}
+    assert frames > 20 * maps
+    assert {kind for kind, _ in ends} == {*ENTITY_TYPES, 4}
+    assert ends >= {(1, 1), (20, 1), (21, 0)}  # a mine that went off, a thwump under way, an armed toggle mine
+
+
 def test_a_crowded_map_equals_plain_loops_and_runs_fast():
     data, balls = crowded_map(np.random.default_rng(6))
-    frames = 60
-    inputs = bytes([2] * 20 + [5] * 20 + [0] * 20)
-    trajectory, states, _, final = simulate_final(data, inputs)
-    assert len(states) == frames and states[-1] < 6
+    inputs = bytes([2] * 12 + [5] * 12 + [0] * 6)
+    trajectory, final = assert_equal_to_plain(data, inputs, "crowded")
+    assert len(trajectory) == len(inputs)
+    moved = (final[final[:, 0] == 25][:, 1:3] != 6 * np.array(balls)).any(1)
+    assert moved.sum() > 150
     bank = build_bank([data])
-    path = [(48.0, 48.0), *trajectory[:-1, :2].tolist()]
-    expected = plain_balls(bank, np.zeros(1), path, balls, 200)
-    got = final[final[:, 0] == 25][:, 1:3].tolist()
-    assert got == expected
-    assert sum(tuple(p) != (6.0 * x, 6.0 * y) for p, (x, y) in zip(got, balls, strict=True)) > 150
-
     _, state = new_state(bank, 1)
     outside = np.zeros(1, np.int64)
     _play_games(bank, state, np.zeros((1, 1), np.uint8), outside)  # compiles
