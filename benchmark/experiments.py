@@ -14,7 +14,7 @@ from pathlib import Path
 from benchmark.curves import parsed
 from npp_rl.checkpoints import ARCHITECTURES
 
-CONDITIONS = {"no_pretrain": "from scratch", "with_pretrain": "pretrained"}
+CONDITIONS = {"no_pretrain": "from scratch", "with_pretrain": "pretrained (+ BC)"}
 SKIPPED = {"checkpoints", "tensorboard", "wandb", "videos", "report", "__pycache__", "failures", "pictures"}
 BIGGEST = 200_000_000  # bytes of a file that is still read
 
@@ -160,7 +160,7 @@ def read_run(here: Path, top: Path, files: list[str], problems: list[str]) -> Ru
     condition = next((name for name in inside if name in CONDITIONS), None)
     if condition is None:
         condition = "with_pretrain" if args.get("pretrained_checkpoint") else "no_pretrain"
-    if inside and inside[-1] == "bc" or str(args.get("exp_name", "")).startswith("bc_"):
+    if (inside and inside[-1] == "bc") or str(args.get("exp_name", "")).startswith("bc_"):
         condition = "pretraining"
     run = Run(here, top.name, config["architecture"], condition, seed, config)
     if (here / "eval_results.json").is_file():

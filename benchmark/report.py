@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmark import decision, report_details, report_page, report_sections
+from benchmark import decision, report_details, report_page, report_scores, report_sections
 from benchmark.experiments import read_experiments
 from benchmark.report_page import Bullets, Heading, Text
 from npp_rl.checkpoints import ArgumentError, fail
@@ -60,25 +60,27 @@ def one(comparison: report_sections.Comparison, weights: dict[str, float], rng) 
         warnings.append(f"{len(comparison.experiment.problems)} things are missing or damaged; see Runs.")
     if warnings:
         conclusion.append(Bullets(warnings, "warn"))
-    sections = [("What was compared", facts)]
+    sections = []
     if able:
-        sections.append(("Success", report_sections.success(comparison, rng)))
-    sections.append(("Learning curves", report_sections.learning(comparison, rng)))
+        sections.append(("Success", report_scores.success(comparison, rng)))
+    sections.append(("Learning curves", report_scores.learning(comparison, rng)))
     if able:
         sections += [
             ("Decision matrix", report_sections.decide(comparison, matrix, weights)),
-            ("Profiles", report_sections.profiles(comparison, rng)),
-            ("Categories", report_sections.parts(comparison, rng)),
+            ("Profiles", report_scores.profiles(comparison, rng)),
+            ("Categories", report_scores.parts(comparison, rng)),
         ]
         if len(comparison.conditions) > 1:
-            sections.append(("Pretraining", report_sections.pretraining(comparison, rng)))
+            sections.append(("Pretraining", report_scores.pretraining(comparison, rng)))
         sections += [
             ("Cost", report_details.cost(comparison)),
             ("Failures", report_details.failures(comparison)),
             ("Levels", report_details.levels(comparison)),
         ]
     sections.append(("Runs", report_details.runs(comparison.experiment)))
-    return conclusion, [block for name, blocks in sections for block in (Heading(name), *blocks)]
+    return facts[:1] + conclusion + facts[1:], [
+        block for name, blocks in sections for block in (Heading(name), *blocks)
+    ]
 
 
 def _rename(block, experiment, number):
@@ -94,18 +96,20 @@ def method() -> list:
     return [
         Bullets(
             [
-                "The unit of replication is the seed. One network plays all levels, so a bootstrap draw takes whole seeds "
-                "(of each contender on its own); drawing seeds anew for each category, as Agarwal et al. (2021, section 4.1) "
-                "do for agents trained on one task each, would make intervals far too narrow here.",
-                "A percentile interval of few seeds is too short. Draws are stretched by sqrt(n / (n - 1)) and Student's t "
-                "over the normal quantile. In simulations 95% intervals so made contain the truth in 92 to 95% of cases "
-                "from two seeds on; plain ones in about 48% with two seeds, 73% with three, 85% with five, 91% with ten.",
-                "Intervals without width come from seeds that agree in everything. With three seeds of each, complete "
-                "separation happens by chance in one of ten pairs of equal contenders.",
-                "Test levels are held out from training. A single seed's interval is Wilson's over its levels and says "
-                "nothing about the architecture.",
-                "The decision matrix scores from the worst contender (0) to the best (1), but never over less than the "
-                "spans that count as noticeable: five points of a share, a factor of two in speed and size.",
+                "The unit of replication is the seed. One network plays all levels, so a bootstrap draw takes whole "
+                "seeds (of each contender on its own); drawing seeds anew for each category, as Agarwal et al. "
+                "(2021, section 4.1) do for agents trained on one task each, would make intervals far too narrow "
+                "here.",
+                "A percentile interval of few seeds is too short. Draws are stretched by sqrt(n / (n - 1)) and "
+                "Student's t over the normal quantile. In simulations 95% intervals so made contain the truth in 92 "
+                "to 95% of cases from two seeds on; plain ones in about 48% with two seeds, 73% with three, 85% with "
+                "five, 91% with ten.",
+                "Intervals without width come from seeds that agree in everything. With three seeds of each, "
+                "complete separation happens by chance in one of ten pairs of equal contenders.",
+                "Test levels are held out from training. A single seed's interval is Wilson's over its levels and "
+                "says nothing about the architecture.",
+                "The decision matrix scores from the worst contender (0) to the best (1), but never over less than "
+                "the spans that count as noticeable: five points of a share, a factor of two in speed and size.",
             ]
         )
     ]

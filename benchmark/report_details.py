@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from benchmark import decision, report_plots, statistics
+from benchmark import decision, report_plots, report_scores, statistics
 from benchmark.experiments import CONDITIONS, Experiment, Run, number, part
 from benchmark.report_page import Bullets, Cell, Figure, Figures, Gallery, Heading, Picture, Table, Text
 from benchmark.report_sections import Comparison, estimate, listed, percent, points, seeds
@@ -27,7 +27,7 @@ def mean_of(runs: list[Run], measure: Callable[[Run], float]) -> float:
 
 COSTS: tuple[tuple[str, str, str, Callable[[Run], float]], ...] = (
     ("parameters", "parameters", "trained parameters", decision.parameters),
-    ("latency", "decision, ms", "milliseconds for one decision (median)", decision.latency),
+    ("latency", "one decision, ms", "milliseconds for one decision (median)", decision.latency),
     ("p99", "p99, ms", "", lambda run: number(part(run.results, "cost", "latency_ms", "1"), "p99")),
     ("batch", "256 decisions, ms", "", lambda run: number(part(run.results, "cost", "latency_ms", "256"), "p50")),
     ("flops", "FLOPs", "", lambda run: number(part(run.results, "cost"), "flops")),
@@ -61,8 +61,8 @@ def cost(comparison: Comparison) -> list:
     rows = []
     for k, c in enumerate(able):
         row = [c.name, str(len(c.tested)), percent(success[k])]
-        row += [report_plots.short(table[name][k]) if math.isfinite(table[name][k]) else "–" for name, _ in shown]
-        row.append(listed([title.split(",")[0] for name, title, _, _ in COSTS if k in fronts.get(name, ())]) or "–")
+        row += [report_plots.short(table[name][k]) if math.isfinite(table[name][k]) else "-" for name, _ in shown]
+        row.append(listed([title.split(",")[0] for name, title, _, _ in COSTS if k in fronts.get(name, ())]) or "-")
         rows.append(row)
     note = "Means over seeds. Front: no other is at most as costly and at least as successful (Pareto)."
     if missing:
@@ -98,9 +98,9 @@ def failures(comparison: Comparison) -> list:
             shares = [count[name] / total for name in head] + ([sum(count[n] for n in rest) / total] if rest else [])
             bars.append((c.name, shares))
             misses = mean_of(c.tested, lambda run: number(part(run.results, "overall"), "near_misses"))
-            row = [c.name, str(len(c.tested)), percent(sum(shares)), *[percent(value) for value in shares]]
-            rows.append([*row, report_plots.short(misses) if math.isfinite(misses) else "–"])
-        drawn = report_plots.bars(bars, shown, "share of test episodes lost, in parts of all")
+            row = [c.name, str(len(c.tested)), percent(float(sum(shares))), *[percent(value) for value in shares]]
+            rows.append([*row, report_plots.short(misses) if math.isfinite(misses) else "-"])
+        drawn = report_plots.bars(bars, shown, "test episodes lost")
         blocks.append(Figures([Figure("failures", drawn, "How test episodes were lost, all seeds together.")]))
         header = ["", "seeds", "lost", *shown, "near misses"]
         blocks.append(Table(header, rows, "Shares of all test episodes of all seeds; near misses: mean over seeds."))
@@ -207,8 +207,8 @@ def runs(experiment: Experiment) -> list:
                 CONDITIONS[run.condition],
                 str(run.folder.relative_to(experiment.folder)),
                 str(run.seed),
-                f"{run.minutes:.1f}" if math.isfinite(run.minutes) else "–",
-                report_plots.short(run.steps) if run.steps else "–",
+                f"{run.minutes:.1f}" if math.isfinite(run.minutes) else "-",
+                report_plots.short(run.steps) if run.steps else "-",
                 percent(run.overall("success_rate")),
             ]
         )
@@ -219,7 +219,7 @@ def runs(experiment: Experiment) -> list:
         for run in experiment.pretraining:
             last = {k: v for row in run.rows for k, v in row.items() if k not in ("kind", "global_step", "minutes")}
             figures = ", ".join(f"{k} {report_plots.short(v)}" for k, v in list(last.items())[:8])
-            minutes = f"{run.minutes:.1f}" if math.isfinite(run.minutes) else "–"
+            minutes = f"{run.minutes:.1f}" if math.isfinite(run.minutes) else "-"
             rows.append([run.architecture, figures or "no metrics", str(run.seed), minutes])
         blocks += [Table(["architecture", "last metrics", "seed", "minutes"], rows, left=2, folded="Pretraining runs")]
     if experiment.problems:
@@ -250,12 +250,12 @@ def across(comparisons: list[Comparison], rng) -> list:
         )
     rows, marks = [], []
     for (architecture, condition), entries in found.items():
-        name = architecture + (", pretrained" if condition == "with_pretrain" else "")
+        name = architecture + (" + BC" if condition == "with_pretrain" else "")
         first, lane, row = None, [], [name]
         for comparison in comparisons:
             c = next((c for other, c in entries if other is comparison), None)
             if c is None:
-                row += ["–", "–"]
+                row += ["-", "-"]
                 continue
             scores = c.success
             if common:
@@ -263,7 +263,7 @@ def across(comparisons: list[Comparison], rng) -> list:
             value, low, high = estimate(scores, statistics.mean, rng)
             inside = f"{100 * low:.0f} to {100 * high:.0f}, " if math.isfinite(low) else ""
             row.append(Cell(percent(value), f"{inside}n={len(scores)}", value))
-            change = "–"
+            change = "-"
             if first is not None:
                 gap = statistics.difference(scores, first, statistics.mean, rng)
                 change = points(*gap)
@@ -279,14 +279,13 @@ def across(comparisons: list[Comparison], rng) -> list:
     header.pop(2)
     rows = [row[:2] + row[3:] for row in rows]
     if marks:
-        reach = max(0.05, *(max(abs(v) for v in m[2:5] if math.isfinite(v)) for _, lane in marks for m in lane))
-        reach = min(1.0, math.ceil(reach * 10) / 10)
-        drawn = report_plots.dots(marks, "difference in levels won, in parts of all", (-reach, reach), zero=True)
+        reach = report_scores.axis(m for _, lane in marks for m in lane)
+        drawn = report_plots.dots(marks, "difference in levels won", reach, zero=True)
         blocks.append(
             Figures([Figure("experiments", drawn, "Differences to the first experiment, with 95% intervals.")])
         )
     few = min((len(c.tested) for comparison in comparisons for c in comparison.able), default=0)
-    note = "Means with 95% intervals over seeds; differences to the first experiment that has the contender (95%, each alone)."
+    note = "Means with 95% intervals over seeds; differences to the first experiment that has it (95%, each alone)."
     if few < statistics.MIN_SEEDS:
         note += f" Some have only {seeds(few)}: differences there conclude nothing."
     return [*blocks, Table(header, rows, note)]

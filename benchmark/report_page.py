@@ -21,7 +21,8 @@ class Heading:
 
 @dataclass
 class Text:
-    """A paragraph; **bold** and `code` are marked so. kind: "", "lead" (large) or "warn" (set apart)."""
+    """A paragraph; **bold** and `code` are marked so. kind: "", "lead" (large), "note" (small) or "warn" (set "
+    "apart)."""
 
     text: str
     kind: str = ""
@@ -61,6 +62,7 @@ class Figure:
 class Figures:
     figures: list[Figure]
     small: bool = False
+    folded: str = ""
 
 
 @dataclass
@@ -113,9 +115,9 @@ ul.warn{padding-left:34px}
 .scroll{overflow-x:auto;margin:16px 0 8px}
 table{border-collapse:collapse;font-size:14px;line-height:1.35;font-variant-numeric:tabular-nums}
 th,td{padding:7px 12px;text-align:right;border-bottom:1px solid var(--line);vertical-align:top;white-space:nowrap}
-th{font-weight:600;border-bottom:1.5px solid var(--soft);vertical-align:bottom}
+th{font-weight:600;white-space:normal;border-bottom:1.5px solid var(--soft);vertical-align:bottom}
 .w{text-align:left}
-td.w:first-child,th.w:first-child{padding-left:0}
+td.w:first-child,th.w:first-child{padding-left:0;position:sticky;left:0;background:var(--paper);z-index:1}
 td.long{white-space:normal;min-width:220px;max-width:560px;overflow-wrap:anywhere}
 td small{display:block;color:var(--soft);font-size:11.5px}
 td.v{background:color-mix(in srgb,var(--k) var(--a),transparent)}
@@ -213,7 +215,7 @@ def _html(block) -> str:
             return _html_figure(block)
         case Figures():
             inside = "".join(_html_figure(figure) for figure in block.figures)
-            return f'<div class="figs{" small" if block.small else ""}">{inside}</div>'
+            return _folded(f'<div class="figs{" small" if block.small else ""}">{inside}</div>', block.folded)
         case Gallery():
             return f'<div class="gallery">{"".join(_html_picture(picture) for picture in block.pictures)}</div>'
         case Weights():
@@ -246,7 +248,11 @@ def _html_table(table):
     )
     if table.note:
         inside += f'<p class="note">{_inline(table.note)}</p>'
-    return f"<details><summary>{escape(table.folded)}</summary>{inside}</details>" if table.folded else inside
+    return _folded(inside, table.folded)
+
+
+def _folded(inside, title):
+    return f"<details><summary>{escape(title)}</summary>{inside}</details>" if title else inside
 
 
 def _html_figure(figure):
@@ -292,7 +298,7 @@ def _html_weights(block):
 
 
 def _weight_head(block):
-    return ["", "score", "rank", *block.names, *block.more_names]
+    return ["", "score", "rank", *block.more_names, *block.names]
 
 
 def _weight_rows(block):
@@ -302,7 +308,7 @@ def _weight_rows(block):
     for k in sorted(range(len(total)), key=lambda k: -total[k]):
         rank = 1 + sum(other > total[k] + 1e-12 for other in total)
         cells = [Cell(raw, f"{score:.2f}", score) for raw, score in zip(block.raw[k], block.scores[k], strict=True)]
-        rows.append((k, [block.contenders[k], f"{total[k]:.2f}", str(rank), *cells, *block.more[k]]))
+        rows.append((k, [block.contenders[k], f"{total[k]:.2f}", str(rank), *block.more[k], *cells]))
     return rows
 
 
@@ -324,6 +330,8 @@ def markdown(blocks: list, pictures: str) -> tuple[str, dict[str, bytes]]:
                 rows = [row for _, row in _weight_rows(block)]
                 lines += _md_table(Table(_weight_head(block), rows, f"Weights: {weights}."))
             case Figure() | Figures():
+                if folded := getattr(block, "folded", ""):
+                    lines += [f"{_plain(folded)}:", ""]
                 for figure in [block] if isinstance(block, Figure) else block.figures:
                     files[f"{figure.name}.svg"] = standalone(figure.svg).encode()
                     lines += [f"![{_plain(figure.caption)}]({pictures}/{figure.name}.svg)", ""]

@@ -89,6 +89,10 @@ def short(value: float) -> str:
     return f"{value:.3g}"
 
 
+def _share(value):
+    return f"{round(100 * value, 1):g}%"
+
+
 def svg(width: float, height: float, parts: list[str], label: str) -> str:
     inside = "".join(parts)
     return f'<svg viewBox="0 0 {width:.0f} {height:.0f}" role="img" aria-label="{escape(label)}">{inside}</svg>'
@@ -121,7 +125,8 @@ def marker(x: float, y: float, colour: int, shape: int, hollow: bool = False, si
     return path([x + a for a, _ in corners], [y + b for _, b in corners], kind, "Z")
 
 
-def axes(width, height, x, y, xlabel, ylabel, log=False, left=48, top=14, right=14, bottom=44, percent=True):
+def axes(width, height, x, y, xlabel, ylabel, log=False, left=48, top=14, right=14, bottom=44,
+         percent=True, xpercent=False):  # fmt: skip
     """Grid, ticks and labels of a panel -> (parts, X, Y), the last two functions from values to px."""
     inner_w, inner_h = width - left - right, height - top - bottom
     scale = math.log10 if log else float
@@ -137,11 +142,11 @@ def axes(width, height, x, y, xlabel, ylabel, log=False, left=48, top=14, right=
     for value in ticks(*y):
         at = float(to_y(value))
         parts.append(f'<path d="M{left} {at:.1f}H{width - right}" class="g"/>')
-        parts.append(text(left - 6, at + 4, f"{100 * value:.0f}%" if percent else short(value), "t e"))
+        parts.append(text(left - 6, at + 4, _share(value) if percent else short(value), "t e"))
     for value in log_ticks(*x) if log else ticks(*x):
         at = float(to_x(value))
         parts.append(f'<path d="M{at:.1f} {height - bottom}v4" class="a"/>')
-        parts.append(text(at, height - bottom + 17, short(value), "t m"))
+        parts.append(text(at, height - bottom + 17, _share(value) if xpercent else short(value), "t m"))
     parts.append(f'<path d="M{left} {height - bottom}H{width - right}" class="a"/>')
     parts.append(text(left + inner_w / 2, height - bottom + 35, xlabel, "m"))
     turned = f' transform="rotate(-90 12 {top + inner_h / 2:.1f})"'
@@ -163,48 +168,62 @@ def legend(names: list[tuple[str, int, bool]], width: float, top: float, left: f
     return parts, y - top + 8
 
 
-def lines(curves: list[Curve], xlabel: str, ylabel: str, width=420, height=280, dashed=False, x=None, y=(0, 1)) -> str:
+def span(curves: list[Curve]) -> tuple[tuple[float, float], bool]:
+    """Range of x of some curves, and whether it takes a logarithmic axis for the shortest of them to be seen."""
+    ends = [float(c.x[-1]) for c in curves]
+    if max(ends) <= 8 * min(ends):
+        return (0.0, max(ends) or 1.0), False
+    first = min(float(x) for c in curves for x in c.x if x > 0)
+    return (max(first, max(ends) / 1e4), max(ends)), True
+
+
+def lines(
+    curves: list[Curve], xlabel: str, ylabel: str, x: tuple[float, float], log=False, dashed=False, xpercent=False
+) -> str:
     """Curves with bands and a legend under them."""
-    ends = x or (0, max((float(c.x[-1]) for c in curves), default=1) or 1)
-    parts, to_x, to_y = axes(width, height, ends, y, xlabel, ylabel)
+    width, height, y = 420, 280, (0, 1)
+    parts, to_x, to_y = axes(width, height, x, y, xlabel, ylabel, log, xpercent=xpercent)
     for c in curves:
-        xs, ys, low, high = c.x, c.y, c.low, c.high
-        if c.steps:
-            xs = np.repeat(xs, 2)[1:]
-            ys, low, high = (None if v is None else np.repeat(v, 2)[:-1] for v in (ys, low, high))
-        group = ""
-        if low is not None and np.isfinite(low).all():
-            band = np.concatenate([xs, xs[::-1]]), np.concatenate([high, low[::-1]])
-            group = path(to_x(band[0]), to_y(np.clip(band[1], *y)), "b", "Z")
-        group += path(to_x(xs), to_y(np.clip(ys, *y)), "l d" if dashed else "l")
-        parts.append(f'<g class="c{c.colour % COLOURS}" data-s="{escape(c.name)}">{group}</g>')
+        drawn = _drawn(c, x, to_x, to_y, dashed)
+        parts.append(f'<g class="c{c.colour % COLOURS}" data-s="{escape(c.name)}">{drawn}</g>')
     marks, more = legend([(c.name, c.colour, dashed) for c in curves], width, height)
     return svg(width, height + more, parts + marks, f"{ylabel} over {xlabel}")
 
 
-def small_lines(own: list[tuple[Curve, bool]], others: list[Curve], title: str, xlabel: str, xmax: float) -> str:
+def _drawn(c, x, to_x, to_y, dashed, band=True):
+    """Paths of a curve, its band first."""
+    xs, ys, low, high = np.maximum(c.x, x[0]), c.y, c.low, c.high
+    if c.steps:
+        xs = np.repeat(xs, 2)[1:]
+        ys, low, high = (None if v is None else np.repeat(v, 2)[:-1] for v in (ys, low, high))
+    group = ""
+    if band and low is not None and np.isfinite(low).all():
+        edge = np.concatenate([xs, xs[::-1]]), np.concatenate([high, low[::-1]])
+        group = path(to_x(edge[0]), to_y(np.clip(edge[1], 0, 1)), "b", "Z")
+    return group + path(to_x(xs), to_y(np.clip(ys, 0, 1)), "l d" if dashed else "l")
+
+
+def small_lines(
+    own: list[tuple[Curve, bool]], others: list[Curve], title: str, xlabel: str, x: tuple[float, float], log=False,
+    xpercent=False,
+) -> str:  # fmt: skip
     """One architecture's curves (curve, dashed) with bands, before those of the others in grey."""
     width, height = 270, 190
-    parts, to_x, to_y = axes(width, height, (0, xmax or 1), (0, 1), xlabel, "", left=38, top=26)
+    parts, to_x, to_y = axes(width, height, x, (0, 1), xlabel, "", log, left=38, top=26, xpercent=xpercent)
     parts.append(text(38, 14, title, "", ' font-weight="600"'))
     for c in others:
-        parts.append(f'<g class="cn" opacity=".28">{path(to_x(c.x), to_y(c.y), "l", "")}</g>')
+        parts.append(f'<g class="cn" opacity=".28">{_drawn(c, x, to_x, to_y, False, band=False)}</g>')
     for c, dashed in own:
-        group = ""
-        if c.low is not None and np.isfinite(c.low).all():
-            xs, ys = np.concatenate([c.x, c.x[::-1]]), np.concatenate([c.high, c.low[::-1]])
-            group = path(to_x(xs), to_y(ys), "b", "Z")
-        group += path(to_x(c.x), to_y(c.y), "l d" if dashed else "l")
-        parts.append(f'<g class="c{c.colour % COLOURS}">{group}</g>')
+        parts.append(f'<g class="c{c.colour % COLOURS}">{_drawn(c, x, to_x, to_y, dashed)}</g>')
     return svg(width, height, parts, f"learning curve of {title}")
 
 
-def dots(rows: list[tuple[str, list[tuple]]], xlabel: str, x: tuple[float, float], zero=False, percent=True) -> str:
+def dots(rows: list[tuple[str, list[tuple]]], xlabel: str, x: tuple[float, float], zero=False) -> str:
     """Estimates with intervals: rows of (label, [(colour, hollow, estimate, low, high, note)])."""
     width, left = 420, 20 + 6.4 * max(len(label) for label, _ in rows)
     lane, gap = 17, 8
     height = 16 + sum(lane * len(marks) + gap for _, marks in rows) + 44
-    parts, to_x, _ = axes(width, height, x, (0, 1), xlabel, "", left=left, right=62, percent=percent)
+    parts, to_x, _ = axes(width, height, x, (0, 1), xlabel, "", left=left, right=52, xpercent=True)
     parts = [p for p in parts if 'class="t e"' not in p and 'class="g"' not in p]
     parts += [f'<path d="M{float(to_x(v)):.1f} 14V{height - 44}" class="g"/>' for v in ticks(*x)]
     if zero:
@@ -230,10 +249,7 @@ def scatter(points: list[tuple], xlabel: str, ylabel: str, front: list[int], log
     """Points (name, colour, hollow, x, y), those of `front` joined, each labelled without covering another."""
     width, height = 420, 300
     xs, ys = [p[3] for p in points], [p[4] for p in points]
-    if log:
-        x = (min(xs) / 1.6, max(xs) * 1.6)
-    else:
-        x = (0, max(xs) * 1.1 or 1)
+    x = (min(xs) / 1.6, max(xs) * 1.6) if log else (0, max(xs) * 1.1 or 1)
     room = max(0.05, 0.25 * (max(ys) - min(ys)))
     y = (max(0.0, min(ys) - room), min(1.0, max(ys) + room))
     parts, to_x, to_y = axes(width, height, x, y, xlabel, ylabel, log=log)
@@ -251,7 +267,7 @@ def scatter(points: list[tuple], xlabel: str, ylabel: str, front: list[int], log
         places += [(-size / 2, dy) for dy in (-10, 20)]
         for dx, dy in places:
             box = (at_x + dx, at_y + dy - 9, size, 11)
-            inside = 48 <= box[0] and box[0] + size <= width and 4 <= box[1] and box[1] + 11 <= height - 46
+            inside = box[0] >= 48 and box[0] + size <= width and box[1] >= 4 and box[1] + 11 <= height - 46
             if inside and not any(_meet(box, other) for other in taken):
                 taken.append(box)
                 parts.append(text(box[0], box[1] + 9, name, "t"))
@@ -271,7 +287,7 @@ def bars(rows: list[tuple[str, list[float]]], names: list[str], xlabel: str) -> 
     width, left, lane = 420, 20 + 6.4 * max(len(label) for label, _ in rows), 20
     height = 16 + lane * len(rows) + 44
     top = max((sum(shares) for _, shares in rows), default=1) or 1
-    parts, to_x, _ = axes(width, height, (0, top), (0, 1), xlabel, "", left=left)
+    parts, to_x, _ = axes(width, height, (0, top), (0, 1), xlabel, "", left=left, right=24, xpercent=True)
     parts = [p for p in parts if 'class="t e"' not in p and 'class="g"' not in p]
     for k, (label, shares) in enumerate(rows):
         y, done = 16 + lane * k, 0.0

@@ -132,12 +132,12 @@ def combination(
     parts: list[tuple[float, np.ndarray, int]],
     factors: list[float],
     confidence: float = 0.95,
-    comparisons: int = 1,
 ) -> tuple[float, float, float]:
     """Interval of a sum of independent estimates times factors -> estimate, low, high.
 
-    parts: (estimate, its bootstrap draws [draws], seeds). Degrees of freedom after Welch and Satterthwaite. The intervals
-    of so many comparisons hold together (Bonferroni). A part of one seed gives NaN for the interval.
+    parts: (estimate, its bootstrap draws [draws], seeds). Degrees of freedom after Welch and Satterthwaite. A part of
+    one
+    seed gives NaN for the interval.
     """
     estimate = float(sum(f * e for f, (e, _, _) in zip(factors, parts, strict=True)))
     if min(n for _, _, n in parts) < 2:
@@ -148,9 +148,7 @@ def combination(
         return estimate, estimate, estimate
     freedom = variances.sum() ** 2 / sum(v * v / (n - 1) for v, (_, _, n) in zip(variances, parts, strict=True))
     low, high = percentile(sum(deviations), confidence)
-    # A few seeds' draws have no far tails: the quantiles of one interval are stretched to those of several.
-    tail = (1 - confidence) / 2
-    wider = float(stats.t.ppf(1 - tail / comparisons, freedom) / stats.norm.ppf(1 - tail))
+    wider = student(freedom, confidence)
     return estimate, estimate + low * wider, estimate + high * wider
 
 
@@ -161,11 +159,36 @@ def difference(
     rng: np.random.Generator,
     draws: int = DRAWS,
     confidence: float = 0.95,
-    comparisons: int = 1,
 ) -> tuple[float, float, float]:
     """Statistic of x [n, t] minus that of y [m, t] -> estimate, low, high; the seeds of both are independent."""
     parts = [(statistic(s), statistic(draw(s, rng, draws)), len(s)) for s in (x, y)]
-    return combination(parts, [1, -1], confidence, comparisons)
+    return combination(parts, [1, -1], confidence)
+
+
+def behind_best(groups: list[np.ndarray], confidence: float = 0.95) -> tuple[int, list[tuple[float, float, float]]]:
+    """Index of the group with the highest mean, and for each group how far it is behind: mean, low, high.
+
+    groups: values [seeds] of each contender. The best is found in the data, so the intervals hold for all pairs
+    together
+    (Tukey 1953, Kramer 1956): Student's range of all groups, with the variance between seeds pooled over groups, for
+    which
+    three seeds of each suffice, or that of the two groups where it is larger. A group of one seed gives NaN.
+    """
+    means = [float(group.mean()) for group in groups]
+    best = int(np.argmax(means))
+    freedom = sum(len(group) - 1 for group in groups)
+    if freedom == 0 or len(groups) < 2:
+        return best, [(means[best] - mean, np.nan, np.nan) for mean in means]
+    own = [float(group.var(ddof=1)) if len(group) > 1 else np.nan for group in groups]
+    pooled = sum((len(group) - 1) * v for group, v in zip(groups, own, strict=True) if len(group) > 1) / freedom
+    wide = stats.studentized_range.ppf(confidence, len(groups), freedom) / np.sqrt(2)
+    n = len(groups[best])
+    gaps = []
+    for group, mean, variance in zip(groups, means, own, strict=True):
+        apart = max(pooled * (1 / n + 1 / len(group)), own[best] / n + variance / len(group))
+        half = wide * np.sqrt(apart) if min(n, len(group)) > 1 else np.nan
+        gaps.append((means[best] - mean, means[best] - mean - half, means[best] - mean + half))
+    return best, gaps
 
 
 def paired_draws(x: np.ndarray, y: np.ndarray, statistic, rng: np.random.Generator, draws: int = DRAWS):
@@ -183,13 +206,16 @@ def paired_difference(
     return combination([paired_draws(x, y, statistic, rng, draws)], [1], confidence)
 
 
-def curves(curves: list[tuple[np.ndarray, np.ndarray]], points: int = 60) -> tuple[np.ndarray, np.ndarray]:
-    """Seeds' curves (x ascending, y) on one grid of x -> grid [points], values [seeds, points].
+def curves(curves: list[tuple[np.ndarray, np.ndarray]], points: int = 120) -> tuple[np.ndarray, np.ndarray]:
+    """Seeds' curves (x ascending, y) on one grid of x, at most `points` of theirs -> grid [k], values [seeds, k].
 
-    The grid ends where the first of the seeds ends, so that each point has all of them.
+    The grid begins where the last of the seeds begins and ends where the first ends, so that each point has all of
+    them.
     """
     start, end = max(x[0] for x, _ in curves), min(x[-1] for x, _ in curves)
-    grid = np.linspace(start, max(end, start), points)
+    grid = np.unique(np.concatenate([x for x, _ in curves] + [[start, end]]))
+    grid = grid[(grid >= start) & (grid <= end)] if end > start else np.array([start])
+    grid = grid[np.unique(np.linspace(0, len(grid) - 1, points).astype(int))]
     return grid, np.stack([np.interp(grid, x, y) for x, y in curves])
 
 
