@@ -9,6 +9,7 @@ import math
 import os
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from benchmark.curves import parsed
@@ -47,6 +48,7 @@ class Run:
         """(steps, minutes, value) of the rows of a kind that have the key."""
         return [(r["global_step"], r["minutes"], r[key]) for r in self.rows if r["kind"] == kind and key in r]
 
+    @cached_property
     def categories(self) -> dict[str, float]:
         """Success on the test suite per category; {} where the run has no test."""
         if found := part(self.results, "by_category"):
@@ -56,6 +58,7 @@ class Run:
         names = [key for key in last if key.startswith("test/") and key.count("/") == 1]
         return {key[5:]: last[key] for key in names if key[5:] not in other and "_efficiency" not in key}
 
+    @cached_property
     def levels(self) -> dict[str, tuple[str, float]]:
         """Level -> (category, success over its tries) on the test suite; {} where the results have no levels."""
         entries = self.results.get("levels")
@@ -241,26 +244,47 @@ def wandb_rows(path: Path, top: Path, problems: list[str]) -> list[dict]:
 
 
 def wandb_offline_rows(files: list[Path]) -> list[dict]:
-    """Rows from the file of an offline run, read by wandb itself."""
+    """Rows from the files that wandb writes offline: records in LevelDB's log format, each a protobuf message."""
     from wandb.proto import wandb_internal_pb2
-    from wandb.sdk.internal.datastore import DataStore
 
     points = []
     for file in files:
-        store = DataStore()
-        store.open_for_scan(str(file))
-        try:
-            while data := store.scan_data():
-                record = wandb_internal_pb2.Record()
+        for data in _log_records(file):
+            record = wandb_internal_pb2.Record()
+            try:
                 record.ParseFromString(data)
-                if record.WhichOneof("record_type") == "history":
-                    items = {i.key or "/".join(i.nested_key): json.loads(i.value_json) for i in record.history.item}
-                    points += _history({"_step": record.history.step.num, **items})
-        except AssertionError:  # a run that was cut off ends in half a record
-            pass
-        finally:
-            store.close()
+            except Exception:  # protobuf's own error, wherever the installed version keeps it
+                raise ValueError(f"{file}: holds a record that wandb's messages do not fit") from None
+            if record.WhichOneof("record_type") == "history":
+                row = {"_step": record.history.step.num}
+                for item in record.history.item:
+                    found = {kind.name: value for kind, value in item.ListFields()}
+                    value = found.get("number", found.get("integer"))
+                    if "value_json" in found:
+                        value = json.loads(found["value_json"])
+                    row[item.key or "/".join(item.nested_key)] = value
+                points += _history(row)
     return _rows(points)
+
+
+def _log_records(file):
+    """Whole records of a .wandb file: a header of 7 bytes, then blocks of 32 KiB of pieces (checksum, length, type)."""
+    data = file.read_bytes()[:BIGGEST]
+    if data[:4] != b":W&B":
+        raise ValueError(f"{file}: is no file of wandb")
+    place, record = 7, b""
+    while place + 7 <= len(data):
+        if 32768 - place % 32768 < 7:  # too little is left of the block for a piece
+            place += 32768 - place % 32768
+            continue
+        length, kind = int.from_bytes(data[place + 4 : place + 6], "little"), data[place + 6]
+        piece = data[place + 7 : place + 7 + length]
+        if kind not in (1, 2, 3, 4) or len(piece) < length:
+            return  # a run that was cut off ends so
+        place += 7 + length
+        record = piece if kind in (1, 2) else record + piece
+        if kind in (1, 4):
+            yield record
 
 
 def _history(row):

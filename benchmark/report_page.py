@@ -62,7 +62,8 @@ class Figure:
 class Figures:
     figures: list[Figure]
     small: bool = False
-    folded: str = ""
+    folded: str = ""  # a title under which they can be folded away
+    open: bool = False  # not folded at first
 
 
 @dataclass
@@ -115,7 +116,7 @@ ul.warn{padding-left:34px}
 .scroll{overflow-x:auto;margin:16px 0 8px}
 table{border-collapse:collapse;font-size:14px;line-height:1.35;font-variant-numeric:tabular-nums}
 th,td{padding:7px 12px;text-align:right;border-bottom:1px solid var(--line);vertical-align:top;white-space:nowrap}
-th{font-weight:600;white-space:normal;border-bottom:1.5px solid var(--soft);vertical-align:bottom}
+th{font-weight:600;white-space:normal;min-width:4.6em;border-bottom:1.5px solid var(--soft);vertical-align:bottom}
 .w{text-align:left}
 td.w:first-child,th.w:first-child{padding-left:0;position:sticky;left:0;background:var(--paper);z-index:1}
 td.long{white-space:normal;min-width:220px;max-width:560px;overflow-wrap:anywhere}
@@ -215,7 +216,8 @@ def _html(block) -> str:
             return _html_figure(block)
         case Figures():
             inside = "".join(_html_figure(figure) for figure in block.figures)
-            return _folded(f'<div class="figs{" small" if block.small else ""}">{inside}</div>', block.folded)
+            inside = f'<div class="figs{" small" if block.small else ""}">{inside}</div>'
+            return _folded(inside, block.folded, " open" if block.open else "")
         case Gallery():
             return f'<div class="gallery">{"".join(_html_picture(picture) for picture in block.pictures)}</div>'
         case Weights():
@@ -251,8 +253,8 @@ def _html_table(table):
     return _folded(inside, table.folded)
 
 
-def _folded(inside, title):
-    return f"<details><summary>{escape(title)}</summary>{inside}</details>" if title else inside
+def _folded(inside, title, state=""):
+    return f"<details{state}><summary>{escape(title)}</summary>{inside}</details>" if title else inside
 
 
 def _html_figure(figure):

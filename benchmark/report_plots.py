@@ -125,7 +125,7 @@ def marker(x: float, y: float, colour: int, shape: int, hollow: bool = False, si
     return path([x + a for a, _ in corners], [y + b for _, b in corners], kind, "Z")
 
 
-def axes(width, height, x, y, xlabel, ylabel, log=False, left=48, top=14, right=14, bottom=44,
+def axes(width, height, x, y, xlabel, ylabel, log=False, left=48, top=14, right=20, bottom=44,
          percent=True, xpercent=False):  # fmt: skip
     """Grid, ticks and labels of a panel -> (parts, X, Y), the last two functions from values to px."""
     inner_w, inner_h = width - left - right, height - top - bottom

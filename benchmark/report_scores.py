@@ -150,7 +150,7 @@ def _apart(comparison, curves, name, xlabel, title, x, log=False, xpercent=False
             figures.append(Figure(f"{name}_{architecture}", drawn))
     hollow = "; solid: from scratch, dashed: pretrained" if len(comparison.conditions) > 1 else ""
     words = f"{title}: 95% bands over seeds, the others in grey{hollow}; n: seeds"
-    return [Figures(figures, small=True, folded=words)]
+    return [Figures(figures, small=True, folded=words, open=name == "curve_minutes")]
 
 
 def profiles(comparison: Comparison, rng) -> list:
@@ -205,7 +205,7 @@ def parts(comparison: Comparison, rng) -> list:
     blocks = []
     tiers = [t for t in TIERS if any(part(run.results, "by_tier", t) for c in comparison.able for run in c.tested)]
     for title, names, of in (
-        ("", comparison.tasks, lambda run, name: run.categories()[name]),
+        ("", comparison.tasks, lambda run, name: run.categories[name]),
         ("Difficulty tiers", tiers, lambda run, name: number(part(run.results, "by_tier", name), "success_rate")),
     ):
         rows = []

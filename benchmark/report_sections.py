@@ -65,16 +65,16 @@ def compare(experiment: Experiment) -> Comparison:
     """The contenders of an experiment on the tasks and levels that all tested runs have in common."""
     runs, notes = experiment.runs, []
     tested = [
-        run for run in runs if run.categories() and all(map(math.isfinite, [run.overall("success_rate"),
-        *run.categories().values()]))
+        run for run in runs if run.categories and all(map(math.isfinite, [run.overall("success_rate"),
+        *run.categories.values()]))
     ]  # fmt: skip
-    several = [len(run.categories()) for run in tested]
-    tasks = [name for name in CATEGORIES if all(name in run.categories() for run in tested)] if tested else []
-    others = {name for run in tested for name in run.categories()} - set(CATEGORIES)
-    tasks += sorted(name for name in others if all(name in run.categories() for run in tested))
+    several = [len(run.categories) for run in tested]
+    tasks = [name for name in CATEGORIES if all(name in run.categories for run in tested)] if tested else []
+    others = {name for run in tested for name in run.categories} - set(CATEGORIES)
+    tasks += sorted(name for name in others if all(name in run.categories for run in tested))
     if tested and max(several) > len(tasks):
         notes.append(f"Not all runs were tested on the same categories; compared are the {len(tasks)} common ones.")
-    played = [run.levels() for run in tested]
+    played = [run.levels for run in tested]
     common = [k for k in played[0] if all(k in own for own in played) and played[0][k][0] in tasks] if played else []
     if played and any(len(own) != len(common) for own in played):
         notes.append(
@@ -91,8 +91,8 @@ def compare(experiment: Experiment) -> Comparison:
             own = sorted((r for r in runs if (r.architecture, r.condition) == (name, condition)), key=lambda r: r.seed)
             if own:
                 ready = [run for run in own if any(run is t for t in tested)]
-                scores = np.array([[run.categories()[task] for task in tasks] for run in ready], float)
-                grid = np.array([[run.levels()[k][1] for k in common] for run in ready], float)
+                scores = np.array([[run.categories[task] for task in tasks] for run in ready], float)
+                grid = np.array([[run.levels[k][1] for k in common] for run in ready], float)
                 label = f"{name} + BC" if both and condition == "with_pretrain" else name
                 colour = _order(name) if name in ARCHITECTURES else names.index(name)
                 shape = (len(ready), -1) if ready else (0, 0)

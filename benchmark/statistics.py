@@ -14,6 +14,8 @@ Two things differ from the paper, where each task of each seed is a training of 
   Then coverage is close to nominal from two seeds on, and two seeds give the wide interval that they deserve.
 """
 
+from functools import lru_cache
+
 import numpy as np
 from scipy import stats
 
@@ -99,6 +101,7 @@ def stretched(draws: np.ndarray, estimate, seeds: int) -> np.ndarray:
     return estimate + (draws - estimate) * np.sqrt(seeds / (seeds - 1)) if seeds > 1 else np.full_like(draws, np.nan)
 
 
+@lru_cache(maxsize=1000)
 def student(freedom: float, confidence: float = 0.95) -> float:
     """By how much Student's quantile exceeds the normal one at this confidence."""
     tail = (1 + confidence) / 2
@@ -181,7 +184,7 @@ def behind_best(groups: list[np.ndarray], confidence: float = 0.95) -> tuple[int
         return best, [(means[best] - mean, np.nan, np.nan) for mean in means]
     own = [float(group.var(ddof=1)) if len(group) > 1 else np.nan for group in groups]
     pooled = sum((len(group) - 1) * v for group, v in zip(groups, own, strict=True) if len(group) > 1) / freedom
-    wide = stats.studentized_range.ppf(confidence, len(groups), freedom) / np.sqrt(2)
+    wide = _studentized_range(confidence, len(groups), freedom) / np.sqrt(2)
     n = len(groups[best])
     gaps = []
     for group, mean, variance in zip(groups, means, own, strict=True):
@@ -189,6 +192,11 @@ def behind_best(groups: list[np.ndarray], confidence: float = 0.95) -> tuple[int
         half = wide * np.sqrt(apart) if min(n, len(group)) > 1 else np.nan
         gaps.append((means[best] - mean, means[best] - mean - half, means[best] - mean + half))
     return best, gaps
+
+
+@lru_cache
+def _studentized_range(confidence, groups, freedom):
+    return float(stats.studentized_range.ppf(confidence, groups, freedom))
 
 
 def paired_draws(x: np.ndarray, y: np.ndarray, statistic, rng: np.random.Generator, draws: int = DRAWS):

@@ -71,14 +71,13 @@ class Browser:
 
     def open(self, url: str, width: int, height: int = 900, dark: bool = False) -> None:
         self.events.clear()
-        self.send("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600)
+        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
+        self.send("Emulation.setDeviceMetricsOverride", **size)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.send("Emulation.setEmulatedMedia", features=[scheme])
         self.send("Page.navigate", url=url)
         end = time.monotonic() + 30
-        while self.run("document.readyState + location.href").startswith("complete") is False or "about:blank" in self.run(
-            "location.href"
-        ):
+        while self.run("document.readyState + location.href") != f"complete{url}":
             if time.monotonic() > end:
                 raise TimeoutError(url)
             time.sleep(0.05)
@@ -99,7 +98,8 @@ class Browser:
 
     def picture(self, path: Path, top: int = 0, height: int | None = None) -> None:
         size = self.send("Page.getLayoutMetrics")["cssContentSize"]
-        clip = {"x": 0, "y": top, "width": size["width"], "height": min(height or 1e9, size["height"] - top), "scale": 1}
+        height = min(height or 1e9, size["height"] - top)
+        clip = {"x": 0, "y": top, "width": size["width"], "height": height, "scale": 1}
         data = self.send("Page.captureScreenshot", captureBeyondViewport=True, clip=clip)["data"]
         path.write_bytes(base64.b64decode(data))
 

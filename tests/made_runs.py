@@ -46,7 +46,8 @@ def write_run(run, architecture, seed, skill, hard, levels, full, pictures, rng)
     config = {
         "architecture": architecture,
         "args": {"exp_name": f"ppo_{architecture}", "seed": seed, "max_minutes": 10.0, "total_timesteps": 10**9,
-                 "train_dataset": "builtin", "test_dataset": "builtin", "frame_skip": 4, "num_envs": 256, "size": "small"},
+                 "train_dataset": "builtin", "test_dataset": "builtin", "frame_skip": 4, "num_envs": 256,
+                 "size": "small"},
         "parameters": SIZE[architecture],
         "versions": {"python": "3.11.7", "torch": "2.13.0+cpu"},
         "git_revision": "167dd26aa00000000000000000000000000000000",
@@ -60,7 +61,10 @@ def write_run(run, architecture, seed, skill, hard, levels, full, pictures, rng)
     for k in range(1, 41):
         reached = 1 / (1 + math.exp(-(skill + 1.3 - 4.5 * math.exp(-k / 9) + rng.normal(0, 0.08))))
         row = {"global_step": int(total * k / 40), "minutes": k / 4 + 0.02}
-        train = {"charts/SPS": SPEED[architecture] * rng.uniform(0.97, 1.03), "charts/success_rate": min(1, reached + 0.03)}
+        train = {
+            "charts/SPS": SPEED[architecture] * rng.uniform(0.97, 1.03),
+            "charts/success_rate": min(1, reached + 0.03),
+        }
         rows.append({"kind": "train", **row, **train})
         if k % 2 == 0:
             rows.append({"kind": "eval", **row, "eval/success_rate": reached})
@@ -70,8 +74,9 @@ def write_run(run, architecture, seed, skill, hard, levels, full, pictures, rng)
     for k, success in enumerate(won):
         category = CATEGORIES[k // levels]
         cause = "none" if success or rng.random() < 0.3 else ("mine" if rng.random() < 0.7 else "floor_impact")
-        outcome = {"success": bool(success), "cause": cause, "steps": int(rng.integers(40, 300)), "frames": 500,
-                   "return": float(rng.normal(6, 2)), "efficiency": float(rng.uniform(0.6, 0.95)) if success else None}  # fmt: skip
+        outcome = {"success": bool(success), "cause": cause, "steps": int(rng.integers(40, 300)), "frames": 500}
+        outcome["return"] = float(rng.normal(6, 2))
+        outcome["efficiency"] = float(rng.uniform(0.6, 0.95)) if success else None
         if full and not success:
             died = f"died_{cause}" if cause != "none" else ("stuck" if rng.random() < 0.5 else "timed_out_near_goal")
             outcome["failure"] = died
@@ -87,18 +92,20 @@ def write_run(run, architecture, seed, skill, hard, levels, full, pictures, rng)
         extend(results, architecture, entries, rng)
     if pictures:
         results["pictures"] = {}
-        for entry in [e for e in entries if not e["success_rate"]][:4]:
+        for entry in [e for e in entries if not e["success_rate"]][:2]:
             file = f"failures/{entry['id'].replace('/', '_')}.png"
             (run / "failures").mkdir(exist_ok=True)
-            image = Image.new("RGB", (1056, 600), (205, 210, 215))
+            image = Image.new("RGB", (528, 300), (205, 210, 215))
             pen = ImageDraw.Draw(image)
-            for x, y in rng.integers(0, 24, (60, 2)):
-                pen.rectangle([x * 44, y * 25, x * 44 + 43, y * 25 + 24], fill=(90, 96, 104))
-            pen.line([tuple(p) for p in (rng.random((9, 2)) * (1000, 580)).tolist()], fill=(200, 60, 40), width=4)
+            for x, y in rng.integers(0, 24, (60, 2)).tolist():
+                pen.rectangle([x * 22, y * 12, x * 22 + 21, y * 12 + 11], fill=(90, 96, 104))
+            pen.line([tuple(p) for p in (rng.random((9, 2)) * (500, 290)).tolist()], fill=(200, 60, 40), width=4)
             image.save(run / file)
             results["pictures"][entry["id"]] = file
     (run / "eval_results.json").write_text(json.dumps(results))
-    rows.append({"kind": "test", "global_step": total, "minutes": 10.1, "test/success_rate": results["overall"]["success_rate"]})
+    rows.append(
+        {"kind": "test", "global_step": total, "minutes": 10.1, "test/success_rate": results["overall"]["success_rate"]}
+    )
     (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
@@ -110,11 +117,19 @@ def extend(results, architecture, entries, rng):
     }
     modes = [t["failure"] for e in entries for t in e["tries"] if "failure" in t]
     overall = results["overall"]
-    overall |= {"failures": {mode: modes.count(mode) for mode in sorted(set(modes))}, "near_misses": float(rng.uniform(0, 2))}
+    overall |= {
+        "failures": {mode: modes.count(mode) for mode in sorted(set(modes))},
+        "near_misses": float(rng.uniform(0, 2)),
+    }
     overall["par_efficiency"] = float(rng.uniform(0.5, 0.8))
     gap = float(rng.normal(0.05, 0.02))
     results["generalisation"] = {"train": {"success_rate": overall["success_rate"] + gap}, "gap": gap}
     slow = 60 / math.sqrt(SPEED[architecture])
     latency = {"1": {"p50": slow, "p99": slow * 1.6}, "256": {"p50": slow * 20, "p99": slow * 25}}
     size = SIZE[architecture]
-    results["cost"] = {"parameters": size, "flops": size * 2.2, "latency_ms": latency, "peak_memory_mb": 300 + size / 5000}
+    results["cost"] = {
+        "parameters": size,
+        "flops": size * 2.2,
+        "latency_ms": latency,
+        "peak_memory_mb": 300 + size / 5000,
+    }
