@@ -1,0 +1,236 @@
+"""Statistics over seeds: interquartile mean, performance profiles, probability of improvement, bootstrap intervals.
+
+Agarwal et al. 2021, "Deep Reinforcement Learning at the Edge of the Statistical Precipice" (NeurIPS), section 4, in our
+own few lines. Scores are float64 [seeds, tasks], higher is better; every random choice comes from the generator given.
+
+Two things differ from the paper, where each task of each seed is a training of its own:
+
+- Here one network plays all levels, so the levels of a seed rise and fall together. Drawing seeds anew for each task
+  (section 4.1, `stratified=True`) averages that away and promises far too much. By default a draw takes whole seeds.
+- A percentile interval of three seeds cannot reach past the worst and the best of them: three values lie on both sides
+  of their median in 3 of 4 samples only, whatever the nominal level. `interval` therefore stretches the draws by
+  sqrt(n / (n - 1)) (the bootstrap's variance is that of n, not n - 1) and by Student's t over the normal quantile
+  (Hesterberg 2015, "What Teachers Should Know about the Bootstrap", section 3.2, there for the quantiles' levels).
+  Then coverage is close to nominal from two seeds on, and two seeds give the wide interval that they deserve.
+"""
+
+from functools import lru_cache
+
+import numpy as np
+from scipy import stats
+
+MIN_SEEDS = 3  # fewer conclude nothing
+DRAWS = 2000
+
+
+def iqm(scores: np.ndarray) -> np.ndarray:
+    """Interquartile mean of the last two axes, [..., seeds, tasks] -> [...] (section 4.3).
+
+    Mean of what is left when a quarter of the values, rounded down, is cut off at either end.
+    """
+    flat = np.sort(scores.reshape(*scores.shape[:-2], -1), axis=-1)
+    cut = flat.shape[-1] // 4
+    return flat[..., cut : flat.shape[-1] - cut].mean(-1)
+
+
+def mean(scores: np.ndarray) -> np.ndarray:
+    """Mean over seeds and tasks, [..., seeds, tasks] -> [...]."""
+    return scores.mean((-2, -1))
+
+
+def profile(scores: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
+    """Share of the scores above each threshold, [..., seeds, tasks] -> [..., thresholds] (section 4.2)."""
+    return (scores[..., None] > thresholds).mean((-3, -2))
+
+
+def wins(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Share of tasks on which a seed of x beats a seed of y, a tie being half, [n, t], [m, t] -> [n, m]."""
+    return ((x[:, None] > y[None]) + 0.5 * (x[:, None] == y[None])).mean(-1)
+
+
+def probability_of_improvement(x: np.ndarray, y: np.ndarray) -> float:
+    """P(x > y) + P(x = y) / 2 for one seed of each on one task, averaged over tasks (section 4.3; Mann, Whitney)."""
+    return float(wins(x, y).mean())
+
+
+def draw(scores: np.ndarray, rng: np.random.Generator, draws: int = DRAWS, stratified: bool = False) -> np.ndarray:
+    """Bootstrap samples, [seeds, tasks] -> [draws, seeds, tasks]: whole seeds, or seeds anew for each task."""
+    n, tasks = scores.shape
+    if stratified:
+        return scores[rng.integers(n, size=(draws, n, tasks)), np.arange(tasks)]
+    return scores[rng.integers(n, size=(draws, n))]
+
+
+def draw_levels(
+    scores: np.ndarray, strata: np.ndarray, statistic, rng: np.random.Generator, draws: int = DRAWS
+) -> np.ndarray:
+    """Draws of a statistic of the strata's means when levels are drawn within each stratum, seeds being kept.
+
+    scores: [seeds, levels]; strata: [levels], which category each belongs to; statistic: [..., seeds, strata] -> [...].
+    """
+    columns = []
+    for stratum in np.unique(strata):
+        own = scores[:, strata == stratum]
+        count = own.shape[1]
+        weights = rng.multinomial(count, np.full(count, 1 / count), size=draws) / count
+        columns.append(weights @ own.T)
+    return statistic(np.stack(columns, -1))
+
+
+def draw_improvement(
+    x: np.ndarray, y: np.ndarray, rng: np.random.Generator, draws: int = DRAWS, stratified: bool = False
+) -> np.ndarray:
+    """Bootstrap draws [draws] of `probability_of_improvement`, the seeds of x and y drawn independently."""
+    if stratified:
+        a, b = draw(x, rng, draws, True), draw(y, rng, draws, True)
+        return np.array([probability_of_improvement(*pair) for pair in zip(a, b, strict=True)])
+    table = wins(x, y)
+    i, j = (rng.integers(n, size=(draws, n)) for n in table.shape)
+    return table[i[:, :, None], j[:, None, :]].mean((1, 2))
+
+
+def percentile(draws: np.ndarray, confidence: float = 0.95) -> tuple[float, float]:
+    """The plain percentile interval of draws [draws] (section 4.1)."""
+    tail = 50 * (1 - confidence)
+    low, high = np.percentile(draws, [tail, 100 - tail])
+    return float(low), float(high)
+
+
+def stretched(draws: np.ndarray, estimate, seeds: int) -> np.ndarray:
+    """Draws [draws, ...] about `estimate` [...] with the variance of n - 1; NaN for a single seed."""
+    return estimate + (draws - estimate) * np.sqrt(seeds / (seeds - 1)) if seeds > 1 else np.full_like(draws, np.nan)
+
+
+@lru_cache(maxsize=1000)
+def student(freedom: float, confidence: float = 0.95) -> float:
+    """By how much Student's quantile exceeds the normal one at this confidence."""
+    tail = (1 + confidence) / 2
+    return float(stats.t.ppf(tail, freedom) / stats.norm.ppf(tail))
+
+
+def interval(
+    estimate,
+    draws: np.ndarray,
+    seeds: int,
+    bounds: tuple[float, float] = (-np.inf, np.inf),
+    confidence: float = 0.95,
+    levels: np.ndarray | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Bootstrap interval for few seeds (see above) -> low, high [...] of an estimate [...] and its draws [draws, ...].
+
+    levels: draws of the same statistic over levels (`draw_levels`), whose variation is added and needs no stretching.
+    bounds: what the quantity cannot exceed. One seed has no interval: NaN, NaN.
+    """
+    if seeds < 2:
+        return np.full_like(estimate, np.nan, dtype=float), np.full_like(estimate, np.nan, dtype=float)
+    wide = estimate + (stretched(draws, estimate, seeds) - estimate) * student(seeds - 1, confidence)
+    if levels is not None:
+        wide = wide + (levels - levels.mean(0))
+    tail = 50 * (1 - confidence)
+    low, high = np.percentile(wide, [tail, 100 - tail], axis=0)
+    return np.clip(low, *bounds), np.clip(high, *bounds)
+
+
+def combination(
+    parts: list[tuple[float, np.ndarray, int]],
+    factors: list[float],
+    confidence: float = 0.95,
+) -> tuple[float, float, float]:
+    """Interval of a sum of independent estimates times factors -> estimate, low, high.
+
+    parts: (estimate, its bootstrap draws [draws], seeds). Degrees of freedom after Welch and Satterthwaite. A part of
+    one
+    seed gives NaN for the interval.
+    """
+    estimate = float(sum(f * e for f, (e, _, _) in zip(factors, parts, strict=True)))
+    if min(n for _, _, n in parts) < 2:
+        return estimate, np.nan, np.nan
+    deviations = [f * (stretched(d, e, n) - e) for f, (e, d, n) in zip(factors, parts, strict=True)]
+    variances = np.array([deviation.var() for deviation in deviations])
+    if variances.sum() == 0:
+        return estimate, estimate, estimate
+    freedom = variances.sum() ** 2 / sum(v * v / (n - 1) for v, (_, _, n) in zip(variances, parts, strict=True))
+    low, high = percentile(sum(deviations), confidence)
+    wider = student(freedom, confidence)
+    return estimate, estimate + low * wider, estimate + high * wider
+
+
+def difference(
+    x: np.ndarray,
+    y: np.ndarray,
+    statistic,
+    rng: np.random.Generator,
+    draws: int = DRAWS,
+    confidence: float = 0.95,
+) -> tuple[float, float, float]:
+    """Statistic of x [n, t] minus that of y [m, t] -> estimate, low, high; the seeds of both are independent."""
+    parts = [(statistic(s), statistic(draw(s, rng, draws)), len(s)) for s in (x, y)]
+    return combination(parts, [1, -1], confidence)
+
+
+def behind_best(groups: list[np.ndarray], confidence: float = 0.95) -> tuple[int, list[tuple[float, float, float]]]:
+    """Index of the group with the highest mean, and for each group how far it is behind: mean, low, high.
+
+    groups: values [seeds] of each contender. The best is found in the data, so the intervals hold for all pairs
+    together
+    (Tukey 1953, Kramer 1956): Student's range of all groups, with the variance between seeds pooled over groups, for
+    which
+    three seeds of each suffice, or that of the two groups where it is larger. A group of one seed gives NaN.
+    """
+    means = [float(group.mean()) for group in groups]
+    best = int(np.argmax(means))
+    freedom = sum(len(group) - 1 for group in groups)
+    if freedom == 0 or len(groups) < 2:
+        return best, [(means[best] - mean, np.nan, np.nan) for mean in means]
+    own = [float(group.var(ddof=1)) if len(group) > 1 else np.nan for group in groups]
+    pooled = sum((len(group) - 1) * v for group, v in zip(groups, own, strict=True) if len(group) > 1) / freedom
+    wide = _studentized_range(confidence, len(groups), freedom) / np.sqrt(2)
+    n = len(groups[best])
+    gaps = []
+    for group, mean, variance in zip(groups, means, own, strict=True):
+        apart = max(pooled * (1 / n + 1 / len(group)), own[best] / n + variance / len(group))
+        half = wide * np.sqrt(apart) if min(n, len(group)) > 1 else np.nan
+        gaps.append((means[best] - mean, means[best] - mean - half, means[best] - mean + half))
+    return best, gaps
+
+
+@lru_cache
+def _studentized_range(confidence, groups, freedom):
+    return float(stats.studentized_range.ppf(confidence, groups, freedom))
+
+
+def paired_draws(x: np.ndarray, y: np.ndarray, statistic, rng: np.random.Generator, draws: int = DRAWS):
+    """(Difference, its draws [draws], pairs) of x and y [n, t], row i of both being the same seed, drawn together."""
+    if x.shape != y.shape:
+        raise ValueError(f"pairs: scores of shapes {x.shape} and {y.shape}, expected the same seeds and tasks")
+    rows = rng.integers(len(x), size=(draws, len(x)))
+    return float(statistic(x) - statistic(y)), statistic(x[rows]) - statistic(y[rows]), len(x)
+
+
+def paired_difference(
+    x: np.ndarray, y: np.ndarray, statistic, rng: np.random.Generator, draws: int = DRAWS, confidence: float = 0.95
+) -> tuple[float, float, float]:
+    """Statistic of x [n, t] minus that of y [n, t] -> estimate, low, high, where row i of both is the same seed."""
+    return combination([paired_draws(x, y, statistic, rng, draws)], [1], confidence)
+
+
+def curves(curves: list[tuple[np.ndarray, np.ndarray]], points: int = 120) -> tuple[np.ndarray, np.ndarray]:
+    """Seeds' curves (x ascending, y) on one grid of x, at most `points` of theirs -> grid [k], values [seeds, k].
+
+    The grid begins where the last of the seeds begins and ends where the first ends, so that each point has all of
+    them.
+    """
+    start, end = max(x[0] for x, _ in curves), min(x[-1] for x, _ in curves)
+    grid = np.unique(np.concatenate([x for x, _ in curves] + [[start, end]]))
+    grid = grid[(grid >= start) & (grid <= end)] if end > start else np.array([start])
+    grid = grid[np.unique(np.linspace(0, len(grid) - 1, points).astype(int))]
+    return grid, np.stack([np.interp(grid, x, y) for x, y in curves])
+
+
+def enough(seeds: int) -> str:
+    """What so many seeds allow to say; "" where there are enough."""
+    if seeds >= MIN_SEEDS:
+        return ""
+    if seeds == 0:
+        return "no finished run"
+    return "one seed: no statement about the architecture" if seeds == 1 else "two seeds: too few to conclude"

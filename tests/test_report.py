@@ -1,0 +1,352 @@
+"""The report: a made experiment's page and Markdown, its decision, its words, bad input, and the page in a browser."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import browser
+import numpy as np
+import pytest
+from made_runs import make
+from torch.utils.tensorboard import SummaryWriter
+
+from benchmark import decision, experiments, report, report_details, report_page, report_plots, report_sections
+from npp_rl.checkpoints import ARCHITECTURES, ArgumentError
+
+ROOT = Path(__file__).parents[1]
+WEIGHTS = decision.parse_weights(None)
+
+
+def words(blocks):
+    return "\n".join(block.text for block in blocks if isinstance(block, report_page.Text))
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """Eight architectures, both conditions, three seeds; pictures, tiers, cost: (its folder, its report's)."""
+    folder = tmp_path_factory.mktemp("whole")
+    make(folder / "all", pictures=True)
+    out = folder / "out"
+    title, blocks = report.report([folder / "all"], WEIGHTS)
+    report.write(out, title, blocks)
+    return folder / "all", out
+
+
+def test_the_page_is_whole_and_loads_nothing(whole):
+    _, out = whole
+    html = (out / "report.html").read_text()
+    assert "default-src 'none'" in html and html.count("<svg") > 30
+    assert not re.search(r"(?:src|href)=(?![\"']?(?:data:image/|#))", html)
+    assert not re.search(r"@import|url\(|https?://|<link|<iframe|fetch\(", html)
+    for section in ("Success", "Learning curves", "Decision matrix", "Profiles", "Categories", "Pretraining", "Cost",
+                    "Failures", "Levels", "Runs", "Method"):  # fmt: skip
+        assert f">{section}</h2>" in html
+    for name in ARCHITECTURES:
+        assert html.count(name) > 20
+    assert html.count("data:image/webp;base64,") == report_details.PICTURES
+    assert "n=3" in html and "Probability of improvement" in html and "Difficulty tiers" in html
+
+
+def test_markdown_has_its_pictures_beside_it(whole):
+    _, out = whole
+    text = (out / "report.md").read_text()
+    named = re.findall(r"!\[[^\]]*\]\((figures/[^)]+)\)", text)
+    assert len(named) > 30 and len(set(named)) == len(named)
+    assert all((out / name).is_file() for name in named)
+    assert {path.name for path in (out / "figures").iterdir()} == {Path(name).name for name in named}
+    assert (out / "figures/iqm.svg").read_text().startswith("<svg viewBox=") and "| mlp_baseline + BC | 3 |" in text
+    rows = [line for line in text.splitlines() if line.startswith("|")]
+    assert all(line.endswith("|") for line in rows)
+
+
+def test_the_same_runs_give_the_same_report(tmp_path):
+    make(tmp_path, ("gat", "mlp_cnn"), [1, 2, 3], ["no_pretrain"])
+    once, again = (report_page.page(*report.report([tmp_path], WEIGHTS)) for _ in range(2))
+    assert once == again
+
+
+def test_a_clear_winner_is_named(tmp_path):
+    make(tmp_path, ("gat", "mlp_cnn"), range(5), ["no_pretrain"], levels=20, luck=0.02)
+    for run in tmp_path.glob("mlp_cnn/*/*/eval_results.json"):
+        results = json.loads(run.read_text())
+        results["overall"]["success_rate"] -= 0.3
+        run.write_text(json.dumps(results))
+    _, blocks = report.report([tmp_path], WEIGHTS)
+    assert "**Take gat** for success" in words(blocks) and "beyond chance" in words(blocks)
+
+
+def test_equals_are_not_told_apart(tmp_path):
+    make(tmp_path, ("gat", "vision_free"), range(4), ["no_pretrain"])
+    assert "**No clear winner in success.**" in words(report.report([tmp_path], WEIGHTS)[1])
+
+
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_too_few_seeds_are_said_to_be_too_few(tmp_path, seeds):
+    make(tmp_path, ("gat", "mlp_cnn"), range(seeds), ["no_pretrain"])
+    title, blocks = report.report([tmp_path], WEIGHTS)
+    assert "**Too few seeds to conclude:** all contenders have fewer than 3" in words(blocks)
+    assert "**Take" not in words(blocks)
+    html = report_page.page(title, blocks)
+    assert "nan" not in re.sub(r"<[^>]+>", " ", html).lower().replace("finance", "") and ">nan" not in html
+
+
+def test_one_run_alone(tmp_path):
+    make(tmp_path, ("gat",), [1], ["no_pretrain"], full=False)
+    said = words(report.report([tmp_path], WEIGHTS)[1])
+    assert "**Nothing to compare:** gat is the only contender" in said and "One seed says nothing" in said
+    line = [sys.executable, "-m", "benchmark.report", str(tmp_path), "--out", str(tmp_path / "report")]
+    done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0 and (tmp_path / "report/report.html").is_file(), done.stderr
+    assert "Nothing to compare" in done.stdout
+
+
+def test_kept_results_of_real_runs():
+    found = experiments.read_experiments([ROOT / "benchmark/results/second"])
+    assert [experiment.name for experiment in found] == ["second on builtin", "second on nclone"] or len(found) == 2
+    assert all(len(experiment.runs) == 1 for experiment in found)
+    title, blocks = report.report([ROOT / "benchmark/results/second"], WEIGHTS)
+    assert "It won 92.2% of the test levels (95%: 88 to 95" in words(blocks)
+    assert "Between experiments" in report_page.page(title, blocks)
+
+
+def test_weights():
+    assert decision.parse_weights("success=0,size=2.5") == {**WEIGHTS, "success": 0.0, "size": 2.5}
+    for bad in ("succes=1", "success", "success=-1", "success=nan", "success=inf", ",".join(f"{n}=0" for n in WEIGHTS)):
+        with pytest.raises(ArgumentError, match="--weights"):
+            decision.parse_weights(bad)
+
+
+def test_scores_fall_from_the_best_to_the_worst():
+    share = decision.CRITERIA[0]
+    assert decision.normalised(share, np.array([0.9, 0.7, 0.5])).tolist() == pytest.approx([1, 0.5, 0])
+    assert decision.normalised(share, np.array([0.90, 0.89])).tolist() == pytest.approx([1, 0.8])  # not blown up
+    size = next(c for c in decision.CRITERIA if c.name == "size")
+    assert decision.normalised(size, np.array([1e3, 1e4, 1e5])).tolist() == pytest.approx([1, 0.5, 0])
+    assert decision.pareto([1, 2, 3, 3], [0.5, 0.4, 0.9, 0.8]) == [0, 2]
+
+
+def test_decision_matrix_follows_weights_and_says_how_far_it_holds(tmp_path):
+    make(tmp_path, ("full_hgt", "mlp_cnn", "mlp_baseline"), [1, 2, 3], ["no_pretrain"])
+    comparison = report_sections.compare(experiments.read_experiments([tmp_path])[0])
+    names = [c.name for c in comparison.able]
+    runs = [c.tested for c in comparison.able]
+    matrix = decision.matrix(runs, dict.fromkeys(WEIGHTS, 0.0) | {"size": 1.0}, np.random.default_rng(0))
+    assert names[int(np.argmin(matrix.ranks))] == "mlp_baseline" and matrix.total.max() == 1
+    assert matrix.first_by_seeds[names.index("mlp_baseline")] == 1  # parameters do not depend on the seed
+    assert 0 < matrix.first_by_weights[names.index("full_hgt")] < 1
+    assert matrix.first_by_weights.sum() == pytest.approx(1) and matrix.first_by_seeds.sum() == pytest.approx(1)
+    assert [c.name for c in matrix.criteria] == list(decision.NAMES) and matrix.notes == []
+    by_success = decision.matrix(runs, dict.fromkeys(WEIGHTS, 0.0) | {"success": 1.0}, np.random.default_rng(0))
+    assert by_success.ranks.tolist() == [1 + sum(b > a for b in by_success.raw[:, 0]) for a in by_success.raw[:, 0]]
+
+
+def test_what_is_not_known_of_all_is_left_out_of_the_matrix(tmp_path):
+    make(tmp_path, ("gat", "mlp_cnn"), [1, 2], ["no_pretrain"], full=False)
+    title, blocks = report.report([tmp_path], WEIGHTS)
+    assert "generalisation is left out" in words(blocks)
+    html = report_page.page(title, blocks)
+    assert "Difficulty tiers: missing" in html and "one decision, ms" in html and "No pictures of failures" in html
+    assert "training steps per second" in html  # in the place of latency
+
+
+def test_pairs_of_seeds_show_what_pretraining_does(whole):
+    html = (whole[1] / "report.html").read_text()
+    assert re.search(r"Over all architectures pretraining (helps|harms|shows no effect)", html)
+    assert "Pretrained minus from scratch in pairs" in html
+
+
+def test_experiments_are_compared(tmp_path):
+    for name, shift in (("old", 0.0), ("new", 1.5)):
+        make(tmp_path / name, ("gat", "mlp_cnn"), [1, 2, 3], ["no_pretrain"], shift=shift)
+    title, blocks = report.report([tmp_path / "old", tmp_path / "new"], WEIGHTS)
+    assert title == "old and new"
+    table = next(b for b in blocks if isinstance(b, report_page.Table) and b.header[1:3] == ["old", "new"])
+    assert [row[0] for row in table.rows] == ["gat", "mlp_cnn"] and all(row[3].startswith("+") for row in table.rows)
+    assert "Success on the 90 test levels that all these experiments share" in words(blocks)
+    _, files = report_page.markdown(blocks, "figures")
+    assert {"iqm.svg", "iqm_2.svg", "experiments.svg"} <= set(files)
+
+
+def test_differences_between_runs_are_warned_of(tmp_path):
+    make(tmp_path, ("gat", "mlp_cnn"), [1, 2, 3], ["no_pretrain"])
+    place = tmp_path / "gat/no_pretrain/seed_2/config.json"
+    config = json.loads(place.read_text())
+    config["args"]["max_minutes"] = 20.0
+    place.write_text(json.dumps(config | {"git_revision": "f" * 40, "cpus": 64}))
+    place = place.with_name("eval_results.json")
+    results = json.loads(place.read_text())
+    place.write_text(json.dumps(results | {"levels": results["levels"][:-5]}))
+    _, blocks = report.report([tmp_path], WEIGHTS)
+    warned = "\n".join(i for b in blocks if isinstance(b, report_page.Bullets) and b.kind == "warn" for i in b.items)
+    budget = "budget, minutes: 10.0 (5 runs) and 20.0 (1 runs)"
+    for what in (budget, "revision", "CPU cores", "not all runs were tested"):
+        assert what.lower() in warned.lower()
+
+
+def test_damage_is_listed_and_the_rest_goes_on(tmp_path):
+    make(tmp_path, ("gat", "mlp_cnn"), [1, 2, 3], ["no_pretrain"])
+    runs = tmp_path / "gat/no_pretrain"
+    (runs / "seed_1/config.json").write_text("{broken")
+    (runs / "seed_2/eval_results.json").write_text('{"overall": NaN')
+    with (runs / "seed_3/metrics.jsonl").open("a") as file:
+        file.write('{"kind": "train", "global_step": NaN, "minutes": 3}\n{"kind": "tra')
+    listed = [{"name": "mlp_cnn/no_pretrain/seed_4", "status": "failed", "error": "exit status 1"}]
+    (tmp_path / "all_results.json").write_text(json.dumps({"runs": listed}))
+    title, blocks = report.report([tmp_path], WEIGHTS)
+    html = report_page.page(title, blocks)
+    for line in ("left out: gat/no_pretrain/seed_1/config.json: expected a JSON object",
+                 "gat/no_pretrain/seed_2/eval_results.json: expected a JSON object",
+                 "gat/no_pretrain/seed_3/metrics.jsonl: 2 damaged lines left out (62, 63)",
+                 "mlp_cnn/no_pretrain/seed_4: failed (exit status 1)"):  # fmt: skip
+        assert line in html
+    assert "gat has fewer than 3 tested seeds" in words(blocks)
+
+
+def test_a_seed_that_was_run_twice_counts_once(tmp_path):
+    make(tmp_path, ("gat",), [1, 2], ["no_pretrain"])
+    shutil.copytree(tmp_path / "gat/no_pretrain/seed_2", tmp_path / "again")
+    found = experiments.read_experiments([tmp_path])[0]
+    assert len(found.runs) == 2 and any("same architecture and seed" in line for line in found.problems)
+
+
+@pytest.mark.parametrize("what", ["nowhere", "empty", "file", "broken", "weights"])
+def test_bad_input_is_one_line(tmp_path, what, monkeypatch, capsys):
+    folder = tmp_path / what
+    if what != "nowhere":
+        folder.mkdir()
+    if what == "file":
+        folder = folder / "x"
+        folder.write_text("x")
+    if what == "broken":
+        (folder / "config.json").write_text("[")
+    words = ["--weights", "beauty=1"] if what == "weights" else []
+    monkeypatch.setattr(sys, "argv", ["report", str(folder), *words])
+    with pytest.raises(SystemExit) as end:
+        report.main()
+    said = capsys.readouterr().err
+    assert end.value.code == 2 and said.startswith("error: ") and said.count("\n") == 1
+    assert ("--weights" if what == "weights" else str(folder)) in said
+    assert not list(tmp_path.rglob("report*"))
+
+
+def test_names_from_files_are_text(tmp_path):
+    make(tmp_path, ("gat", "mlp_cnn"), [1, 2, 3], ["no_pretrain"])
+    evil = "<script>alert(1)</script>|`x`](javascript:0)"
+    for run in tmp_path.glob("*/*/*"):
+        text = (run / "eval_results.json").read_text()
+        (run / "eval_results.json").write_text(text.replace('"mine_heavy', json.dumps(evil)[:-1]))
+        config = json.loads((run / "config.json").read_text())
+        config["device"] = evil
+        (run / "config.json").write_text(json.dumps(config))
+    title, blocks = report.report([tmp_path], WEIGHTS)
+    html = report_page.page(title, blocks)
+    text, _ = report_page.markdown(blocks, "figures")
+    assert "<script>alert" not in html and "&lt;script&gt;alert(1)" in html and html.count("<script>") == 1
+    assert "<script>" not in text.replace("\\<script\\>", "") and "](javascript" not in text.replace("\\]", "")
+
+
+def test_pictures_stay_inside_the_run(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "secret.png").write_bytes(b"x")
+    for file in ("../secret.png", "/etc/passwd", 3):
+        with pytest.raises(ValueError, match="expected a path inside"):
+            report_details.picture(tmp_path / "run", file)
+    (tmp_path / "run/no.png").write_text("no picture")
+    with pytest.raises(OSError):
+        report_details.picture(tmp_path / "run", "no.png")
+
+
+def only_run(folder):
+    return experiments.read_experiments([folder])[0].runs[0]
+
+
+def test_tensorboard_is_read_where_metrics_are_missing(tmp_path):
+    make(tmp_path, ("gat",), [1], ["no_pretrain"])
+    run = tmp_path / "gat/no_pretrain/seed_1"
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    writer = SummaryWriter(run / "tensorboard")
+    for row in rows:
+        for key, value in row.items():
+            if "/" in key:
+                writer.add_scalar(key, value, row["global_step"], walltime=1e9 + 60 * row["minutes"])
+    writer.close()
+    (run / "metrics.jsonl").unlink()
+    (run / "eval_results.json").unlink()
+    found = only_run(tmp_path)
+    assert found.source == "TensorBoard" and found.steps == rows[-1]["global_step"]
+    curve = found.series("eval", "eval/success_rate")
+    assert [v for *_, v in curve] == pytest.approx([r["eval/success_rate"] for r in rows if r["kind"] == "eval"])
+    assert found.minutes == pytest.approx(rows[-1]["minutes"] - rows[0]["minutes"], abs=0.01)
+    (run / "config.json").unlink()  # then the folder's names say what it is
+    found = only_run(tmp_path)
+    assert (found.architecture, found.seed, found.condition) == ("gat", 1, "no_pretrain")
+    assert "metrics from" in report_page.page(*report.report([tmp_path], WEIGHTS))
+
+
+def test_wandb_history_is_read(tmp_path):
+    make(tmp_path, ("gat",), [1], ["no_pretrain"])
+    run = tmp_path / "gat/no_pretrain/seed_1"
+    lines = [{"_step": 10 * k, "_runtime": 60.0 * k, "eval/success_rate": k / 10} for k in range(5)]
+    (run / "wandb-history.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (run / "metrics.jsonl").unlink()
+    found = only_run(tmp_path)
+    assert found.source == "wandb"
+    assert found.series("eval", "eval/success_rate") == [(10.0 * k, float(k), k / 10) for k in range(5)]
+
+
+def test_an_offline_run_of_wandb_is_read(tmp_path, monkeypatch):
+    wandb = pytest.importorskip("wandb")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    make(tmp_path, ("gat",), [1], ["no_pretrain"])
+    run = tmp_path / "gat/no_pretrain/seed_1"
+    tracked = wandb.init(project="x", mode="offline", dir=run)
+    for k in range(4):
+        tracked.log({"charts/success_rate": k / 4, "charts/SPS": 100.0}, step=100 * k)
+    tracked.finish()
+    (run / "metrics.jsonl").unlink()
+    found = only_run(tmp_path)
+    assert found.source == "wandb", experiments.read_experiments([tmp_path])[0].problems
+    points = found.series("train", "charts/success_rate")
+    assert [(step, value) for step, _, value in points] == [(100.0 * k, k / 4) for k in range(4)]
+
+
+def test_ticks_are_round_and_inside():
+    assert report_plots.ticks(0, 1) == pytest.approx([0, 0.2, 0.4, 0.6, 0.8, 1])
+    assert report_plots.ticks(0, 7.9) == pytest.approx([0, 2, 4, 6])
+    assert report_plots.log_ticks(80, 3000) == [100, 200, 500, 1000, 2000]
+    assert [report_plots.short(v) for v in (1_500_000, 20_000, 300, 0.25)] == ["1.5M", "20k", "300", "0.25"]
+
+
+def test_the_page_in_a_browser(whole, tmp_path):
+    if not browser.find():
+        pytest.skip("no Chromium (apt-get install chromium)")
+    chromium = browser.Browser(tmp_path / "profile")
+    try:
+        for width, dark in ((1280, False), (390, True)):
+            chromium.open((whole[1] / "report.html").as_uri(), width, dark=dark)
+            assert chromium.run("document.documentElement.scrollWidth") == width  # nothing sticks out sideways
+            assert [url for url in chromium.requests() if not url.startswith("file:")] == []
+            assert len(chromium.requests()) == 1 and chromium.complaints() == []
+        overlapping = """(() => { const bad = []; for (const s of document.querySelectorAll('svg')) {
+            const b = [...s.querySelectorAll('text')].map(t => [t.textContent, t.getBoundingClientRect()]);
+            for (let i = 0; i < b.length; i++) for (let j = i + 1; j < b.length; j++) {
+              const [p, q] = [b[i][1], b[j][1]];
+              if (p.width && q.width && Math.min(p.right, q.right) - Math.max(p.left, q.left) > 2
+                  && Math.min(p.bottom, q.bottom) - Math.max(p.top, q.top) > 4) bad.push(b[i][0] + ' / ' + b[j][0]); } }
+            return bad })()"""
+        assert chromium.run(overlapping) == []
+        rows = "[...document.querySelectorAll('.decision tbody tr')]"
+        ranks = f"{rows}.map(r => r.cells[0].textContent + r.cells[2].textContent)"
+        before = chromium.run(ranks)
+        chromium.run(
+            "document.querySelectorAll('.decision input').forEach((e, k) => { e.value = k == 5 ? 5 : 0;"
+            "e.dispatchEvent(new Event('input')); e.dispatchEvent(new Event('change')) })"
+        )
+        after = chromium.run(ranks)
+        assert before != after and after[0].startswith("vision_free") and after[0].endswith("1")  # the smallest
+        assert chromium.complaints() == []
+    finally:
+        chromium.close()
