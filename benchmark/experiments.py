@@ -144,7 +144,7 @@ def read_experiment(folder: Path) -> Experiment:
 def read_run(here: Path, top: Path, files: list[str], problems: list[str]) -> Run | None:
     """The run whose directory this is, None where it is none; ValueError or OSError for a damaged one."""
     inside = here.relative_to(top).parts
-    events = sorted(here.glob("events.out.tfevents*")) or sorted((here / "tensorboard").glob("events.out.tfevents*"))
+    events = sorted(here.glob("events.out.tfevents*")) or sorted((here / "tensorboard").rglob("events.out.tfevents*"))
     if "config.json" in files:
         config = parsed(_text(here / "config.json"), str(here / "config.json"))
         if not isinstance(config.get("architecture"), str):
