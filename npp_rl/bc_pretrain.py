@@ -36,6 +36,7 @@ from npp_rl.render import text_font
 
 BINS = 10  # of confidence, for the calibration
 MEASURED_ROWS = 512  # of a pass over held-out steps
+LEAST_GAIN = 1e-4  # nats by which the loss on held-out levels has to fall for patience to begin anew
 
 
 @dataclass
@@ -407,8 +408,9 @@ def main(args: Args) -> Path:
                     }
                     for key, picture in pictures.items():
                         run_log.writer.add_image(f"eval/{key}", np.asarray(picture), seen(), dataformats="HWC")
-                    stale = 0 if loss < least_loss else stale + 1
-                    least_loss = min(least_loss, loss)
+                    better = loss < least_loss - LEAST_GAIN
+                    stale = 0 if better else stale + 1
+                    least_loss = loss if better else least_loss
                 ending = finished or (args.patience > 0 and stale >= args.patience)
                 playing = bool(validation_levels and args.eval_freq)
                 success = None

@@ -348,7 +348,7 @@ def _kept(cache, name, make):
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {key: file[key] for key in file.files}
-        if str(arrays.pop("digest")) != _digest(arrays):
+        if arrays.pop("digest").item() != _digest(arrays):
             raise ValueError("its content was changed")
         return arrays
     except FileNotFoundError:
