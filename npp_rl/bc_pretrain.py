@@ -64,6 +64,7 @@ class Args:
 
     replay_data_dir: tuple[str, ...] = ()  # folders of replays: of people, of the planner, recorded play
     mirror: bool = False  # add the mirror images of the runs to train on, as far as they win too
+    keep_idle: bool = False  # train on steps too in which nothing is done: the agent learns to wait
     cache_dir: str = "runs/demonstrations"  # folder that keeps what was made of replays ("": nothing is kept)
     train_dataset: str = "builtin"  # levels on which success is measured: its validation part
     test_dataset: str = "builtin"  # test suite; runs on its levels are refused
@@ -244,7 +245,12 @@ def main(args: Args) -> Path:
     if rank:
         dist.barrier()  # rank 0 fills the cache
     demos = demonstrations.load_demonstrations(
-        args.replay_data_dir, test_levels, **rules, cache=args.cache_dir or None, mirror=args.mirror
+        args.replay_data_dir,
+        test_levels,
+        **rules,
+        cache=args.cache_dir or None,
+        mirror=args.mirror,
+        keep_idle=args.keep_idle,
     )
     if world_size > 1 and rank == 0:
         dist.barrier()
@@ -333,7 +339,7 @@ def main(args: Args) -> Path:
         run_log.message(demonstrations.table(demos.report))
         run_log.message(
             f"{run_dir}: {config['parameters']:,} parameters; {len(train_rows):,} steps to train on, "
-            f"{len(held_rows):,} on {len(np.unique(demos.level[held_rows]))} held-out levels"
+            f"{len(held_rows):,} on {len(np.unique(demos.level[held_rows]))} held-out levels, {demos.idle.sum():,} idle"
             + ("" if len(held_rows) else ", so that no loss ends the run early")
         )
     stop = checkpoints.StopSignals()  # they save and end the run at the head of the loop

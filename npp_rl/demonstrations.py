@@ -47,12 +47,15 @@ from npp_rl.levels import (
     write_atomically,
 )
 from npp_rl.replays import ReplayError, encode_replay, validate_files
-from npp_rl.simulator import compiled
+from npp_rl.simulator import compiled, simulate
+from npp_rl.simulator.layout import DEATH_BALL, FLOOR_GUARD, MINI_DRONE, THWUMP, ZAP_DRONE
 
 VERDICTS = ("used", "broken", "died", "unfinished", "duplicate", "held out", "not executable")
 MIRRORED_ACTIONS = np.array([0, 2, 1, 3, 5, 4], np.uint8)  # left and right exchanged
 UNKNOWN_BITS = 0xF0  # of an input byte (PHYSICS.md 7)
 GAMES = 256  # that are played at once
+MOVE_ALONE = (ZAP_DRONE, FLOOR_GUARD, THWUMP, DEATH_BALL, MINI_DRONE)
+STILL = 0.25  # px of a step: less is no movement
 
 
 class DemonstrationError(LevelError):
@@ -77,7 +80,8 @@ class Demonstrations:
 
     obs: arrays [N, ...] by observation, but `player_frames` uint8 [N, 84, 84] holds the newest picture only: read rows
     by `rows`, which stacks them. actions int64 [N]. returns float32 [N]: the discounted return from each step on under
-    the environment's own reward. level int32 [N]: index into `levels`. first int64 [N]: first row of the run.
+    the environment's own reward. level int32 [N]: index into `levels`. first int64 [N]: first row of the run. idle bool
+    [N]: nothing happens in the step (see `idle_steps`); `split` and `minibatch` leave such rows out.
     """
 
     obs: dict[str, np.ndarray]
@@ -85,6 +89,7 @@ class Demonstrations:
     returns: np.ndarray
     level: np.ndarray
     first: np.ndarray
+    idle: np.ndarray
     levels: list[Level]
     origins: list[str]  # of each level, see Run
     frame_stack: int
@@ -106,7 +111,8 @@ class Demonstrations:
 
     def minibatch(self, rng: np.random.Generator, size: int) -> tuple[dict, np.ndarray, np.ndarray, np.ndarray]:
         """Random steps, with replacement: observations, actions int64, returns float32, level int32, [size, ...]."""
-        indices = rng.integers(len(self), size=size)
+        busy = np.flatnonzero(~self.idle)
+        indices = busy[rng.integers(len(busy), size=size)]
         return self.rows(indices), self.actions[indices], self.returns[indices], self.level[indices]
 
     def split(self, fraction: float) -> tuple[np.ndarray, np.ndarray]:
@@ -117,7 +123,8 @@ class Demonstrations:
         """
         held = np.array([_share(origin) < fraction for origin in self.origins], bool)
         own = np.array([level.tiles_digest == o for level, o in zip(self.levels, self.origins, strict=True)], bool)
-        return np.flatnonzero(~held[self.level]), np.flatnonzero((held & own)[self.level])
+        held, own = held[self.level], own[self.level]
+        return np.flatnonzero(~held & ~self.idle), np.flatnonzero(held & own & ~self.idle)
 
 
 def _share(digest):
@@ -282,8 +289,11 @@ def load_demonstrations(
     frame_stack: int = 1,
     cache: str | Path | None = None,
     mirror: bool = False,
+    keep_idle: bool = False,
 ) -> Demonstrations:
     """The data set of all usable runs in the folders; arguments as in `find_runs` and of the environment.
+
+    keep_idle: no step counts as idle.
 
     Raises DemonstrationError, with the counts and reasons, where no run can be used.
     """
@@ -292,7 +302,7 @@ def load_demonstrations(
     report = report_of(runs, verdicts, frame_skip)
     if not runs:
         raise DemonstrationError(f"{', '.join(folders)}: no usable demonstration among {summary(report)}")
-    contents = hashlib.sha256(f"data 1 {compiled.source_stamp()} {frame_skip} {gamma} {sorted(observations)}".encode())
+    contents = hashlib.sha256(f"data 3 {compiled.source_stamp()} {frame_skip} {gamma} {sorted(observations)}".encode())
     for run in runs:
         contents.update(bytes.fromhex(run.level.digest) + hashlib.sha256(run.actions.tobytes()).digest())
     name = f"data-{contents.hexdigest()[:32]}"
@@ -307,6 +317,7 @@ def load_demonstrations(
         returns=arrays["returns"],
         level=np.repeat([index[run.level.digest] for run in runs], lengths).astype(np.int32),
         first=np.repeat(np.cumsum(lengths) - lengths, lengths),
+        idle=arrays["idle"] & (not keep_idle),
         levels=[by_digest[digest].level for digest in digests],
         origins=[by_digest[digest].origin for digest in digests],
         frame_stack=frame_stack,
@@ -318,6 +329,7 @@ def _observe_all(runs, observations, frame_skip, gamma):
     """Observations and returns of all steps; the arrays are filled run by run, so that nothing is held twice."""
     total = sum(len(run.actions) for run in runs)
     arrays = {"returns": np.zeros(total, np.float32)}
+    arrays["idle"] = np.concatenate([idle_steps(run.level, run.actions, frame_skip) for run in runs])
     pairs = [(run.level, run.actions) for run in runs]
     at = 0
     for won, rows, rewards in play_runs(pairs, observations, frame_skip, gamma):
@@ -329,6 +341,21 @@ def _observe_all(runs, observations, frame_skip, gamma):
         arrays["returns"][at : at + len(rewards)] = discounted(rewards, gamma)
         at += len(rewards)
     return arrays
+
+
+def idle_steps(level: Level, actions: np.ndarray, frame_skip: int) -> np.ndarray:
+    """Steps, bool [len(actions)], in which no key is held and the ninja is at rest or has not been moved yet.
+
+    Somebody thinks about what to do, or wakes up. An agent whose observation does not change would wait for ever. No
+    step is idle where things move by themselves, since it may be well to wait for them.
+    """
+    if set(level.entities[1:, 0].tolist()) & set(MOVE_ALONE):
+        return np.zeros(len(actions), bool)
+    path, _ = simulate(level.map_data, held_inputs(actions, frame_skip))
+    ends = path[np.minimum(np.arange(1, len(actions) + 1) * frame_skip, len(path)) - 1, :2]
+    starts = np.concatenate([[level.spawn], ends[:-1]])
+    still = np.abs(ends - starts).max(1) < STILL
+    return (actions == 0) & (still | (np.cumsum(actions != 0) == 0))
 
 
 def discounted(rewards: np.ndarray, gamma: float) -> np.ndarray:
@@ -433,15 +460,9 @@ def convert(runs: Sequence[Run], folder: Path, frame_skip: int) -> None:
         place = folder / run.level.category
         place.mkdir(parents=True, exist_ok=True)
         inputs = held_inputs(run.actions, frame_skip)
-        frames = len(_won_frames(run.level.map_data, inputs))
+        frames = len(simulate(run.level.map_data, inputs)[1])
         name = f"{number:05}_{Path(run.source).stem[:80]}.replay"
         write_atomically(place / name, encode_replay(run.level.map_data, inputs[:frames], True))
-
-
-def _won_frames(map_data, inputs):
-    from npp_rl.simulator import simulate
-
-    return simulate(map_data, inputs)[1]
 
 
 def main(arguments: list[str] | None = None) -> int:
