@@ -345,6 +345,12 @@ BOUNDS = {
     "kl_steps": (1, 10**15),
     "demo_coef": (0, 10**3),
     "pictures": (0, 1000),
+    "epochs": (1, 10**6),
+    "patience": (0, 10**6),
+    "batch_size": (1, 10**6),
+    "weight_decay": (0, 10),
+    "label_smoothing": (0, 0.99),
+    "value_coef": (0, 10**3),
 }
 WIDTHS = (1, 16384)  # of layers, and other counts in the sizes of an architecture
 

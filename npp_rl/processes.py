@@ -39,6 +39,8 @@ def world() -> tuple[int, int, int, int]:
 def begin(args, sizes: dict[str, dict]) -> Process:
     """Check a script's arguments, fill in the sizes that `--size` stands for, and set up this process.
 
+    Of a script without environments or without its own sizes (bc_pretrain.py) what it has is checked and filled in.
+
     sizes: an architecture's widths by the name of the preset. Raises ArgumentError, one line that names the flag.
     """
     rank, world_size, local_rank, local_world_size = world()
@@ -46,7 +48,7 @@ def begin(args, sizes: dict[str, dict]) -> Process:
     if args.size == "auto":
         args.size = "full" if on_gpu else "small"
     for name, value in sizes[args.size].items():
-        if getattr(args, name) is None:
+        if getattr(args, name, 0) is None:
             setattr(args, name, value)
     check_args(args, tuple(sizes[args.size]))
     if hasattr(args, "num_envs") and (
@@ -56,7 +58,7 @@ def begin(args, sizes: dict[str, dict]) -> Process:
             f"--num-envs {args.num_envs} --num-steps {args.num_steps}: expected a multiple of {world_size} "
             f"environments, and {args.num_minibatches} minibatches of equal size in each of {world_size} processes"
         )
-    if args.cudagraphs and not (args.compile and on_gpu):
+    if getattr(args, "cudagraphs", False) and not (args.compile and on_gpu):
         raise ArgumentError("--cudagraphs: needs --compile and a GPU")
     device = torch.device("cpu")
     if on_gpu:
