@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from npp_rl.env import ACTION_BYTES, EPISODE, Rules, _play_all
+from npp_rl.env import ACTION_BYTES, EPISODE, Rules, play_all
 from npp_rl.goals import GOAL
 from npp_rl.simulator import DEAD, WON, build_bank, new_state, play, reset_game
 from npp_rl.simulator.layout import EXIT_SWITCH, LOCKED_DOOR, TRAP_DOOR
@@ -109,7 +109,7 @@ def _search(bank, recorded, frame_skip, width):
         count = ACTION_COUNT * len(beam)
         rows[:count] = np.repeat(beam, ACTION_COUNT, 0)
         actions = np.tile(np.arange(ACTION_COUNT), len(beam))
-        _play_all(bank, state, goals[:count], episodes[:count], rules, actions, np.zeros(count, np.bool_))
+        play_all(bank, state, goals[:count], episodes[:count], rules, actions, np.zeros(count, np.bool_))
         ninja = state.ninja[:count]
         effort = np.repeat(effort, ACTION_COUNT) + other[progress].reshape(-1)
         won = np.flatnonzero(ninja["state"] == WON)
