@@ -35,6 +35,7 @@ from npp_rl.render import text_font
 
 BINS = 10  # of confidence, for the calibration
 MEASURED_ROWS = 512  # of a pass over held-out steps
+HELD_INPUTS = slice(21, 23)  # of `game_state`: what was held in the last frame
 LEAST_GAIN = 1e-4  # nats by which the loss on held-out levels has to fall for patience to begin anew
 
 
@@ -82,6 +83,7 @@ class Args:
     schedule: Literal["cosine", "linear", "constant"] = "cosine"  # course of the learning rate, to zero at the end
     weight_decay: float = 0.01  # AdamW's weight decay
     label_smoothing: float = 0.0  # share of a label that is spread over all actions
+    hide_inputs: bool = False  # show inputs held in other steps: the agent cannot learn to repeat its last action
     class_weights: Literal["none", "balanced"] = "none"  # weigh a step by how rare its action is
     value_coef: float = 0.25  # weight of the value loss (0: the value is not trained)
     max_grad_norm: float = 1.0  # largest norm of the gradient
@@ -480,7 +482,13 @@ def main(args: Args) -> Path:
             order_of = np.random.SeedSequence(order_seed.entropy, spawn_key=(*order_seed.spawn_key, epoch))
             order = train_rows[np.random.default_rng(order_of).permutation(len(train_rows))]
         rows = order[batch * args.batch_size : (batch + 1) * args.batch_size][rank::world_size]
-        mb_obs = {key: torch.from_numpy(array).to(device) for key, array in demos.rows(rows).items()}
+        mb_obs = demos.rows(rows)
+        if (
+            args.hide_inputs
+        ):  # who acts as before is right most of the time, and stands still for ever (arXiv 2010.14876)
+            others = np.random.default_rng([args.seed, epoch, batch, rank]).permutation(len(rows))
+            mb_obs["game_state"][:, HELD_INPUTS] = mb_obs["game_state"][others, HELD_INPUTS]
+        mb_obs = {key: torch.from_numpy(array).to(device) for key, array in mb_obs.items()}
         mb_rows = torch.from_numpy(rows).to(device)
         mb_actions, mb_returns = actions[mb_rows], returns[mb_rows]
         with torch.autocast(device.type, amp_dtype, enabled=args.mixed_precision):

@@ -32,6 +32,7 @@ from pathlib import Path
 
 import numpy as np
 
+from npp_rl import held_actions
 from npp_rl.env import ACTIONS, NppVectorEnv
 from npp_rl.held_actions import fit, held_inputs, on_grid
 from npp_rl.levels import (
@@ -51,6 +52,7 @@ from npp_rl.simulator import compiled, simulate
 from npp_rl.simulator.layout import DEATH_BALL, FLOOR_GUARD, MINI_DRONE, THWUMP, ZAP_DRONE
 
 VERDICTS = ("used", "broken", "died", "unfinished", "duplicate", "held out", "not executable")
+FAILURES = ("", "no held actions were found that win", "lost or out of time in the environment")
 MIRRORED_ACTIONS = np.array([0, 2, 1, 3, 5, 4], np.uint8)  # left and right exchanged
 UNKNOWN_BITS = 0xF0  # of an input byte (PHYSICS.md 7)
 GAMES = 256  # that are played at once
@@ -172,7 +174,7 @@ def find_runs(
                 candidates.append((len(verdicts), level, replay.inputs))
         verdicts.append({"file": source, "verdict": verdict, "reason": reason, "steps": 0})
 
-    contents = hashlib.sha256(f"runs 1 {compiled.source_stamp()} {frame_skip} {mirror}".encode())
+    contents = hashlib.sha256(f"{_stamp()} {frame_skip} {mirror}".encode())
     for _, level, inputs in candidates:
         contents.update(bytes.fromhex(level.digest) + hashlib.sha256(inputs).digest())
     table = _kept(cache, f"runs-{contents.hexdigest()[:32]}", lambda: _fit_all(candidates, frame_skip, mirror))
@@ -197,9 +199,6 @@ def find_runs(
             fitted = on_grid(inputs, frame_skip) is None
             runs.append(Run(own, actions, level.tiles_digest, verdicts[at]["file"], fitted, agreement))
     return runs, verdicts
-
-
-FAILURES = ("", "no held actions were found that win", "lost or out of time in the environment")
 
 
 def _level_of(replay):
@@ -302,7 +301,7 @@ def load_demonstrations(
     report = report_of(runs, verdicts, frame_skip)
     if not runs:
         raise DemonstrationError(f"{', '.join(folders)}: no usable demonstration among {summary(report)}")
-    contents = hashlib.sha256(f"data 3 {compiled.source_stamp()} {frame_skip} {gamma} {sorted(observations)}".encode())
+    contents = hashlib.sha256(f"{_stamp()} {frame_skip} {gamma} {sorted(observations)}".encode())
     for run in runs:
         contents.update(bytes.fromhex(run.level.digest) + hashlib.sha256(run.actions.tobytes()).digest())
     name = f"data-{contents.hexdigest()[:32]}"
@@ -365,6 +364,12 @@ def discounted(rewards: np.ndarray, gamma: float) -> np.ndarray:
     for t in reversed(range(len(rewards))):
         returns[t] = after = rewards[t] + gamma * after
     return returns.astype(np.float32)
+
+
+def _stamp():
+    """Changes with the code that what is kept depends on."""
+    own = [Path(module).read_bytes() for module in (__file__, held_actions.__file__)]
+    return compiled.source_stamp() + hashlib.sha256(b"".join(own)).hexdigest()
 
 
 def _kept(cache, name, make):

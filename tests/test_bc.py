@@ -144,7 +144,8 @@ def test_a_run_learns_its_demonstrations(tmp_path, replays, few_levels):
 
 @pytest.mark.parametrize("end", ["crash", "signal"])
 def test_resumed_run_equals_uninterrupted_run(tmp_path, replays, few_levels, monkeypatch, end):
-    straight = main(small_args(tmp_path / "straight", replays, mixed_precision=end == "crash"))
+    more = {"mixed_precision": True, "hide_inputs": True} if end == "crash" else {}
+    straight = main(small_args(tmp_path / "straight", replays, **more))
     save, draw = checkpoints.save, bc_pretrain.np.random.default_rng
     orders = []
 
@@ -162,7 +163,7 @@ def test_resumed_run_equals_uninterrupted_run(tmp_path, replays, few_levels, mon
         return draw(seed)
 
     broken = tmp_path / "broken"
-    arguments = small_args(broken, replays, mixed_precision=end == "crash")
+    arguments = small_args(broken, replays, **more)
     with monkeypatch.context() as patch:
         if end == "crash":
             patch.setattr(checkpoints, "save", interrupted_save)
@@ -229,6 +230,16 @@ def test_without_usable_replays_the_command_ends_with_the_reason(tmp_path, few_l
     demonstration(folder, "b", one, b"\2" * 400)
     with pytest.raises(DemonstrationError, match="all 1 levels of the demonstrations are held out"):
         main(small_args(tmp_path / "run", folder, validation_fraction=0.8))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", checkpoints.ARCHITECTURES)
+def test_every_architecture(tmp_path, replays, few_levels, name):
+    run_dir = main(small_args(tmp_path / "run", replays, arch=name, size="small", epochs=1, save_freq=0))
+    agent, _ = checkpoints.load_agent(run_dir / "checkpoints/best.pt")
+    assert type(agent).__module__ == f"npp_rl.ppo_{name}"
+    losses = [line["eval/loss"] for line in decisive(run_dir) if line["kind"] == "eval"]
+    assert losses[-1] < losses[0]
 
 
 @pytest.mark.slow

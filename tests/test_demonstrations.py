@@ -140,6 +140,27 @@ def test_data_is_what_the_environment_shows(tmp_path):
     assert discounted(np.array([1, 2, 4], np.float32), 0.5).tolist() == [3, 4, 4]
 
 
+def test_idle_steps_are_left_out(tmp_path):
+    """Two steps of waiting before the run and one of standing still within it; not where things move by themselves."""
+    wait = corridor_run(corridor())
+    write(tmp_path / "a", "a.replay", corridor(), wait)
+    demos = load_demonstrations([tmp_path / "a"], [], ("game_state",))
+    stood = np.flatnonzero(demos.idle)
+    assert stood[:2].tolist() == [0, 1] and len(stood) > 2 and (demos.actions[stood] == 0).all()
+    assert not demos.idle[np.flatnonzero(demos.actions)].any()
+    assert not set(np.concatenate(demos.split(0.5))) & set(stood)
+    drawn = demos.minibatch(np.random.default_rng(0), 500)[1]
+    assert (drawn == 0).mean() == pytest.approx((demos.actions[~demos.idle] == 0).mean(), abs=0.1)
+    assert not load_demonstrations([tmp_path / "a"], [], ("game_state",), keep_idle=True).idle.any()
+    drone = corridor(others=[(14, here(35), 0, 0)])
+    write(tmp_path / "b", "b.replay", drone, corridor_run(drone))
+    assert not load_demonstrations([tmp_path / "b"], [], ("game_state",)).idle.any()
+
+
+def corridor_run(one):
+    return cut_at_win(one.map_data, bytes(8) + RIGHT * 20 + bytes(80) + RIGHT * 400)
+
+
 def test_levels_are_split_whole_and_with_their_mirror_images(tmp_path):
     for column in range(10):
         tiles = CORRIDOR.copy()
