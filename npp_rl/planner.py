@@ -258,10 +258,13 @@ def plan_levels(
     out.mkdir(parents=True, exist_ok=True)
     index = out / PLANNER_INDEX
     before = {}
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        before = {entry["digest"]: entry["seconds"] for entry in json.loads(index.read_bytes())["levels"]}
     about = {"budget": budget, "frame_skip": frame_skip, "seed": seed}
-    write_atomically(index, json.dumps(about | {"levels": []}).encode())  # refused now, not after the first plan
+    text = json.dumps(about | {"levels": []}).encode()
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
+        read = index.read_bytes()
+        before = {entry["digest"]: entry["seconds"] for entry in json.loads(read)["levels"]}
+        text = read
+    write_atomically(index, text)  # a folder that cannot be written is found out now, not after the first plan
     entries, todo = {}, []
     for at, level in enumerate(levels):
         file = replay_name(level)
@@ -299,7 +302,6 @@ def plan_levels(
         listed = [entries[at] for at in sorted(entries)]
         write_atomically(index, json.dumps(about | {"levels": listed}, indent=1).encode() + b"\n")
 
-    save()
     if todo:
         _compile()
     with ThreadPoolExecutor(workers or len(os.sched_getaffinity(0))) as pool:

@@ -15,6 +15,14 @@ from tests.hand_made import corridor, ground, here, level, middle
 NODES = 20_000
 
 
+@pytest.fixture(autouse=True)
+def lean(monkeypatch):
+    """Small searches, which is what these levels need."""
+    monkeypatch.setattr(planner, "NODES", NODES)
+    monkeypatch.setattr(planner, "PLAYED", 20_000)
+    monkeypatch.setattr(planner, "SHORTENINGS", ((6.0, 0.5, 0.0, 2_000), (8.0, 0.6, 16.0, 2_000)))
+
+
 def solve(of, **more):
     found = planner.plan(of, **{"budget": 60.0, **more})
     assert found is not None
