@@ -338,7 +338,8 @@ def planned_but_missing(folder: Path, experiment: Experiment) -> list[str]:
             name = entry.get("name") or entry.get("run_dir") or entry.get("folder") or key
             if isinstance(key, int) and name == key:
                 name = " ".join(str(entry[k]) for k in ("architecture", "condition", "seed") if k in entry)
-            reason = f" ({entry['error']})" if isinstance(entry.get("error"), str) else ""
+            reason = entry.get("reason") or entry.get("error")
+            reason = f" ({reason})" if isinstance(reason, str) else ""
             lines.append(f"{_relative(str(name), folder)}: {status}{reason}")
     return lines
 

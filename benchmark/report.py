@@ -36,13 +36,17 @@ def report(folders: list[Path], weights: dict[str, float]) -> tuple[str, list]:
         conclusion, body = one(comparison, weights, rng)
         several = len(comparisons) > 1
         blocks += [Heading(comparison.experiment.name, 3)] * several + conclusion
-        for block in body:  # names of figures and headings stay apart
-            _rename(block, comparison.experiment.name if several else "", number)
-        bodies += body
+        for block in body:  # names of figures stay apart
+            _rename(block, several, number)
+        bodies += [Heading(comparison.experiment.name)] * several + body
     blocks.append(Heading("", 0))  # the page's list of sections
-    if len(comparisons) > 1:
-        rng = np.random.default_rng([SEED, len(comparisons)])
-        blocks += [Heading("Between experiments"), *report_details.across(comparisons, rng)]
+    for number, (suite, own) in enumerate(suites(comparisons).items()):
+        if len(own) > 1:
+            rng = np.random.default_rng([SEED, len(comparisons), number])
+            between = report_details.across(own, rng)
+            for block in between:
+                _rename(block, "", number)
+            blocks += [Heading(f"Between experiments, tested on {suite}"), *between]
     return title, [*blocks, *bodies, Heading("Method"), *method()]
 
 
@@ -83,9 +87,18 @@ def one(comparison: report_sections.Comparison, weights: dict[str, float], rng) 
     ]
 
 
-def _rename(block, experiment, number):
-    if isinstance(block, Heading) and block.level == 2 and experiment:
-        block.text = f"{block.text}: {experiment}"
+def suites(comparisons: list[report_sections.Comparison]) -> dict[str, list]:
+    """Test suite -> the experiments that were tested on it."""
+    found: dict[str, list] = {}
+    for comparison in comparisons:
+        name = str(comparison.experiment.runs[0].args.get("test_dataset", "unknown levels"))
+        found.setdefault(Path(name).name, []).append(comparison)
+    return found
+
+
+def _rename(block, deeper, number):
+    if isinstance(block, Heading) and deeper:
+        block.level += 1
     figures = [block] if isinstance(block, report_page.Figure) else getattr(block, "figures", [])
     for figure in figures if number else []:
         figure.name = f"{figure.name}_{number + 1}"

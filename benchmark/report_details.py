@@ -184,8 +184,8 @@ def levels(comparison: Comparison) -> list:
     always = int((shares.min(0) == 1).sum())
     blocks.append(
         Text(
-            f"Of {len(names)} levels all seeds of all contenders won {always}; {len(never)} were won by nobody"
-            + (f": {listed(never, 12)}." if never else ".")
+            f"Of {len(names)} levels all seeds of all contenders won {always}; "
+            + (f"nobody won {len(never)}: {listed(never, 12)}." if never else "each was won by somebody.")
         )
     )
     spread = shares.max(0) - shares.min(0)
@@ -251,7 +251,7 @@ def across(comparisons: list[Comparison], rng) -> list:
     rows, marks = [], []
     for (architecture, condition), entries in found.items():
         name = architecture + (" + BC" if condition == "with_pretrain" else "")
-        first, lane, row = None, [], [name]
+        first, row = None, [name]
         for comparison in comparisons:
             c = next((c for other, c in entries if other is comparison), None)
             if c is None:
@@ -267,11 +267,10 @@ def across(comparisons: list[Comparison], rng) -> list:
             if first is not None:
                 gap = statistics.difference(scores, first, statistics.mean, rng)
                 change = points(*gap)
-                lane.append((c.colour, c.hollow, *gap, comparison.experiment.name[:8]))
+                label = name if len(comparisons) == 2 else f"{name}: {comparison.experiment.name}"
+                marks.append((label, [(c.colour, c.hollow, *gap, f"n={len(scores)}")]))
             first = scores if first is None else first
             row.append(change)
-        if lane:
-            marks.append((name, lane))
         rows.append(row)
     header = [""]
     for comparison in comparisons:

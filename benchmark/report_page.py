@@ -101,6 +101,7 @@ h1{font-size:30px;line-height:1.2;margin:0 0 6px;letter-spacing:-.01em;overflow-
 h2{font-size:22px;line-height:1.3;margin:64px 0 12px;padding-top:20px;border-top:1px solid var(--line);
 overflow-wrap:anywhere}
 h3{font-size:17px;margin:36px 0 8px}
+h4{font-size:15px;margin:28px 0 6px}
 p,ul{max-width:76ch;margin:0 0 14px;overflow-wrap:anywhere}
 ul{padding-left:22px}
 li{margin:4px 0}
@@ -115,7 +116,7 @@ nav a:hover{text-decoration:underline}
 ul.warn{padding-left:34px}
 .scroll{overflow-x:auto;margin:16px 0 8px}
 table{border-collapse:collapse;font-size:14px;line-height:1.35;font-variant-numeric:tabular-nums}
-th,td{padding:7px 12px;text-align:right;border-bottom:1px solid var(--line);vertical-align:top;white-space:nowrap}
+th,td{padding:7px 10px;text-align:right;border-bottom:1px solid var(--line);vertical-align:top;white-space:nowrap}
 th{font-weight:600;white-space:normal;min-width:4.6em;border-bottom:1.5px solid var(--soft);vertical-align:bottom}
 .w{text-align:left}
 td.w:first-child,th.w:first-child{padding-left:0;position:sticky;left:0;background:var(--paper);z-index:1}

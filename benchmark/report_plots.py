@@ -261,7 +261,8 @@ def scatter(points: list[tuple], xlabel: str, ylabel: str, front: list[int], log
     taken = [(float(to_x(p[3])) - 6, float(to_y(p[4])) - 6, 12, 12) for p in points]
     for name, colour, hollow, px, py in points:
         at_x, at_y = float(to_x(px)), float(to_y(py))
-        parts.append(marker(at_x, at_y, colour, colour, hollow))
+        title = f"<title>{escape(name)}: {short(px)}, {_share(py)}</title>"
+        parts.append(f"<g>{title}{marker(at_x, at_y, colour, colour, hollow)}</g>")
         size = 6.3 * len(name)
         places = [(dx, dy) for dy in (4, -8, 16, -20, 28, -32, 40, -44, 52) for dx in (8, -8 - size)]
         places += [(-size / 2, dy) for dy in (-10, 20)]
