@@ -483,9 +483,7 @@ def main(args: Args) -> Path:
             order = train_rows[np.random.default_rng(order_of).permutation(len(train_rows))]
         rows = order[batch * args.batch_size : (batch + 1) * args.batch_size][rank::world_size]
         mb_obs = demos.rows(rows)
-        if (
-            args.hide_inputs
-        ):  # who acts as before is right most of the time, and stands still for ever (arXiv 2010.14876)
+        if args.hide_inputs:  # who acts as before is mostly right, and stands still for ever (arXiv 2010.14876)
             others = np.random.default_rng([args.seed, epoch, batch, rank]).permutation(len(rows))
             mb_obs["game_state"][:, HELD_INPUTS] = mb_obs["game_state"][others, HELD_INPUTS]
         mb_obs = {key: torch.from_numpy(array).to(device) for key, array in mb_obs.items()}

@@ -14,7 +14,7 @@ import pytest
 import torch
 from hand_made import ground, here, level
 
-from npp_rl import bc_pretrain, checkpoints, evaluation
+from npp_rl import bc_pretrain, checkpoints, evaluation, processes
 from npp_rl.bc_pretrain import Args, class_weights, draw_confusion, draw_reliability, main, measures
 from npp_rl.demonstrations import DemonstrationError
 from npp_rl.replays import write_replay
@@ -54,7 +54,7 @@ def test_class_weights_by_hand():
 def test_every_argument_is_read():
     source = SCRIPT.read_text()
     own, after = source.split("class Heads")
-    others = after + Path(checkpoints.__file__).read_text()
+    others = after + "".join(Path(module.__file__).read_text() for module in (checkpoints, processes))
     for field in dataclasses.fields(Args):
         assert f"args.{field.name}" in others or f'"{field.name}"' in others, f"{field.name} is read nowhere"
         assert re.search(rf"^    {field.name}: .+ = .+  # .+$", own, re.M), f"{field.name}: expected a line of help"
