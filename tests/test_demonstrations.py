@@ -236,5 +236,6 @@ def test_command(tmp_path, capsys):
 def test_runs_of_people_survive(shared):
     runs, verdicts = find_runs([shared / "replays/human"])
     report = report_of(runs, verdicts, 4)
-    assert report["counts"]["used"] + report["counts"]["not executable"] == 89 and report["counts"]["died"] == 1
-    assert report["counts"]["used"] >= 80
+    # 85 that win as they are and 4 once they are repaired, of which one is the same as another.
+    assert {name: count for name, count in report["counts"].items() if count} == {"used": 88, "duplicate": 1, "died": 1}
+    assert report["fitted"] > 70 and report["agreement"] > 0.8
