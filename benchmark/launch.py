@@ -334,6 +334,8 @@ def last_words(settings: Settings, one: Started) -> tuple[str, int]:
     if settings.processes * settings.nodes > 1 and status == 1:
         causes = [match for line in lines if (match := re.search(r"exitcode\s*:\s*(-?\d+)", line))]
         status = int(causes[-1][1]) if causes else status  # the root cause is told last
+        told = [k for k, line in enumerate(lines) if re.match(r"[EWI]\d{4} .*torch/distributed/elastic", line)]
+        lines = lines[: told[0]] if told else lines  # what torchrun says is about itself
     errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
     text = (errors or [line for line in lines if line] or ["it said nothing"])[-1][:300]
     if status < 0:

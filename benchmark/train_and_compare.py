@@ -37,9 +37,9 @@ from npp_rl.checkpoints import ARCHITECTURES, ArgumentError, CheckpointError, fa
 NO_RESULTS = {"overall": None, "by_category": None}
 CONDITIONS = ("no_pretrain", "with_pretrain")
 DISK_GB = 0.3  # that a run may take: checkpoints and logs
-# Resident memory of a run of the small size with 256 environments, rounded up: nearly all of it is the rollout.
-MEMORY_GB = {"mlp_baseline": 1.0, "vision_free": 2.0, "mlp_cnn": 3.0}
-MEMORY_GB_OTHERS = 4.5
+# Resident memory of a run of the small size with 256 environments, rounded up; a half of a GB is there without any.
+MEMORY_GB = {"mlp_baseline": 0.8, "vision_free": 1.2}
+MEMORY_GB_PICTURES = 3.5  # of the others: a rollout of pictures alone takes 1.5
 GPU_MEMORY_GB = 6.0  # of a run of full size, at least
 Flag = Annotated[bool, tyro.conf.FlagCreatePairsOff]
 
@@ -79,6 +79,7 @@ class Args:
     jobs: int = 1  # runs at a time where there is no GPU; they divide the cores
     threads: int = 0  # CPU threads of each process (0: its share of the cores)
     retries: int = 2  # new starts of a run that died; it resumes
+    report: bool = True  # write the report at the end
     checks: bool = True  # whether too little disk or memory is a reason not to start
 
     launcher: Literal["local", "slurm", "local-submitit"] = "local"  # this machine, a cluster, or its rehearsal here
@@ -95,7 +96,8 @@ class Args:
 
 
 # Arguments that may change when an experiment goes on: who runs it where, not what is compared.
-FREE_ARGUMENTS = ("output_dir", "resume_from", "dry_run", "num_gpus", "jobs", "retries", "checks", "launcher")
+FREE_ARGUMENTS = ("output_dir", "resume_from", "dry_run", "num_gpus", "jobs", "retries", "report", "checks")
+FREE_ARGUMENTS += ("launcher",)
 FREE_ARGUMENTS += tuple(field.name for field in dataclasses.fields(Args) if field.name.startswith("slurm_"))
 
 # Flags of the scripts that are given through the runner's own.
@@ -322,8 +324,8 @@ def check_room(args: Args, folder: Path, runs: Sequence[Run], at_once: int, gpus
     if free < needed:
         troubles.append(f"{place}: {free:.1f} GB are free, {len(left)} runs may take {needed:.1f} GB")
     scale = (args.num_envs or 256) / 256
-    sizes = sorted((MEMORY_GB.get(run.architecture, MEMORY_GB_OTHERS) for run in left), reverse=True)
-    needed = sum(0.7 + (size - 0.7) * scale for size in sizes[:at_once])
+    sizes = sorted((MEMORY_GB.get(run.architecture, MEMORY_GB_PICTURES) for run in left), reverse=True)
+    needed = sum(0.5 + (size - 0.5) * scale for size in sizes[:at_once])
     available = available_memory()
     if not gpus and args.launcher == "local" and available is not None and available < needed:
         troubles.append(f"{available:.1f} GB of memory are free, {at_once} runs at a time may take {needed:.1f} GB")
@@ -519,7 +521,7 @@ def carry_out(args, extra, folder, settings, runs, places, board, stop, warnings
     fine = all(run.status == "done" for run in runs)
     if stop.number:
         say(f"stopped by {stop.name()}: {board.summary()}; --resume-from {folder} goes on")
-    elif any(run.status == "done" for run in runs):
+    elif args.report and any(run.status == "done" for run in runs):
         fine = make_report(folder, say) and fine
     if args.s3_bucket and not stop.number:
         upload(args, settings, folder, say)
