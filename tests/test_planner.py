@@ -278,5 +278,5 @@ def test_levels_of_a_data_set_are_kept_apart_by_what_they_are(tmp_path):
     levels = [corridor(name="x"), corridor(spawn=6, name="x")]
     entries = list(planner.plan_levels(levels, tmp_path, 60.0))
     assert len({entry["file"] for entry in entries}) == 2 and all(entry["solved"] for entry in entries)
-    with pytest.raises(LevelError, match=r"planner.json: cannot be read"):
+    with pytest.raises(LevelError, match=r"elsewhere: cannot be read"):
         par_of(levels, tmp_path / "elsewhere")
