@@ -391,7 +391,8 @@ def test_a_generator_that_makes_other_levels_is_found_out(monkeypatch):
 
 
 def test_certifying_replaces_what_the_planner_does_not_solve(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(generator, "CATEGORIES", ("simplest",))
+    monkeypatch.setattr(generator, "CATEGORIES", ("simplest", "simple"))
+    monkeypatch.setattr(planner, "SHORTENINGS", ())
     monkeypatch.setattr(generator, "BUILTIN_COUNTS", {"train": 2, "test": 1})
     monkeypatch.setattr(generator, "TABLE", tmp_path / "table.csv")
     drawn = [pair for _, pair in zip(range(3), generator._drawn("simplest", "train", 0, False), strict=False)]
@@ -407,7 +408,7 @@ def test_certifying_replaces_what_the_planner_does_not_solve(tmp_path, monkeypat
     said = capsys.readouterr().out
     assert f"simplest/train_0000 of seed {drawn[0][0]} is replaced: too hard" in said
     rows = generator._table.__wrapped__()
-    assert [row["seed"] for row in rows[:2]] == [drawn[2][0], drawn[1][0]] and len(rows) == 3
+    assert [row["seed"] for row in rows[:2]] == [drawn[2][0], drawn[1][0]] and len(rows) == 6
     monkeypatch.setattr(generator, "_table", lambda: rows)
     made = generator.data_set("all", ("simplest",))
     assert [level.id for level in made] == ["simplest/train_0000", "simplest/train_0001", "simplest/test_0000"]
