@@ -61,7 +61,7 @@ def one(comparison: report_sections.Comparison, weights: dict[str, float], rng) 
         names = report_sections.listed([c.name for c in comparison.contenders if not c.tested])
         warnings.append(f"Without any tested run, and so not compared: {names}.")
     if comparison.experiment.problems:
-        warnings.append(f"{len(comparison.experiment.problems)} things are missing or damaged; see Runs.")
+        warnings.append(f"Missing or damaged, {len(comparison.experiment.problems)} in number: see Runs.")
     if warnings:
         conclusion.append(Bullets(warnings, "warn"))
     sections = []

@@ -213,7 +213,7 @@ def runs(experiment: Experiment) -> list:
             ]
         )
     header = ["architecture", "condition", "folder", "seed", "minutes", "steps", "levels won"]
-    blocks = [Table(header, rows, left=3, folded=f"All {len(rows)} runs")]
+    blocks = [Table(header, rows, left=3, folded=f"All runs ({len(rows)})")]
     if experiment.pretraining:
         rows = []
         for run in experiment.pretraining:

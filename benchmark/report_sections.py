@@ -266,7 +266,7 @@ def head(comparison: Comparison) -> tuple[list, list[str]]:
         ["conditions", listed([CONDITIONS[name] for name in comparison.conditions])],
         [
             "seeds",
-            f"{listed(list(map(str, numbers)), 12)} ({len(runs)} runs, {sum(len(c.tested) for c in able)} tested)",
+            f"{listed(list(map(str, numbers)), 12)} ({len(runs)} runs, tested {sum(len(c.tested) for c in able)})",
         ],
         ["tested on", f"{len(comparison.levels)} levels that all runs played, {len(comparison.tasks)} categories"],
     ]
