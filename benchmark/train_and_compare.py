@@ -38,8 +38,8 @@ NO_RESULTS = {"overall": None, "by_category": None}
 CONDITIONS = ("no_pretrain", "with_pretrain")
 DISK_GB = 0.3  # that a run may take: checkpoints and logs
 # Resident memory of a run of the small size with 256 environments, rounded up; a half of a GB is there without any.
-MEMORY_GB = {"mlp_baseline": 0.8, "vision_free": 1.2}
-MEMORY_GB_PICTURES = 3.5  # of the others: a rollout of pictures alone takes 1.5
+MEMORY_GB = {"mlp_baseline": 0.8, "vision_free": 1.2, "mlp_cnn": 1.2}
+MEMORY_GB_OTHERS = 2.5  # not measured
 GPU_MEMORY_GB = 6.0  # of a run of full size, at least
 Flag = Annotated[bool, tyro.conf.FlagCreatePairsOff]
 
@@ -324,7 +324,7 @@ def check_room(args: Args, folder: Path, runs: Sequence[Run], at_once: int, gpus
     if free < needed:
         troubles.append(f"{place}: {free:.1f} GB are free, {len(left)} runs may take {needed:.1f} GB")
     scale = (args.num_envs or 256) / 256
-    sizes = sorted((MEMORY_GB.get(run.architecture, MEMORY_GB_PICTURES) for run in left), reverse=True)
+    sizes = sorted((MEMORY_GB.get(run.architecture, MEMORY_GB_OTHERS) for run in left), reverse=True)
     needed = sum(0.5 + (size - 0.5) * scale for size in sizes[:at_once])
     available = available_memory()
     if not gpus and args.launcher == "local" and available is not None and available < needed:

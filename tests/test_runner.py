@@ -160,7 +160,7 @@ def test_what_cannot_be_meant_is_refused_before_the_start(scripts, tmp_path, mor
 
 def test_too_little_disk_or_memory_is_refused(scripts, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(train_and_compare, "available_memory", lambda: 0.5)
-    with pytest.raises(ArgumentError, match=r"0\.5 GB of memory are free, 1 runs at a time may take 3\.5"):
+    with pytest.raises(ArgumentError, match=r"0\.5 GB of memory are free, 1 runs at a time may take 2\.5"):
         train_and_compare.main(words(tmp_path))
     usage = shutil.disk_usage(tmp_path)._replace(free=10**6)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
