@@ -144,7 +144,7 @@ def test_policy_sees_fixed_rows(levels):
         """The rows that the levels of the first group start in, as the policy sees them."""
         group = range(min(num_envs, len(many)))
         expected = [run for call in range(2) if (run := [i for i in group if i // BATCH == call])]
-        starts = np.full((len(many), 36), np.nan, np.float32)
+        starts = np.full((len(many), 34), np.nan, np.float32)
         calls = iter(expected)
 
         def policy(rows):
