@@ -3,6 +3,7 @@ import os
 
 import numpy as np
 import pytest
+from hand_made import corridor, ground, here, level, middle
 
 from npp_rl import planner, search
 from npp_rl.env import ACTION_BYTES, NppVectorEnv
@@ -10,7 +11,6 @@ from npp_rl.level_generator import par_of
 from npp_rl.levels import LevelError, load_levels
 from npp_rl.replays import read_replays, write_replay
 from npp_rl.simulator import WON, build_bank, simulate
-from tests.hand_made import corridor, ground, here, level, middle
 
 NODES = 20_000
 
