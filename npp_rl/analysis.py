@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from npp_rl import level_generator
 from npp_rl.env import ACTION_BYTES, CAUSES
@@ -35,8 +36,13 @@ NEARER_PX = 24.0  # a tile: swaying at the nearest place so far is no progress
 
 @functools.cache
 def compile_ahead() -> None:
-    """Compile what `examine` needs, so that it does not happen within an evaluation that somebody times."""
+    """Compile what `examine` needs, so that it does not happen within an evaluation that somebody times.
+
+    The first parallel call of Numba sets the number of threads for all that uses OpenMP, torch too: it is put back.
+    """
+    threads = torch.get_num_threads()
     retrace([level_generator.generate("simplest", 0)] * 2, [(0, "0", 1), (1, "0", 1)], 4, 1)
+    torch.set_num_threads(threads)
 
 
 def examine(levels: Sequence[Level], episodes: Sequence[tuple[int, dict]], frame_skip: int) -> None:

@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -93,9 +94,10 @@ def cost(agent: torch.nn.Module, shapes: dict[str, tuple[int, ...]], device: tor
     and the number of timed `calls`, `peak_memory_mb` (the most that this process has ever held, torch and the
     environment included; on a GPU also `peak_gpu_memory_mb`, of torch's tensors), `device` and `threads`.
     """
-    training = agent.training
+    training, threads = agent.training, torch.get_num_threads()
     agent.eval()
     rows = _rows(shapes)
+    torch.set_num_threads(threads)  # Numba's first parallel call may have changed it
     result = {
         "parameters": sum(parameter.numel() for parameter in agent.parameters()),
         "latency_ms": {
@@ -110,13 +112,17 @@ def cost(agent: torch.nn.Module, shapes: dict[str, tuple[int, ...]], device: tor
         device_name = torch.cuda.get_device_name(device)
     result["flops"] = count_flops(agent, shapes)  # on the padded way, which takes memory that playing does not
     agent.train(training)
-    return {**result, "device": device_name, "threads": torch.get_num_threads()}
+    return {**result, "device": device_name, "threads": threads}
 
 
 def _peak_memory():
-    """MiB."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10  # bytes there, KiB elsewhere
+    """MiB. On Linux not from getrusage, which hands a new process the peak of the one that started it."""
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) / 2**10
+    except (OSError, StopIteration):
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak / 2**20 if sys.platform == "darwin" else peak / 2**10  # bytes there, KiB elsewhere
 
 
 def cost_apart(files: Sequence[str], device: str) -> dict:

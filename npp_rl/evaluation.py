@@ -557,6 +557,7 @@ def main(args: Args) -> list[dict]:
         player.folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=player.folder):  # refused before the games are played, not after
             pass
+    analysis.compile_ahead()
     threads = torch.get_num_threads()
     results = []
     for player in players:

@@ -72,6 +72,7 @@ def test_cost(agent, monkeypatch):
     json.dumps(measured, allow_nan=False)
 
 
+@pytest.mark.slow
 def test_cost_in_a_process_of_its_own(agent, tmp_path, monkeypatch):
     args = {"exp_name": "ppo_mlp_baseline", "inference_threads": 1, **SIZES}
     shapes = {name: list(shape) for name, shape in SHAPES.items()}

@@ -144,16 +144,16 @@ def test_policy_sees_fixed_rows(levels):
         """The rows that the levels of the first group start in, as the policy sees them."""
         group = range(min(num_envs, len(many)))
         expected = [run for call in range(2) if (run := [i for i in group if i // BATCH == call])]
-        starts = np.full((len(many), 34), np.nan, np.float32)
+        starts = np.full((len(many), 66), np.nan, np.float32)
         calls = iter(expected)
 
         def policy(rows):
             assert all(len(value) == BATCH for value in rows.values())
             for index in next(calls, []):
-                starts[index] = rows["game_state"][index % BATCH]
+                starts[index] = rows["reachability"][index % BATCH]
             return np.tile(np.float32([0, 0, 0, 0, 0, 1]), (BATCH, 1))
 
-        evaluate(policy, many, observations=("game_state",), num_envs=num_envs)
+        evaluate(policy, many, observations=("reachability",), num_envs=num_envs)
         return starts
 
     starts = first_rows(BATCH + 5)
