@@ -264,6 +264,7 @@ def main(args: Args) -> Path:
 
     renewal = int(checkpoint["counters"]["renewal"]) if checkpoint else 0
     envs, next_obs = begin_envs(renewal)
+    torch.set_num_threads(process.inference_threads)  # Numba's first parallel call sets OpenMP's number for all
     torch.manual_seed(process.weights_seed)
     shapes = {key: space.shape for key, space in envs.single_observation_space.items()}
     agent = Agent(shapes, args).to(device)
