@@ -259,11 +259,12 @@ def test_heads_must_divide_the_width(name):
                 agent_without_weights(name, "small", **{field: 7})
 
 
-def run(name, tmp_path, monkeypatch, **changes):
-    """Train on `simplest` levels -> the lines of metrics.jsonl."""
-    levels = [generate("simplest", seed) for seed in range(100)]
-    monkeypatch.setattr(evaluation, "load_split", lambda *_: (levels[:60], levels[60:80], levels[80:100]))
-    monkeypatch.setattr(evaluation, "BATCH", 20)  # an untrained agent plays long, and every call has all rows
+def run(name, tmp_path, monkeypatch, suite=20, **changes):
+    """Train on `simplest` levels, with suites of so many -> the lines of metrics.jsonl."""
+    levels = [generate("simplest", seed) for seed in range(60 + 2 * suite)]
+    split = levels[:60], levels[60 : 60 + suite], levels[60 + suite :]
+    monkeypatch.setattr(evaluation, "load_split", lambda *_: split)
+    monkeypatch.setattr(evaluation, "BATCH", suite)  # an untrained agent plays long, and every call has all rows
     settings = {"cuda": False, "size": "small", "num_envs": 32, "num_steps": 32, "num_minibatches": 32, "eval_freq": 0}
     settings |= {"fresh_levels": 0}
     run_dir = script_of(name).main(script_of(name).Args(run_dir=str(tmp_path / name), **(settings | changes)))
@@ -272,7 +273,7 @@ def run(name, tmp_path, monkeypatch, **changes):
 
 @all_eight
 def test_trains_for_2000_steps(name, tmp_path, monkeypatch):
-    run_dir, lines = run(name, tmp_path, monkeypatch, total_timesteps=2048)
+    run_dir, lines = run(name, tmp_path, monkeypatch, suite=2, total_timesteps=2048)
     train = [line for line in lines if line["kind"] == "train"]
     assert [line["global_step"] for line in train] == [1024, 2048]
     assert all(math.isfinite(line["losses/policy_loss"]) for line in train)
