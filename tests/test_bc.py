@@ -110,7 +110,8 @@ def small_args(run_dir, replays, **changes):
 def decisive(path):
     """Lines of metrics.jsonl without what the clock decides."""
     lines = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
-    return [{k: v for k, v in line.items() if k not in ("minutes", "charts/SPS")} for line in lines]
+    timed = ("minutes", "charts/SPS")
+    return [{k: v for k, v in line.items() if k not in timed and not k.startswith("system/")} for line in lines]
 
 
 def weights(path, name="latest"):

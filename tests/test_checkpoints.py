@@ -45,7 +45,7 @@ def test_round_trip(saved):
     agent, run = checkpoints.load_agent(saved)
     expected = checkpoint_of(Args(hidden=4, tiles_hidden=4, features=4))
     assert run == dataclasses.asdict(Args(hidden=4, tiles_hidden=4, features=4))
-    assert expected["args"] | {"wandb_tags": ()} == run
+    assert expected["args"] | {"wandb_tags": (), "replay_data_dir": ()} == run
     assert all(torch.equal(agent.state_dict()[key], value) for key, value in expected["agent"].items())
     assert [path.name for path in saved.parent.iterdir()] == ["best.pt"]
 

@@ -364,7 +364,7 @@ def test_rewards_add_up_and_the_shaping_telescopes(name, gamma, weight):
         progress[-1] *= success or cut
         assert shaping + distance == pytest.approx(progress, abs=1e-9)
     other = rewards - shaping - distance
-    at_switch = np.flatnonzero(np.diff([obs["game_state"][32] for obs in observations]) > 0)
+    at_switch = np.flatnonzero(np.diff([obs["game_state"][30] for obs in observations]) > 0)
     assert len(at_switch) == hit
     expected = np.full(steps, -0.002)
     expected[at_switch] += 1.0
@@ -417,13 +417,13 @@ def test_truncation_and_the_reset_in_the_same_step(levels):
     assert infos["_final_obs"].all() and "final_obs" not in plain_infos
     for name in OBSERVATIONS:
         assert np.array_equal(infos["final_obs"][name], last[name])
-    assert last["game_state"][:, 31].tolist() == [0, 0, 0]  # no time left
+    assert last["game_state"][:, 29].tolist() == [0, 0, 0]  # no time left
     # The observation is the first of the next episodes.
     other = NppVectorEnv(3, **arguments)
     first, _ = other.reset(options={"levels": envs._state.ninja["level"]})
     for name in OBSERVATIONS:
         assert np.array_equal(obs[name], first[name])
-    assert obs["game_state"][:, 31].tolist() == [1, 1, 1]
+    assert obs["game_state"][:, 29].tolist() == [1, 1, 1]
     assert infos["episode"]["level"].tolist() == [0, 1, 2]
     assert infos["episode"]["frames"].tolist() == [42] * 3 and infos["episode"]["l"].tolist() == [11] * 3
     assert infos["episode"]["cause"].tolist() == [0] * 3

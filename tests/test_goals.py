@@ -28,8 +28,9 @@ class Game:
         self.way, self.remaining = 500.0 * self.obs[3], 500.0 * self.obs[5]
         self.kind = ["switch", "exit", "door"][int(np.argmax(self.obs[:3]))] if self.obs[:3].any() else None
         self.offset = 250.0 * self.obs[6:8]
-        self.known = self.obs[45] == 1.0
-        self.x, self.y = 1056.0 * obs["game_state"][29], 600.0 * obs["game_state"][30]
+        self.known = self.obs[33] == 1.0
+        ninja = self.env._envs._state.ninja[0]
+        self.x, self.y = ninja["x"], ninja["y"]
 
     def step(self, action):
         obs, self.reward, self.terminated, self.truncated, self.info = self.env.step(action)
@@ -139,7 +140,7 @@ def test_of_several_exits_the_nearest_pair_counts():
     game.until(RIGHT, lambda: game.reward > 0.5)
     assert game.x < here(11)[0] and game.kind == "switch"
     assert game.offset[0] == pytest.approx(here(13)[0] - game.x, abs=1e-2)
-    assert game.obs[44] > 0.9
+    assert game.obs[32] > 0.9
     game.until(RIGHT, lambda: game.kind == "exit")
     assert game.offset[0] == pytest.approx(here(16)[0] - game.x, abs=1e-2)
 
@@ -167,7 +168,7 @@ def test_a_toggle_mine_that_turns_deadly_closes_the_way():
     game = Game(level(RING, here(10), exits, toggle_mines=[here(12), middle(20, 8)]))
     assert game.goal["avoid"] == AVOID_DEADLY
     assert game.way == pytest.approx(10 * 24 - TO_SWITCH, abs=1e-3)
-    first = game.obs[44]
+    first = game.obs[32]
     assert first == 1.0
     states = game.env._envs._state.state[0]
     game.until(RIGHT, lambda: 2 in states)

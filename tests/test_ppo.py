@@ -102,7 +102,9 @@ def decisive(path):
     """Lines of metrics.jsonl without what the clock decides."""
     lines = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
     timed = ("minutes", "charts/SPS")
-    return [{k: v for k, v in line.items() if k not in timed and not k.startswith("time/")} for line in lines]
+    return [
+        {k: v for k, v in line.items() if k not in timed and not k.startswith(("time/", "system/"))} for line in lines
+    ]
 
 
 def weights(path):
