@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as in the scripts: threads that wait leave the cores to others
 os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # windows of tests are not shown
 
 
