@@ -11,6 +11,7 @@ try: results depend neither on the number of environments nor on what is evaluat
 """
 
 import math
+import os
 import re
 import tempfile
 from collections import Counter
@@ -18,6 +19,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
+
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as in the scripts, and as early: torch reads it when it loads
 
 import numpy as np
 import torch

@@ -124,14 +124,15 @@ def test_a_levels_logits_do_not_depend_on_the_other_rows(levels, graph_agent):
 @pytest.mark.parametrize("kind", ["agent", "graph_agent"])
 def test_results_do_not_depend_on_the_number_of_environments(levels, kind, deterministic, request, monkeypatch):
     monkeypatch.setattr(evaluation, "BATCH", 16)  # of fewer rows, which cost a graph agent less
-    levels = levels[:7]
     agent = request.getfixturevalue(kind)
+    levels = levels[: 3 if kind == "graph_agent" else 6]
     policy = evaluation.agent_policy(agent, torch.device("cpu"))
     settings = {"observations": agent.observations, "deterministic": deterministic, "tries": 2, "seed": 5}
     one_pass = evaluate(policy, levels, **settings)
-    assert len({entry["tries"][0]["steps"] for entry in one_pass["levels"]}) > 2  # games do differ
-    for num_envs in (1, 4):
-        assert evaluate(policy, levels, **settings, num_envs=num_envs) == one_pass
+    assert len({entry["tries"][0]["steps"] for entry in one_pass["levels"]}) > 1  # games do differ
+    for num_envs in (1, 2, len(levels)):
+        same = evaluate(policy, levels, **settings, num_envs=num_envs) == one_pass
+        assert same  # a difference of whole results takes pytest minutes to print
     json.dumps(one_pass, allow_nan=False)
     if not deterministic:
         assert evaluate(policy, levels, **{**settings, "seed": 6}) != one_pass
