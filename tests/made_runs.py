@@ -80,7 +80,7 @@ def write_run(run, architecture, seed, skill, hard, levels, full, pictures, rng)
         if full and not success:
             died = f"died_{cause}" if cause != "none" else ("stuck" if rng.random() < 0.5 else "timed_out_near_goal")
             outcome["failure"] = died
-        level = {"id": f"{category}/test_{k % levels:04d}", "category": category, "digest": f"{k:064x}"}
+        level = {"id": f"{category}/test_{k % levels:04d}", "category": category, "digest": f"{k:064x}", "par": None}
         entries.append({**level, "success_rate": float(success), "tries": [outcome]})
     results = {
         "overall": summarise(entries),
