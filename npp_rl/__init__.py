@@ -10,7 +10,7 @@ import os
 if "OMP_WAIT_POLICY" not in os.environ:
     # Threads of the compiled loops that wait for each other spin a moment before they sleep. GNU OpenMP's own count is
     # so long that two processes on the same cores slow each other down a hundredfold; read when its library loads.
-    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    os.environ.setdefault("GOMP_SPINCOUNT", "100000")
 
 __version__ = "0.1.0"
 

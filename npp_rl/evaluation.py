@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as in the scripts, and as early: torch reads it when it loads
+os.environ.setdefault("GOMP_SPINCOUNT", "100000")  # as in the scripts, and as early: torch reads it when it loads
 
 import numpy as np
 import torch

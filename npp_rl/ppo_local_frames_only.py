@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # read when torch loads: threads that wait leave the cores to others
+os.environ.setdefault("GOMP_SPINCOUNT", "100000")  # read when torch loads: threads that wait leave the cores to others
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what deterministic kernels on GPUs ask for
 
 import numpy as np
