@@ -16,8 +16,8 @@ other processes disturb less; the rest by the clock.
 - memory: what an environment with all observations adds to its process, once every level has been visited;
 - training: each script as a process of its own, `--training-minutes` long, its start included: steps per second, the
   share of the time that goes into environment, inference, update and all else (medians over iterations but the
-  first), parameters, and the process's peak memory; and two processes under torchrun with half the cores each against
-  one with all.
+  first), parameters, and the process's peak memory; and for some of them two processes under torchrun with half the
+  cores each, against one with all.
 
 `--only environment --num-envs 1024` measures environment and memory with 1,024 games.
 """
@@ -59,6 +59,7 @@ OBSERVATIONS = (
     ("game_state", "reachability", "local_tiles", "player_frames", "global_view"),
     ("game_state", "reachability", "local_tiles", *GRAPH_OBSERVATIONS, "player_frames", "global_view"),
 )
+PAIRED = ("vision_free", "mlp_baseline")  # scripts that are trained by two processes too
 
 
 @kernel
@@ -286,18 +287,17 @@ def training(names, minutes):
         write_levels(["--out", str(suite), "--split", "test", "--count", "1"])
         for name in names:
             rows, config, memory = trained(name, minutes, suite)
-            yield f"training, {name}", "steps/s", spread([row["charts/SPS"] for row in rows])
+            one = spread([row["charts/SPS"] for row in rows])
+            yield f"training, {name}", "steps/s", one
             for part in ("env", "inference", "update", "rest"):
                 shares = spread([100 * row[f"time/{part}"] for row in rows])
                 yield f"training, {name}, time in {part}", "%", shares
             yield f"training, {name}, parameters", "", spread([config["parameters"]])
             yield f"training, {name}, peak memory", "MiB", spread([memory])
-        for name in names if len(os.sched_getaffinity(0)) > 1 else ():
-            one = spread([row["charts/SPS"] for row in trained(name, minutes, suite)[0]])
-            two = spread([row["charts/SPS"] for row in trained(name, minutes, suite, processes=2)[0]])
-            yield f"training, {name}, one process, all cores", "steps/s", one
-            yield f"training, {name}, two processes", "steps/s", two
-            yield f"training, {name}, two processes / one", "%", spread([100 * two["median"] / one["median"]])
+            if name in PAIRED and len(os.sched_getaffinity(0)) > 1:
+                two = spread([row["charts/SPS"] for row in trained(name, minutes, suite, processes=2)[0]])
+                yield f"training, {name}, two processes", "steps/s", two
+                yield f"training, {name}, two processes / one", "%", spread([100 * two["median"] / one["median"]])
 
 
 def main():

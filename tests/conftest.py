@@ -3,7 +3,9 @@ from pathlib import Path
 
 import pytest
 
-os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as in the scripts: threads that wait leave the cores to others
+os.environ.setdefault(
+    "GOMP_SPINCOUNT", "1000"
+)  # threads that wait leave the cores to others, of which tests start many
 os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # windows of tests are not shown
 
 

@@ -59,7 +59,7 @@ def test_training(tmp_path):
     shares = [rows[f", time in {part}"]["median"] for part in ("env", "inference", "update", "rest")]
     assert 90 < sum(shares) < 110
     if ", two processes" in rows:
-        ratio = rows[", two processes"]["median"] / rows[", one process, all cores"]["median"]
+        ratio = rows[", two processes"]["median"] / rows[""]["median"]
         assert rows[", two processes / one"]["median"] == 100 * ratio
     done = throughput("--only", "training", "--training-minutes", 0)
     assert done.returncode == 2 and "--training-minutes 0" in done.stderr
