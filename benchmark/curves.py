@@ -4,7 +4,7 @@ python -m benchmark.curves keep RUN_DIR --out benchmark/results/EXPERIMENT/NAME
 python -m benchmark.curves plot benchmark/results/EXPERIMENT/* --out curves.png
 python -m benchmark.curves tries RUN_DIR/checkpoints/best.pt --level exploration/test_0002 --out tries.png
 
-`keep` writes config.json, eval_results.json without the actions and metrics.jsonl thinned to 80 training rows, each
+`keep` writes config.json, eval_results.json without the actions and metrics.jsonl thinned to 50 training rows, each
 without machine paths.
 `plot` (needs matplotlib, extra `report`) draws success on training levels over minutes, all categories and the mean of
 the categories, one panel a run. `tries` draws tries of an agent, with sampled actions, on a built-in test level.
@@ -24,7 +24,7 @@ from npp_rl.levels import CATEGORIES, load_levels, write_atomically
 from npp_rl.render import save_level
 from npp_rl.simulator import DEAD, WON, simulate
 
-TRAINING_ROWS = 80
+TRAINING_ROWS = 50
 SMOOTHING = 0.85  # weight of the past in the drawn curves
 
 
