@@ -66,6 +66,8 @@ from npp_rl.simulator.layout import EXIT_DOOR, EXIT_SWITCH, NINJA
 ACTIONS = ("none", "left", "right", "jump", "left + jump", "right + jump")
 ACTION_BYTES = np.array([0, 4, 2, 1, 5, 3], np.uint8)  # input byte of each action (PHYSICS.md 7)
 MOST = 10**7  # games, frames
+NO_ACTIONS = np.zeros(0, np.int64)
+SUCCESS_RATE = 0.1  # share of a level's estimated success that one more game decides
 MAX_FRAMES, FRAMES_AT_LEAST, FRAMES_PER_PX = 5000, 600, 1.5
 
 # fmt: off
@@ -314,21 +316,31 @@ def _note_figures(state, i, episodes, figures):
     figures[14, i] = e.shaping
 
 
-STEP, BEGIN, LOOK, SKIP = 0, 1, 2, 3  # what is done with a game before it is observed; a game to skip is not
+# What is done with a game: its action held, then as JUDGE, unless its goal has to be planned anew before; its step judged;
+# begun; nothing. Then it is observed, but for games to skip.
+PLAY, JUDGE, BEGIN, LOOK, SKIP = range(5)
 
 
 @njit(parallel=True)
-def _observe_all(
-    bank, state, views, goals, episodes, rules, observed, starts, task, reward, terminated, truncated, figures
-):
-    """Judge each game's step, or begin it on its level in `starts`, as `task` (i1 [games]) says, and observe it."""
+def _advance_all(
+    bank, state, views, goals, episodes, rules, observed, starts, task, actions, stale, reward, terminated, truncated,
+    figures,
+):  # fmt: skip
+    """Do with each game what `task` (i1 [games]) says, in one go while a core's cache holds it.
+
+    Games begin on their level in `starts`; `stale` (bool [games]) tells which were played and not judged.
+    """
     for index in prange(len(starts)):
         i = np.int64(index)
         if task[i] == SKIP:
             continue
+        if task[i] == PLAY:
+            stale[i] = _play(bank, state, i, goals, episodes, rules, actions[i])
+            if stale[i]:
+                continue
         if task[i] == BEGIN:
             begin_game(bank, state, i, views, goals, episodes, rules, starts[i])
-        elif task[i] == STEP:
+        elif task[i] != LOOK:
             reward[i], terminated[i], truncated[i] = _judge(bank, state, i, views, goals, episodes, rules)
             if terminated[i] or truncated[i]:
                 _note_figures(state, i, episodes, figures)
@@ -361,7 +373,7 @@ def _draw_all(bank, state, player, whole, task, frames, view):
     """
     for index in prange(len(task)):
         i = np.int64(index)
-        if len(frames) and task[i] == STEP:
+        if len(frames) and task[i] == PLAY:
             push_player_frame(bank, state, i, player, frames[i])
         elif len(frames) and task[i] == BEGIN:
             begin_player_frames(bank, state, i, player, frames[i])
@@ -396,6 +408,8 @@ class NppVectorEnv(gym.vector.VectorEnv):
         distance: weight of the distance's cost.
         shaping_distance: px of way that are worth a reward of one; 0 switches the shaping off.
         max_frames: frames after which an episode is truncated; None: by the level's size.
+        learnability: share of the games that begin on levels drawn by success * (1 - success) of the games that ended on
+            them so far (Rutherford et al. 2024, arXiv 2408.15099); the others begin on any, equally likely.
         seed: of the level sampler (SeedSequence entropy); `reset(seed=...)` sets it anew.
         copy: whether observations are copied out of the buffers that the next step writes to.
         autoreset: without it games go on after their end, until `reset` starts all of them anew.
@@ -430,6 +444,7 @@ class NppVectorEnv(gym.vector.VectorEnv):
         distance: float = 1.0,
         shaping_distance: float = 100.0,
         max_frames: int | None = None,
+        learnability: float = 0.0,
         seed: int | None = None,
         copy: bool = True,
         autoreset: bool = True,
@@ -450,6 +465,8 @@ class NppVectorEnv(gym.vector.VectorEnv):
                 raise ValueError(f"{name} is {value}: expected a number")
         if not 0.0 < gamma <= 1.0:
             raise ValueError(f"gamma is {gamma}: expected more than 0 and at most 1")
+        if not (isinstance(learnability, Real) and 0.0 <= learnability <= 1.0):
+            raise ValueError(f"learnability is {learnability}: expected a share from 0 to 1")
         if shaping_distance < 1.0 and shaping_distance != 0.0:
             raise ValueError(f"shaping_distance is {shaping_distance}: expected px, 1 or more, or 0 for no shaping")
         self.levels = load_levels(levels, "train") if isinstance(levels, (str, Path)) else list(levels)
@@ -525,7 +542,9 @@ class NppVectorEnv(gym.vector.VectorEnv):
         self._figures = np.zeros((len(EPISODE_KEYS), num_envs))
         self._copy = copy
         self._begun = False
-        self._probabilities = np.full(len(self.levels), 1 / len(self.levels))
+        self.set_level_probabilities(np.ones(len(self.levels)))
+        self._learnability = float(learnability)
+        self._success = np.full(len(self.levels), 0.5)  # of late, by level
         self._starts = np.zeros(num_envs, np.int32)
         self._task = np.zeros(num_envs, np.int8)
         self._stale = np.zeros(num_envs, np.bool_)
@@ -541,11 +560,20 @@ class NppVectorEnv(gym.vector.VectorEnv):
         if not numbers or p.min() < 0 or p.sum() <= 0:
             raise ValueError(f"level probabilities: expected {len(self.levels)} numbers, none negative, not all zero")
         self._probabilities = p / p.sum()
+        self._bounds = np.cumsum(self._probabilities)
+
+    def _learn_success(self, episode, done):
+        """Move the estimates of success of the levels that games have ended on, and their probabilities with them."""
+        for level, won in zip(episode["level"][done].tolist(), episode["success"][done].tolist(), strict=True):
+            self._success[level] += SUCCESS_RATE * (won - self._success[level])
+        worth = self._success * (1 - self._success) + 1e-6
+        even = (1 - self._learnability) / len(self.levels)
+        self.set_level_probabilities(even + self._learnability / worth.sum() * worth)
 
     def _draw(self, chosen):
         """Draw the next levels of the chosen games (bool [games])."""
-        bounds = np.cumsum(self._probabilities)
-        drawn = np.searchsorted(bounds / bounds[-1], self._random.random(int(chosen.sum())), side="right")
+        at = self._random.random(int(chosen.sum())) * self._bounds[-1]
+        drawn = np.searchsorted(self._bounds, at, side="right")
         self._starts[chosen] = np.minimum(drawn, len(self.levels) - 1)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
@@ -561,18 +589,22 @@ class NppVectorEnv(gym.vector.VectorEnv):
             starts = np.asarray(given).astype(np.int32)
         self._task[:] = BEGIN
         self._begun = True
-        self._observe(starts)
+        self._advance(starts)
+        self._draw_observations()
         if given is None:
             self._draw(np.ones(self.num_envs, np.bool_))
         if self.render_mode == "human":
             self._show()
         return self._out(self._obs), {}
 
-    def _observe(self, starts):
-        _observe_all(
+    def _advance(self, starts, actions=NO_ACTIONS):
+        _advance_all(
             self._bank, self._state, self._views, self._goals, self._episodes, self._rules, self._observed, starts,
-            self._task, self._reward, self._terminated, self._truncated, self._figures,
+            self._task, actions, self._stale, self._reward, self._terminated, self._truncated, self._figures,
         )  # fmt: skip
+
+    def _draw_observations(self):
+        """Graphs and pictures."""
         if self._graphs is not None:
             _graph_all(
                 self._bank,
@@ -598,12 +630,15 @@ class NppVectorEnv(gym.vector.VectorEnv):
             raise gym.error.ResetNeeded("step before reset: the games have not begun")
         if not _are_indices(actions, self.num_envs, len(ACTIONS)):
             raise ValueError(f"actions: expected {self.num_envs} integers from 0 to {len(ACTIONS) - 1}")
-        actions = np.asarray(actions).astype(np.int64, copy=False)
-        play_all(self._bank, self._state, self._goals, self._episodes, self._rules, actions, self._stale)
+        actions = np.ascontiguousarray(actions, np.int64)
+        self._task[:] = PLAY
+        self._advance(self._starts, actions)
         if self._stale.any():
             plan_games(self._bank, self._state, self._fields, self._goals, self._episodes["share"], self._stale)
-        self._task[:] = STEP
-        self._observe(self._starts)
+            self._task[:] = np.where(self._stale, JUDGE, SKIP)
+            self._advance(self._starts)
+            self._task[:] = PLAY
+        self._draw_observations()
         reward, terminated, truncated = self._reward.copy(), self._terminated.copy(), self._truncated.copy()
         infos = {}
         done = terminated | truncated
@@ -618,8 +653,11 @@ class NppVectorEnv(gym.vector.VectorEnv):
                     self._final_obs[name][done] = array[done]
                 infos["final_obs"] = self._out(self._final_obs)
                 infos["_final_obs"] = done
+                if self._learnability:
+                    self._learn_success(infos["episode"], done)
                 self._task[:] = np.where(done, BEGIN, SKIP)
-                self._observe(self._starts)
+                self._advance(self._starts)
+                self._draw_observations()
                 self._draw(done)
         if self.render_mode == "human":
             self._show()
@@ -670,6 +708,7 @@ class NppVectorEnv(gym.vector.VectorEnv):
             "own_ahead": self._fields.ahead[rows],
             "starts": self._starts.copy(),
             "probabilities": self._probabilities.copy(),
+            "success": self._success.copy(),
             "random": _random_words(self._random),
             "frames": self._frames.copy(),
             "levels": self._digest.copy(),
@@ -714,11 +753,14 @@ class NppVectorEnv(gym.vector.VectorEnv):
         self._fields.ahead[own] = saved["own_ahead"]
         self._starts[:] = saved["starts"]
         self._probabilities = np.array(saved["probabilities"])
+        self._bounds = np.cumsum(self._probabilities)
+        self._success = np.array(saved["success"])
         _set_random_words(self._random, saved["random"])
         self._frames[:] = saved["frames"]  # old pictures cannot be drawn again
         self._task[:] = LOOK
         self._begun = True
-        self._observe(self._starts)
+        self._advance(self._starts)
+        self._draw_observations()
         return self._out(self._obs)
 
 

@@ -58,8 +58,10 @@ class Args:
     holdout_fraction: float = 0.2  # share of levels kept for the test where one folder is both data sets
     validation_fraction: float = 0.05  # share of the training levels kept to choose the best checkpoint
     fresh_levels: int = 900  # training levels generated anew at each renewal, beside the data set's own
+    varied_levels: int = 0  # training levels that are variations of the data set's own, new at each renewal
     mirror: bool = True  # show each own training level as it is or, as chance has it, mirrored
     renew_freq: int = 2_000_000  # environment steps between renewals of the training levels (0: never)
+    learnability: float = 0.0  # share of games on levels drawn by success * (1 - success), others by chance alone
     frame_skip: int = 4  # frames (1/60 s) that an action is held
     eval_freq: int = 1_000_000  # environment steps between evaluations on the validation levels (0: never)
     save_freq: int = 1_000_000  # environment steps between checkpoints (0: only at the end)
@@ -132,17 +134,22 @@ class Agent(nn.Module):
         super().__init__()
         self.state = mlp(math.prod(shapes["game_state"]), args.hidden, args.hidden)
         self.reachability = mlp(math.prod(shapes["reachability"]), args.hidden, args.hidden)
-        self.register_buffer("tiles_shift", torch.tensor([128.0, 0.0, 128.0])[:, None, None], persistent=False)
-        self.register_buffer("tiles_scale", torch.tensor([1 / 128, 1 / 255, 1 / 32])[:, None, None], persistent=False)
-        self.tiles = mlp(math.prod(shapes["local_tiles"]), args.tiles_hidden, args.tiles_hidden)
+        points = math.prod(shapes["local_tiles"][1:])
+        shift, scale = torch.tensor([128.0, 0.0, 128.0]), torch.tensor([1 / 128, 1 / 255, 1 / 32])
+        self.register_buffer("tiles_shift", shift.repeat_interleave(points), persistent=False)
+        self.register_buffer("tiles_scale", scale.repeat_interleave(points), persistent=False)
+        self.tiles = mlp(3 * points, args.tiles_hidden, args.tiles_hidden)
         self.fuse = layer_init(nn.Linear(2 * args.hidden + args.tiles_hidden, args.features))
         self.actor = layer_init(nn.Linear(args.features, 6), std=0.01)
         self.critic = layer_init(nn.Linear(args.features, 1), std=1.0)
 
     def encode(self, x):
-        tiles = (x["local_tiles"].float() - self.tiles_shift) * self.tiles_scale  # solid ground, hazards, way
-        tiles = tiles.flatten(1)  # (B, C * P * P)
-        parts = (self.state(x["game_state"]), self.reachability(x["reachability"]), self.tiles(tiles))
+        # Shift and scale of solid ground, hazards and way are put into the first layer: its weights are fewer numbers
+        # than a batch of patches has.
+        weight = self.tiles[0].weight * self.tiles_scale
+        bias = self.tiles[0].bias - (weight * self.tiles_shift).sum(1)
+        tiles = nn.functional.linear(x["local_tiles"].flatten(1).float(), weight, bias)  # (B, tiles_hidden)
+        parts = (self.state(x["game_state"]), self.reachability(x["reachability"]), self.tiles[1:](tiles))
         return torch.relu(self.fuse(torch.cat(parts, 1)))  # (B, features)
 
     def heads(self, x):
@@ -222,10 +229,10 @@ def main(args: Args) -> Path:
             for seed in (process.weights_seed, process.env_seed)
         )
         levels = evaluation.training_levels(
-            own_levels, args.mirror, args.fresh_levels, args.validation_fraction, levels_seed
+            own_levels, args.mirror, args.varied_levels, args.fresh_levels, args.validation_fraction, levels_seed
         )
         # With copy=False its buffers are rewritten in every step; the rollout below copies them into its own.
-        envs = NppVectorEnv(num_envs=num_envs, levels=levels, **rules, copy=False)
+        envs = NppVectorEnv(num_envs=num_envs, levels=levels, **rules, learnability=args.learnability, copy=False)
         assert envs.metadata["autoreset_mode"] == AutoresetMode.SAME_STEP
         envs.reset(seed=reset_seed)
         if not renewal:

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from npp_rl import checkpoints, evaluation
+from npp_rl import checkpoints, evaluation, processes
 from npp_rl.checkpoints import ARCHITECTURES, ArgumentError
 from npp_rl.graph import GRAPH_OBSERVATIONS, GRAPH_SLOTS
 from npp_rl.graph_attention import pack_graphs
@@ -282,6 +282,20 @@ def test_trains_for_2000_steps(name, tmp_path, monkeypatch):
     assert args["size"] == "small" and type(agent).__module__ == f"npp_rl.ppo_{name}"
 
 
+def test_float16_has_its_loss_scaled(tmp_path, monkeypatch):
+    """What GPUs without bfloat16 do: a scale that is too large for the gradients is halved, and those updates left out."""
+    begin = processes.begin
+    monkeypatch.setattr(processes, "begin", lambda *words: begin(*words)._replace(amp_dtype=torch.float16))
+    changes = {"mixed_precision": True, "max_grad_norm": 1e9}
+    scaler = functools.partial(torch.amp.GradScaler, init_scale=2.0**40)
+    monkeypatch.setattr(torch.amp, "GradScaler", scaler)
+    run_dir, lines = run("mlp_baseline", tmp_path, monkeypatch, suite=2, total_timesteps=2048, **changes)
+    latest = checkpoints.load(run_dir / "checkpoints/latest.pt")
+    assert 1.0 < latest["scaler"]["scale"] < 2.0**40
+    assert all(weight.isfinite().all() for weight in latest["agent"].values())
+    assert [line["losses/entropy"] for line in lines if line["kind"] == "train"][-1] < math.log(6)
+
+
 @pytest.mark.slow
 @all_eight
 def test_learns_within_20000_steps(name, tmp_path, monkeypatch):
@@ -294,12 +308,20 @@ def test_learns_within_20000_steps(name, tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_mixed_precision_learns_as_well(tmp_path, monkeypatch):
-    settings = {"update_epochs": 3, "ent_coef": 0.003, "total_timesteps": 40_960, "eval_freq": 40_960}
-    success = []
+    """Success and length of the sampled episodes of the last ten of 80 iterations, some hundreds.
+
+    Not the success of the greedy policy on unseen levels: after so few steps it stands at 50 to 80%, and two seeds
+    differ by 20% in float32 too.
+    """
+    settings = {"update_epochs": 3, "ent_coef": 0.003, "total_timesteps": 81_920}
+    success, length = [], []
     for mixed in (False, True):
         _, lines = run("mlp_baseline", tmp_path / str(mixed), monkeypatch, mixed_precision=mixed, **settings)
-        success.append([line["eval/success_rate"] for line in lines if line["kind"] == "eval"][-1])
-    assert min(success) > 0.8 and abs(success[0] - success[1]) <= 0.15
+        last = [line for line in lines if line["kind"] == "train"][-10:]
+        success.append(np.mean([line["charts/success_rate"] for line in last]))
+        length.append(np.mean([line["charts/episodic_length"] for line in last]))
+        assert success[-1] > 0.9 and length[-1] < 65, (mixed, success, length)
+    assert abs(success[0] - success[1]) <= 0.05
 
 
 @pytest.mark.slow
