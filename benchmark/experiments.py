@@ -31,10 +31,17 @@ class Run:
     results: dict = field(default_factory=dict)  # content of eval_results.json
     rows: list[dict] = field(default_factory=list)  # of metrics.jsonl
     source: str = "metrics.jsonl"  # where the rows came from
+    pretraining_minutes: float = 0.0  # of its own pretraining, which its rows' minutes count too
 
     @property
     def args(self) -> dict:
         return part(self.config, "args")
+
+    @property
+    def budget(self) -> float | None:
+        """Minutes that it was given, with its pretraining; None where steps were given."""
+        given = number(self.args, "max_minutes")
+        return round(given + self.pretraining_minutes, 2) if math.isfinite(given) else None
 
     @property
     def minutes(self) -> float:
@@ -136,6 +143,11 @@ def read_experiment(folder: Path) -> Experiment:
             continue
         if run:
             (experiment.pretraining if run.condition == "pretraining" else experiment.runs).append(run)
+    for first in experiment.pretraining:
+        for run in experiment.runs:
+            if first.rows and first.folder == run.folder / "bc":
+                run.pretraining_minutes = first.minutes
+                run.rows = [{**row, "minutes": row["minutes"] + first.minutes} for row in run.rows]
     for text in planned_but_missing(folder, experiment):
         experiment.problems.append(text)
     return experiment

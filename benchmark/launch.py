@@ -31,6 +31,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = ROOT / "npp_rl"
+LEAST_MINUTES = 0.05  # of a training whose pretraining has taken its time
 BC_CHECKPOINT = "bc/checkpoints/best.pt"  # of a run with pretraining, in its directory
 REFUSED = 2  # exit status of a script for what the user has to mend; trying again is no use
 GRACE = 300.0  # seconds that stopped runs have to finish an iteration or an evaluation and to save
@@ -161,7 +162,18 @@ def commands(settings: Settings, run: Run, slot: Slot) -> dict[str, list[str]]:
                 lines["bc"] = [*bc, "--run-dir", str(run_dir / "bc"), *about, *settings.bc_flags]
         if not run.pretraining.startswith("none"):
             flags += ["--pretrained-checkpoint", str(run_dir / BC_CHECKPOINT)]
+            if "--max-minutes" in settings.flags:  # the minutes of its pretraining are the run's own
+                at = flags.index("--max-minutes") + 1
+                flags[at] = f"{max(float(flags[at]) - minutes_of(run_dir / 'bc'), LEAST_MINUTES):.3f}"
     return lines | {"ppo": [*script, *flags]}
+
+
+def minutes_of(run_dir: Path) -> float:
+    """Minutes that a run has taken by its metrics.jsonl, 0 where there is none that can be read."""
+    with contextlib.suppress(OSError, ValueError, LookupError, TypeError):
+        rows = (json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines())
+        return max(float(row["minutes"]) for row in rows)
+    return 0.0
 
 
 def python(settings: Settings, slot: Slot) -> list[str]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from benchmark import decision, report_plots, statistics
-from benchmark.experiments import CONDITIONS, Experiment, Run, number, part
+from benchmark.experiments import CONDITIONS, Experiment, Run, part
 from benchmark.report_page import Bullets, Table, Text, Weights
 from npp_rl.checkpoints import ARCHITECTURES
 from npp_rl.evaluation import wilson
@@ -229,7 +229,7 @@ def listed(names: list[str], most: int = 6) -> str:
 
 
 FACTS: dict[str, Callable[[Run], object]] = {
-    "budget, minutes": lambda run: run.args.get("max_minutes"),
+    "budget, minutes": lambda run: run.budget,
     "training levels": lambda run: run.args.get("train_dataset"),
     "test levels": lambda run: run.args.get("test_dataset"),
     "size": lambda run: run.args.get("size"),
@@ -291,7 +291,7 @@ def head(comparison: Comparison) -> tuple[list, list[str]]:
     sources = Counter(run.source for run in runs)
     if set(sources) - {"metrics.jsonl"}:
         rows.append(["metrics from", listed([f"{name} ({n} runs)" for name, n in sources.most_common()])])
-    budgets = sorted({f"{b:g}" for run in runs if math.isfinite(b := number(run.args, "max_minutes"))}, key=float)
+    budgets = sorted({f"{run.budget:g}" for run in runs if run.budget is not None}, key=float)
     architectures = len({c.architecture for c in comparison.contenders})
     words = [
         f"{architectures} architecture{'s' * (architectures > 1)}",

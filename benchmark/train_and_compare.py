@@ -58,7 +58,7 @@ class Args:
     train_dataset: str = "builtin"  # `builtin`, a folder of N++ map files, or a folder of category folders
     test_dataset: str = "builtin"  # the same; one data set for both is divided
     total_timesteps: int | None = None  # environment steps of each run (default: the scripts')
-    max_minutes: float | None = None  # minutes of each run, instead of total_timesteps: fair between architectures
+    max_minutes: float | None = None  # minutes of each run, its pretraining included, instead of total_timesteps
     num_envs: int | None = None  # environments of each run (default: the scripts')
     mixed_precision: Flag = False  # bfloat16 in forward passes
     eval_freq: int | None = None  # environment steps between evaluations on the validation levels

@@ -67,7 +67,6 @@ ACTIONS = ("none", "left", "right", "jump", "left + jump", "right + jump")
 ACTION_BYTES = np.array([0, 4, 2, 1, 5, 3], np.uint8)  # input byte of each action (PHYSICS.md 7)
 MOST = 10**7  # games, frames
 NO_ACTIONS = np.zeros(0, np.int64)
-SUCCESS_RATE = 0.1  # share of a level's estimated success that one more game decides
 MAX_FRAMES, FRAMES_AT_LEAST, FRAMES_PER_PX = 5000, 600, 1.5
 
 # fmt: off
@@ -316,8 +315,8 @@ def _note_figures(state, i, episodes, figures):
     figures[14, i] = e.shaping
 
 
-# What is done with a game: its action held, then as JUDGE, unless its goal has to be planned anew before; its step judged;
-# begun; nothing. Then it is observed, but for games to skip.
+# What is done with a game before it is observed: its action held, and then, unless its goal has to be planned anew
+# first, its step judged; its step judged; it begins; nothing. A game to skip is not observed.
 PLAY, JUDGE, BEGIN, LOOK, SKIP = range(5)
 
 
@@ -408,8 +407,6 @@ class NppVectorEnv(gym.vector.VectorEnv):
         distance: weight of the distance's cost.
         shaping_distance: px of way that are worth a reward of one; 0 switches the shaping off.
         max_frames: frames after which an episode is truncated; None: by the level's size.
-        learnability: share of the games that begin on levels drawn by success * (1 - success) of the games that ended on
-            them so far (Rutherford et al. 2024, arXiv 2408.15099); the others begin on any, equally likely.
         seed: of the level sampler (SeedSequence entropy); `reset(seed=...)` sets it anew.
         copy: whether observations are copied out of the buffers that the next step writes to.
         autoreset: without it games go on after their end, until `reset` starts all of them anew.
@@ -444,7 +441,6 @@ class NppVectorEnv(gym.vector.VectorEnv):
         distance: float = 1.0,
         shaping_distance: float = 100.0,
         max_frames: int | None = None,
-        learnability: float = 0.0,
         seed: int | None = None,
         copy: bool = True,
         autoreset: bool = True,
@@ -465,8 +461,6 @@ class NppVectorEnv(gym.vector.VectorEnv):
                 raise ValueError(f"{name} is {value}: expected a number")
         if not 0.0 < gamma <= 1.0:
             raise ValueError(f"gamma is {gamma}: expected more than 0 and at most 1")
-        if not (isinstance(learnability, Real) and 0.0 <= learnability <= 1.0):
-            raise ValueError(f"learnability is {learnability}: expected a share from 0 to 1")
         if shaping_distance < 1.0 and shaping_distance != 0.0:
             raise ValueError(f"shaping_distance is {shaping_distance}: expected px, 1 or more, or 0 for no shaping")
         self.levels = load_levels(levels, "train") if isinstance(levels, (str, Path)) else list(levels)
@@ -543,8 +537,6 @@ class NppVectorEnv(gym.vector.VectorEnv):
         self._copy = copy
         self._begun = False
         self.set_level_probabilities(np.ones(len(self.levels)))
-        self._learnability = float(learnability)
-        self._success = np.full(len(self.levels), 0.5)  # of late, by level
         self._starts = np.zeros(num_envs, np.int32)
         self._task = np.zeros(num_envs, np.int8)
         self._stale = np.zeros(num_envs, np.bool_)
@@ -561,14 +553,6 @@ class NppVectorEnv(gym.vector.VectorEnv):
             raise ValueError(f"level probabilities: expected {len(self.levels)} numbers, none negative, not all zero")
         self._probabilities = p / p.sum()
         self._bounds = np.cumsum(self._probabilities)
-
-    def _learn_success(self, episode, done):
-        """Move the estimates of success of the levels that games have ended on, and their probabilities with them."""
-        for level, won in zip(episode["level"][done].tolist(), episode["success"][done].tolist(), strict=True):
-            self._success[level] += SUCCESS_RATE * (won - self._success[level])
-        worth = self._success * (1 - self._success) + 1e-6
-        even = (1 - self._learnability) / len(self.levels)
-        self.set_level_probabilities(even + self._learnability / worth.sum() * worth)
 
     def _draw(self, chosen):
         """Draw the next levels of the chosen games (bool [games])."""
@@ -653,8 +637,6 @@ class NppVectorEnv(gym.vector.VectorEnv):
                     self._final_obs[name][done] = array[done]
                 infos["final_obs"] = self._out(self._final_obs)
                 infos["_final_obs"] = done
-                if self._learnability:
-                    self._learn_success(infos["episode"], done)
                 self._task[:] = np.where(done, BEGIN, SKIP)
                 self._advance(self._starts)
                 self._draw_observations()
@@ -708,7 +690,6 @@ class NppVectorEnv(gym.vector.VectorEnv):
             "own_ahead": self._fields.ahead[rows],
             "starts": self._starts.copy(),
             "probabilities": self._probabilities.copy(),
-            "success": self._success.copy(),
             "random": _random_words(self._random),
             "frames": self._frames.copy(),
             "levels": self._digest.copy(),
@@ -754,7 +735,6 @@ class NppVectorEnv(gym.vector.VectorEnv):
         self._starts[:] = saved["starts"]
         self._probabilities = np.array(saved["probabilities"])
         self._bounds = np.cumsum(self._probabilities)
-        self._success = np.array(saved["success"])
         _set_random_words(self._random, saved["random"])
         self._frames[:] = saved["frames"]  # old pictures cannot be drawn again
         self._task[:] = LOOK

@@ -67,20 +67,15 @@ def _share(level):
 
 
 def training_levels(
-    own: list[Level], mirror: bool, varied: int, generated: int, validation_fraction: float, seed: int
+    own: list[Level], mirror: bool, generated: int, validation_fraction: float, seed: int
 ) -> list[Level]:
-    """A training set for a while: the data set's own levels, or half of them mirrored, variations and generated ones.
+    """A training set for a while: the data set's own levels, or half of them mirrored, and freshly generated ones.
 
-    `varied` variations of own levels drawn at random (level_generator.varied; fewer where none is found), and about
-    `generated` levels, as many of each category, are made from `seed`; none has the tiles of a built-in test
+    About `generated` levels, as many of each category, are made from `seed`; none has the tiles of a built-in test
     level, and those are left out that the data set's validation levels would be taken from (see `load_split`).
     """
-    random = np.random.default_rng(seed)
-    turned = random.random(len(own)) < 0.5
+    turned = np.random.default_rng(seed).random(len(own)) < 0.5
     levels = [mirrored(level) if mirror and turn else level for level, turn in zip(own, turned, strict=True)]
-    drawn = random.integers(len(own), size=varied)
-    variations = (level_generator.varied(levels[k], random) for k in drawn)
-    levels += [level for level in variations if level]
     each = math.ceil(generated / len(CATEGORIES))
     fresh = level_generator.data_set("train", count=each, seed=seed) if generated else []
     return levels + [level for level in fresh if _share(level) >= validation_fraction]

@@ -30,16 +30,14 @@ from npp_rl import fields
 from npp_rl import level_courses as courses
 from npp_rl import level_rooms as rooms
 from npp_rl.level_rooms import COLUMNS, GOLD, LOCKED_DOOR, ROWS, Dice, Draft
-from npp_rl.levels import CATEGORIES, MIRRORED, RECORDS_AT, Level, LevelError, encode_map, write_atomically
+from npp_rl.levels import CATEGORIES, MIRRORED, Level, LevelError, encode_map, write_atomically
 from npp_rl.simulator.compiled import njit
-from npp_rl.simulator.layout import EXIT_DOOR, EXIT_SWITCH, MINE, TOGGLE_MINE
 
 BUILTIN_COUNTS = {"train": 100, "test": 30}  # levels per category
 MOST_LEVELS = 100_000  # per category and split, for the command
 GENERATOR, METADATA = "npp_rl.level_generator", "levels_metadata.json"
 TABLE = Path(__file__).with_name("builtin_levels.csv")  # of the built-in levels, with a run of the planner for each
 TABLE_COLUMNS = ("category", "split", "seed", "sha256", "par", "actions")  # par in frames; an action is a digit
-TRIES = 8  # variations of a level until one is taken
 TABLE_FRAME_SKIP = 4  # frames that the table's actions are held
 PLANNER_INDEX = "planner.json"  # in an output folder of the planner
 ATTEMPTS = 2000  # drafts for one level; a category's worst share of usable drafts is far above 1 / 20
@@ -381,43 +379,6 @@ def generate(category: str, seed: int, split: str = "all", *, name: str | None =
         if split in ("all", _side(map_data)):
             return Level(map_data, name or f"{category}_{seed}", category, draft.name)
     raise RuntimeError(f"no playable level of {category} in {ATTEMPTS} drafts of seed {seed}")
-
-
-def varied(level: Level, random: np.random.Generator) -> Level | None:
-    """The level with its things put otherwise, for training: other levels of the kind that a data set has.
-
-    Of the mines some are left out, some change between the two types, many stand a few units elsewhere; the exit
-    switch, the exit and the ninja's start change places, or move along, by chance. What is not so is as it was: tiles, and all other
-    records. None where in `TRIES` tries none comes out in which the ninja's circle gets to the switch and the exit.
-    """
-    data = np.frombuffer(level.map_data, np.uint8)
-    records = level.entities
-    whole = len(records) * 5 == len(data) - RECORDS_AT
-    kinds = records[:, 0]
-    switches, exits = np.flatnonzero(kinds == EXIT_SWITCH), np.flatnonzero(kinds == EXIT_DOOR)
-    if not whole or len(switches) != 1 or len(exits) != 1:
-        return None
-    tiles = np.ones((ROWS + 2, COLUMNS + 2), np.uint8)
-    tiles[1:-1, 1:-1] = level.tiles
-    no_doors = np.zeros((0, 4))
-    for _ in range(TRIES):
-        new = records.copy()
-        mines = np.flatnonzero((kinds == MINE) | (kinds == TOGGLE_MINE))
-        moved = mines[random.random(len(mines)) < 0.5]
-        new[moved, 1:3] = np.clip(new[moved, 1:3].astype(int) + random.integers(-4, 5, (len(moved), 2)), 0, 255)
-        turned = mines[random.random(len(mines)) < 0.1]
-        new[turned, 0] = MINE + TOGGLE_MINE - new[turned, 0]
-        three = np.array([0, switches[0], exits[0]])
-        order = random.permutation(3) if random.random() < 0.5 else np.arange(3)
-        new[three, 1:3] = records[three[order], 1:3]
-        near = np.hypot(*(6.0 * (new[mines, 1:3].astype(float) - new[0, 1:3])).T) < 40
-        gone = mines[near | (random.random(len(mines)) < random.choice([0.0, 0.1, 0.3]))]
-        new = np.delete(new, gone, 0)
-        of = new[np.isin(new[:, 0], (MINE, TOGGLE_MINE))]
-        spots = (6.0 * new[k, 1:3] for k in (0, *(np.flatnonzero(new[:, 0] == t)[0] for t in (EXIT_SWITCH, EXIT_DOOR))))
-        if _playable(tiles, 6.0 * of[:, 1:3], no_doors, *spots, _ground, _free, _stack):
-            return Level(level.map_data[:RECORDS_AT] + new.tobytes(), f"{level.id} varied", level.category, level.title)
-    return None
 
 
 def data_set(split: str, categories=CATEGORIES, count: int | None = None, seed: int = 0) -> list[Level]:

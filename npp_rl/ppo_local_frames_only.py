@@ -86,7 +86,7 @@ class Args:
     compile: bool = False  # torch.compile of the network
     cudagraphs: bool = False  # with --compile on a GPU: CUDA graphs of it
     pretrained_checkpoint: str | None = None  # begin with the weights in this file, such as bc_pretrain.py's best.pt
-    value_warmup_steps: int = 0  # environment steps in which only the critic's head learns
+    value_warmup_steps: int = 0  # environment steps after pretraining in which only the critic's head learns
     kl_coef: float = 0.0  # weight of the divergence from the pretrained policy, at the start
     kl_steps: int = 1_000_000  # environment steps in which that weight falls to zero
     replay_data_dir: tuple[str, ...] = ()  # folders of replays that are imitated beside the update (see --demo-coef)
@@ -343,7 +343,8 @@ def main(args: Args) -> Path:
     shapes = {key: space.shape for key, space in envs.single_observation_space.items()}
     agent = Agent(shapes, args).to(device)
     teacher, demos = None, None
-    if args.pretrained_checkpoint:
+    pretrained = args.pretrained_checkpoint is not None
+    if pretrained:
         checkpoints.load_weights(args.pretrained_checkpoint, ARCHITECTURE, agent)
         if args.kl_coef:
             teacher = copy.deepcopy(agent).requires_grad_(False)
@@ -603,7 +604,7 @@ def main(args: Args) -> Path:
 
                 optimizer.zero_grad()
                 scaler.scale(loss).backward()
-                if global_step <= args.value_warmup_steps:  # the policy and what it reads from stay as they are
+                if pretrained and global_step <= args.value_warmup_steps:  # the policy and what it reads from stay
                     for name, parameter in agent.named_parameters():
                         if not name.startswith("critic"):
                             parameter.grad = None

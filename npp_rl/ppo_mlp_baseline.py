@@ -58,10 +58,8 @@ class Args:
     holdout_fraction: float = 0.2  # share of levels kept for the test where one folder is both data sets
     validation_fraction: float = 0.05  # share of the training levels kept to choose the best checkpoint
     fresh_levels: int = 900  # training levels generated anew at each renewal, beside the data set's own
-    varied_levels: int = 0  # training levels that are variations of the data set's own, new at each renewal
     mirror: bool = True  # show each own training level as it is or, as chance has it, mirrored
     renew_freq: int = 2_000_000  # environment steps between renewals of the training levels (0: never)
-    learnability: float = 0.0  # share of games on levels drawn by success * (1 - success), others by chance alone
     frame_skip: int = 4  # frames (1/60 s) that an action is held
     eval_freq: int = 1_000_000  # environment steps between evaluations on the validation levels (0: never)
     save_freq: int = 1_000_000  # environment steps between checkpoints (0: only at the end)
@@ -69,13 +67,13 @@ class Args:
     total_timesteps: int = 20_000_000  # environment steps of the run
     max_minutes: float | None = None  # minutes from start to report; instead of total_timesteps it ends the run
     learning_rate: float = 1e-3  # Adam's learning rate at the start
-    num_envs: int = 256  # environments, over all processes
-    num_steps: int = 128  # steps of each environment per iteration
+    num_envs: int = 512  # environments, over all processes
+    num_steps: int = 64  # steps of each environment per iteration
     anneal_lr: bool = True  # bring the learning rate to zero linearly
     gamma: float = 0.99  # discount per step
     gae_lambda: float = 0.95  # lambda of generalised advantage estimation
-    num_minibatches: int = 32  # minibatches per epoch
-    update_epochs: int = 2  # passes over a rollout
+    num_minibatches: int = 64  # minibatches per epoch
+    update_epochs: int = 1  # passes over a rollout
     norm_adv: bool = True  # normalise advantages in each minibatch
     clip_coef: float = 0.2  # clipping range of the probability ratio
     clip_vloss: bool = False  # clip the value loss too
@@ -87,7 +85,7 @@ class Args:
     compile: bool = False  # torch.compile of the network
     cudagraphs: bool = False  # with --compile on a GPU: CUDA graphs of it
     pretrained_checkpoint: str | None = None  # begin with the weights in this file, such as bc_pretrain.py's best.pt
-    value_warmup_steps: int = 0  # environment steps in which only the critic's head learns
+    value_warmup_steps: int = 0  # environment steps after pretraining in which only the critic's head learns
     kl_coef: float = 0.0  # weight of the divergence from the pretrained policy, at the start
     kl_steps: int = 1_000_000  # environment steps in which that weight falls to zero
     replay_data_dir: tuple[str, ...] = ()  # folders of replays that are imitated beside the update (see --demo-coef)
@@ -229,10 +227,10 @@ def main(args: Args) -> Path:
             for seed in (process.weights_seed, process.env_seed)
         )
         levels = evaluation.training_levels(
-            own_levels, args.mirror, args.varied_levels, args.fresh_levels, args.validation_fraction, levels_seed
+            own_levels, args.mirror, args.fresh_levels, args.validation_fraction, levels_seed
         )
         # With copy=False its buffers are rewritten in every step; the rollout below copies them into its own.
-        envs = NppVectorEnv(num_envs=num_envs, levels=levels, **rules, learnability=args.learnability, copy=False)
+        envs = NppVectorEnv(num_envs=num_envs, levels=levels, **rules, copy=False)
         assert envs.metadata["autoreset_mode"] == AutoresetMode.SAME_STEP
         envs.reset(seed=reset_seed)
         if not renewal:
@@ -248,7 +246,8 @@ def main(args: Args) -> Path:
     shapes = {key: space.shape for key, space in envs.single_observation_space.items()}
     agent = Agent(shapes, args).to(device)
     teacher, demos = None, None
-    if args.pretrained_checkpoint:
+    pretrained = args.pretrained_checkpoint is not None
+    if pretrained:
         checkpoints.load_weights(args.pretrained_checkpoint, ARCHITECTURE, agent)
         if args.kl_coef:
             teacher = copy.deepcopy(agent).requires_grad_(False)
@@ -508,7 +507,7 @@ def main(args: Args) -> Path:
 
                 optimizer.zero_grad()
                 scaler.scale(loss).backward()
-                if global_step <= args.value_warmup_steps:  # the policy and what it reads from stay as they are
+                if pretrained and global_step <= args.value_warmup_steps:  # the policy and what it reads from stay
                     for name, parameter in agent.named_parameters():
                         if not name.startswith("critic"):
                             parameter.grad = None

@@ -283,7 +283,7 @@ def test_trains_for_2000_steps(name, tmp_path, monkeypatch):
 
 
 def test_float16_has_its_loss_scaled(tmp_path, monkeypatch):
-    """What GPUs without bfloat16 do: a scale that is too large for the gradients is halved, and those updates left out."""
+    """What GPUs without bfloat16 do: a scale too large for the gradients is halved, and those updates are left out."""
     begin = processes.begin
     monkeypatch.setattr(processes, "begin", lambda *words: begin(*words)._replace(amp_dtype=torch.float16))
     changes = {"mixed_precision": True, "max_grad_norm": 1e9}

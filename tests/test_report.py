@@ -186,6 +186,20 @@ def test_differences_between_runs_are_warned_of(tmp_path):
         assert what.lower() in warned.lower()
 
 
+def test_minutes_of_pretraining_count(tmp_path):
+    """A run's own clock begins after its pretraining, its curve and its budget do not."""
+    make(tmp_path, ("gat",), [1], ["with_pretrain"])
+    run_dir = tmp_path / "gat/with_pretrain/seed_1"
+    alone = experiments.read_experiment(tmp_path).runs[0]
+    config = json.loads((run_dir / "config.json").read_text())
+    (run_dir / "bc").mkdir(exist_ok=True)
+    (run_dir / "bc/config.json").write_text(json.dumps(config))
+    (run_dir / "bc/metrics.jsonl").write_text('{"kind": "train", "global_step": 5, "minutes": 1.5}\n')
+    (run,) = experiments.read_experiment(tmp_path).runs
+    assert run.minutes == pytest.approx(alone.minutes + 1.5) and run.budget == alone.budget + 1.5 == 11.5
+    assert run.steps == alone.steps and run.series("train", "charts/SPS")[0][1] == run.rows[0]["minutes"]
+
+
 def test_damage_is_listed_and_the_rest_goes_on(tmp_path):
     make(tmp_path, ("gat", "mlp_cnn"), [1, 2, 3], ["no_pretrain"])
     runs = tmp_path / "gat/no_pretrain"

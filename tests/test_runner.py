@@ -240,6 +240,25 @@ def test_pretraining_is_done_once_and_handed_over(scripts, tmp_path):
     assert len({path.read_text() for path in (tmp_path / "exp").glob("gcn/*/seed_1/checkpoints/best.pt")}) == 2
 
 
+def test_the_minutes_of_a_pretraining_are_the_runs_own(tmp_path):
+    bc = tmp_path / "gcn/with_pretrain/seed_1/bc"
+    bc.mkdir(parents=True)
+    flags = ["--max-minutes", "10", "--num-envs", "8"]
+    settings = launch.Settings(str(tmp_path), flags, [])
+    slot = launch.Slot("cores", 1)
+
+    def minutes(condition, pretraining=launch.BC_CHECKPOINT):
+        line = launch.commands(settings, Run("gcn", condition, 1, pretraining=pretraining), slot)["ppo"]
+        return float(line[line.index("--max-minutes") + 1])
+
+    assert minutes("with_pretrain") == 10  # nothing is known of it
+    (bc / "metrics.jsonl").write_text('{"kind": "train", "minutes": 1.5}\n{"kind": "test", "minutes": 2.25}\n')
+    assert minutes("with_pretrain") == 7.75 and flags[1] == "10"
+    assert minutes("with_pretrain", "none, because of a reason") == 10 and minutes("no_pretrain", "none") == 10
+    (bc / "metrics.jsonl").write_text('{"kind": "test", "minutes": 12}\n')
+    assert minutes("with_pretrain") == launch.LEAST_MINUTES
+
+
 def test_a_pretraining_that_was_stopped_goes_on(scripts, tmp_path, monkeypatch):
     replays, folder = tmp_path / "replays", tmp_path / "exp"
     replays.mkdir()
