@@ -51,6 +51,7 @@ from npp_rl.replays import ReplayError, encode_replay, validate_files
 from npp_rl.simulator import compiled, simulate
 from npp_rl.simulator.layout import DEATH_BALL, FLOOR_GUARD, MINI_DRONE, THWUMP, ZAP_DRONE
 
+RELABELLED = "relabelled.json"  # in a folder of relabel.py: how many steps of each replay are not to be learned
 VERDICTS = ("used", "broken", "died", "unfinished", "duplicate", "held out", "not executable")
 FAILURES = ("", "no held actions were found that win", "lost or out of time in the environment")
 MIRRORED_ACTIONS = np.array([0, 2, 1, 3, 5, 4], np.uint8)  # left and right exchanged
@@ -74,6 +75,7 @@ class Run:
     source: str  # file, and part of it
     fitted: bool = False  # whether its actions had to be searched for
     agreement: float = 1.0  # share of the recorded frames with the recorded action
+    begin: int = 0  # steps before the first that is to be learned (relabel.py)
 
 
 @dataclasses.dataclass
@@ -83,7 +85,8 @@ class Demonstrations:
     obs: arrays [N, ...] by observation, but `player_frames` uint8 [N, 84, 84] holds the newest picture only: read rows
     by `rows`, which stacks them. actions int64 [N]. returns float32 [N]: the discounted return from each step on under
     the environment's own reward. level int32 [N]: index into `levels`. first int64 [N]: first row of the run. idle bool
-    [N]: nothing happens in the step (see `idle_steps`); `split` and `minibatch` leave such rows out.
+    [N]: nothing happens in the step (see `idle_steps`), or it leads to a state from which the planner played on
+    (relabel.py); `split` and `minibatch` leave such rows out.
     """
 
     obs: dict[str, np.ndarray]
@@ -145,12 +148,14 @@ def find_runs(
     held_out: levels, such as those of the test suite, whose tiles no run may have. mirror: adds the mirror images, as
     far as they win too. cache: folder that keeps what was found. Raises DemonstrationError where nothing is to be read.
     """
+    folders = list(folders)
     try:
         judged = validate_files(folders)
     except ReplayError as error:
         raise DemonstrationError(str(error)) from None
+    relabelled = {path: begin for folder in folders for path, begin in _relabelled(Path(folder), frame_skip)}
     refused = {level.tiles_digest for level in held_out}
-    verdicts, candidates, seen = [], [], {}
+    verdicts, candidates, begins, seen = [], [], [], {}
     for judgement in judged:
         good = judgement.repaired or judgement
         if good.repaired and good.repaired.verdict == "won":  # two repairs
@@ -172,6 +177,7 @@ def find_runs(
             else:
                 seen[key] = source
                 candidates.append((len(verdicts), level, replay.inputs))
+                begins.append(relabelled.get(replay.path.resolve(), 0))
         verdicts.append({"file": source, "verdict": verdict, "reason": reason, "steps": 0})
 
     contents = hashlib.sha256(f"{_stamp()} {frame_skip} {mirror}".encode())
@@ -197,8 +203,24 @@ def find_runs(
             own = mirrored(level) if turned else level
             agreement = float((held == recorded).mean())
             fitted = on_grid(inputs, frame_skip) is None
-            runs.append(Run(own, actions, level.tiles_digest, verdicts[at]["file"], fitted, agreement))
+            begin = min(begins[k], len(actions))
+            runs.append(Run(own, actions, level.tiles_digest, verdicts[at]["file"], fitted, agreement, begin))
     return runs, verdicts
+
+
+def _relabelled(folder, frame_skip):
+    """(file, steps that are not to be learned) of the replays in a folder of relabel.py; none of any other folder."""
+    path = folder / RELABELLED
+    try:
+        index = json.loads(path.read_bytes())
+        frames = {str(name): int(index["frame_skip"]) * int(steps) for name, steps in index["steps"].items()}
+        if min(frames.values(), default=0) < 0:
+            raise ValueError("steps below 0")
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise DemonstrationError(f"{path}: damaged ({error}), expected what relabel.py writes") from None
+    return [((folder / name).resolve(), -(-frame // frame_skip)) for name, frame in frames.items()]
 
 
 def _level_of(replay):
@@ -316,7 +338,8 @@ def load_demonstrations(
         returns=arrays["returns"],
         level=np.repeat([index[run.level.digest] for run in runs], lengths).astype(np.int32),
         first=np.repeat(np.cumsum(lengths) - lengths, lengths),
-        idle=arrays["idle"] & (not keep_idle),
+        idle=arrays["idle"] & (not keep_idle)
+        | np.concatenate([np.arange(n) < run.begin for n, run in zip(lengths, runs, strict=True)]),
         levels=[by_digest[digest].level for digest in digests],
         origins=[by_digest[digest].origin for digest in digests],
         frame_stack=frame_stack,
@@ -408,7 +431,7 @@ def _digest(arrays):
 
 def report_of(runs: Sequence[Run], verdicts: Sequence[dict], frame_skip: int) -> dict:
     """Plain values for JSON: counts of verdicts, reasons with counts, figures of the runs, steps of each action."""
-    actions = np.concatenate([np.zeros(0, np.uint8), *(run.actions for run in runs)])
+    actions = np.concatenate([np.zeros(0, np.uint8), *(run.actions[run.begin :] for run in runs)])
     counts = Counter(v["verdict"] for v in verdicts)
     reasons = Counter((v["verdict"], _kind(v["reason"])) for v in verdicts if v["verdict"] != "used")
     fitted = [run for run in runs if run.fitted]

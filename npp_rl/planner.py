@@ -97,7 +97,7 @@ def plan_from(
         raise ValueError(f"row of level {ninja['level']}: expected one of {len(bank.level)} of this bank")
     if ninja["state"] in (DEAD, WON):
         return None
-    _compile()
+    compile_ahead()
     return _solve(bank, pools, frame_skip, seed, time.perf_counter() + budget)[0]
 
 
@@ -107,7 +107,7 @@ def make_pools(bank: Bank, nodes: int = NODES) -> Pools:
 
 
 @functools.cache
-def _compile() -> None:
+def compile_ahead() -> None:
     """Have everything compiled, or loaded from the cache, before a budget is counted; a minute at the first use."""
     tiles = np.ones((23, 42), np.uint8)
     tiles[11, 4:10] = 0
@@ -136,7 +136,7 @@ def _plan_level(level, budget, frame_skip, seed) -> tuple[Plan | None, str]:
         return None, "unsolvable: the level has no exit"
     pools = make_pools(bank)
     reset_game(bank, pools.state, 0, 0)
-    _compile()
+    compile_ahead()
     found, reason = _solve(bank, pools, frame_skip, seed, time.perf_counter() + budget)
     if found:
         _, states = simulate(level.map_data, found.inputs)
@@ -303,7 +303,7 @@ def plan_levels(
         write_atomically(index, json.dumps(about | {"levels": listed}, indent=1).encode() + b"\n")
 
     if todo:
-        _compile()
+        compile_ahead()
     with ThreadPoolExecutor(workers or len(os.sched_getaffinity(0))) as pool:
         running = {pool.submit(work, *each) for each in todo}
         saved_at = time.monotonic()

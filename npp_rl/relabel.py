@@ -1,0 +1,138 @@
+"""Relabelling: what the planner does in the states that an agent comes to (DAgger, Ross et al. 2011, arXiv 1011.0686).
+
+    python -m npp_rl.relabel --checkpoint BC_RUN/checkpoints/best.pt --out FOLDER
+    python npp_rl/bc_pretrain.py --replay-data-dir PLANS FOLDER
+
+An agent that imitates comes to states that its demonstrations do not show, and has not learned what to do there. This
+plays the training levels of the agent's run, takes some states of each episode, and has the planner win from there.
+FOLDER gets a replay of each such win, the agent's steps up to the state and the planner's after it, and
+relabelled.json, which says how many steps are the agent's: demonstrations.py leaves these out of what is trained on.
+"""
+
+import itertools
+import json
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from npp_rl import checkpoints, evaluation, planner
+from npp_rl.checkpoints import ArgumentError
+from npp_rl.demonstrations import RELABELLED
+from npp_rl.env import ACTION_BYTES, NppVectorEnv
+from npp_rl.levels import Level, write_atomically
+from npp_rl.replays import encode_replay
+from npp_rl.simulator import WON, build_bank, simulate
+
+
+@dataclass
+class Args:
+    checkpoint: str  # of the agent that plays, such as RUN_DIR/checkpoints/best.pt
+    out: str  # folder of the replays, new or empty
+    states: int = 2  # of each episode, from which the planner plays on
+    sampled: bool = False  # sample the agent's actions instead of taking the likeliest
+    budget: float = 0.5  # seconds for each search
+    seed: int = 0  # of states and sampled actions
+    workers: int = 0  # searches at once (0: as many as processors)
+
+
+def play(agent: torch.nn.Module, run: dict, levels: list[Level], sampled: bool, seed: int) -> list[np.ndarray]:
+    """An episode of the agent on each level: its actions, uint8 [steps]. run: arguments of the agent's run."""
+    policy = evaluation.agent_policy(agent, torch.device("cpu"))
+    random = np.random.default_rng(seed)
+    rules = {"frame_skip": run["frame_skip"], "gamma": run["gamma"], "frame_stack": run.get("frame_stack", 1)}
+    envs = NppVectorEnv(len(levels), levels, agent.observations, **rules, autoreset=False, copy=False, seed=0)
+    obs, _ = envs.reset(options={"levels": np.arange(len(levels))})
+    taken, steps = [], np.zeros(len(levels), np.int64)
+    while not steps.all():
+        logits = policy(obs)
+        if sampled:
+            logits = logits + random.gumbel(size=logits.shape)  # the arg max is then a sample of the policy
+        actions = logits.argmax(1)
+        taken.append(actions.astype(np.uint8))
+        obs, _, terminated, truncated, _ = envs.step(actions)
+        steps[(terminated | truncated) & (steps == 0)] = len(taken)
+    envs.close()
+    return [column[:n] for column, n in zip(np.stack(taken, 1), steps, strict=True)]
+
+
+def rows_at(
+    levels: list[Level], episodes: list[np.ndarray], states: list[np.ndarray], frame_skip: int
+) -> dict[tuple[int, int], np.ndarray]:
+    """Rows of the games for `planner.plan_from`, by (level, step), of the steps in `states` of each level."""
+    envs = NppVectorEnv(
+        len(levels), levels, ("game_state",), frame_skip=frame_skip, autoreset=False, copy=False, seed=0
+    )
+    envs.reset(options={"levels": np.arange(len(levels))})
+    rows = {}
+    for step in range(max(map(max, states)) + 1):
+        here = [k for k, chosen in enumerate(states) if step in chosen]
+        if here:
+            games = envs.get_state()["rows"]
+            rows |= {(k, step): games[k].copy() for k in here}
+        envs.step(np.array([actions[step] if step < len(actions) else 0 for actions in episodes]))
+    envs.close()
+    return rows
+
+
+def relabel(
+    levels: list[Level], episodes: list[np.ndarray], args: Args, frame_skip: int
+) -> tuple[list[tuple[Level, int, bytes]], int]:
+    """Wins of the planner from episodes, (level, steps before, inputs), and how many states were tried."""
+    random = np.random.default_rng((args.seed, 1))
+    states = [random.choice(n, min(args.states, n), replace=False) for n in map(len, episodes)]
+    rows = rows_at(levels, episodes, states, frame_skip)
+    bank = build_bank([level.map_data for level in levels])
+    wanted = sorted(rows)
+
+    def some(worker):
+        pools, found = planner.make_pools(bank, 100_000), []
+        for k, step in wanted[worker::workers]:
+            plan = planner.plan_from(bank, rows[k, step], args.budget, frame_skip, args.seed, pools)
+            if plan:
+                before = np.repeat(np.array(ACTION_BYTES, np.uint8)[episodes[k][:step]], frame_skip).tobytes()
+                _, played = simulate(levels[k].map_data, before + plan.inputs)
+                assert played[-1] == WON, "the planner's run wins from the state that the agent's steps lead to"
+                found.append((k, int(step), before + plan.inputs))
+        return found
+
+    workers = args.workers or len(os.sched_getaffinity(0))
+    planner.compile_ahead()
+    with ThreadPoolExecutor(workers) as pool:
+        found = sorted(itertools.chain.from_iterable(pool.map(some, range(workers))))
+    return [(levels[k], step, inputs) for k, step, inputs in found], len(wanted)
+
+
+def main(args: Args) -> None:
+    for name, least in (("states", 1), ("workers", 0), ("seed", 0)):
+        if getattr(args, name) < least:
+            raise ArgumentError(f"--{name} {getattr(args, name)}: expected {least} or more")
+    if not 0 < args.budget <= planner.LONGEST_BUDGET:
+        raise ArgumentError(f"--budget {args.budget}: expected seconds, more than 0")
+    out = Path(args.out)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ArgumentError(f"--out {out}: expected a folder that is new or empty")
+    agent, run = checkpoints.load_agent(args.checkpoint)
+    names = ("train_dataset", "test_dataset", "holdout_fraction", "validation_fraction")
+    levels, _, _ = evaluation.load_split(*(run[name] for name in names))
+    out.mkdir(parents=True, exist_ok=True)  # what cannot be written is found out before the search
+    episodes = play(agent, run, levels, args.sampled, args.seed)
+    checkpoints.say(f"{len(levels)} episodes played; the planner plays on, {args.budget} s for each state at most")
+    found, tried = relabel(levels, episodes, args, run["frame_skip"])
+    files = {}
+    for level, step, inputs in found:
+        name = planner.replay_name(level).removesuffix(".replay")
+        files[f"{level.category}/{name}_{step}.replay"] = (level, step, inputs)
+    index = {"frame_skip": run["frame_skip"], "steps": {name: step for name, (_, step, _) in files.items()}}
+    write_atomically(out / RELABELLED, json.dumps(index, indent=1).encode())  # before any replay that it tells about
+    for name, (level, _, inputs) in files.items():
+        (out / name).parent.mkdir(exist_ok=True)
+        write_atomically(out / name, encode_replay(level.map_data, inputs, True))
+    checkpoints.say(f"{out}: {len(files)} of {tried} states relabelled; in the others no way to win was found")
+
+
+if __name__ == "__main__":
+    checkpoints.command(main, Args)
