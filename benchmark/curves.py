@@ -52,6 +52,15 @@ def parsed(text: str, place: str) -> dict:
     return content
 
 
+def without_folders(value):
+    """A JSON value with every absolute path in it brought down to its last part."""
+    if isinstance(value, dict):
+        return {key: without_folders(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [without_folders(entry) for entry in value]
+    return Path(value).name if isinstance(value, str) and value.startswith("/") else value
+
+
 def keep(run: Path, out: Path) -> None:
     """Copy what reports need of a finished run into `out`."""
     rows = read_metrics(run)
@@ -62,17 +71,12 @@ def keep(run: Path, out: Path) -> None:
     rounded = [{k: float(f"{v:.4g}") if isinstance(v, float) else v for k, v in row.items()} for row in rows]
     names = ("eval_results.json", "config.json")
     results, config = (parsed((run / name).read_text(errors="replace"), str(run / name)) for name in names)
-    args = config.get("args")
-    for place in (config, args if isinstance(args, dict) else {}):
-        for name in ("run_dir", "resume", "train_dataset", "test_dataset"):
-            if isinstance(place.get(name), str) and "/" in place[name]:
-                place[name] = Path(place[name]).name
     for entry in results.get("levels", []):
         for episode in entry["tries"]:
             episode.pop("actions", None)  # most of the file, and what `python -m npp_rl.evaluation` makes again
     out.mkdir(parents=True, exist_ok=True)
-    write_atomically(out / "config.json", json.dumps(config, indent=1).encode() + b"\n")
-    write_atomically(out / "eval_results.json", json.dumps(results).encode() + b"\n")
+    write_atomically(out / "config.json", json.dumps(without_folders(config), indent=1).encode() + b"\n")
+    write_atomically(out / "eval_results.json", json.dumps(without_folders(results)).encode() + b"\n")
     write_atomically(out / "metrics.jsonl", b"".join(json.dumps(row).encode() + b"\n" for row in rounded))
 
 

@@ -31,6 +31,7 @@ def run(tmp_path):
     (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (folder / "eval_results.json").write_text(json.dumps({"overall": {"success_rate": 0.5}}))
     config = {"args": {"train_dataset": "/somewhere/levels/train", "run_dir": str(folder), "seed": 1}}
+    config["args"] |= {"replay_data_dir": ["/somewhere/plans", "plans"], "pretrained_checkpoint": str(folder / "a.pt")}
     (folder / "config.json").write_text(json.dumps(config))
     return folder
 
@@ -45,7 +46,8 @@ def test_keep_thins_the_training_rows_and_nothing_else(run, tmp_path):
     assert [row["global_step"] for row in rows if row["kind"] == "eval"] == [10_000, 20_000, 30_000]
     assert training[-1]["success/simple"] == 0.1235
     args = json.loads((out / "config.json").read_text())["args"]
-    assert args == {"train_dataset": "train", "run_dir": "run", "seed": 1}
+    rest = {"replay_data_dir": ["plans", "plans"], "pretrained_checkpoint": "a.pt"}
+    assert args == {"train_dataset": "train", "run_dir": "run", "seed": 1} | rest
     assert json.loads((out / "eval_results.json").read_text()) == {"overall": {"success_rate": 0.5}}
 
 
