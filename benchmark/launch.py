@@ -252,6 +252,22 @@ def work(
             one.run.status, one.run.reason = "stopped", "killed with the runner"
 
 
+def compile_ahead(settings: Settings, runs: Sequence[Run], stop, say: Callable[[str], None]) -> None:
+    """Have the simulator compiled before the clock of any run starts; later ones take it from Numba's cache."""
+    names = sorted({run.architecture for run in runs if run.status != "done"})
+    if not names or settings.scripts != str(ROOT / "npp_rl"):
+        return
+    say("compiling the simulator before the first run starts (only the first time takes a minute or two)")
+    code = "import sys; from npp_rl import evaluation; evaluation.compile_ahead(sys.argv[1:])"
+    with subprocess.Popen([sys.executable, "-c", code, *names], cwd=ROOT, stdin=subprocess.DEVNULL) as process:
+        while process.poll() is None and not stop.number:
+            time.sleep(POLL)
+        if process.poll() is None:
+            process.kill()
+        elif process.returncode:
+            say("warning: the simulator could not be compiled; the first runs will try, in their own time")
+
+
 def begin(settings: Settings, run: Run, slot: Slot, tries: dict, say, started: list[Started]) -> bool:
     """Start the process that a run needs next and note it in `started`; False where that fails, as the run then has."""
     run_dir = directory(settings, run)

@@ -55,6 +55,7 @@ ROOT = Path(__file__).resolve().parents[1]
 OBSERVATIONS = (
     ("game_state",),
     ("game_state", "reachability", "local_tiles"),
+    ("game_state", "reachability", "local_tiles", "arcs"),
     ("game_state", "reachability", "local_tiles", *GRAPH_OBSERVATIONS),
     ("game_state", "reachability", "local_tiles", "player_frames", "global_view"),
     ("game_state", "reachability", "local_tiles", *GRAPH_OBSERVATIONS, "player_frames", "global_view"),

@@ -514,6 +514,7 @@ def carry_out(args, extra, folder, settings, runs, places, board, stop, warnings
             if cluster:
                 cluster.work(args, settings, runs, places, stop, say, changed, board.tick)
             else:
+                launch.compile_ahead(settings, runs, stop, say)
                 launch.work(settings, runs, places, stop, say, changed, board.tick, [])
         finally:
             changed()

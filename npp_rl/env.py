@@ -6,8 +6,8 @@ of games that compiled calls step on all cores (after `import npp_rl` the plain 
 Actions, Discrete(6): none, left, right, jump, left + jump, right + jump, held for `frame_skip` frames of 1/60 s.
 
 Observations, a Dict of what is asked for: `game_state`, `reachability`, `local_tiles` (observations.py has their
-tables), the level graph, `graph_nodes`, `graph_node_mask`, `graph_adjacent`, `graph_reachable` (graph.py), and grey
-pictures, `player_frames` and `global_view` (pictures.py).
+tables), `arcs`, where each action leads (arcs.py), the level graph, `graph_nodes`, `graph_node_mask`, `graph_adjacent`,
+`graph_reachable` (graph.py), and grey pictures, `player_frames` and `global_view` (pictures.py).
 
 Reward of a step: `completion` on reaching the exit, `death`, `switch` for each exit switch, `time`, and two terms in
 the way's length, phi = -way / `shaping_distance`, in px along free space to the exit through what comes before it:
@@ -34,6 +34,8 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 from numba import config, get_thread_id, prange
 
+from npp_rl import arcs
+from npp_rl.arcs import ARC, ARCS, write_arcs
 from npp_rl.fields import NODES, distance_at
 from npp_rl.goals import GOAL, GOAL_NONE, level_fields, plan_games, signature
 from npp_rl.graph import GRAPH_NODES, GRAPH_OBSERVATIONS, GRAPH_SLOTS, level_graphs, write_graph  # noqa: F401
@@ -124,12 +126,14 @@ class Observed(NamedTuple):
     game_state: np.ndarray
     reachability: np.ndarray
     local_tiles: np.ndarray
+    arcs: np.ndarray
 
 
 OBSERVATIONS = {
     "game_state": ((GAME_STATE,), np.float32),
     "reachability": ((REACHABILITY,), np.float32),
     "local_tiles": ((3, PATCH, PATCH), np.uint8),
+    "arcs": ((ARCS, ARC), np.float32),
     **GRAPH_OBSERVATIONS,
     "player_frames": ((4, PLAYER_SIDE, PLAYER_SIDE), np.uint8),  # as many as `frame_stack`
     "global_view": ((1, GLOBAL_ROWS, GLOBAL_COLUMNS), np.uint8),
@@ -146,6 +150,7 @@ class Views(NamedTuple):
     clearance: np.ndarray  # u1 [levels, NODES]
     nearest: np.ndarray  # f8 [threads, HAZARDS]
     points: np.ndarray  # f4 [threads, 6, 2]
+    hazards: np.ndarray  # f8 [threads, arcs.HAZARDS, 3]
 
 
 @kernel
@@ -208,6 +213,8 @@ def _observe(bank, state, i, views, goals, episodes, thread, observed):
         write_reachability(bank, state, i, goal, dist, ahead, e.way, e.share, nearest, points, row)
     if len(observed.local_tiles):
         write_local_tiles(bank, state, i, views.clearance[n.level], dist, e.way, observed.local_tiles[i])
+    if len(observed.arcs):
+        write_arcs(bank, state, i, views.clearance[n.level], dist, e.way, views.hazards[thread], observed.arcs[i])
 
 
 @kernel
@@ -503,7 +510,7 @@ class NppVectorEnv(gym.vector.VectorEnv):
         self._episodes = np.zeros(num_envs, EPISODE)
         threads = config.NUMBA_NUM_THREADS  # the most that may be set later
         graph = bool(set(observations) & set(GRAPH_OBSERVATIONS))
-        clearance = len(self.levels) if graph or "local_tiles" in observations else 0
+        clearance = len(self.levels) if graph or {"local_tiles", "arcs"} & set(observations) else 0
         self._views = Views(
             dist=self._fields.dist,
             ahead=self._fields.ahead,
@@ -512,6 +519,7 @@ class NppVectorEnv(gym.vector.VectorEnv):
             clearance=np.zeros((clearance, NODES), np.uint8),
             nearest=np.zeros((threads, HAZARDS)),
             points=np.zeros((threads, 6, 2), np.float32),
+            hazards=np.zeros((threads, arcs.HAZARDS, 3)),
         )
         if clearance:
             level_clearances(self._bank, self._views.clearance)

@@ -10,6 +10,7 @@ policy always sees BATCH rows, the level of index i always in row i % BATCH, and
 try: results depend neither on the number of environments nor on what is evaluated beside a level.
 """
 
+import importlib
 import math
 import os
 import re
@@ -60,6 +61,18 @@ def load_split(
         raise LevelError(f"{train_dataset}: no training level is left beside the test and validation levels")
     analysis.compile_ahead()  # a run's first evaluation is timed: it decides when the training has to end
     return train, validation, test
+
+
+def compile_ahead(architectures: Sequence[str]) -> None:
+    """Compile what runs of these architectures need, so that it does not happen in the time that one of them has."""
+    analysis.compile_ahead()
+    scripts = [importlib.import_module(f"npp_rl.ppo_{name}") for name in architectures]
+    # Types alone decide what is compiled: one environment with all that any of them sees does for all.
+    observations = {name for script in scripts for name in script.Agent.observations}
+    envs = NppVectorEnv(num_envs=2, levels=[level_generator.generate("simplest", 0)], observations=tuple(observations))
+    envs.reset(seed=0)
+    envs.step(np.zeros(2, np.int64))
+    envs.close()
 
 
 def _share(level):

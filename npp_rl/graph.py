@@ -65,7 +65,7 @@ from numba import config, get_thread_id, prange
 
 from npp_rl.fields import COLS, DX, DY, NODES, UNIT, UNREACHED, level_free
 from npp_rl.goals import GOAL_DOOR, GOAL_EXIT, GOAL_NONE, GOAL_SWITCH
-from npp_rl.observations import _deadly_radius
+from npp_rl.observations import deadly_radius
 from npp_rl.simulator.compiled import kernel, njit
 from npp_rl.simulator.layout import (
     CELLS,
@@ -363,7 +363,7 @@ def _write_mines(bank, state, i, node, nearest, chosen, first, count, nodes, mas
             if r < RANGE * RANGE:
                 found = _note(math.sqrt(r), k, nearest[:count], chosen, found)
     for slot in range(level.movers):
-        if _deadly_radius(bank.entity[bank.mover[level.mover_start + slot]].type) > 0.0:
+        if deadly_radius(bank.entity[bank.mover[level.mover_start + slot]].type) > 0.0:
             m = state.mover[i, slot]
             r = math.sqrt((m.x - n.x) * (m.x - n.x) + (m.y - n.y) * (m.y - n.y))
             found = _note(r, -1 - slot, nearest[:count], chosen, found)
@@ -382,7 +382,7 @@ def _write_mines(bank, state, i, node, nearest, chosen, first, count, nodes, mas
             y = m.y
             features[3] = 1.0
             features[6] = 1.0
-            features[7] = _deadly_radius(bank.entity[bank.mover[level.mover_start - 1 - k]].type) / 24.0
+            features[7] = deadly_radius(bank.entity[bank.mover[level.mover_start - 1 - k]].type) / 24.0
         r = nearest[place]
         features[0] = (x - n.x) / 96.0
         features[1] = (y - n.y) / 96.0

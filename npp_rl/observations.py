@@ -200,7 +200,7 @@ def _note_hazard(row, x, y, deadly, nearest):
 
 
 @kernel
-def _deadly_radius(kind):
+def deadly_radius(kind):
     """Distance (px) of centres at which a moving entity kills, 0 if it does not."""
     if kind == ZAP_DRONE:
         return 17.5
@@ -260,7 +260,7 @@ def write_reachability(bank, state, i, goal, dist, ahead, way, share, nearest, p
                 _note_hazard(row, dx, dy, 1.0 if state.state[i, k - base] == 0 else 0.5, nearest)
     for slot in range(level.movers):
         m = state.mover[i, slot]
-        if _deadly_radius(bank.entity[bank.mover[level.mover_start + slot]].type) > 0.0:
+        if deadly_radius(bank.entity[bank.mover[level.mover_start + slot]].type) > 0.0:
             _note_hazard(row, m.x - n.x, m.y - n.y, 1.0, nearest)
 
 
@@ -314,7 +314,7 @@ def write_local_tiles(bank, state, i, clearance, dist, here, patch):
                 status = state.state[i, k - base]
                 _stamp(patch[1], x, y, 15.0, 255 if status == 0 else (96 if status == 1 else 160))
     for slot in range(level.movers):
-        radius = _deadly_radius(bank.entity[bank.mover[level.mover_start + slot]].type)
+        radius = deadly_radius(bank.entity[bank.mover[level.mover_start + slot]].type)
         if radius > 0.0:
             _stamp(patch[1], state.mover[i, slot].x - x0, state.mover[i, slot].y - y0, radius + 2.0, 255)
     if level.doors > 0:

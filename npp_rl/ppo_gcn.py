@@ -170,18 +170,19 @@ class Agent(nn.Module):
     """3D CNN over frames, 2D CNN over the level, GCN over its graph, MLPs over vectors; their concatenation fused.
 
     Observations: `player_frames` uint8 [B, k, 84, 84], `global_view` uint8 [B, 1, 100, 176], `game_state` float32
-    [B, S], `reachability` float32 [B, R], `graph_nodes` float32 [B, N, F], `graph_node_mask` uint8 [B, N],
-    `graph_adjacent` and `graph_reachable` int16 [B, N, slots] (-1 = no edge).
+    [B, S], `reachability` float32 [B, R], `arcs` float32 [B, A, F], `graph_nodes` float32 [B, N, F], `graph_node_mask`
+    uint8 [B, N], `graph_adjacent` and `graph_reachable` int16 [B, N, slots] (-1 = no edge).
     """
 
-    observations = ("player_frames", "global_view", "game_state", "reachability", *GRAPH_OBSERVATIONS)
+    observations = ("player_frames", "global_view", "game_state", "reachability", "arcs", *GRAPH_OBSERVATIONS)
 
     def __init__(self, shapes: dict[str, tuple[int, ...]], args: Args):
         super().__init__()
         self.frames = CNN(shapes["player_frames"], args.cnn_channels, args.features)
         self.view = CNN(shapes["global_view"], args.cnn_channels, args.features // 2)
         self.state = mlp(math.prod(shapes["game_state"]), args.hidden, args.hidden)
-        self.reachability = mlp(math.prod(shapes["reachability"]), args.hidden, args.hidden)
+        ahead = math.prod(shapes["reachability"]) + math.prod(shapes["arcs"])
+        self.ahead = mlp(ahead, args.hidden, args.hidden)
         width, inputs = args.graph_hidden, shapes["graph_nodes"][1]
         self.embed = nn.ModuleList(layer_init(nn.Linear(inputs, width)) for _ in GRAPH_SLOTS)
         self.layers = nn.ModuleList(GCNLayer(width) for _ in range(args.graph_layers))
@@ -207,7 +208,8 @@ class Agent(nn.Module):
 
     def encode(self, x):
         pictures = self.frames(x["player_frames"]), self.view(x["global_view"])
-        vectors = self.state(x["game_state"]), self.reachability(x["reachability"])
+        ahead = torch.cat((x["reachability"], x["arcs"].flatten(1)), 1)
+        vectors = self.state(x["game_state"]), self.ahead(ahead)
         return torch.relu(self.fuse(torch.cat((*pictures, *vectors, self.encode_graph(x)), 1)))  # (B, features)
 
     def heads(self, x):

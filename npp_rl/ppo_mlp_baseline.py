@@ -38,7 +38,7 @@ class Args:
     torch_deterministic: bool = True  # ask torch for deterministic kernels
     cuda: bool = True  # use the GPU where there is one
     threads: int = 0  # CPU threads for updates and the simulator (0: this process's share of the processors)
-    inference_threads: int = 1  # CPU threads of the policy in rollouts and evaluations (0: as many as in updates)
+    inference_threads: int = 0  # CPU threads of the policy in rollouts and evaluations (0: as many as in updates)
     track: bool = False  # mirror the metrics to Weights and Biases (WANDB_MODE=offline keeps them on disk)
     wandb_project_name: str = "npp-rl"  # project on Weights and Biases
     wandb_entity: str | None = None  # team on Weights and Biases
@@ -123,15 +123,17 @@ def mlp(inputs, hidden, outputs):
 class Agent(nn.Module):
     """Encoders of state, reachability and patch; their concatenation fused; actor and critic head on shared features.
 
-    Observations: `game_state` float32 [B, S], `reachability` float32 [B, R], `local_tiles` uint8 [B, C, P, P].
+    Observations: `game_state` float32 [B, S], `reachability` float32 [B, R], `arcs` float32 [B, A, F], `local_tiles`
+    uint8 [B, C, P, P].
     """
 
-    observations = ("game_state", "reachability", "local_tiles")
+    observations = ("game_state", "reachability", "arcs", "local_tiles")
 
     def __init__(self, shapes: dict[str, tuple[int, ...]], args: Args):
         super().__init__()
         self.state = mlp(math.prod(shapes["game_state"]), args.hidden, args.hidden)
-        self.reachability = mlp(math.prod(shapes["reachability"]), args.hidden, args.hidden)
+        ahead = math.prod(shapes["reachability"]) + math.prod(shapes["arcs"])
+        self.ahead = mlp(ahead, args.hidden, args.hidden)
         points = math.prod(shapes["local_tiles"][1:])
         shift, scale = torch.tensor([128.0, 0.0, 128.0]), torch.tensor([1 / 128, 1 / 255, 1 / 32])
         self.register_buffer("tiles_shift", shift.repeat_interleave(points), persistent=False)
@@ -147,7 +149,8 @@ class Agent(nn.Module):
         weight = self.tiles[0].weight * self.tiles_scale
         bias = self.tiles[0].bias - (weight * self.tiles_shift).sum(1)
         tiles = nn.functional.linear(x["local_tiles"].flatten(1).float(), weight, bias)  # (B, tiles_hidden)
-        parts = (self.state(x["game_state"]), self.reachability(x["reachability"]), self.tiles[1:](tiles))
+        ahead = torch.cat((x["reachability"], x["arcs"].flatten(1)), 1)
+        parts = (self.state(x["game_state"]), self.ahead(ahead), self.tiles[1:](tiles))
         return torch.relu(self.fuse(torch.cat(parts, 1)))  # (B, features)
 
     def heads(self, x):

@@ -152,17 +152,18 @@ class Agent(nn.Module):
     """3D CNN over frames, 2D CNN over the level, MLPs over vectors; their concatenation fused.
 
     Observations: `player_frames` uint8 [B, k, 84, 84], `global_view` uint8 [B, 1, 100, 176], `game_state` float32
-    [B, S], `reachability` float32 [B, R].
+    [B, S], `reachability` float32 [B, R], `arcs` float32 [B, A, F].
     """
 
-    observations = ("player_frames", "global_view", "game_state", "reachability")
+    observations = ("player_frames", "global_view", "game_state", "reachability", "arcs")
 
     def __init__(self, shapes: dict[str, tuple[int, ...]], args: Args):
         super().__init__()
         self.frames = CNN(shapes["player_frames"], args.cnn_channels, args.features)
         self.view = CNN(shapes["global_view"], args.cnn_channels, args.features // 2)
         self.state = mlp(math.prod(shapes["game_state"]), args.hidden, args.hidden)
-        self.reachability = mlp(math.prod(shapes["reachability"]), args.hidden, args.hidden)
+        ahead = math.prod(shapes["reachability"]) + math.prod(shapes["arcs"])
+        self.ahead = mlp(ahead, args.hidden, args.hidden)
         widths = args.features, args.features // 2, args.hidden, args.hidden
         self.fuse = layer_init(nn.Linear(sum(widths), args.features))
         self.actor = layer_init(nn.Linear(args.features, 6), std=0.01)
@@ -170,7 +171,8 @@ class Agent(nn.Module):
 
     def encode(self, x):
         pictures = self.frames(x["player_frames"]), self.view(x["global_view"])
-        vectors = self.state(x["game_state"]), self.reachability(x["reachability"])
+        ahead = torch.cat((x["reachability"], x["arcs"].flatten(1)), 1)
+        vectors = self.state(x["game_state"]), self.ahead(ahead)
         return torch.relu(self.fuse(torch.cat((*pictures, *vectors), 1)))  # (B, features)
 
     def heads(self, x):

@@ -157,16 +157,18 @@ class HGTLayer(nn.Module):
 class Agent(nn.Module):
     """HGT over the level graph, MLPs over state and reachability; their concatenation fused; actor and critic head.
 
-    Observations: `game_state` float32 [B, S], `reachability` float32 [B, R], `graph_nodes` float32 [B, N, F],
-    `graph_node_mask` uint8 [B, N], `graph_adjacent` and `graph_reachable` int16 [B, N, slots] (-1 = no edge).
+    Observations: `game_state` float32 [B, S], `reachability` float32 [B, R], `arcs` float32 [B, A, F], `graph_nodes`
+    float32 [B, N, F], `graph_node_mask` uint8 [B, N], `graph_adjacent` and `graph_reachable` int16 [B, N, slots] (-1 =
+    no edge).
     """
 
-    observations = ("game_state", "reachability", *GRAPH_OBSERVATIONS)
+    observations = ("game_state", "reachability", "arcs", *GRAPH_OBSERVATIONS)
 
     def __init__(self, shapes: dict[str, tuple[int, ...]], args: Args):
         super().__init__()
         self.state = mlp(math.prod(shapes["game_state"]), args.hidden, args.hidden)
-        self.reachability = mlp(math.prod(shapes["reachability"]), args.hidden, args.hidden)
+        ahead = math.prod(shapes["reachability"]) + math.prod(shapes["arcs"])
+        self.ahead = mlp(ahead, args.hidden, args.hidden)
         types, width, inputs = len(GRAPH_SLOTS), args.graph_hidden, shapes["graph_nodes"][1]
         self.embed = nn.ModuleList(layer_init(nn.Linear(inputs, width)) for _ in GRAPH_SLOTS)
         self.layers = nn.ModuleList(HGTLayer(types, width, args.graph_heads) for _ in range(args.graph_layers))
@@ -188,7 +190,8 @@ class Agent(nn.Module):
         return torch.cat([table[:, : slots[0]].sum(1) / tiles, *(part.amax(1) for part in table.split(slots, 1))], 1)
 
     def encode(self, x):
-        parts = (self.state(x["game_state"]), self.reachability(x["reachability"]), self.encode_graph(x))
+        ahead = torch.cat((x["reachability"], x["arcs"].flatten(1)), 1)
+        parts = (self.state(x["game_state"]), self.ahead(ahead), self.encode_graph(x))
         return torch.relu(self.fuse(torch.cat(parts, 1)))  # (B, features)
 
     def heads(self, x):

@@ -220,7 +220,7 @@ def _retrace(levels, episodes, frame_skip, window):
     _, state = new_state(bank, games)
     fields = level_fields(bank, games)
     # The ways need no more than the fields: what observations alone read is left empty.
-    nothing = np.zeros((0, 0), np.uint8), np.zeros((0, 0)), np.zeros((0, 0, 2), np.float32)
+    nothing = np.zeros((0, 0), np.uint8), np.zeros((0, 0)), np.zeros((0, 0, 2), np.float32), np.zeros((0, 0, 3))
     views = Views(fields.dist, fields.ahead, fields.share, fields.stage, *nothing)
     values = {"gamma": 1.0, "shaping_distance": np.inf, "max_frames": MOST, "frame_skip": frame_skip}
     rules = Rules(**{name: values.get(name, 0.0) for name in Rules._fields})

@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+import types
 from pathlib import Path
 
 import pytest
@@ -532,6 +533,34 @@ def test_a_real_run_killed_midway_is_retried_and_ends_the_same(levels, tmp_path)
     assert (run["status"], run["attempts"]) == ("done", 2)
     assert run["overall"] == launch.results(tmp_path / "whole")["overall"]
     assert same(agent(run_dir), agent(tmp_path / "whole"))
+
+
+@pytest.mark.slow
+def test_what_runs_need_is_compiled_before_the_first_one_starts(levels, tmp_path, monkeypatch):
+    """With an empty cache: no run adds a file to it."""
+    cache = tmp_path / "numba"
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(cache))
+    said = []
+    settings = Settings(folder=str(tmp_path), flags=[], bc_flags=[])
+    run = Run(architecture="mlp_baseline", seed=1, condition="no_pretrain")
+    launch.compile_ahead(settings, [run], types.SimpleNamespace(number=0), said.append)
+    assert len(said) == 1, said
+    compiled = {path.name for path in cache.rglob("*.nbc")}
+    assert compiled
+    argv = real(tmp_path, levels, name="exp")
+    argv[argv.index("8192")] = "1024"
+    out, _ = (process := runner(argv)).communicate(timeout=400)
+    assert process.returncode == 0, out
+    assert {path.name for path in cache.rglob("*.nbc")} == compiled
+
+
+def test_compiling_ahead_ends_when_the_runner_has_to(tmp_path):
+    settings = Settings(folder=str(tmp_path), flags=[], bc_flags=[])
+    run = Run(architecture="mlp_baseline", seed=1, condition="no_pretrain")
+    began = time.monotonic()
+    launch.compile_ahead(settings, [run], types.SimpleNamespace(number=signal.SIGTERM), lambda text: None)
+    assert time.monotonic() - began < 5
+    launch.compile_ahead(settings, [], None, None)  # nothing is left to run
 
 
 @pytest.mark.slow

@@ -1,0 +1,236 @@
+"""Where each action leads: nine arcs that the ninja would fly or run, followed quickly, for agents to see ahead.
+
+An arc is what becomes of the ninja if it holds one input from now on: nothing, left or right, each without a jump, with
+the jump key held all the time, and with it held for TAP frames. Its flight is the simulator's own arithmetic
+(PHYSICS.md 4.5, 4.10, 4.11); contacts are not: the ninja is a disc that slides on the distances to solid ground of the
+6 px lattice, and launch pads, doors, buffers of jumps and all that moves are left out. It ends where the ninja lands
+after a flight or dies, at the latest after FRAMES frames.
+
+`arcs` float32 [ARCS, ARC], rows by jump (none, held, tapped) and within by direction (none, left, right):
+
+| index | what |
+| --- | --- |
+| 0 | 1 - frames until it is deadly (a hazard is died, an impact is too hard) / FRAMES, 0 if it is not |
+| 1 | least distance to a hazard / 24 px, at most 1 |
+| 2 | it ends with a landing |
+| 3 | frames until its end / FRAMES |
+| 4, 5 | offset of its end from the ninja / 100 px |
+| 6 | px of way to the goal that its end is nearer / 100, clipped to -2..2; -1 where no way leads |
+| 7 | hardest impact at its landing, on a wall or a ceiling, 1 and more is deadly (PHYSICS.md 4.9), at most 2 |
+| 8 | most px that it comes nearer anywhere / 100, at most 2 |
+"""
+
+import math
+
+from npp_rl.fields import COLS, NODES, SPACING, UNIT, UNREACHED
+from npp_rl.observations import FAR, deadly_radius
+from npp_rl.simulator.compiled import kernel
+from npp_rl.simulator.contacts import G_FALL
+from npp_rl.simulator.layout import JUMPING, MINE, TOGGLE_MINE, WALL_SLIDING
+from npp_rl.simulator.ninja import A_AIR, A_GROUND, DRAG, F_GROUND, F_WALL, G_JUMP, JUMP_FRAMES, V_MAX
+
+ARCS, ARC = 9, 9
+FRAMES = 90
+TAP = 4  # frames, a step of the usual length
+RADIUS = 10.0  # px, of the ninja
+MINE_REACH = 14.0  # px between the centres of ninja and mine
+HAZARDS = 48  # at most that are looked at
+SIGHT = 160.0  # px, horizontally and vertically, to hazards that are looked at
+ROWS = NODES // COLS
+
+
+@kernel
+def _note_hazards(bank, state, i, hazards):
+    """Hazards near the ninja into hazards f8 [HAZARDS, 3]: x, y and px at which it is touched -> their number."""
+    n = state.ninja[i]
+    level = bank.level[n.level]
+    base = level.entity_start
+    count = 0
+    for kind in (MINE, TOGGLE_MINE):
+        for k in range(level.type_start[kind], level.type_start[kind + 1]):
+            x = bank.entity[k].x
+            y = bank.entity[k].y
+            near = abs(x - n.x) < SIGHT and abs(y - n.y) < SIGHT
+            if near and count < HAZARDS and state.state[i, k - base] != 1:  # 1: a toggle mine that is not armed
+                hazards[count, 0] = x
+                hazards[count, 1] = y
+                hazards[count, 2] = MINE_REACH
+                count += 1
+    for slot in range(level.movers):
+        radius = deadly_radius(bank.entity[bank.mover[level.mover_start + slot]].type)
+        if radius > 0.0 and count < HAZARDS:
+            hazards[count, 0] = state.mover[i, slot].x
+            hazards[count, 1] = state.mover[i, slot].y
+            hazards[count, 2] = radius
+            count += 1
+    return count
+
+
+@kernel
+def _jump(n, u, v, h, ground):
+    """Velocity that a jump adds to (u, v) with horizontal input h (PHYSICS.md 4.11.1, 4.11.2)."""
+    if ground:
+        if n.nx == 0.0:
+            return 0.0, -2.0
+        if u * n.nx >= 0.0 and u * h >= 0.0:
+            return n.nx * (2.0 / 3.0), 2.0 * n.ny
+        return 0.0, -1.4
+    if h * n.wn < 0.0 and n.state == WALL_SLIDING:
+        return n.wn * (2.0 / 3.0), -1.0
+    return n.wn, -1.4
+
+
+@kernel
+def _solid(clearance, x, y):
+    """Px from (x, y) to solid ground and the direction away from it, between the four nodes around.
+
+    -> (px, dx, dy, whether it is a corner where walls meet). The distance is flat along a wall or a slope and bent one
+    way around an edge; in a corner, the less of two, it is bent the other way.
+    """
+    i = min(max(int(x / SPACING), 0), COLS - 2)
+    j = min(max(int(y / SPACING), 0), ROWS - 2)
+    fx = x / SPACING - i
+    fy = y / SPACING - j
+    node = j * COLS + i
+    scale = FAR / 255.0
+    c00 = clearance[node] * scale
+    c10 = clearance[node + 1] * scale
+    c01 = clearance[node + COLS] * scale
+    c11 = clearance[node + COLS + 1] * scale
+    px = (c00 * (1.0 - fx) + c10 * fx) * (1.0 - fy) + (c01 * (1.0 - fx) + c11 * fx) * fy
+    dx = (c10 - c00) * (1.0 - fy) + (c11 - c01) * fy
+    dy = (c01 - c00) * (1.0 - fx) + (c11 - c10) * fx
+    r = math.sqrt(dx * dx + dy * dy)
+    if r > 0.0:
+        dx /= r
+        dy /= r
+    bend = c00 - c10 - c01 + c11
+    return px, dx, dy, (bend if dx * dy > 0.0 else -bend) > 2.0
+
+
+@kernel
+def _way_at(dist, x, y):
+    """Px of way from the node nearest to (x, y), -1 where none leads."""
+    i = min(max(int(x / SPACING + 0.5), 0), COLS - 1)
+    j = min(max(int(y / SPACING + 0.5), 0), ROWS - 1)
+    far = dist[j * COLS + i]
+    return -1.0 if far == UNREACHED else UNIT * far
+
+
+@kernel
+def _follow(n, h, jump, clearance, dist, way, hazards, count, row):
+    """Follow one arc: horizontal input h, the jump key held for `jump` frames."""
+    x = n.x
+    y = n.y
+    u = n.u
+    v = n.v
+    ground = not n.air
+    rising = n.state == JUMPING
+    held = n.jump_frames
+    flight = 4 if n.air else 0
+    died = 0
+    least = FAR
+    impact = 0.0
+    nearest = way
+    landed = False
+    t = 0
+    while t < FRAMES and not landed and died == 0:
+        t += 1
+        u *= DRAG
+        v = v * DRAG + (G_JUMP if rising else G_FALL)
+        x += u
+        y += v
+        walled = False
+        px, dx, dy, corner = _solid(clearance, x, y)
+        if px < RADIUS:
+            if dx == 0.0 and dy == 0.0:  # inside of solid ground
+                break
+            x += dx * (RADIUS - px)
+            y += dy * (RADIUS - px)
+            if corner:  # the wall first, then the ground or the ceiling
+                side = 1.0 if dx > 0.0 else -1.0
+                into = max(-u * side, 0.0)
+                u += into * side
+                impact = max(impact, into / 6.0)
+                dx = 0.0
+                dy = 1.0 if dy > 0.0 else -1.0
+            into = max(-(u * dx + v * dy), 0.0)
+            u += into * dx
+            v += into * dy
+            force = into / (6.0 - (4.0 / 3.0) * abs(dy))  # from 1 on it kills, on the ground after a flight only
+            if dy < -0.4:
+                if flight > 3:
+                    impact = max(impact, force)
+                    landed = True
+                ground = True
+                flight = 0
+                rising = False
+            else:
+                impact = max(impact, force)
+                if dy > 0.4 and into > 0.0:
+                    rising = False
+                walled = dy <= 0.4
+            if impact > 1.0:
+                died = t
+        elif px > RADIUS + 2.0:
+            ground = False
+        if not ground:
+            flight += 1
+        z = u + h * (A_GROUND if ground else A_AIR)
+        if abs(z) < V_MAX:
+            u = z
+        if ground and h * u <= 0.0:
+            u *= F_GROUND
+        if rising:
+            held += 1
+            rising = held <= JUMP_FRAMES and t <= jump
+        if t == 1 and jump > 0 and n.jump_before == 0 and (ground or n.walled):
+            if not ground and u * n.wn < 0.0:
+                u = 0.0
+            v = min(v, 0.0)
+            du, dv = _jump(n, u, v, h, ground)
+            u += du
+            v += dv
+            x += du
+            y += dv
+            rising = True
+            held = 0
+            ground = False
+        elif walled and not ground and v > 0.0 and h * dx < 0.0:
+            v *= F_WALL
+        if t % 2 == 0 or landed:  # few px at a time
+            here = _way_at(dist, x, y)
+            if here >= 0.0 and here < nearest:
+                nearest = here
+            for k in range(count):
+                hx = x - hazards[k, 0]
+                hy = y - hazards[k, 1]
+                reach = hazards[k, 2]
+                if abs(hx) < reach + FAR and abs(hy) < reach + FAR:
+                    least = min(least, math.sqrt(hx * hx + hy * hy) - reach)
+            if least <= 0.0 and died == 0:
+                died = t
+    row[0] = 1.0 - died / FRAMES if died > 0 else 0.0
+    row[1] = max(least, 0.0) / FAR
+    row[2] = landed
+    row[3] = t / FRAMES
+    row[4] = (x - n.x) / 100.0
+    row[5] = (y - n.y) / 100.0
+    here = _way_at(dist, x, y)
+    row[6] = min(max((way - here) / 100.0, -2.0), 2.0) if here >= 0.0 else -1.0
+    row[7] = min(impact, 2.0)
+    row[8] = min((way - nearest) / 100.0, 2.0)
+
+
+@kernel
+def write_arcs(bank, state, i, clearance, dist, way, hazards, out):
+    """See the module's table; out f4 [ARCS, ARC].
+
+    clearance u1 [NODES]: px to solid ground, as in `local_tiles`; dist: the goal's field; way: px to the goal; hazards
+    f8 [HAZARDS, 3]: scratch.
+    """
+    count = _note_hazards(bank, state, i, hazards)
+    for k in range(ARCS):
+        jump = (0, FRAMES, TAP)[k // 3]
+        h = (0, -1, 1)[k % 3]
+        _follow(state.ninja[i], h, jump, clearance, dist, way, hazards, count, out[k])

@@ -1,0 +1,183 @@
+"""Where actions lead: known arcs on hand-made levels, mirrored levels, and the simulator's own frames."""
+
+import numpy as np
+import pytest
+from hand_made import ROW, corridor, ground, level, middle
+from test_observations import JUMP, JUMP_RIGHT, LEFT, NONE, RIGHT, mirrored
+
+from npp_rl.arcs import ARC, ARCS, FRAMES
+from npp_rl.env import ACTION_BYTES, NppEnv, NppVectorEnv
+from npp_rl.level_generator import generate
+from npp_rl.levels import CATEGORIES
+from npp_rl.simulator import DEAD, WON, frame, simulate
+from npp_rl.simulator.compiled import njit
+
+STAY, RUN_LEFT, RUN_RIGHT, UP, UP_LEFT, UP_RIGHT, HOP, HOP_LEFT, HOP_RIGHT = range(ARCS)
+DIES, CLEAR, LANDS, TIME, X, Y, NEARER, SPEED, NEAREST = range(ARC)
+HALL = ground((1, 4, 42, ROW))
+
+
+def arcs(made, actions=()):
+    """`arcs` after some actions."""
+    env = NppEnv(levels=[made], observations=("arcs",))
+    obs, _ = env.reset()
+    for action in actions:
+        obs = env.step(action)[0]
+    return obs["arcs"]
+
+
+def standing(made):
+    """`arcs` of a ninja that has fallen to the floor below its spawn, and what the simulator makes of inputs then."""
+
+    def run(action, held=FRAMES):
+        inputs = np.full(FRAMES, ACTION_BYTES[action], np.uint8)
+        inputs[held:] &= 6
+        trajectory, states = simulate(made.map_data, np.concatenate((np.zeros(16, np.uint8), inputs)))
+        return trajectory[16:, :2] - trajectory[15, :2], states[16:]
+
+    return arcs(made, [NONE] * 4), run
+
+
+def hall(**more):
+    return level(HALL, middle(8, ROW), [(middle(34, ROW), middle(24, ROW))], **more)
+
+
+def test_running_in_an_empty_hall():
+    found, run = standing(hall())
+    assert found.shape == (ARCS, ARC) and found.dtype == np.float32
+    assert (found[:, DIES] == 0).all() and (found[:, CLEAR] == 1).all()
+    assert found[STAY] == pytest.approx([0, 1, 0, 1, 0, 0, 0, 0, 0], abs=0.005)
+    ran = run(RIGHT)[0][-1, 0] / 100
+    assert found[RUN_RIGHT] == pytest.approx([0, 1, 0, 1, ran, 0, ran, 0, ran], abs=0.02)
+    assert found[RUN_LEFT, [NEARER, NEAREST]] == pytest.approx([-1.7, 0], abs=0.05)  # up to the wall
+
+
+@pytest.mark.parametrize(
+    ("arc", "action", "held"),
+    [(UP, JUMP, FRAMES), (UP_RIGHT, JUMP_RIGHT, FRAMES), (HOP, JUMP, 4), (HOP_RIGHT, JUMP_RIGHT, 4)],
+)
+def test_a_jump_flies_as_in_the_simulator(arc, action, held):
+    """Where it lands, or is after FRAMES frames: within a px and a frame."""
+    found, run = standing(hall())
+    moved, states = run(action, held)
+    assert states[1] == 3  # it jumps
+    down = np.flatnonzero(states[5:] < 3)
+    end = down[0] + 5 if len(down) else FRAMES - 1
+    row = found[arc]
+    assert row[LANDS] == bool(len(down))
+    assert row[TIME] * FRAMES == pytest.approx(end + 1, abs=1)
+    assert 100 * row[[X, Y]] == pytest.approx(moved[end], abs=1)
+    assert (row[SPEED] > 0.2) == bool(len(down))
+    assert row[DIES] == 0
+
+
+def test_a_mine_on_the_way_is_touched_when_the_simulator_says_so():
+    found, run = standing(hall(mines=[middle(12, ROW)]))
+    died = np.flatnonzero(run(RIGHT)[1] == DEAD)[0] + 1
+    assert (1 - found[RUN_RIGHT, DIES]) * FRAMES == pytest.approx(died, abs=2)
+    assert found[RUN_RIGHT, TIME] == pytest.approx(1 - found[RUN_RIGHT, DIES])
+    assert found[RUN_RIGHT, CLEAR] == 0
+    assert (found[[STAY, RUN_LEFT, UP, UP_LEFT, HOP, HOP_LEFT], DIES] == 0).all()
+    assert 0 < found[UP_RIGHT, CLEAR] <= 1 and found[UP_RIGHT, DIES] == 0  # over it
+
+
+@pytest.mark.parametrize(("top", "dies"), [(17, False), (9, True), (1, True)])
+def test_a_fall_that_kills_is_told_from_one_that_does_not(top, dies):
+    """Off a ledge, nothing held any more: from when the floor is near enough on, and as it is in the simulator."""
+    tiles = ground((5, top, 9, top), (10, top, 14, 23))
+    made = level(tiles, middle(6, top), [(middle(12, 23), middle(14, 22))])
+    actions = [NONE] * 4 + [RIGHT] * 17 + [NONE] * 40
+    _, states = simulate(made.map_data, np.repeat(ACTION_BYTES[actions], 4))
+    fell = 4 * 21
+    end = fell + np.flatnonzero((states[fell:] < 3) | (states[fell:] == DEAD))[0]
+    assert states[fell] == 4 and (states[end] == DEAD) == dies
+    env = NppEnv(levels=[made], observations=("arcs",), max_frames=5000)
+    env.reset()
+    seen = 0
+    for step, action in enumerate(actions[: end // 4]):
+        obs, *_ = env.step(action)
+        left = end - 4 * (step + 1)
+        if step >= 21 and left < FRAMES - 5:
+            row = obs["arcs"][STAY]
+            assert (row[DIES] > 0) == dies == (row[SPEED] > 1)
+            assert row[TIME] * FRAMES == pytest.approx(left + 1, abs=2)
+            seen += 1
+    assert seen > 5
+
+
+def test_a_toggle_mine_harms_once_it_is_armed():
+    """One that has not been touched does not count; it is left behind armed."""
+    made = level(HALL, middle(8, ROW), [(middle(34, ROW), middle(30, ROW))], toggle_mines=[middle(10, ROW)])
+    assert arcs(made)[RUN_RIGHT, DIES] == 0
+    behind = arcs(made, [RIGHT] * 12 + [LEFT] * 2)
+    assert behind[RUN_LEFT, DIES] > 0
+
+
+def test_walls_stop_an_arc_and_where_no_way_leads_it_says_so():
+    found = arcs(corridor(5, switch=12, door=20))
+    assert found[RUN_LEFT, X] == pytest.approx(-0.96, abs=0.05)  # four cells to the wall
+    assert np.abs(found[[STAY, UP, HOP], Y]).max() < 0.05  # a corridor as high as the ninja
+    tiles = ground((5, 8, 10, 8), (20, 8, 30, 8))
+    apart = arcs(level(tiles, middle(7, 8), [(middle(28, 8), middle(24, 8))]))
+    assert (apart[:, NEARER] == -1).all()
+
+
+def test_mirrored():
+    tiles = ground((5, 5, 25, 12))
+    mines = [middle(10, 12), middle(17, 10)]
+    made = level(tiles, middle(13, 12), [(middle(22, 12), middle(20, 8))], mines=mines)
+    other = mirrored(made)
+    across = np.array([NONE, RIGHT, LEFT, JUMP, 5, 4])
+    rows = [STAY, RUN_RIGHT, RUN_LEFT, UP, UP_RIGHT, UP_LEFT, HOP, HOP_RIGHT, HOP_LEFT]
+    turn = np.ones(ARC)
+    turn[X] = -1
+    for actions in ([], [RIGHT] * 3, [RIGHT] * 2 + [JUMP_RIGHT] * 5, [LEFT] * 4 + [JUMP] * 3):
+        one, two = arcs(made, actions), arcs(other, across[actions] if actions else ())
+        assert one == pytest.approx(turn * two[rows], abs=0.04), actions
+
+
+@njit
+def hold(bank, state, i, h, jump, out):
+    """Frames until game i ends, at most len(out); out f8 [frames, 2] gets the places. The jump key is held `jump`."""
+    n = state.ninja[i]
+    for t in range(len(out)):
+        frame(bank, state, i, h, 1 if t < jump else 0)
+        out[t, 0] = n.x
+        out[t, 1] = n.y
+        if n.state == DEAD or n.state == WON:
+            return t + 1
+    return len(out)
+
+
+def test_arcs_tell_what_the_simulator_does():
+    """Random play on generated levels, each arc held in the simulator: deaths by mines are foretold, and places."""
+    made = [generate(category, seed) for category in CATEGORIES for seed in range(6)]
+    games = len(made)
+    envs = NppVectorEnv(games, made, ("arcs",), seed=0, copy=False)
+    envs.reset(seed=0, options={"levels": np.arange(games)})
+    random = np.random.default_rng(0)
+    foretold = np.zeros((2, 2), int)  # by what happens, and by what is said
+    off = []
+    out = np.zeros((FRAMES, 2))
+    actions = random.integers(0, 6, games)
+    for step in range(120):
+        actions = np.where(random.random(games) < 0.25, random.integers(0, 6, games), actions)
+        obs, *_ = envs.step(actions)
+        if step % 20 != 19:
+            continue
+        said, saved, places = obs["arcs"].copy(), envs._rows.copy(), envs._state.ninja[["x", "y"]].copy()
+        for k in range(ARCS):
+            for i in range(games):
+                frames = round(said[i, k, TIME] * FRAMES)
+                ended = hold(envs._bank, envs._state, i, (0, -1, 1)[k % 3], (0, FRAMES, 4)[k // 3], out)
+                ninja = envs._state.ninja[i]
+                died = ninja["state"] == DEAD and ended <= frames + 2
+                foretold[int(died), int(said[i, k, DIES] > 0)] += 1
+                if ended >= frames:
+                    off.append(np.hypot(*(out[frames - 1] - tuple(places[i]) - 100 * said[i, k, [X, Y]])))
+            envs._rows[:] = saved
+    assert foretold[1].sum() > 50
+    assert foretold[1, 1] / foretold[1].sum() > 0.75  # of the deaths
+    assert foretold[1, 1] / foretold[:, 1].sum() > 0.6  # of the warnings
+    assert foretold[0, 0] / foretold[0].sum() > 0.97
+    assert np.median(off) < 4
