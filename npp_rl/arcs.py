@@ -10,7 +10,7 @@ after a flight or dies, at the latest after FRAMES frames.
 
 | index | what |
 | --- | --- |
-| 0 | 1 - frames until it is deadly (a hazard is died, an impact is too hard) / FRAMES, 0 if it is not |
+| 0 | 1 - frames until it is deadly (a hazard is touched, an impact too hard) / FRAMES, 0 if it is not |
 | 1 | least distance to a hazard / 24 px, at most 1 |
 | 2 | it ends with a landing |
 | 3 | frames until its end / FRAMES |
