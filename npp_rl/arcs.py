@@ -229,8 +229,16 @@ def write_arcs(bank, state, i, clearance, dist, way, hazards, out):
     clearance u1 [NODES]: px to solid ground, as in `local_tiles`; dist: the goal's field; way: px to the goal; hazards
     f8 [HAZARDS, 3]: scratch.
     """
+    n = state.ninja[i]
     count = _note_hazards(bank, state, i, hazards)
+    px, _, _, _ = _solid(clearance, n.x, n.y)
+    far = n.air and not n.walled and px > RADIUS + 1.0 + math.sqrt(n.u * n.u + n.v * n.v)
+    keys = n.state == JUMPING or (n.jump_before == 0 and not far)  # else the jump key changes nothing
     for k in range(ARCS):
         jump = (0, FRAMES, TAP)[k // 3]
         h = (0, -1, 1)[k % 3]
-        _follow(state.ninja[i], h, jump, clearance, dist, way, hazards, count, out[k])
+        if jump == 0 or keys:
+            _follow(n, h, jump, clearance, dist, way, hazards, count, out[k])
+        else:
+            for c in range(ARC):
+                out[k, c] = out[k % 3, c]
