@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hand_made import ROW, corridor, ground, level, middle
+from hand_made import ROW, corridor, ground, here, level, middle
 from test_observations import JUMP, JUMP_RIGHT, LEFT, NONE, RIGHT, mirrored
 
 from npp_rl.arcs import ARC, ARCS, FRAMES
@@ -103,6 +103,15 @@ def test_a_fall_that_kills_is_told_from_one_that_does_not(top, dies):
             assert row[TIME] * FRAMES == pytest.approx(left + 1, abs=2)
             seen += 1
     assert seen > 5
+
+
+def test_a_corridor_as_high_as_the_ninja_may_have_mines_on_its_ceiling():
+    """They are 14 px above its centre, where they do not reach it (PHYSICS.md 5.3): it runs below, and lives."""
+    x, y = here(10)
+    made = corridor(5, switch=20, door=30, mines=[(x, y - 12)])
+    found, run = standing(made)
+    assert not (run(RIGHT)[1] == DEAD).any()
+    assert found[RUN_RIGHT, DIES] == 0 and found[RUN_RIGHT, CLEAR] < 0.05
 
 
 def test_a_toggle_mine_harms_once_it_is_armed():
