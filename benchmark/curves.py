@@ -19,7 +19,8 @@ import numpy as np
 import torch
 
 from npp_rl.checkpoints import fail, load_agent
-from npp_rl.env import ACTION_BYTES, CAUSES, NppVectorEnv
+from npp_rl.env import NppVectorEnv
+from npp_rl.games import ACTION_BYTES, CAUSES
 from npp_rl.levels import CATEGORIES, load_levels, write_atomically
 from npp_rl.render import save_level
 from npp_rl.simulator import DEAD, WON, simulate

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from npp_rl import level_generator
-from npp_rl.env import ACTION_BYTES, CAUSES
+from npp_rl.games import ACTION_BYTES, CAUSES
 from npp_rl.levels import Level
 from npp_rl.render import add_caption, draw_level, save_picture
 from npp_rl.retrace import retrace

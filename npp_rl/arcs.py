@@ -80,17 +80,18 @@ def _jump(n, u, v, h, ground):
     return n.wn, -1.4
 
 
-@kernel
+@kernel(forceinline=True)
 def _solid(clearance, x, y):
-    """Px from (x, y) to solid ground and the direction away from it, between the four nodes around.
+    """Px from (x, y) to solid ground between the four nodes around, its slope, and how it bends.
 
-    -> (px, dx, dy, whether it is a corner where walls meet). The distance is flat along a wall or a slope and bent one
-    way around an edge; in a corner, the less of two, it is bent the other way.
+    -> (px, dx, dy, bend), the slope and the bend per cell of the lattice.
     """
-    i = min(max(int(x / SPACING), 0), COLS - 2)
-    j = min(max(int(y / SPACING), 0), ROWS - 2)
-    fx = x / SPACING - i
-    fy = y / SPACING - j
+    fx = x * (1.0 / SPACING)
+    fy = y * (1.0 / SPACING)
+    i = min(max(int(fx), 0), COLS - 2)
+    j = min(max(int(fy), 0), ROWS - 2)
+    fx -= i
+    fy -= j
     node = j * COLS + i
     scale = FAR / 255.0
     c00 = clearance[node] * scale
@@ -100,19 +101,14 @@ def _solid(clearance, x, y):
     px = (c00 * (1.0 - fx) + c10 * fx) * (1.0 - fy) + (c01 * (1.0 - fx) + c11 * fx) * fy
     dx = (c10 - c00) * (1.0 - fy) + (c11 - c01) * fy
     dy = (c01 - c00) * (1.0 - fx) + (c11 - c10) * fx
-    r = math.sqrt(dx * dx + dy * dy)
-    if r > 0.0:
-        dx /= r
-        dy /= r
-    bend = c00 - c10 - c01 + c11
-    return px, dx, dy, (bend if dx * dy > 0.0 else -bend) > 2.0
+    return px, dx, dy, c00 - c10 - c01 + c11
 
 
-@kernel
+@kernel(forceinline=True)
 def _way_at(dist, x, y):
     """Px of way from the node nearest to (x, y), -1 where none leads."""
-    i = min(max(int(x / SPACING + 0.5), 0), COLS - 1)
-    j = min(max(int(y / SPACING + 0.5), 0), ROWS - 1)
+    i = min(max(int(x * (1.0 / SPACING) + 0.5), 0), COLS - 1)
+    j = min(max(int(y * (1.0 / SPACING) + 0.5), 0), ROWS - 1)
     far = dist[j * COLS + i]
     return -1.0 if far == UNREACHED else UNIT * far
 
@@ -133,6 +129,7 @@ def _follow(n, h, jump, clearance, dist, way, hazards, count, row):
     impact = 0.0
     nearest = way
     landed = False
+    last_x = last_y = -1.0
     t = 0
     while t < FRAMES and not landed and died == 0:
         t += 1
@@ -141,10 +138,16 @@ def _follow(n, h, jump, clearance, dist, way, hazards, count, row):
         x += u
         y += v
         walled = False
-        px, dx, dy, corner = _solid(clearance, x, y)
+        px, dx, dy, bend = _solid(clearance, x, y)
         if px < RADIUS:
-            if dx == 0.0 and dy == 0.0:  # inside of solid ground
+            slope = math.sqrt(dx * dx + dy * dy)
+            if slope == 0.0:  # inside of solid ground
                 break
+            dx /= slope
+            dy /= slope
+            # The distance is flat along a wall or a slope and bent one way around an edge; in a corner where walls
+            # meet, the less of two, it is bent the other way.
+            corner = (bend if dx * dy > 0.0 else -bend) > 2.0
             x += dx * (RADIUS - px)
             y += dy * (RADIUS - px)
             if corner:  # the wall first, then the ground or the ceiling
@@ -157,16 +160,16 @@ def _follow(n, h, jump, clearance, dist, way, hazards, count, row):
             into = max(-(u * dx + v * dy), 0.0)
             u += into * dx
             v += into * dy
-            force = into / (6.0 - (4.0 / 3.0) * abs(dy))  # from 1 on it kills, on the ground after a flight only
+            bears = 6.0 - (4.0 / 3.0) * abs(dy)  # px per frame; more kills, on the ground after a flight only
             if dy < -0.4:
                 if flight > 3:
-                    impact = max(impact, force)
+                    impact = max(impact, into / bears)
                     landed = True
                 ground = True
                 flight = 0
                 rising = False
             else:
-                impact = max(impact, force)
+                impact = max(impact, into / bears)
                 if dy > 0.4 and into > 0.0:
                     rising = False
                 walled = dy <= 0.4
@@ -210,6 +213,10 @@ def _follow(n, h, jump, clearance, dist, way, hazards, count, row):
                     least = min(least, math.sqrt(hx * hx + hy * hy) - reach)
             if least <= 0.0 and died == 0:
                 died = t
+            if ground and abs(x - last_x) + abs(y - last_y) < 0.001:  # it stands, and will
+                t = FRAMES
+            last_x = x
+            last_y = y
     row[0] = 1.0 - died / FRAMES if died > 0 else 0.0
     row[1] = max(least, 0.0) / FAR
     row[2] = landed

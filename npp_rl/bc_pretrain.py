@@ -30,7 +30,7 @@ from torch import nn, optim
 from torch.nn.parallel import DistributedDataParallel
 
 from npp_rl import checkpoints, demonstrations, evaluation, processes, s3
-from npp_rl.env import ACTIONS
+from npp_rl.games import ACTIONS
 from npp_rl.render import text_font
 
 BINS = 10  # of confidence, for the calibration

@@ -122,7 +122,7 @@ def load_agent(path: str | Path, device: str | torch.device = "cpu") -> tuple[to
         script = importlib.import_module(f"npp_rl.ppo_{architecture}")
     except ModuleNotFoundError as error:
         raise CheckpointError(f"{path}: architecture {architecture} is not in this version ({error})") from error
-    from npp_rl.env import OBSERVATIONS  # here: it compiles, which saving does not need
+    from npp_rl.games import OBSERVATIONS  # here: it compiles, which saving does not need
 
     with restoring(path, f"the architecture {architecture}"):
         args = args_from(script.Args, checkpoint["args"], str(path))

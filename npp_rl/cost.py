@@ -21,7 +21,8 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from npp_rl import checkpoints, level_generator
-from npp_rl.env import OBSERVATIONS, NppVectorEnv
+from npp_rl.env import NppVectorEnv
+from npp_rl.games import OBSERVATIONS
 from npp_rl.graph_attention import padded_graphs
 from npp_rl.levels import CATEGORIES
 

@@ -33,7 +33,8 @@ from pathlib import Path
 import numpy as np
 
 from npp_rl import held_actions
-from npp_rl.env import ACTIONS, NppVectorEnv
+from npp_rl.env import NppVectorEnv
+from npp_rl.games import ACTIONS
 from npp_rl.held_actions import fit, held_inputs, on_grid
 from npp_rl.levels import (
     CATEGORIES,

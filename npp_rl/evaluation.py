@@ -29,7 +29,8 @@ import torch.distributed as dist
 
 from npp_rl import analysis, checkpoints, level_generator, video
 from npp_rl.cost import cost, cost_apart  # noqa: F401  (for the scripts)
-from npp_rl.env import ACTION_BYTES, CAUSES, NppVectorEnv
+from npp_rl.env import NppVectorEnv
+from npp_rl.games import ACTION_BYTES, CAUSES
 from npp_rl.levels import CATEGORIES, Level, LevelError, load_levels, mirrored
 from npp_rl.summary import TIER_NAMES, TIERS, comparison, difference, report, scalars, summarise, wilson  # noqa: F401
 
@@ -90,7 +91,7 @@ def training_levels(
     turned = np.random.default_rng(seed).random(len(own)) < 0.5
     levels = [mirrored(level) if mirror and turn else level for level, turn in zip(own, turned, strict=True)]
     each = math.ceil(generated / len(CATEGORIES))
-    fresh = level_generator.data_set("train", count=each, seed=seed) if generated else []
+    fresh = level_generator.data_set("train", count=each, seed=seed, more=True) if generated else []
     return levels + [level for level in fresh if _share(level) >= validation_fraction]
 
 
@@ -347,6 +348,7 @@ EPISODE_MEANS = {  # metric: key in infos["episode"]
     "reward/time": "r_time",
     "reward/distance": "r_distance",
     "reward/shaping": "r_shaping",
+    "reward/idle": "r_idle",
 }
 
 

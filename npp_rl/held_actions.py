@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from npp_rl.env import ACTION_BYTES, EPISODE, Rules, play_all
+from npp_rl.games import ACTION_BYTES, EPISODE, Rules, play_all
 from npp_rl.goals import GOAL
 from npp_rl.simulator import DEAD, WON, build_bank, new_state, play, reset_game
 from npp_rl.simulator.layout import EXIT_SWITCH, LOCKED_DOOR, TRAP_DOOR
@@ -98,7 +98,7 @@ def _search(bank, recorded, frame_skip, width):
     # The kernel of the environment's step wants its records: only the frames' limit matters here.
     goals, episodes = np.zeros(len(rows), GOAL), np.zeros(len(rows), EPISODE)
     episodes["limit"] = np.iinfo(np.int32).max
-    rules = Rules(frame_skip, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0)
+    rules = Rules(frame_skip, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0)
     frames = len(recorded.actions)
     # Share of a step from each recorded frame on that held another action, float [frames + 1, actions].
     other = recorded.actions[:, None] != np.arange(ACTION_COUNT)

@@ -141,6 +141,24 @@ KINDS = {
     ),
 }
 
+# Kinds that only training levels have beside those: the built-in ones, whose solutions are known, stay what they are.
+MORE_KINDS = {
+    "simplest_few_mines": (
+        (6, rooms.lined_corridor, {"barred": 25}),
+        (4, rooms.lined_shaft, {"height": (4, 9), "pitch": (3, 5), "elbow": 30}),
+    ),
+    "simplest_with_mines": (
+        (6, rooms.lined_corridor, {"length": (6, 18), "barred": 25}),
+        (4, rooms.lined_shaft, {"height": (5, 12), "elbow": 30}),
+    ),
+    "simpler": ((4, rooms.lined_corridor, {"barred": 50}), (2, rooms.lined_shaft, {"height": (4, 12), "elbow": 50})),
+    "simple": (
+        (5, rooms.lined_shaft, {"width": (1, 4), "height": (6, 18)}),
+        (3, rooms.lined_corridor, {"length": (8, 20), "barred": 30}),
+    ),
+    "medium": ((5, rooms.lined_shaft, {"width": (1, 4), "height": (8, 22), "elbow": 30}),),
+}
+
 _MIDDLE = 2 * (COLUMNS + 2)  # x of the field's middle in map units
 
 # Tiles that may stand in a corner (line, curve, low and steep line), by place: hollow corners of rooms with rock at the
@@ -311,9 +329,9 @@ def _mirror(draft: Draft) -> None:
     draft.extras = [(t, 2 * _MIDDLE - x, y, o, m) for t, x, y, o, m in draft.extras]
 
 
-def _kind(category: str, dice: Dice) -> tuple:
+def _kind(category: str, dice: Dice, more: bool) -> tuple:
     """One of a category's kinds of level by weight: the function that draws it, and its arguments."""
-    kinds = KINDS[category]
+    kinds = KINDS[category] + (MORE_KINDS.get(category, ()) if more else ())
     ticket = dice.below(sum(weight for weight, _, _ in kinds))
     at = 0
     while ticket >= kinds[at][0]:
@@ -357,10 +375,11 @@ def _side(map_data: bytes) -> str:
     return "test" if digest[0] < 64 else "train"
 
 
-def generate(category: str, seed: int, split: str = "all", *, name: str | None = None) -> Level:
+def generate(category: str, seed: int, split: str = "all", *, name: str | None = None, more: bool = False) -> Level:
     """The level of a category and a seed (0 to 2**64 - 1), the same on every machine.
 
     split: "train" or "test" makes a level whose tiles belong to that split; "all" makes either. name: the level's id.
+    more: MORE_KINDS too, which makes other levels of the same seeds.
     Raises ValueError on an unknown category or split, or a seed out of range.
     """
     if category not in KINDS:
@@ -370,7 +389,7 @@ def generate(category: str, seed: int, split: str = "all", *, name: str | None =
     if not 0 <= seed < 1 << 64:
         raise ValueError(f"seed {seed}: expected 0 to 2**64 - 1")
     entropy = (seed & 0xFFFFFFFF, seed >> 32, CATEGORIES.index(category))
-    function, arguments = _kind(category, Dice(*entropy, 0))
+    function, arguments = _kind(category, Dice(*entropy, 0), more)
     for attempt in range(1, ATTEMPTS):
         draft = _draft(category, function, arguments, Dice(*entropy, attempt))
         if draft is None:
@@ -381,21 +400,24 @@ def generate(category: str, seed: int, split: str = "all", *, name: str | None =
     raise RuntimeError(f"no playable level of {category} in {ATTEMPTS} drafts of seed {seed}")
 
 
-def data_set(split: str, categories=CATEGORIES, count: int | None = None, seed: int = 0) -> list[Level]:
+def data_set(
+    split: str, categories=CATEGORIES, count: int | None = None, seed: int = 0, more: bool = False
+) -> list[Level]:
     """`count` levels (as many as in the built-in set unless given) of each category, no two of one with the same tiles.
 
-    seed: 0 (the built-in set) to 2**32 - 1. The first levels of a larger count are those of a smaller one.
+    seed: 0 (the built-in set) to 2**32 - 1. The first levels of a larger count are those of a smaller one. more:
+    MORE_KINDS among them, with another seed than 0.
     """
     levels = []
     for part in ("train", "test") if split == "all" else (split,):
         for category in categories:
             wanted = BUILTIN_COUNTS[part] if count is None else count
-            drawn = _drawn(category, part, seed, seed == 0)
+            drawn = _drawn(category, part, seed, seed == 0, more and seed != 0)
             levels += [level for _, (_, level) in zip(range(wanted), drawn, strict=False)]
     return levels
 
 
-def _drawn(category: str, part: str, seed: int, from_table: bool) -> Iterator[tuple[int, Level]]:
+def _drawn(category: str, part: str, seed: int, from_table: bool, more: bool = False) -> Iterator[tuple[int, Level]]:
     """(seed of its own, level) of a category and split without end: the table's, if told, then those drawn from `seed`.
 
     Raises LevelError where the generator makes another level of a table's seed than the one that was certified.
@@ -414,7 +436,7 @@ def _drawn(category: str, part: str, seed: int, from_table: bool) -> Iterator[tu
     for index in itertools.count():
         entropy = np.random.SeedSequence((seed, CATEGORIES.index(category), part == "test", index))
         low, high = entropy.generate_state(2).tolist()
-        level = generate(category, high << 32 | low, part, name=f"{category}/{part}_{len(seen):04d}")
+        level = generate(category, high << 32 | low, part, name=f"{category}/{part}_{len(seen):04d}", more=more)
         if level.tiles_digest not in seen:
             seen.add(level.tiles_digest)
             yield high << 32 | low, level
@@ -450,7 +472,7 @@ def pars() -> dict[str, int]:
 
 
 def solutions() -> dict[str, np.ndarray]:
-    """The planner's runs of the built-in levels: SHA-256 of the map bytes -> actions uint8 [steps], 0..5 as in env.py.
+    """The planner's runs of the built-in levels: SHA-256 of the map bytes -> actions uint8 [steps], as in games.py.
 
     Each is held for TABLE_FRAME_SKIP frames; the run is won in frame `pars()[digest]`, which lies in the last step.
     """
@@ -464,7 +486,7 @@ def certify(folder: Path, budget: float) -> Iterator[str]:
     that the planner does not solve is replaced by the next one drawn for its category and split.
     """
     from npp_rl import planner  # it knows the environment, which knows the levels
-    from npp_rl.env import ACTION_BYTES
+    from npp_rl.games import ACTION_BYTES
     from npp_rl.replays import read_replays
 
     action_of = {int(byte): str(action) for action, byte in enumerate(ACTION_BYTES)}

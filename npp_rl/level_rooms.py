@@ -201,6 +201,69 @@ def _wall_mines(d: Draft, left: int, right: int, top: int, bottom: int, count: i
         d.mine(left if mine_side else right, row, 0 if mine_side else 4, 0)
 
 
+def lined_corridor(d: Draft, length=(5, 14), height=(1, 3), barred=0) -> bool:
+    """A low corridor below a row of mines on its ceiling, or over some on its floor; five quarters of a tile apart.
+
+    In one a tile high the ninja fits below the mines and must not jump. barred: percent with a locked door.
+    """
+    dice = d.dice
+    w, h = dice.between(*length), dice.between(*height)
+    left, floor = dice.between(0, COLUMNS - w), dice.between(h - 1, ROWS - 1)
+    right = left + w - 1
+    d.open(left, floor - h + 1, right, floor)
+    spots = sorted(dice.sample(range(left, right + 1), 3))
+    if dice.chance(50):
+        spots[0], spots[2] = left, right
+    if len(set(spots)) < 3:
+        return False
+    d.place_any([(c, floor if dice.chance(60) else dice.between(floor - h + 1, floor)) for c in spots])
+    d.ninja = (d.ninja[0], 4 * floor + 6)
+    below = h > 1 and dice.chance(60)
+    most = (w - 1) * 4 // 5
+    count = dice.between(1, min(most, 3 if h == 2 else 4) if below else most)
+    start = dice.between(0, 4 * (w - 1) - 5 * (count - 1))
+    for k in range(count):
+        d.mine(left, floor, start + 5 * k, 4 if below else 4 - 4 * h)
+    if not below and w >= 6 and dice.chance(barred):
+        ninja, at = (d.ninja[0] - 6) // 4, dice.between(left + 1, right)
+        key = dice.between(left, at - 1) if ninja < at else dice.between(at, right)
+        for row in range(floor - h + 1, floor + 1):
+            d.extras += [(LOCKED_DOOR, 4 * at + 4, 4 * row + 6, 0, 0), (DOOR_SWITCH, 4 * key + 6, 4 * floor + 6, 0, 0)]
+    return True
+
+
+def lined_shaft(d: Draft, width=(1, 3), height=(4, 16), pitch=(3, 4), elbow=0) -> bool:
+    """A shaft with mines on its walls every few tiles, or at its ceiling. elbow: percent with a corridor at its end."""
+    dice = d.dice
+    w, h = dice.between(*width), dice.between(*height)
+    side = dice.between(3, 8) if dice.chance(elbow) else 0
+    left, top = dice.between(0, COLUMNS - w - side), dice.between(0, ROWS - h)
+    right, bottom = left + w - 1, top + h - 1
+    d.open(left, top, right, bottom)
+    row = dice.pick((top, bottom))
+    if side:
+        d.open(right + 1, row, right + side, row)
+    low, high = (dice.pick((left, right)), bottom), (dice.pick((left, right)), top)
+    end = (right + side, row) if side else (dice.pick((left, right)), dice.pick((top, bottom)))
+    if w > 1 and not side and dice.chance(40):  # both goals at the top, maybe with mines between them
+        d.place((dice.between(left, right), bottom), *dice.sample(((left, top), (right, top)), 2))
+        count = dice.below(min(w, 3) + 1)
+        start = dice.between(2, 4 * w - 2 - 3 * max(count - 1, 0))
+        for k in range(count):
+            d.mine(left, top, start + 3 * k, 0)
+    else:
+        d.place(*dice.sample((low, high, end), 3))
+    step, walls = dice.between(*pitch), dice.pick(((0, 1), (0, 1), (0,), (1,)))
+    for y in range(top + dice.below(step), bottom + 1, step):
+        for wall in walls:
+            if not (side and wall and y in (row, row + 1)):
+                d.mine(right + 1 if wall else left, y, 0, 0)
+    if side and dice.chance(50):
+        for c in range(right + 2, right + side + 1, dice.between(1, 3)):
+            d.mine(c, row, 2, 0)
+    return True
+
+
 def corridors(d: Draft, segments=(2, 3), run=(3, 8), rise=(2, 5), width=(1, 2), mines=(0, 0), snake=0) -> bool:
     """Horizontal and vertical corridors end to end. snake: percent of turns back, one run over the other."""
     dice = d.dice

@@ -41,6 +41,7 @@ Where in the field the ninja is it does not say: levels would be learned by hear
 | 32 | share of the level from which the goal can be reached |
 | 33 | a way to the goal is known |
 | 34..65 | the eight nearest hazards within 160 px: offset / 80 px (2), 1 - distance / 160 px, deadly (1) or not (0.5) |
+| 66, 67 | steps since the ninja last came nearer to the exit than ever before / 8 and / 64, at most 1 |
 
 `local_tiles` uint8 [3, 15, 15], points 12 px apart (rows y, columns x), centred on the lattice node nearest to the
 ninja: distance to solid ground (255: 24 px or more; 0 on closed doors too), hazards (96 untoggled mine, 160 toggling,
@@ -73,7 +74,7 @@ from npp_rl.simulator.layout import (
 from npp_rl.simulator.layout import ROWS as CELL_ROWS
 
 HAZARDS = 8  # of those in sight, the nearest ones
-GAME_STATE, REACHABILITY = 34, 34 + 4 * HAZARDS
+GAME_STATE, REACHABILITY = 34, 36 + 4 * HAZARDS
 PATCH = 15  # points along each side of local_tiles
 LOOK_AHEAD = np.array([24.0, 48.0, 96.0, 144.0, 240.0, 400.0])  # px along the way
 HAZARD_RANGE = 160.0  # px
@@ -218,11 +219,11 @@ def deadly_radius(kind):
 
 
 @kernel
-def write_reachability(bank, state, i, goal, dist, ahead, way, share, nearest, points, row):
+def write_reachability(bank, state, i, goal, dist, ahead, way, share, idle, nearest, points, row):
     """See the module's table; row is float32 [REACHABILITY].
 
-    dist, ahead: the goal's field; way: px to the goal; share: reached share; nearest f8 [HAZARDS], points f4 [6, 2]:
-    scratch.
+    dist, ahead: the goal's field; way: px to the goal; share: reached share; idle: steps without progress; nearest f8
+    [HAZARDS], points f4 [6, 2]: scratch.
     """
     n = state.ninja[i]
     level = bank.level[n.level]
@@ -250,6 +251,8 @@ def write_reachability(bank, state, i, goal, dist, ahead, way, share, nearest, p
             row[28 + 2 * k] = goal.after_x[k] / (48.0 if k == 0 else 144.0)
             row[29 + 2 * k] = goal.after_y[k] / (48.0 if k == 0 else 144.0)
     row[32] = share
+    row[66] = min(idle / 8.0, 1.0)
+    row[67] = min(idle / 64.0, 1.0)
     nearest[:] = 1e9
     base = level.entity_start
     for kind in (MINE, TOGGLE_MINE):

@@ -30,7 +30,7 @@ from pathlib import Path
 import numpy as np
 
 from npp_rl import search
-from npp_rl.env import ACTION_BYTES
+from npp_rl.games import ACTION_BYTES
 from npp_rl.level_generator import PLANNER_INDEX
 from npp_rl.levels import CATEGORIES, Level, encode_map, load_levels, write_atomically
 from npp_rl.replays import ReplayError, read_replays, write_replay
@@ -63,7 +63,7 @@ SHORTENINGS = ((6.0, 0.5, 0.0, 10_000), (8.0, 0.6, 16.0, 20_000), (4.0, 0.3, 4.0
 class Plan:
     """A way to win."""
 
-    actions: np.ndarray  # uint8 [steps], 0..5 as in env.ACTIONS
+    actions: np.ndarray  # uint8 [steps], 0..5 as in games.ACTIONS
     frames: int  # until the win
     inputs: bytes  # one byte per frame, bits as in PHYSICS.md 7
 

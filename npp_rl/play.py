@@ -366,7 +366,8 @@ def watch_agent(
     """
     import torch
 
-    from npp_rl.env import ACTION_BYTES, ACTIONS, NppVectorEnv
+    from npp_rl.env import NppVectorEnv
+    from npp_rl.games import ACTION_BYTES, ACTIONS
 
     keys = "space: pause   up, down: speed   R: again   N, P: next, previous level   Esc: back"
     random = np.random.default_rng(seed)

@@ -78,7 +78,8 @@ class Args:
     norm_adv: bool = True  # normalise advantages in each minibatch
     clip_coef: float = 0.2  # clipping range of the probability ratio
     clip_vloss: bool = False  # clip the value loss too
-    ent_coef: float = 0.01  # weight of the entropy bonus
+    ent_coef: float = 0.01  # weight of the entropy bonus at the start
+    anneal_ent: bool = True  # bring the entropy bonus to zero linearly
     vf_coef: float = 0.5  # weight of the value loss
     max_grad_norm: float = 0.5  # largest norm of the gradient
     target_kl: float | None = None  # end an update early at this divergence from the old policy
@@ -483,6 +484,7 @@ def main(args: Args) -> Path:
         env_seconds = inference_seconds = 0.0
         if args.anneal_lr:
             optimizer.param_groups[0]["lr"] = args.learning_rate * (1 - progress)
+        ent_coef = args.ent_coef * (1 - progress) if args.anneal_ent else args.ent_coef
         if args.renew_freq and global_step // args.renew_freq > renewal:
             renewal = global_step // args.renew_freq
             processes.unpin(next_obs, device)
@@ -591,7 +593,7 @@ def main(args: Args) -> Path:
                     v_loss = torch.max(v_loss, (b_values[mb_inds] + change - b_returns[mb_inds]).square())
                 v_loss = 0.5 * v_loss.mean()
                 entropy_loss = entropy.mean()
-                loss = pg_loss - args.ent_coef * entropy_loss + args.vf_coef * v_loss
+                loss = pg_loss - ent_coef * entropy_loss + args.vf_coef * v_loss
                 loss = loss + kl_coef * kl_loss + args.demo_coef * demo_loss
 
                 optimizer.zero_grad()

@@ -22,7 +22,8 @@ import torch
 from npp_rl import checkpoints, evaluation, planner
 from npp_rl.checkpoints import ArgumentError
 from npp_rl.demonstrations import RELABELLED
-from npp_rl.env import ACTION_BYTES, NppVectorEnv
+from npp_rl.env import NppVectorEnv
+from npp_rl.games import ACTION_BYTES
 from npp_rl.levels import Level, write_atomically
 from npp_rl.replays import encode_replay
 from npp_rl.simulator import WON, build_bank, simulate

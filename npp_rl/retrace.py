@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numba import prange
 
-from npp_rl.env import EPISODE, MOST, Rules, Views, begin_game, follow_way, play_all
+from npp_rl.games import EPISODE, MOST, Rules, Views, begin_game, follow_way, play_all
 from npp_rl.goals import GOAL, level_fields, plan_games
 from npp_rl.levels import Level
 from npp_rl.simulator import DEAD, WON, build_bank, new_state

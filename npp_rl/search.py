@@ -14,8 +14,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from npp_rl.env import ACTION_BYTES
 from npp_rl.fields import NODES, QUEUE, distance_at
+from npp_rl.games import ACTION_BYTES
 from npp_rl.goals import GOAL, GOAL_NONE, MOST_DOORS, Fields, plan, signature
 from npp_rl.simulator import DEAD, WON, frame, new_state, row_bytes
 from npp_rl.simulator.compiled import kernel, njit

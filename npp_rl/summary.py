@@ -4,7 +4,7 @@ import math
 from collections import Counter
 
 from npp_rl.analysis import FAILURES, NEAR_GOAL_PX, STUCK_PX, WINDOW_SECONDS, describe
-from npp_rl.env import CAUSES
+from npp_rl.games import CAUSES
 
 TIERS = {
     "simplest": "easy",

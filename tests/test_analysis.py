@@ -8,8 +8,9 @@ from hand_made import corridor, ground, here, level, middle
 from PIL import Image
 
 from npp_rl import analysis
-from npp_rl.env import CAUSES, NppVectorEnv
+from npp_rl.env import NppVectorEnv
 from npp_rl.evaluation import BATCH, evaluate
+from npp_rl.games import CAUSES
 from npp_rl.level_generator import generate
 from npp_rl.levels import CATEGORIES
 from npp_rl.retrace import retrace

@@ -6,7 +6,8 @@ from hand_made import ROW, corridor, ground, here, level, middle
 from test_observations import JUMP, JUMP_RIGHT, LEFT, NONE, RIGHT, mirrored
 
 from npp_rl.arcs import ARC, ARCS, FRAMES
-from npp_rl.env import ACTION_BYTES, NppEnv, NppVectorEnv
+from npp_rl.env import NppEnv, NppVectorEnv
+from npp_rl.games import ACTION_BYTES
 from npp_rl.level_generator import generate
 from npp_rl.levels import CATEGORIES
 from npp_rl.simulator import DEAD, WON, frame, simulate

@@ -17,7 +17,7 @@ from wandb_file import read_run
 
 from npp_rl import checkpoints
 from npp_rl.checkpoints import ArgumentError, CheckpointError
-from npp_rl.env import OBSERVATIONS
+from npp_rl.games import OBSERVATIONS
 from npp_rl.ppo_mlp_baseline import SIZES, Agent, Args
 
 SHAPES = {name: OBSERVATIONS[name][0] for name in Agent.observations}

@@ -12,7 +12,7 @@ from PIL import Image
 
 from benchmark import curves
 from npp_rl import checkpoints, ppo_mlp_baseline
-from npp_rl.env import OBSERVATIONS
+from npp_rl.games import OBSERVATIONS
 
 ROOT = Path(__file__).parents[1]
 

@@ -15,7 +15,8 @@ from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode
 from hand_made import corridor, ground, here, level, middle
 
-from npp_rl.env import ACTION_BYTES, CAUSES, OBSERVATIONS, REWARD_KEYS, NppEnv, NppVectorEnv
+from npp_rl.env import NppEnv, NppVectorEnv
+from npp_rl.games import ACTION_BYTES, CAUSES, OBSERVATIONS, REWARD_KEYS
 from npp_rl.level_generator import generate
 from npp_rl.levels import CATEGORIES, Level, LevelError
 from npp_rl.simulator import simulate
@@ -368,11 +369,22 @@ def test_rewards_add_up_and_the_shaping_telescopes(name, gamma, weight):
     assert len(at_switch) == hit
     expected = np.full(steps, -0.002)
     expected[at_switch] += 1.0
+    idle = np.array([64 * obs["reachability"][67] for obs in observations[1:]]) > 8.5
+    idle[-1] &= cut
+    expected[idle] -= 0.03
+    assert figures["r_idle"] == pytest.approx(-0.03 * idle.sum())
     expected[-1] += figures["r_completion"] + figures["r_death"]
     assert other == pytest.approx(expected, abs=1e-4)
     if weight == 0.0:
         discounted = (gamma ** np.arange(steps) * (rewards - expected)).sum()
         assert discounted == pytest.approx(gamma**steps * phi[-1] - phi[0], abs=1e-4)
+
+
+def test_to_stand_costs_from_the_ninth_step_on():
+    rewards, *_, figures = game(corridor(5, 12, 20), [NONE] * 14 + [RIGHT] * 100, idle=-0.5, distance=0.0, gamma=1.0)
+    ran = np.flatnonzero(rewards[14:] > -0.25)[0]  # it needs some steps for 2 px
+    assert np.flatnonzero(rewards < -0.25).tolist() == list(range(8, 14 + ran))
+    assert figures["r_idle"] == pytest.approx(-0.5 * (6 + ran)) and figures["success"]
 
 
 def test_the_first_potential_by_hand():

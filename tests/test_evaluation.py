@@ -85,7 +85,7 @@ def levels():
 def agent():
     """Untrained, with an actor wide enough that greedy play depends on what is seen."""
     torch.manual_seed(3)
-    shapes = {"game_state": (34,), "reachability": (66,), "arcs": (9, 9), "local_tiles": (3, 15, 15)}
+    shapes = {"game_state": (34,), "reachability": (68,), "arcs": (9, 9), "local_tiles": (3, 15, 15)}
     agent = Agent(shapes, Args(**SIZES))
     with torch.no_grad():
         agent.actor.weight.mul_(300)
@@ -98,7 +98,7 @@ SIZES = {"hidden": 8, "tiles_hidden": 8, "features": 8}
 @pytest.fixture(scope="module")
 def graph_agent():
     torch.manual_seed(3)
-    shapes = {"game_state": (34,), "reachability": (66,), "arcs": (9, 9)}
+    shapes = {"game_state": (34,), "reachability": (68,), "arcs": (9, 9)}
     shapes |= {key: shape for key, (shape, _) in GRAPH_OBSERVATIONS.items()}
     agent = ppo_vision_free.Agent(shapes, ppo_vision_free.Args(hidden=8, graph_hidden=16, features=8))
     with torch.no_grad():
@@ -149,7 +149,7 @@ def test_policy_sees_fixed_rows(levels):
         """The rows that the levels of the first group start in, as the policy sees them."""
         group = range(min(num_envs, len(many)))
         expected = [run for call in range(2) if (run := [i for i in group if i // BATCH == call])]
-        starts = np.full((len(many), 66), np.nan, np.float32)
+        starts = np.full((len(many), 68), np.nan, np.float32)
         calls = iter(expected)
 
         def policy(rows):
@@ -213,7 +213,7 @@ def run_dir(tmp_path, agent):
     checkpoint = {
         "architecture": "mlp_baseline",
         "args": {**args, "gamma": 0.99, "holdout_fraction": 0.2, "inference_threads": 1, **SIZES},
-        "observation_shapes": {"game_state": [34], "reachability": [66], "arcs": [9, 9], "local_tiles": [3, 15, 15]},
+        "observation_shapes": {"game_state": [34], "reachability": [68], "arcs": [9, 9], "local_tiles": [3, 15, 15]},
         "agent": agent.state_dict(),
     }
     checkpoints.save(tmp_path / "run/checkpoints/best.pt", checkpoint)

@@ -70,6 +70,26 @@ def test_switch_then_exit():
     assert game.info["episode"]["success"]
 
 
+def test_steps_without_progress():
+    game = Game(corridor(spawn=5, switch=12, door=20))
+    assert game.obs[66:68].tolist() == [0, 0]
+    for k in range(1, 13):
+        game.step(NONE)
+        assert game.obs[66:68] == pytest.approx([min(k / 8, 1), k / 64])
+    while game.obs[66] > 0:  # until it has moved 2 px
+        game.step(RIGHT)
+    for _ in range(6):
+        game.step(RIGHT)
+        assert game.obs[66] == 0
+    for _ in range(12):  # away, and some of it back
+        game.step(LEFT)
+    way = game.way
+    game.until(RIGHT, lambda: game.way < way)
+    assert game.obs[66] > 0.5
+    game.until(RIGHT, lambda: game.kind == "exit")
+    assert game.obs[66:68].tolist() == [0, 0]
+
+
 def test_the_way_falls_step_by_step_when_it_is_walked():
     game = Game(corridor(spawn=5, switch=30, door=38))
     for _ in range(4):

@@ -1,4 +1,5 @@
 import hashlib
+import itertools
 import json
 import os
 import subprocess
@@ -10,7 +11,7 @@ import pytest
 
 from npp_rl import fields, planner
 from npp_rl import level_generator as generator
-from npp_rl.env import ACTION_BYTES
+from npp_rl.games import ACTION_BYTES
 from npp_rl.level_rooms import Dice, Draft
 from npp_rl.levels import CATEGORIES, LevelError, load_levels
 from npp_rl.simulator import WON, simulate
@@ -130,7 +131,8 @@ def distance_to_ground(level, x, y):
             points = np.array(corners, float) + np.array((24.0 * c, 24.0 * r))
             ahead = np.roll(points, -1, 0) - points
             rest = np.array((x, y)) - points
-            if (ahead[:, 0] * rest[:, 1] - ahead[:, 1] * rest[:, 0] >= 0).all() and level.tiles[r - 1, c - 1] == 1:
+            full = not inside or level.tiles[r - 1, c - 1] == 1
+            if full and (ahead[:, 0] * rest[:, 1] - ahead[:, 1] * rest[:, 0] >= 0).all():
                 return 0.0
             share = np.clip((ahead * rest).sum(1) / (ahead * ahead).sum(1), 0, 1)[:, None]
             best = min(best, np.hypot(*(rest - share * ahead).T).min())
@@ -170,6 +172,36 @@ def test_locked_doors_lie_behind_their_switches(levels):
                 del closed[i]
         locked += any(needed)
     assert locked >= 20  # doors that bar nothing teach nothing
+
+
+@pytest.fixture(scope="module")
+def lined():
+    """Levels of the kinds that only training levels have, four of each category that has them."""
+    made = []
+    for category in generator.MORE_KINDS:
+        drawn = (generator.generate(category, seed, more=True) for seed in itertools.count())
+        made += itertools.islice((level for level in drawn if level.title.startswith("lined")), 4)
+    return made
+
+
+def test_lined_corridors_and_shafts_have_mines_along_them_and_a_way_past(lined):
+    assert len(lined) == 4 * len(generator.MORE_KINDS)
+    assert {level.title for level in lined} == {"lined corridor", "lined shaft"}
+    assert any(len(entities_of(level)[4]) for level in lined)  # some with a locked door
+    for level in lined:
+        mines = entities_of(level)[3]
+        assert any(distance_to_ground(level, *mine) < 1 for mine in mines), level.id
+        assert planner.plan(level, budget=20) is not None, level.id
+
+
+def test_only_levels_of_other_seeds_than_the_built_in_ones_have_more_kinds():
+    assert generator.data_set("train", ("simplest_few_mines",), 5, more=True) == generator.data_set(
+        "train", ("simplest_few_mines",), 5
+    )
+    titles = {level.title for level in generator.data_set("train", ("simplest_few_mines",), 20, 7, more=True)}
+    assert "lined corridor" in titles
+    titles = {level.title for level in generator.data_set("train", ("simplest_few_mines",), 20, 7)}
+    assert not any(title.startswith("lined") for title in titles)
 
 
 def test_all_kinds_of_ground_and_entities_occur(levels):

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from hand_made import CORRIDOR, ROW, corridor, ground, here, level, middle
 
-from npp_rl.env import OBSERVATIONS, NppEnv, NppVectorEnv
+from npp_rl.env import NppEnv, NppVectorEnv
 from npp_rl.fields import NODES, TOUCH_SWITCH, way_length
+from npp_rl.games import OBSERVATIONS
 from npp_rl.goals import level_fields
 from npp_rl.level_generator import generate
 from npp_rl.levels import CATEGORIES, Level
@@ -165,7 +166,7 @@ def test_hazards_nearest_first():
     exits = [(here(30), here(25))]
     deadly = level(HALL, at, exits, mines=places[::2], toggle_mines=places[1::2])
     (obs, *_), _ = watch(deadly, [])
-    hazards = obs["reachability"][34:].reshape(8, 4)
+    hazards = obs["reachability"][34:66].reshape(8, 4)
     expected = []
     near = sorted(enumerate(offsets), key=lambda item: np.hypot(*item[1]))[:8]
     assert [k for k, _ in near] == [2, 1, 6, 8, 7, 0, 9, 10]
@@ -174,7 +175,7 @@ def test_hazards_nearest_first():
     assert hazards == pytest.approx(np.array(expected), abs=1e-6)
     # Nothing beyond 160 px, and zeros where there are fewer than eight.
     (obs, *_), _ = watch(level(HALL, at, exits, mines=places[3:5]), [])
-    hazards = obs["reachability"][34:].reshape(8, 4)
+    hazards = obs["reachability"][34:66].reshape(8, 4)
     assert hazards[0] == pytest.approx([150 / 80, 0, 1 - 150 / 160, 1.0], abs=1e-6) and not hazards[1:].any()
     # A moving one: a floor guard is where it is now.
     guard = level(CORRIDOR, here(20), [(here(30), here(25))], others=[(16, (here(23)[0], here(23)[1] + 6), 0, 0)])
@@ -313,7 +314,7 @@ def test_a_mirrored_level_gives_the_mirrored_observation():
     two, _ = watch(other, across[actions])
     flip = np.ones(34)
     flip[[0, 10, 11, 12, 22, 23, 27]] = -1
-    turn = np.ones(66)
+    turn = np.ones(68)
     turn[[6, *range(8, 26, 3), 27, 28, 30, *range(34, 66, 4)]] = -1
     for a, b in zip(one, two, strict=True):
         g, h = a["game_state"].copy(), b["game_state"].copy()

@@ -6,7 +6,8 @@ import pytest
 from hand_made import corridor, ground, here, level, middle
 
 from npp_rl import planner, search
-from npp_rl.env import ACTION_BYTES, NppVectorEnv
+from npp_rl.env import NppVectorEnv
+from npp_rl.games import ACTION_BYTES
 from npp_rl.level_generator import par_of
 from npp_rl.levels import LevelError, load_levels
 from npp_rl.replays import read_replays, write_replay

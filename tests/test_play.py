@@ -15,7 +15,7 @@ from PIL import Image
 
 from npp_rl import checkpoints, ppo_mlp_baseline
 from npp_rl import play as player
-from npp_rl.env import OBSERVATIONS
+from npp_rl.games import OBSERVATIONS
 from npp_rl.levels import Level
 from npp_rl.play import PANEL, Game, browse, input_byte, main
 from npp_rl.render import Scene

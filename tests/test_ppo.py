@@ -17,14 +17,14 @@ from npp_rl import checkpoints, evaluation, ppo_mlp_baseline, processes
 from npp_rl.level_generator import generate
 from npp_rl.ppo_mlp_baseline import Agent, Args, gae, main
 
-SHAPES = {"game_state": (34,), "reachability": (66,), "arcs": (9, 9), "local_tiles": (3, 15, 15)}
+SHAPES = {"game_state": (34,), "reachability": (68,), "arcs": (9, 9), "local_tiles": (3, 15, 15)}
 
 
 def random_observations(rows, seed=0):
     rng = np.random.default_rng(seed)
     return {
         "game_state": torch.from_numpy(rng.normal(size=(rows, 34)).astype(np.float32)),
-        "reachability": torch.from_numpy(rng.normal(size=(rows, 66)).astype(np.float32)),
+        "reachability": torch.from_numpy(rng.normal(size=(rows, 68)).astype(np.float32)),
         "arcs": torch.from_numpy(rng.normal(size=(rows, 9, 9)).astype(np.float32)),
         "local_tiles": torch.from_numpy(rng.integers(0, 256, (rows, 3, 15, 15), dtype=np.uint8)),
     }

@@ -11,7 +11,7 @@ from npp_rl import checkpoints, planner, relabel
 from npp_rl import ppo_mlp_baseline as script
 from npp_rl.checkpoints import ArgumentError
 from npp_rl.demonstrations import RELABELLED, DemonstrationError, find_runs, load_demonstrations
-from npp_rl.env import ACTION_BYTES, OBSERVATIONS
+from npp_rl.games import ACTION_BYTES, OBSERVATIONS
 from npp_rl.levels import load_levels
 from npp_rl.replays import read_replays
 from npp_rl.simulator import WON, simulate

@@ -19,7 +19,7 @@ from torch import nn
 from benchmark import tune
 from npp_rl import checkpoints, ppo_mlp_baseline
 from npp_rl.checkpoints import ArgumentError
-from npp_rl.env import OBSERVATIONS
+from npp_rl.games import OBSERVATIONS
 from npp_rl.level_generator import main as write_levels
 
 ROOT = Path(__file__).parents[1]
@@ -157,7 +157,7 @@ def test_space_files(tmp_path):
     ("item", "message"),
     [
         ("learning_rate", "expected NAME=SPEC"),
-        ("learning_speed=log:1:2", r"ppo_mlp_baseline has no such argument \(expected one of anneal_lr, "),
+        ("learning_speed=log:1:2", r"ppo_mlp_baseline has no such argument \(expected one of anneal_ent, anneal_lr, "),
         ("cnn_channels=choice:1x2x3", "has no such argument"),
         ("test_dataset=choice:a,b", "is not tuned"),
         ("seed=choice:1,2", "is not tuned"),
