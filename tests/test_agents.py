@@ -309,8 +309,8 @@ def tries_won(policy, levels, **kwargs):
 def test_learns_within_20000_steps(name, tmp_path, monkeypatch):
     """Sampled play of 50 unseen levels of the simplest kind against uniformly random play: 200 tries each.
 
-    Random play wins most of these levels some time, so that it is also asked how many are won soon. Greedy play says
-    little after so few steps: it gets stuck where two actions are worth the same.
+    Random play wins half of these levels some time, so that it is also asked how many are won soon. The margin is seven
+    standard errors. Greedy play says little after so few steps: it gets stuck where two actions are worth the same.
     """
     settings = {"update_epochs": 3, "ent_coef": 0.003}  # the defaults are for longer runs
     run_dir, _ = run(name, tmp_path, monkeypatch, suite=50, total_timesteps=20_480, **settings)
@@ -323,7 +323,7 @@ def test_learns_within_20000_steps(name, tmp_path, monkeypatch):
         lambda _: np.zeros((len(levels), 6), np.float32), levels, observations=("game_state",)
     )
     print(f"{name}: won {won:.1%}, within 60 steps {soon:.1%}; random play {random_won:.1%}, {random_soon:.1%}")
-    assert won > random_won + 0.2 and soon > random_soon + 0.5
+    assert won > random_won + 0.3 and soon > random_soon + 0.3
 
 
 @pytest.mark.slow
