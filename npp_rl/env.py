@@ -10,8 +10,9 @@ tables), `arcs`, where each action leads (arcs.py), the level graph, `graph_node
 `graph_reachable` (graph.py), and grey pictures, `player_frames` and `global_view` (pictures.py).
 
 Reward of a step: `completion` on reaching the exit, `death`, `switch` for each exit switch, `time`, `idle` after the
-eighth step (games.PATIENCE) in which the ninja has not come nearer to the exit than ever before, and two terms in the
-way's length, phi = -way / `shaping_distance`, in px along free space to the exit through what comes before it:
+eighth step (games.PATIENCE) in which the ninja has not come nearer to the exit than it ever was with its present goal,
+and two terms in the way's length, phi = -way / `shaping_distance`, in px along free space to the exit through what
+comes before it:
 
 - the shaping gamma * phi(s') - phi(s), phi of a terminal state 0 (Ng, Harada, Russell 1999);
 - `distance` times (1 - gamma) * phi(s'), or phi(s) on death: to be far away costs, and so does dying there. Shaping
