@@ -250,6 +250,15 @@ class NppVectorEnv(gym.vector.VectorEnv):
         drawn = np.searchsorted(self._bounds, at, side="right")
         self._starts[chosen] = np.minimum(drawn, len(self.levels) - 1)
 
+    def set_next_levels(self, levels) -> None:
+        """Begin the next episodes on these levels, int [num_envs] indices into `levels`, instead of drawn ones.
+
+        A game that has begun the next one draws again what follows. Raises ValueError for other numbers.
+        """
+        if not _are_indices(levels, self.num_envs, len(self.levels)):
+            raise ValueError(f"next levels: expected {self.num_envs} indices below {len(self.levels)}")
+        self._starts[:] = levels
+
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
         """Start all games anew; options["levels"], int [num_envs], says on which levels (indices into `levels`)."""
         if seed is not None:

@@ -6,10 +6,12 @@
     python -m npp_rl.evaluation --checkpoint A/checkpoints/best.pt B/checkpoints/best.pt --ensemble --output results/
 
 One flipped arg max changes a chaotic game, and a matrix product may round differently at another batch size. So the
-policy always sees BATCH rows, the level of index i always in row i % BATCH, and random numbers are drawn per level and
-try: results depend neither on the number of environments nor on what is evaluated beside a level.
+policy always sees BATCH rows, the level of index i always in row i % BATCH, where the levels of a row are played one
+after the other, and random numbers are drawn per level and try: results do not depend on what is evaluated beside a
+level.
 """
 
+import functools
 import importlib
 import math
 import os
@@ -37,8 +39,9 @@ from npp_rl.summary import TIER_NAMES, TIERS, comparison, difference, report, sc
 FILMED_WON, FILMED_LOST = 1, 2  # videos of each category
 FILMED_FRAMES = 1200  # of an episode that ran out of time: how it ended shows in its beginning
 
-# Rows of every policy call, enough for full speed on a CPU.
-BATCH = 128
+# Rows of every policy call. A row of a large network costs a CPU as much in a call of 16 as in one of 128, and of fewer
+# rows fewer wait for the last level.
+BATCH = 16
 
 TRAINING_SAMPLE = 270  # training levels at most that are played for the generalisation gap, as many as test levels
 
@@ -174,7 +177,6 @@ def evaluate(
     deterministic: bool = True,
     seed: int = 0,
     tries: int = 1,
-    num_envs: int = 1024,
     pars: str | Path | None = None,
     examined: bool = True,
 ) -> dict:
@@ -182,9 +184,9 @@ def evaluate(
 
     `policy` maps observations, a dict of arrays [BATCH, ...], to logits float32 [BATCH, 6]. Greedy actions are the
     first arg max; sampled ones invert the distribution's cumulative sum at a uniform number that depends on `seed`, the
-    level's content, the try and the step only. `num_envs` bounds how many levels are in memory at once. `pars`: a
-    planner's output folder with par times of other levels than the built-in ones. Without `examined` it is not found
-    out how episodes failed and what they nearly died of, which takes a part of the time (see analysis.py).
+    level's content, the try and the step only. `pars`: a planner's output folder with par times of other levels than
+    the built-in ones. Without `examined` it is not found out how episodes failed and what they nearly died of, which
+    takes a part of the time (see analysis.py).
 
     Returns a dict with `overall`, `by_category.<name>` and `by_tier.<name>` (see `summarise`), `levels` (one entry per
     level with its outcomes per try, among them the actions, one digit a step, and what analysis.py finds) and
@@ -194,9 +196,8 @@ def evaluate(
         raise LevelError("evaluation: the suite has no level")
     par = level_generator.par_of(levels, pars)
     tries = 1 if deterministic else tries
-    num_envs = min(num_envs, len(levels))
     envs = NppVectorEnv(
-        num_envs=num_envs,
+        num_envs=min(BATCH, len(levels)),
         levels=levels,
         observations=observations,
         frame_skip=frame_skip,
@@ -207,11 +208,8 @@ def evaluate(
     )
     episodes = []
     for attempt in range(tries):
-        for first in range(0, len(levels), num_envs):
-            count = min(num_envs, len(levels) - first)
-            draw = None if deterministic else _uniforms(levels[first : first + count], seed, attempt)
-            for episode in _play(policy, envs, first, count, draw):
-                episodes.append({"level": len(episodes) % len(levels), **episode})
+        draw = None if deterministic else _uniforms(levels, seed, attempt)
+        episodes += [{"level": index, **episode} for index, episode in enumerate(_play(policy, envs, draw))]
     envs.close()
     if examined:
         analysis.examine(levels, [(episode["level"], episode) for episode in episodes], frame_skip)
@@ -247,74 +245,64 @@ def evaluate(
 
 
 def _uniforms(levels, seed, attempt):
-    """Function step -> float64 [len(levels)]: each level's own stream of uniform numbers, drawn 256 steps at a time."""
-    streams = [
-        np.random.default_rng(np.random.SeedSequence([seed, attempt, int(level.digest[:32], 16)])) for level in levels
-    ]
-    chunk = np.zeros((256, len(levels)))
+    """Function (level, step) -> the level's own stream of uniform numbers there, in steps from 0 on."""
 
-    def draw(step):
+    @functools.cache
+    def stream(level):
+        return np.random.default_rng(np.random.SeedSequence([seed, attempt, int(levels[level].digest[:32], 16)]))
+
+    drawn = {}  # level: 256 numbers
+
+    def draw(level, step):
         if step % 256 == 0:
-            for column, stream in enumerate(streams):
-                chunk[:, column] = stream.random(256)
-        return chunk[step % 256]
+            drawn[level] = stream(level).random(256)
+        return drawn[level][step % 256]
 
     return draw
 
 
-def _play(policy, envs, first, count, draw):
-    """Outcomes of one episode on each of the levels `first` ... `first + count - 1`, slot 0 holding level `first`."""
-    slots = np.zeros(envs.num_envs, np.int64)
-    slots[:count] = np.arange(first, first + count)
-    observations, _ = envs.reset(options={"levels": slots})
-    # One policy call per run of levels that fill (a part of) the same BATCH rows.
-    calls = []
-    for start in range(first - first % BATCH, first + count, BATCH):
-        begin, end = max(start, first), min(start + BATCH, first + count)
-        calls.append((slice(begin - first, end - first), slice(begin - start, end - start)))
+def _play(policy, envs, draw):
+    """Outcomes of one episode on each level of `envs`: game r plays the levels r, r + BATCH, and so on."""
+    count, games = len(envs.levels), envs.num_envs
+    playing = np.arange(games)  # level of each game; beyond the last one it plays on, and nobody looks
+    began = np.zeros(games, np.int64)  # step in which its episode did
+    observations, _ = envs.reset(options={"levels": playing})
     rows = {key: np.zeros((BATCH, *value.shape[1:]), value.dtype) for key, value in observations.items()}
-    actions = np.zeros(envs.num_envs, np.int64)
-    running = np.zeros(envs.num_envs, bool)
-    running[:count] = True
     outcomes, log = [None] * count, []
-    step = 0
-    while running.any():
-        uniform = draw(step) if draw else None
-        for slot, row in calls:
-            if not running[slot].any():
-                continue
-            for key, value in observations.items():
-                rows[key][row] = value[slot]
-            logits = policy(rows)[row]
-            if not np.isfinite(logits).all():
-                raise FloatingPointError(f"evaluation: the policy gave a logit that is not finite at step {step}")
-            if uniform is None:
-                actions[slot] = logits.argmax(1)
-            else:
-                weights = np.exp(logits.astype(np.float64) - logits.max(1, keepdims=True))
-                cumulative = weights.cumsum(1)
-                actions[slot] = (cumulative < uniform[slot, None] * cumulative[:, -1:]).sum(1)
+    while (running := playing < count).any():
+        for key, value in observations.items():
+            rows[key][:games] = value
+        logits = policy(rows)[:games]
+        if not np.isfinite(logits[running]).all():
+            raise FloatingPointError(f"evaluation: the policy gave a logit that is not finite at step {len(log)}")
+        if draw is None:
+            actions = logits.argmax(1)
+        else:
+            steps = len(log) - began
+            uniform = np.array([draw(*at) if at[0] < count else 0.0 for at in zip(playing, steps, strict=True)])
+            weights = np.exp(logits.astype(np.float64) - logits.max(1, keepdims=True))
+            cumulative = weights.cumsum(1)
+            actions = (cumulative < uniform[:, None] * cumulative[:, -1:]).sum(1)
         log.append(actions.astype(np.uint8))
+        envs.set_next_levels(np.minimum(playing + BATCH, count - 1))
         observations, _, _, _, infos = envs.step(actions)
-        step += 1
         if "_episode" not in infos:
             continue
-        for slot in np.flatnonzero(infos["_episode"] & running):
-            running[slot] = False
-            episode = {key: values[slot].item() for key, values in infos["episode"].items()}
-            outcomes[slot] = {
+        for game in np.flatnonzero(infos["_episode"] & running):
+            episode = {key: values[game].item() for key, values in infos["episode"].items()}
+            efficiency = episode["shortest"] / max(episode["travelled"], 1e-9)
+            outcomes[playing[game]] = {
                 "success": bool(episode["success"]),
                 "cause": CAUSES[episode["cause"]],
                 "steps": int(episode["l"]),
                 "frames": int(episode["frames"]),
                 "return": round(float(episode["r"]), 6),
                 "gold": int(episode["gold"]),
-                "efficiency": None,
-                "actions": "".join(str(row[slot]) for row in log),
+                "efficiency": round(min(1.0, efficiency), 6) if episode["success"] else None,
+                "actions": "".join(str(row[game]) for row in log[began[game] :]),
             }
-            if episode["success"]:
-                efficiency = episode["shortest"] / max(episode["travelled"], 1e-9)
-                outcomes[slot]["efficiency"] = round(min(1.0, efficiency), 6)
+            playing[game] += BATCH
+            began[game] = len(log)
     return outcomes
 
 
@@ -454,8 +442,6 @@ class Args:
     """episodes per level with --sampled"""
     seed: int = 0
     """seed of the sampled actions"""
-    num_envs: int = 1024
-    """how many levels are played at once at most; changes memory, never results"""
     device: Literal["cpu", "cuda"] = "cpu"
     """where the policy runs"""
     pars: str | None = None
@@ -525,7 +511,6 @@ def _play_and_write(args: Args, player: _Player, device: torch.device) -> dict:
         "deterministic": not args.sampled,
         "seed": args.seed,
         "tries": args.tries,
-        "num_envs": args.num_envs,
         "pars": args.pars,
     }
     policy = agent_policy(player.agent, device)

@@ -377,7 +377,7 @@ def main(args: Args) -> Path:
     last_obs = {key: np.zeros_like(value) for key, value in next_obs.items()}
 
     # Everything that a resumed run continues from. At the head of the loop below nothing else is remembered.
-    global_step, evaluated_at, saved_at = 0, -1, -1
+    global_step, evaluated_at, saved_at, halved = 0, -1, -1, False
     best_success, evaluation_minutes, ready_minutes = -1.0, 0.0, None
     if checkpoint:
         with checkpoints.restoring(latest_path):
@@ -387,7 +387,7 @@ def main(args: Args) -> Path:
             counters = checkpoint["counters"]
             global_step, evaluated_at = int(counters["global_step"]), int(counters["evaluated_at"])
             best_success, evaluation_minutes = float(counters["best_success"]), float(counters["evaluation_minutes"])
-            ready_minutes, saved_at = float(counters["ready_minutes"]), global_step
+            ready_minutes, saved_at, halved = float(counters["ready_minutes"]), global_step, bool(counters["halved"])
             start_time -= 60 * counters["minutes"]
             next_obs = envs.set_state(checkpoints.restore_rank(checkpoint["ranks"][rank], device))
 
@@ -429,7 +429,7 @@ def main(args: Args) -> Path:
     ready_minutes = first_minutes if ready_minutes is None else ready_minutes
     while True:
         # With --max-minutes the schedules run from here to the moment at which the last evaluations must begin. Their
-        # length is known from those before (without any: a twentieth of all), and 4 s go into files and the report.
+        # length is known from the newest one (without any: a twentieth of all), and 4 s go into files and the report.
         progress = global_step / args.total_timesteps
         if args.max_minutes is not None:
             calls = policy_calls(validation_levels) + policy_calls(test_levels)
@@ -442,21 +442,23 @@ def main(args: Args) -> Path:
             progress, stop.number = control.tolist()
         finished, stopped = progress >= 1, stop.number > 0
 
-        # Validation, before the first update too: the untrained policy plays longest and shows how long it can take.
+        # Validation, before the first update too, and halfway through --max-minutes to see how long it takes by then.
         improved = finished and not (validation_levels and args.eval_freq)
-        if validation_levels and not stopped and (due(args.eval_freq, evaluated_at) or (finished and args.eval_freq)):
+        asked = finished or (args.max_minutes is not None and progress >= 0.5 and not halved)
+        if validation_levels and not stopped and (due(args.eval_freq, evaluated_at) or (asked and args.eval_freq)):
             if rank == 0 and evaluated_at != global_step:
                 began = minutes()
                 results = evaluate(validation_levels, examined=False)
                 lasted = minutes() - began
-                evaluation_minutes = max(evaluation_minutes, lasted / policy_calls(validation_levels))
+                evaluation_minutes = lasted / policy_calls(validation_levels)
+                evaluation_minutes *= 1 if global_step else 0.5  # the untrained run out of time
                 success = results["overall"]["success_rate"]
                 metrics = evaluation.scalars(results, "eval") | {"time/evaluation": 60 * lasted}
                 run_log.metrics("eval", global_step, minutes(), metrics)
                 run_log.message(f"step {global_step:,}: success on validation levels {success:.1%}")
                 improved = success >= best_success
                 best_success = max(best_success, success)
-            evaluated_at = global_step
+            evaluated_at, halved = global_step, progress >= 0.5
 
         # Checkpoints: best.pt holds the agent, latest.pt all that a resumed run needs (of every rank).
         agent_state = {
@@ -482,6 +484,7 @@ def main(args: Args) -> Path:
                         "global_step": global_step,
                         "renewal": renewal,
                         "evaluated_at": evaluated_at,
+                        "halved": halved,
                         "best_success": best_success,
                         "evaluation_minutes": evaluation_minutes,
                         "ready_minutes": ready_minutes,

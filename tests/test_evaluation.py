@@ -124,46 +124,48 @@ def test_a_levels_logits_do_not_depend_on_the_other_rows(levels, graph_agent):
 
 @pytest.mark.parametrize("deterministic", [True, False])
 @pytest.mark.parametrize("kind", ["agent", "graph_agent"])
-def test_results_do_not_depend_on_the_number_of_environments(levels, kind, deterministic, request, monkeypatch):
-    monkeypatch.setattr(evaluation, "BATCH", 16)  # of fewer rows, which cost a graph agent less
+def test_results_do_not_depend_on_the_levels_beside(levels, kind, deterministic, request, monkeypatch):
+    """Rows hold several levels one after the other; another suite has the same ones in the same rows, among others."""
+    monkeypatch.setattr(evaluation, "BATCH", 4)  # of fewer rows, which cost a graph agent less
     agent = request.getfixturevalue(kind)
-    levels = levels[: 3 if kind == "graph_agent" else 6]
+    levels = levels[:6]
     policy = evaluation.agent_policy(agent, torch.device("cpu"))
     settings = {"observations": agent.observations, "deterministic": deterministic, "tries": 2, "seed": 5}
-    one_pass = evaluate(policy, levels, **settings)
-    assert len({entry["tries"][0]["steps"] for entry in one_pass["levels"]}) > 1  # games do differ
-    for num_envs in (1, 2, len(levels)):
-        same = evaluate(policy, levels, **settings, num_envs=num_envs) == one_pass
-        assert same  # a difference of whole results takes pytest minutes to print
-    json.dumps(one_pass, allow_nan=False)
+    whole = evaluate(policy, levels, **settings)
+    assert len({entry["tries"][0]["steps"] for entry in whole["levels"]}) > 1  # games do differ
+    json.dumps(whole, allow_nan=False)
+    for others in ([3, 2, 1, 0, 4, 5], [0, 1, 2, 3, 0, 1, 2, 3, 4, 5, 2], [2, 5, 2, 3]):
+        suite = evaluate(policy, [levels[i] for i in others], **settings)["levels"]
+        alike = [(row, i) for row, i in enumerate(others) if row % 4 == i % 4]
+        assert len(alike) >= 2
+        for row, i in alike:
+            same = suite[row] == whole["levels"][i]
+            assert same  # a difference of whole results takes pytest minutes to print
     if not deterministic:
-        assert evaluate(policy, levels, **{**settings, "seed": 6}) != one_pass
-        assert any(entry["tries"][0] != entry["tries"][1] for entry in one_pass["levels"])
+        assert evaluate(policy, levels, **{**settings, "seed": 6}) != whole
+        assert any(entry["tries"][0] != entry["tries"][1] for entry in whole["levels"])
 
 
-def test_policy_sees_fixed_rows(levels):
-    """Level i is in row i % BATCH of a call with BATCH rows, whatever number of environments plays."""
-    many = (levels * 13)[: BATCH + 5]
+def test_a_row_plays_its_levels_one_after_the_other(levels, monkeypatch):
+    """Level i is in row i % BATCH of calls with BATCH rows, and follows level i - BATCH at once."""
+    monkeypatch.setattr(evaluation, "BATCH", 4)
+    many = (levels * 2)[:11]
+    envs = NppVectorEnv(num_envs=len(many), levels=many, observations=("game_state", "reachability"))
+    firsts = envs.reset(options={"levels": np.arange(len(many))})[0]["reachability"]
+    seen = []
 
-    def first_rows(num_envs):
-        """The rows that the levels of the first group start in, as the policy sees them."""
-        group = range(min(num_envs, len(many)))
-        expected = [run for call in range(2) if (run := [i for i in group if i // BATCH == call])]
-        starts = np.full((len(many), 68), np.nan, np.float32)
-        calls = iter(expected)
+    def policy(rows):
+        assert all(len(value) == 4 for value in rows.values())
+        seen.append(rows["reachability"].copy())
+        return np.tile(np.float32([0, 0, 0, 0, 0, 1]), (4, 1))
 
-        def policy(rows):
-            assert all(len(value) == BATCH for value in rows.values())
-            for index in next(calls, []):
-                starts[index] = rows["reachability"][index % BATCH]
-            return np.tile(np.float32([0, 0, 0, 0, 0, 1]), (BATCH, 1))
-
-        evaluate(policy, many, observations=("reachability",), num_envs=num_envs)
-        return starts
-
-    starts = first_rows(BATCH + 5)
-    assert not np.isnan(starts).any() and len(np.unique(starts, axis=0)) > 1
-    np.testing.assert_array_equal(first_rows(50)[:50], starts[:50])
+    results = evaluate(policy, many, observations=("reachability",))["levels"]
+    steps = [entry["tries"][0]["steps"] for entry in results]
+    assert len(seen) == max(sum(steps[row::4]) for row in range(4))
+    for row in range(4):
+        for k, level in enumerate(range(row, len(many), 4)):
+            np.testing.assert_array_equal(seen[sum(steps[row:level:4])][row], firsts[level])
+            assert results[level]["tries"][0]["actions"] == "5" * steps[level], (row, k)
 
 
 def test_bad_policy_and_empty_suite(levels):
@@ -252,7 +254,6 @@ def test_command(run_dir, tmp_path, levels, monkeypatch, capsys):
     for arguments, named in (
         ({"categories": ("hardest",)}, "--categories hardest"),
         ({"tries": 3}, "--tries 3"),
-        ({"num_envs": 0}, "--num-envs 0"),
         ({"pictures": -1}, "--pictures -1"),
         ({"sampled": True, "seed": -1}, "--seed -1"),
     ):
