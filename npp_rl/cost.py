@@ -57,8 +57,8 @@ def count_flops(agent: torch.nn.Module, shapes: dict[str, tuple[int, ...]]) -> i
     """Floating point operations of `agent.get_logits` for one row: of matrix products and convolutions, two for each
     multiplication with its addition, and of nothing else.
 
-    Graph layers take the way of pack_graphs(padded=True): all slots of nodes and edges count, also those that are empty
-    in a level, which the compiled kernels on CPUs pass over in attention.
+    Graph layers take the way of pack_graphs(padded=True), that of GPUs: all slots of nodes count, also the empty ones,
+    and all pairs of them, where the compiled kernels on CPUs pass over those without an edge.
     """
     agent = copy.deepcopy(agent).cpu().eval()
     x = {name: torch.from_numpy(np.zeros((1, *shape), OBSERVATIONS[name][1])) for name, shape in shapes.items()}

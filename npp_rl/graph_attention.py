@@ -1,6 +1,9 @@
 """Attention and sums over the incoming edges of graph nodes, the operations of the graph layers that no library has.
 
-On CPUs they are compiled here: gathering the features of all edges into tensors takes several times as long.
+On CPUs they are compiled here: gathering the features of all edges into tensors takes several times as long. GPUs take
+padded graphs and dense matrices of all pairs of a graph's nodes, masked where there is no edge: products of small
+matrices are what they do best, while the gradient of a gathering adds up rows, which is slow where its order must not
+depend on chance.
 """
 
 import contextlib
@@ -26,13 +29,16 @@ class PackedGraphs(NamedTuple):
     row: torch.Tensor  # int64 [B, N]: the row of each node, -1 for no node
     kinds: torch.Tensor  # int64 [M]: type of each row
     counts: list[int]  # rows of each type
-    lists: tuple[torch.Tensor, ...]  # int16 [B, N, k] by edge type: nodes that edges come from, below 0 for no edge
+    lists: tuple[torch.Tensor, ...]  # int16 [B, N, k] by edge type: nodes that edges come from, each once; -1 for none
     # Without padding, int32: the rows of type i and graph b are span[i, b] to span[i, b + 1], the edges of row t are
     # first[t] to first[t + 1], and edge e comes from row source[e] and is of type relation[e].
     span: torch.Tensor | None = None
     first: torch.Tensor | None = None
     source: torch.Tensor | None = None
     relation: torch.Tensor | None = None
+    # With padding: nodes of each type, and float32 [B, N, edge types, N]: 1 where node t has an edge of type r from s.
+    type_slots: tuple[int, ...] | None = None
+    edges: torch.Tensor | None = None
 
 
 @njit
@@ -99,8 +105,8 @@ def pack_graphs(
 
     every: rows for all slots, also those without a node, which makes M and with it the rounding of matrix products
     independent of what the graphs hold. self_loops: each node has exactly one edge to itself, of a third edge type,
-    whatever the lists say. padded: every, with edges gathered at a fixed size, which GPUs like better; default: padded
-    unless on a CPU (and there within `padded_graphs`).
+    whatever the lists say. padded: every, with edges as matrices of a fixed size; default: padded unless on a CPU (and
+    there within `padded_graphs`).
     """
     batch, nodes = mask.shape
     lists = adjacent.contiguous(), reachable.contiguous()
@@ -113,8 +119,12 @@ def pack_graphs(
         row = torch.empty_like(slots).index_copy_(0, slots, table.flatten())
         row = row.view(batch, nodes).masked_fill(mask == 0, -1)
         counts = [batch * count for count in type_slots]
-        kinds = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts)).to(mask.device)
-        return PackedGraphs(slots, row, kinds, counts, lists)
+        kinds = torch.cat([slots.new_full((count,), i) for i, count in enumerate(counts)])
+        sources = torch.arange(nodes, device=mask.device)
+        edges = torch.stack([(edges.unsqueeze(3) == sources).any(2) for edges in lists], 2)  # (B, N, edge types, N)
+        exists = mask > 0
+        edges = edges & exists[:, :, None, None] & exists[:, None, None, :]
+        return PackedGraphs(slots, row, kinds, counts, lists, type_slots=tuple(type_slots), edges=edges.float())
     slots, row, kinds = np.empty((3, batch * nodes), np.int64)
     row = row.reshape(batch, nodes)
     span = np.empty((len(type_slots), batch + 1), np.int32)
@@ -237,32 +247,39 @@ class _CompiledAttention(torch.autograd.Function):
         return d_projection, d_mu.sum(0), None
 
 
-def _gathered_sources(graphs):
-    """Rows that the edges of each row come from, int64 [M, all slots], and where there is no edge, bool."""
-    nodes = graphs.row.shape[1]
-    graph, node = graphs.slots // nodes, graphs.slots % nodes
-    source = torch.cat(graphs.lists, 2)[graph, node].long()
-    row = graphs.row[graph[:, None], source.clamp(min=0)]
-    return row.clamp(min=0), (source < 0) | (row < 0)
+def _by_graph(rows, graphs):
+    """Rows [M, C] of padded graphs -> [B, N, C]."""
+    batch = len(graphs.row)
+    return torch.cat([part.view(batch, -1, rows.shape[1]) for part in rows.split(graphs.counts)], 1)
 
 
-def _masked_softmax(logits, absent):
-    """float32 [M, all slots, heads] over the slots; 0 where there is no edge."""
-    absent = absent.unsqueeze(2)
-    return logits.float().masked_fill(absent, torch.finfo(torch.float32).min).softmax(1).masked_fill(absent, 0)
+def _by_type(table, graphs):
+    """Features [B, N, C] of padded graphs' nodes -> rows [M, C]."""
+    return torch.cat([part.flatten(0, 1) for part in table.split(graphs.type_slots, 1)])
 
 
-def _gathered_attention(projection, mu, graphs):
-    heads = mu.shape[-1]
-    row, absent = _gathered_sources(graphs)
-    slots = torch.tensor([edges.shape[2] for edges in graphs.lists])
-    relation = torch.repeat_interleave(torch.arange(2), slots).to(row.device)
-    q, k_and_v = projection.split([projection.shape[1] // 5, 4 * projection.shape[1] // 5], 1)
-    k, v = k_and_v.reshape(len(q), 2, 2, heads, -1)[row, relation].unbind(2)  # [M, all slots, heads, dim]
-    prior = mu[graphs.kinds[row], relation, graphs.kinds[:, None]]
-    logits = torch.einsum("mhd,mshd->msh", q.reshape(len(q), heads, -1), k).float() * prior / math.sqrt(k.shape[3])
-    attn = _masked_softmax(logits, absent)
-    return torch.einsum("msh,mshd->mhd", attn.to(v.dtype), v).flatten(1)
+def _by_node(weights, graphs):
+    """Weights [types, ...] -> [N, ...], those of each node's type."""
+    parts = zip(weights.split(1), graphs.type_slots, strict=True)
+    return torch.cat([part.expand(count, *weights.shape[1:]) for part, count in parts])
+
+
+def _masked_softmax(logits, edges):
+    """Over the last dimension, in float32, each entry weighted by its number of edges; 0 where there is none."""
+    lowest = torch.finfo(torch.float32).min
+    logits = torch.where(edges > 0, logits.float() + edges.clamp(min=1).log(), lowest)
+    return logits.softmax(-1) * (edges > 0)
+
+
+def _dense_attention(projection, mu, graphs):
+    heads, (batch, nodes) = mu.shape[-1], graphs.row.shape
+    q, k1, v1, k2, v2 = _by_graph(projection, graphs).view(batch, nodes, 5, heads, -1).permute(2, 0, 3, 1, 4)
+    k, v = torch.cat((k1, k2), 2), torch.cat((v1, v2), 2)  # (B, heads, 2 N, dim): edge types one after the other
+    prior = _by_node(_by_node(mu, graphs).transpose(0, 2), graphs)  # (N of the target, 2, N of the source, heads)
+    prior = prior.permute(3, 0, 1, 2).flatten(2)  # (heads, N, 2 N)
+    logits = (q @ k.transpose(2, 3)).float() * (prior / math.sqrt(q.shape[3]))  # (B, heads, N, 2 N)
+    attn = _masked_softmax(logits, graphs.edges.flatten(2).unsqueeze(1))
+    return _by_type((attn.to(v.dtype) @ v).transpose(1, 2).flatten(2), graphs)
 
 
 def attention(projection, mu, graphs: PackedGraphs):
@@ -274,7 +291,7 @@ def attention(projection, mu, graphs: PackedGraphs):
     """
     if graphs.span is not None:
         return _CompiledAttention.apply(projection.float().contiguous(), mu, graphs)
-    return _gathered_attention(projection, mu, graphs)
+    return _dense_attention(projection, mu, graphs)
 
 
 @functools.cache
@@ -352,13 +369,12 @@ class _CompiledAdditiveAttention(torch.autograd.Function):
         return d_projection, d_a.sum(0).view(ctx.shape), None
 
 
-def _gathered_additive_attention(projection, a, graphs):
-    row, absent = _gathered_sources(graphs)
-    sender, receiver = projection.unflatten(1, (2, *a.shape)).unbind(1)  # [M, heads, dim]
-    sender = sender[row]  # [M, all slots, heads, dim]
-    z = nn.functional.leaky_relu(sender + receiver.unsqueeze(1), NEGATIVE_SLOPE)
-    attn = _masked_softmax(torch.einsum("mshd,hd->msh", z, a), absent)
-    return torch.einsum("msh,mshd->mhd", attn.to(sender.dtype), sender).flatten(1)
+def _dense_additive_attention(projection, a, graphs):
+    sender, receiver = _by_graph(projection, graphs).unflatten(2, (2, *a.shape)).unbind(2)  # (B, N, heads, dim)
+    z = nn.functional.leaky_relu(sender.unsqueeze(1) + receiver.unsqueeze(2), NEGATIVE_SLOPE)
+    logits = torch.einsum("btshd,hd->bhts", z, a)
+    attn = _masked_softmax(logits, graphs.edges.sum(2).unsqueeze(1))
+    return _by_type(torch.einsum("bhts,bshd->bthd", attn.to(sender.dtype), sender).flatten(2), graphs)
 
 
 def additive_attention(projection, a, graphs: PackedGraphs):
@@ -369,7 +385,7 @@ def additive_attention(projection, a, graphs: PackedGraphs):
     """
     if graphs.span is not None:
         return _CompiledAdditiveAttention.apply(projection.float().contiguous(), a, graphs)
-    return _gathered_additive_attention(projection, a, graphs)
+    return _dense_additive_attention(projection, a, graphs)
 
 
 @njit(parallel=True, fastmath=FAST, _nrt=False)
@@ -414,11 +430,11 @@ class _CompiledSum(torch.autograd.Function):
         return d_x, None
 
 
-def _gathered_sum(x, graphs):
-    row, absent = _gathered_sources(graphs)
-    scale = (~absent).sum(1).clamp(min=1).float().rsqrt()
-    weight = (scale[:, None] * scale[row]).masked_fill(absent, 0)
-    return torch.einsum("ms,msc->mc", weight.to(x.dtype), x[row])
+def _dense_sum(x, graphs):
+    edges = graphs.edges.sum(2)
+    scale = edges.sum(2).clamp(min=1).rsqrt()
+    weight = scale.unsqueeze(2) * edges * scale.unsqueeze(1)
+    return _by_type(weight.to(x.dtype) @ _by_graph(x, graphs), graphs)
 
 
 def normalised_sum(x, graphs: PackedGraphs):
@@ -428,4 +444,4 @@ def normalised_sum(x, graphs: PackedGraphs):
     """
     if graphs.span is not None:
         return _CompiledSum.apply(x.float().contiguous(), graphs)
-    return _gathered_sum(x, graphs)
+    return _dense_sum(x, graphs)

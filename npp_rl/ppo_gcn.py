@@ -386,25 +386,25 @@ def main(args: Args) -> Path:
     def minutes():
         return (time.monotonic() - start_time) / 60
 
-    iteration_seconds = logging_seconds = 0.0
+    progress = iteration_seconds = logging_seconds = 0.0
     first_step, first_minutes = global_step, minutes()
     ready_minutes = first_minutes if ready_minutes is None else ready_minutes
     while True:
-        # With --max-minutes the schedules run from here to the moment at which the last evaluations must begin. Their
-        # length is known from the newest one (without any: a twentieth of all), and 4 s go into files and the report.
-        progress = global_step / args.total_timesteps
+        # With --max-minutes the schedules run to the moment at which the last evaluations must begin; their length is
+        # known from the newest one (without any: a twentieth of all), and 4 s go into files and the report.
+        before, progress = progress, global_step / args.total_timesteps
         if args.max_minutes is not None:
             calls = policy_calls(validation_levels) + policy_calls(test_levels)
             end = args.max_minutes - (1.25 * evaluation_minutes * calls or args.max_minutes / 20) - 4 / 60
             left = end - minutes()
-            progress = 1 - left / (end - ready_minutes) if left > iteration_seconds / 60 else 1.0
+            progress = max(before, 1 - left / (end - ready_minutes) if left > iteration_seconds / 60 else 1.0)
         if world_size > 1:
             control = torch.tensor([progress, stop.number], dtype=torch.float64, device=device)
             dist.all_reduce(control, dist.ReduceOp.MAX)
             progress, stop.number = control.tolist()
         finished, stopped = progress >= 1, stop.number > 0
 
-        # Validation, before the first update too, and halfway through --max-minutes to see how long it takes by then.
+        # Validation, before the first update too (games last longest: counted half), and halfway through --max-minutes.
         improved = finished and not (validation_levels and args.eval_freq)
         asked = finished or (args.max_minutes is not None and progress >= 0.5 and not halved)
         if validation_levels and not stopped and (due(args.eval_freq, evaluated_at) or (asked and args.eval_freq)):
@@ -412,8 +412,7 @@ def main(args: Args) -> Path:
                 began = minutes()
                 results = evaluate(validation_levels, examined=False)
                 lasted = minutes() - began
-                evaluation_minutes = lasted / policy_calls(validation_levels)
-                evaluation_minutes *= 1 if global_step else 0.5  # the untrained run out of time
+                evaluation_minutes = (lasted if global_step else lasted / 2) / policy_calls(validation_levels)
                 success = results["overall"]["success_rate"]
                 metrics = evaluation.scalars(results, "eval") | {"time/evaluation": 60 * lasted}
                 run_log.metrics("eval", global_step, minutes(), metrics)
@@ -463,7 +462,6 @@ def main(args: Args) -> Path:
         ent_coef = args.ent_coef * (1 - progress) if args.anneal_ent else args.ent_coef
         if args.renew_freq and global_step // args.renew_freq > renewal:
             renewal = global_step // args.renew_freq
-            processes.unpin(next_obs, device)
             envs.close()
             envs, next_obs = begin_envs(renewal)
 
@@ -606,19 +604,17 @@ def main(args: Args) -> Path:
             seconds = iteration_seconds = time.perf_counter() - iteration_start + logging_seconds
             names = ("policy_loss", "value_loss", "entropy", "old_approx_kl", "approx_kl", "clipfrac")
             names += ("pretrained_kl", "demonstrations", "grad_norm")
-            unexplained = np.var(returns - old_values) / max(np.var(returns), 1e-12)
             metrics |= {
                 "charts/SPS": args.num_envs * args.num_steps / seconds,
                 "charts/learning_rate": optimizer.param_groups[0]["lr"],
                 **{f"losses/{name}": value for name, value in zip(names, losses, strict=True)},
-                "losses/explained_variance": 1 - unexplained,
+                "losses/explained_variance": 1 - np.var(returns - old_values) / max(np.var(returns), 1e-12),
                 "time/env": env_seconds / seconds,
                 "time/inference": inference_seconds / seconds,
                 "time/update": update_seconds / seconds,
                 "time/rest": (seconds - env_seconds - inference_seconds - update_seconds) / seconds,
             }
-            checked = losses[:-1] if scaler.is_enabled() else losses  # fp16's overflow in the gradient is handled
-            if not math.isfinite(sum(checked)):
+            if not math.isfinite(sum(losses[:-1] if scaler.is_enabled() else losses)):  # fp16's gradients may overflow
                 raise FloatingPointError(
                     f"step {global_step}: the loss is not finite; latest.pt is from step {saved_at}"
                 )

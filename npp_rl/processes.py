@@ -1,6 +1,7 @@
 """Where a run happens: processes under torchrun, the device and its settings, threads, and the seeds of all of them."""
 
 import os
+import weakref
 from typing import NamedTuple
 
 import numba
@@ -85,12 +86,11 @@ def begin(args, sizes: dict[str, dict]) -> Process:
 
 
 def pin(arrays: dict[str, np.ndarray], device: torch.device) -> None:
-    """Lock arrays that are copied to a GPU again and again in memory, so that the copies run beside other work."""
-    for array in arrays.values() if device.type == "cuda" else ():
-        torch.cuda.check_error(torch.cuda.cudart().cudaHostRegister(array.ctypes.data, array.nbytes, 0))
+    """Lock arrays that are copied to a GPU again and again in memory, so that the copies run beside other work.
 
-
-def unpin(arrays: dict[str, np.ndarray], device: torch.device) -> None:
-    """Undo `pin`, before the arrays' memory is given back."""
-    for array in arrays.values() if device.type == "cuda" else ():
-        torch.cuda.check_error(torch.cuda.cudart().cudaHostUnregister(array.ctypes.data))
+    Only those that fill pages of their own, for whole pages are locked. They are unlocked when Python frees them.
+    """
+    for array in arrays.values():
+        if device.type == "cuda" and array.nbytes >= 2**18:
+            torch.cuda.check_error(torch.cuda.cudart().cudaHostRegister(array.ctypes.data, array.nbytes, 0))
+            weakref.finalize(array, torch.cuda.cudart().cudaHostUnregister, array.ctypes.data).atexit = False

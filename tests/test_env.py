@@ -218,6 +218,22 @@ def test_same_seed_same_run(levels):
     assert set(starts) == set(range(len(levels)))
 
 
+def test_next_levels_can_be_said(levels):
+    """They count for the games that end before they are drawn again; what is no level is refused."""
+    envs = NppVectorEnv(num_envs=3, levels=levels, observations=("game_state",), seed=0, max_frames=8)
+    envs.reset(options={"levels": np.array([0, 1, 2])})
+    for following in ([5, 4, 3], [7, 7, 0]):
+        envs.step(np.zeros(3, int))
+        before = envs._state.ninja["level"].tolist()
+        envs.set_next_levels(np.array(following))
+        infos = envs.step(np.zeros(3, int))[-1]
+        assert infos["_episode"].all() and infos["episode"]["level"].tolist() == before
+        assert envs._state.ninja["level"].tolist() == following
+    for bad in ([0, 1], [0, 1, len(levels)], [0.0, 1.0, 2.0]):
+        with pytest.raises(ValueError, match="next levels: expected 3 indices below 12"):
+            envs.set_next_levels(np.array(bad))
+
+
 def test_levels_are_drawn_by_their_probabilities(levels):
     envs = NppVectorEnv(500, levels, ("game_state",), seed=1)
     envs.reset()

@@ -196,7 +196,7 @@ def test_run_directory(tmp_path, few_levels, capsys):
 
 
 def test_wall_clock_budget(tmp_path, few_levels):
-    """--max-minutes ends the run, the last evaluation included, and anneals to the end."""
+    """--max-minutes ends the run, the last evaluation included, and anneals to the end; halfway there is one too."""
     began = time.monotonic()
     main(small_args(tmp_path / "first", total_timesteps=256, eval_freq=10**9))
     budget = max(0.2, 3 * (time.monotonic() - began) / 60)  # minutes, enough on a machine that is busy otherwise
@@ -205,6 +205,8 @@ def test_wall_clock_budget(tmp_path, few_levels):
     assert lines[-1]["kind"] == "test" and lines[-1]["minutes"] < 1.4 * budget
     rates = [line["charts/learning_rate"] for line in lines if line["kind"] == "train"]
     assert rates == sorted(rates, reverse=True) and rates[-1] < 0.3 * rates[0]
+    evaluated = [line["global_step"] for line in lines if line["kind"] == "eval"]
+    assert len(evaluated) == 3 and evaluated[0] == 0 < evaluated[1] < evaluated[2] == lines[-1]["global_step"]
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Whole runs as processes of their own: killed and resumed, mirrored to wandb offline, two ranks under torchrun."""
 
+import gc
 import json
 import os
 import signal
@@ -8,11 +9,12 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from wandb_file import read_run
 
-from npp_rl import checkpoints
+from npp_rl import checkpoints, processes
 from npp_rl.level_generator import main as write_levels
 
 SCRIPT = Path(__file__).parents[1] / "npp_rl/ppo_mlp_baseline.py"
@@ -167,3 +169,28 @@ def test_two_ranks_train_one_agent(levels, tmp_path):
     assert checkpoints.unpack(one)["rows"].shape[0] == 8  # 16 environments are divided
     assert (checkpoints.unpack(one)["rows"] != checkpoints.unpack(two)["rows"]).any()
     assert (tmp_path / "run/report.md").is_file()
+
+
+def test_large_arrays_are_locked_until_they_are_freed(monkeypatch):
+    """What happens on a GPU, with a library that only notes its calls."""
+    locked, calls = {}, []
+
+    class Library:
+        def cudaHostRegister(self, address, size, flags):
+            assert address not in locked and flags == 0
+            locked[address] = size
+            return 0
+
+        def cudaHostUnregister(self, address):
+            calls.append(locked.pop(address))
+
+    monkeypatch.setattr(torch.cuda, "cudart", Library)
+    monkeypatch.setattr(torch.cuda, "check_error", lambda status: None)
+    arrays = {"large": np.zeros(2**18, np.uint8), "small": np.zeros(2**10, np.uint8)}
+    processes.pin(arrays, torch.device("cpu"))
+    assert not locked
+    processes.pin(arrays, torch.device("cuda"))
+    assert list(locked.values()) == [2**18] and not calls
+    del arrays
+    gc.collect()
+    assert calls == [2**18] and not locked
