@@ -166,7 +166,7 @@ def matrix(
     random = rng.dirichlet(np.ones(len(criteria)), size=draws)
     by_weights = _first(random @ scores.T)
     by_seeds = None
-    if min(len(runs) for runs in contenders) > 1 and all(len(own) > 1 for column in columns for own in column):
+    if min(len(runs) for runs in contenders) > 1:
         drawn = np.zeros((draws, len(contenders)))
         for k, runs in enumerate(contenders):  # the same draw of a contender's seeds serves all criteria
             contenders_rows = rng.integers(len(runs), size=(draws, len(runs)))
@@ -175,7 +175,8 @@ def matrix(
                 rows = contenders_rows if len(own) == len(runs) else rng.integers(len(own), size=(draws, len(own)))
                 estimate = raw[c, k]
                 wide = aggregate(criterion, own[rows])
-                if not criterion.log:  # stretched it could become negative, and hardly differs between seeds
+                # Stretched, a logarithm's argument could become negative; of a single seed there is nothing to stretch.
+                if not criterion.log and len(own) > 1:
                     wide = statistics.stretched(wide, estimate, len(own))
                 columns[c][k] = wide if criterion.name != "stability" else np.maximum(wide, 0)
         for c, criterion in enumerate(criteria):

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from benchmark.curves import parsed
 from npp_rl.checkpoints import ARCHITECTURES
+from npp_rl.summary import TIER_NAMES
 
 CONDITIONS = {"no_pretrain": "from scratch", "with_pretrain": "pretrained (+ BC)"}
 SKIPPED = {"checkpoints", "tensorboard", "wandb", "videos", "report", "__pycache__", "failures", "pictures"}
@@ -61,9 +62,17 @@ class Run:
         if found := part(self.results, "by_category"):
             return {name: number(entry, "success_rate") for name, entry in found.items()}
         other = {"success_rate", "success_low", "success_high", "steps", "frames", "efficiency", "safety", "return"}
+        other |= {"near_misses", *(f"tier_{name}" for name in TIER_NAMES)}
         last = next((row for row in reversed(self.rows) if row["kind"] == "test"), {})
         names = [key for key in last if key.startswith("test/") and key.count("/") == 1]
         return {key[5:]: last[key] for key in names if key[5:] not in other and "_efficiency" not in key}
+
+    @cached_property
+    def digests(self) -> dict[str, str]:
+        """Level -> digest of its map, of the test levels whose results tell it."""
+        entries = self.results.get("levels")
+        entries = [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
+        return {str(entry["id"]): str(entry["digest"]) for entry in entries if "id" in entry and "digest" in entry}
 
     @cached_property
     def levels(self) -> dict[str, tuple[str, float]]:
@@ -173,6 +182,9 @@ def read_run(here: Path, top: Path, files: list[str], problems: list[str]) -> Ru
     if not isinstance(seed, int):
         raise ValueError(f"{here / 'config.json'}: the seed is no integer")
     condition = next((name for name in inside if name in CONDITIONS), None)
+    if condition == "with_pretrain" and inside[-1] != "bc" and not args.get("pretrained_checkpoint", True):
+        problems.append(f"left out: {_name(here, top)}: planned with pretraining, but trained without")
+        return None
     if condition is None:
         condition = "with_pretrain" if args.get("pretrained_checkpoint") else "no_pretrain"
     if (inside and inside[-1] == "bc") or str(args.get("exp_name", "")).startswith("bc_"):

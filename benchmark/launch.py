@@ -147,7 +147,7 @@ def commands(settings: Settings, run: Run, slot: Slot) -> dict[str, list[str]]:
     run_dir = directory(settings, run)
     script = [*python(settings, slot), str(Path(settings.scripts, f"ppo_{run.architecture}.py"))]
     if (run_dir / "config.json").is_file():
-        return {"ppo": [*script, "--resume", str(run_dir)]}
+        return {"ppo": [*script, "--resume", str(run_dir), "--threads", str(slot.threads)]}
     lines = {}
     flags = ["--run-dir", str(run_dir), "--seed", str(run.seed), "--threads", str(slot.threads), *settings.flags]
     if settings.s3_prefix is not None:  # the script adds the name of the run's directory

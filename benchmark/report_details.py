@@ -237,6 +237,8 @@ def across(comparisons: list[Comparison], rng) -> list:
             found.setdefault((c.architecture, c.condition), []).append((comparison, c))
     suites = [{name for name in comparison.levels} for comparison in comparisons]
     common = sorted(set.intersection(*suites)) if all(suites) else []
+    digests = [run.digests for comparison in comparisons for c in comparison.able for run in c.runs]
+    common = [name for name in common if len({own[name] for own in digests if name in own}) < 2]
     blocks = [
         Text(
             f"Success on the {len(common)} test levels that all these experiments share."
@@ -246,7 +248,7 @@ def across(comparisons: list[Comparison], rng) -> list:
     ]
     if common and any(len(suite) != len(common) for suite in suites):
         blocks.append(
-            Text("The experiments' test suites differ; only the levels with the same names are compared.", "warn")
+            Text("The experiments' test suites differ; only the levels that are the same are compared.", "warn")
         )
     rows, marks = [], []
     for (architecture, condition), entries in found.items():

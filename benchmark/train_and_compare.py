@@ -37,9 +37,9 @@ from npp_rl.checkpoints import ARCHITECTURES, ArgumentError, CheckpointError, fa
 NO_RESULTS = {"overall": None, "by_category": None}
 CONDITIONS = ("no_pretrain", "with_pretrain")
 DISK_GB = 0.3  # that a run may take: checkpoints and logs
-# Resident memory of a run of the small size with 256 environments, rounded up; a half of a GB is there without any.
-MEMORY_GB = {"mlp_baseline": 0.8, "vision_free": 1.2, "mlp_cnn": 1.2}
-MEMORY_GB_OTHERS = 2.5  # not measured
+# Resident memory of a run of small size with its usual number of environments, rounded up; 1 GB is there without any.
+MEMORY_GB, ENVIRONMENTS = {"mlp_baseline": 2.0}, {"mlp_baseline": 512}
+MEMORY_GB_OTHERS, ENVIRONMENTS_OTHERS = 1.8, 64
 GPU_MEMORY_GB = 6.0  # of a run of full size, at least
 Flag = Annotated[bool, tyro.conf.FlagCreatePairsOff]
 
@@ -126,6 +126,10 @@ def parse(argv: Sequence[str]) -> tuple[Args, list[str], Path]:
     saved, saved_extra = read_config(folder)
     asked = checkpoints.parse_args(Args, argv, default=saved)
     asked.resume_from = args.resume_from
+    for name in ("train_dataset", "test_dataset"):
+        if getattr(asked, name) != "builtin":
+            setattr(asked, name, str(Path(getattr(asked, name)).resolve()))
+    asked.replay_data_dir = tuple(str(Path(place).resolve()) for place in asked.replay_data_dir)
     differences = describe_differences(saved, asked)
     if extra and extra != saved_extra:
         differences.append(f"after -- was {shlex.join(saved_extra)!r}, now {shlex.join(extra)!r}")
@@ -195,7 +199,8 @@ def check(args: Args, extra: Sequence[str]) -> None:
         (args.require_pretraining and args.no_pretraining, "--require-pretraining and --no-pretraining: one of them"),
         (
             (args.test_pretraining or args.require_pretraining) and not args.replay_data_dir,
-            "--test-pretraining: --replay-data-dir is missing (expected folders of replays)",
+            f"--{'test' if args.test_pretraining else 'require'}-pretraining: --replay-data-dir is missing (expected "
+            "folders of replays)",
         ),
         (
             args.total_timesteps is not None and args.max_minutes is not None,
@@ -238,6 +243,28 @@ def conditions(args: Args) -> tuple[str, ...]:
     return CONDITIONS if args.replay_data_dir and not args.no_pretraining else CONDITIONS[:1]
 
 
+def shared_with_pretraining(args: Args, extra: Sequence[str]) -> list[str]:
+    """Flags after `--` that the pretraining needs too: of the data that it may see, and the size that weights have.
+
+    Raises ArgumentError for a width of its own, which bc_pretrain.py cannot have.
+    """
+    if not extra or CONDITIONS[1] not in conditions(args):
+        return []
+    words = [word for flag in extra for word in (flag.split("=", 1) if flag.startswith("--") else [flag])]
+    for name in args.architectures:
+        script = importlib.import_module(f"npp_rl.ppo_{name}")
+        for width in script.SIZES["small"]:
+            if f"--{width.replace('_', '-')}" in words:
+                raise ArgumentError(
+                    f"-- --{width.replace('_', '-')}: pretrained weights have the sizes of a --size only"
+                )
+    flags = []
+    for flag in ("--size", "--holdout-fraction"):
+        if flag in words[:-1]:
+            flags += [flag, words[words.index(flag) + 1]]
+    return flags
+
+
 def plan(args: Args, extra: Sequence[str], folder: Path, gpus: bool) -> tuple[Settings, list[Run]]:
     """What all runs have in common, and the runs: one seed of everything first, so that there is early a comparison."""
     pairs = [("train_dataset", args.train_dataset), ("test_dataset", args.test_dataset)]
@@ -256,8 +283,7 @@ def plan(args: Args, extra: Sequence[str], folder: Path, gpus: bool) -> tuple[Se
     bc_flags = ["--replay-data-dir", *args.replay_data_dir, *data]
     bc_flags += ["--epochs", str(args.bc_epochs)] if args.bc_epochs is not None else []
     bc_flags += ["--mixed-precision"] if args.mixed_precision else []
-    if "--size" in extra[:-1]:  # the weights have to fit
-        bc_flags += ["--size", extra[extra.index("--size") + 1]]
+    bc_flags += shared_with_pretraining(args, extra)
     bc_flags += ["--max-minutes", str(args.bc_max_minutes)] if args.bc_max_minutes is not None else []
     settings = Settings(
         folder=str(folder),
@@ -323,9 +349,12 @@ def check_room(args: Args, folder: Path, runs: Sequence[Run], at_once: int, gpus
     troubles = []
     if free < needed:
         troubles.append(f"{place}: {free:.1f} GB are free, {len(left)} runs may take {needed:.1f} GB")
-    scale = (args.num_envs or 256) / 256
-    sizes = sorted((MEMORY_GB.get(run.architecture, MEMORY_GB_OTHERS) for run in left), reverse=True)
-    needed = sum(0.5 + (size - 0.5) * scale for size in sizes[:at_once])
+    sizes = []
+    for run in left:
+        usual = ENVIRONMENTS.get(run.architecture, ENVIRONMENTS_OTHERS)
+        size = MEMORY_GB.get(run.architecture, MEMORY_GB_OTHERS)
+        sizes.append(1.0 + (size - 1.0) * (args.num_envs or usual) / usual)
+    needed = sum(sorted(sizes, reverse=True)[:at_once])
     available = available_memory()
     if not gpus and args.launcher == "local" and available is not None and available < needed:
         troubles.append(f"{available:.1f} GB of memory are free, {at_once} runs at a time may take {needed:.1f} GB")
@@ -360,6 +389,8 @@ def restore(folder: Path, settings: Settings, runs: Sequence[Run]) -> None:
             if isinstance(value := entry.get(name), (int, float, str)):
                 setattr(run, name, value)
         run_dir = folder / run.path
+        if run.pretraining.startswith("none") and not (run_dir / "config.json").is_file():
+            run.pretraining = ""  # what made it impossible may have been mended
         if run.condition == "with_pretrain" and not run.pretraining and launch.finished(run_dir / "bc"):
             run.pretraining = launch.BC_CHECKPOINT
         run.minutes = launch.progress(settings, run).minutes or run.minutes

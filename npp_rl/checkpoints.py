@@ -47,9 +47,11 @@ ARCHITECTURES = (
     "mlp_baseline",
 )
 
-# Arguments that a resumed run may change: where it lives and who watches it.
+# Arguments that a resumed run may change: where it lives, who watches it, how many threads it has, on which the last
+# bits of its weights depend.
 FREE_ARGUMENTS = ("resume", "run_dir", "track", "wandb_project_name", "wandb_entity", "wandb_group", "wandb_tags")
 FREE_ARGUMENTS += ("capture_video", "s3_bucket", "s3_prefix", "s3_endpoint_url", "s3_sync_freq", "s3_dry_run")
+FREE_ARGUMENTS += ("threads", "inference_threads")
 
 
 class CheckpointError(ValueError):
@@ -324,6 +326,7 @@ BOUNDS = {
     "s3_sync_freq": (0, 10**15),
     "total_timesteps": (1, 10**15),
     "max_minutes": (">", 0, 10**6),
+    "bc_max_minutes": (">", 0, 10**6),
     "learning_rate": (">", 0, 10),
     "num_envs": (1, 10**6),
     "num_steps": (1, 10**5),
@@ -472,7 +475,7 @@ def describe_system(device: torch.device) -> dict:
         "git_revision": revision,
         "git_changed": bool(changed),
         "machine": platform.machine(),
-        "cpus": os.cpu_count(),
+        "cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
     }
 

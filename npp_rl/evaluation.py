@@ -13,6 +13,7 @@ level.
 
 import functools
 import importlib
+import json
 import math
 import os
 import re
@@ -310,8 +311,9 @@ def generalisation(policy: Callable, train_levels: Sequence[Level], results: dic
     """Play training levels as `results` were played on others: `train` (see `summarise`), `gap`, `gap_low`, `gap_high`.
 
     The gap is success there less success here, with its 95% interval. Played is a fixed sample, TRAINING_SAMPLE levels
-    at most, those of least digest, with as many levels of each category as there are here, so that the two rates
-    compare like with like; any levels where the categories have nothing in common. rules: arguments of `evaluate`.
+    at most, those of least digest, with as many levels of each category as there are here, or all that there are; the
+    gap is the mean over the categories of both, each weighted by its levels here, so that like is compared with like.
+    Where the categories have nothing in common, any levels are compared. rules: arguments of `evaluate`.
     """
     here = Counter(entry["category"] for entry in results["levels"])
     share = min(1.0, TRAINING_SAMPLE / here.total())
@@ -319,11 +321,16 @@ def generalisation(policy: Callable, train_levels: Sequence[Level], results: dic
     sample = []
     for name, count in here.items():
         sample += [level for level in ordered if level.category == name][: max(1, int(share * count))]
-    train = evaluate(policy, sample or ordered[:TRAINING_SAMPLE], **rules)["overall"]
-    n, m = train["levels"], results["overall"]["levels"]
-    rate, other = train["success_rate"], results["overall"]["success_rate"]
+    played = evaluate(policy, sample or ordered[:TRAINING_SAMPLE], **rules)
+    train, test = played["by_category"], results["by_category"]
+    if not (common := [name for name in train if name in test]):
+        train, test, common = {"": played["overall"]}, {"": results["overall"]}, [""]
+    weight = {name: test[name]["levels"] / sum(test[k]["levels"] for k in common) for name in common}
+    rate, other = (sum(weight[name] * part[name]["success_rate"] for name in common) for part in (train, test))
+    # As many levels as give a plain rate the same variance.
+    n, m = (1 / sum(weight[name] ** 2 / part[name]["levels"] for name in common) for part in (train, test))
     low, high = difference(rate * n, n, other * m, m)
-    return {"train": train, "gap": rate - other, "gap_low": low, "gap_high": high}
+    return {"train": played["overall"], "gap": rate - other, "gap_low": low, "gap_high": high}
 
 
 EPISODE_MEANS = {  # metric: key in infos["episode"]
@@ -432,8 +439,8 @@ class Args:
     test_dataset: str | None = None
     """`builtin` or a folder of levels (default: the run's own suite)"""
     output: str | None = None
-    """folder of the results (default: the run directory for the run's own suite, else a folder in it); of several
-    checkpoints, each has a folder in it"""
+    """folder of the results (default: the run directory, for best.pt of a run that has ended on its own suite; else a
+    folder in it); of several checkpoints, each has a folder in it"""
     categories: tuple[str, ...] = ()
     """evaluate only these categories"""
     sampled: bool = False
@@ -497,8 +504,21 @@ def _prepare(args: Args, files: list[str], agent, run) -> _Player:
     elif not (run_dir / "config.json").is_file():
         raise checkpoints.ArgumentError(f"--checkpoint {files[0]}: in no run directory, so --output is needed")
     else:
-        folder = run_dir if own_suite else run_dir / f"eval_{Path(dataset).name}"
+        # The run directory's own results say that the run is done, and compare it with others.
+        stem, ended = Path(files[0]).stem, (run_dir / "report.md").is_file()
+        beside = f"eval_{Path(dataset).name}" + ("" if stem == "best" else f"_{stem}")
+        folder = run_dir if own_suite and stem == "best" and ended else run_dir / beside
     return _Player(name, files, agent, run, levels, dataset, folder)
+
+
+def _earlier(folder, results):
+    """The results in `folder` where they are of the same games with the same outcomes, else {}."""
+    try:
+        earlier = json.loads((folder / "eval_results.json").read_text())
+        same = all(earlier[key] == json.loads(json.dumps(results[key])) for key in ("levels", "settings"))
+        return earlier if same else {}
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return {}
 
 
 def _play_and_write(args: Args, player: _Player, device: torch.device) -> dict:
@@ -528,7 +548,8 @@ def _play_and_write(args: Args, player: _Player, device: torch.device) -> dict:
     try:
         if args.cost:  # now, when nothing has to be compiled any more, which takes memory
             results["cost"] = cost_apart(player.files, args.device)
-    finally:  # what was played is kept
+    finally:  # what was played is kept, as is what else is known of the same games
+        results |= {key: value for key, value in _earlier(player.folder, results).items() if key not in results}
         write_results(results, player.folder, title, about, player.levels if args.capture_video else ())
     print(report(results, title, about))
     print(f"written to {player.folder}")

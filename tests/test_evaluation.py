@@ -1,6 +1,8 @@
 """Evaluation: known figures, and results that depend on neither the number of environments nor the neighbours."""
 
+import dataclasses
 import json
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -220,6 +222,7 @@ def run_dir(tmp_path, agent):
     }
     checkpoints.save(tmp_path / "run/checkpoints/best.pt", checkpoint)
     (tmp_path / "run/config.json").write_text("{}")
+    (tmp_path / "run/report.md").touch()  # it has ended
     return tmp_path / "run"
 
 
@@ -280,6 +283,51 @@ def test_places_of_results(run_dir, tmp_path, levels, monkeypatch):
         evaluation.main(make_args(best, ensemble=True))
     with pytest.raises(checkpoints.ArgumentError, match=r"best\.pt: another one's results belong to"):
         evaluation.main(make_args(best, best))
+
+
+def test_a_runs_own_results_are_those_of_its_best_agent(run_dir, levels, monkeypatch):
+    """Those of others, and of runs that may go on, stand beside; what is known of the same games stays."""
+    monkeypatch.setattr(evaluation, "load_suite", lambda *_: levels[:4])
+    monkeypatch.setattr(evaluation, "load_split", lambda *_: (levels[4:8], [], levels[:4]))
+    best = run_dir / "checkpoints/best.pt"
+    (run_dir / "report.md").unlink()
+    evaluation.main(make_args(best))
+    assert (run_dir / "eval_builtin/eval_results.json").is_file() and not (run_dir / "eval_results.json").exists()
+    (run_dir / "report.md").touch()
+    (whole,) = evaluation.main(make_args(best, train_levels=True))
+    (again,) = evaluation.main(make_args(best, pictures=1))
+    assert again["generalisation"] == whole["generalisation"] and "pictures" in again
+    assert json.loads((run_dir / "eval_results.json").read_text()) == again
+    latest = other_checkpoint(best, run_dir.parent / "copy/latest.pt")
+    latest.rename(run_dir / "checkpoints/latest.pt")
+    (other,) = evaluation.main(make_args(run_dir / "checkpoints/latest.pt"))
+    assert json.loads((run_dir / "eval_builtin_latest/eval_results.json").read_text()) == other != again
+    assert json.loads((run_dir / "eval_results.json").read_text()) == again
+
+
+def test_the_gap_compares_like_with_like(levels):
+    """Categories weigh as in the test, however few training levels there are of one."""
+    won = {"simplest": (1.0, 0.5), "complex": (0.5, 0.25)}  # success on training and on test levels
+
+    def part(train, name, count):
+        return {"success_rate": won[name][not train], "levels": count}
+
+    def played(train, counts):
+        parts = {name: part(train, name, count) for name, count in counts.items()}
+        total = sum(counts.values())
+        rate = sum(one["success_rate"] * one["levels"] for one in parts.values()) / total
+        entries = [{"category": name} for name, count in counts.items() for _ in range(count)]
+        return {"overall": {"success_rate": rate, "levels": total}, "by_category": parts, "levels": entries}
+
+    names = ["simplest"] * 40 + ["complex"] * 2
+    train_levels = [dataclasses.replace(levels[0], category=name) for name in names]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(evaluation, "evaluate", lambda _, suite, **__: played(True, Counter(x.category for x in suite)))
+        found = evaluation.generalisation(None, train_levels, played(False, {"simplest": 20, "complex": 20}))
+    assert found["train"]["levels"] == 22 and found["gap"] == pytest.approx(0.5 * 0.5 + 0.5 * 0.25)
+    # The mean over both categories is as unsure as 1 / (0.25 / 20 + 0.25 / 2) levels: two tell little.
+    low, high = evaluation.difference(0.75 * (n := 80 / 11), n, 0.375 * 40, 40)
+    assert (found["gap_low"], found["gap_high"]) == pytest.approx((low, high))
 
 
 def other_checkpoint(best, place, **changed):

@@ -152,6 +152,31 @@ def test_what_is_not_known_of_all_is_left_out_of_the_matrix(tmp_path):
     assert "training steps per second" in html  # in the place of latency
 
 
+def test_a_figure_that_one_seed_has_alone_stays_as_it_is_in_the_draws(tmp_path):
+    make(tmp_path, ("gat", "mlp_cnn"), [1, 2, 3], ["no_pretrain"])
+    for seed in (1, 2):
+        place = tmp_path / f"gat/no_pretrain/seed_{seed}/eval_results.json"
+        results = json.loads(place.read_text())
+        del results["generalisation"]
+        place.write_text(json.dumps(results))
+    runs = [c.tested for c in report_sections.compare(experiments.read_experiments([tmp_path])[0]).able]
+    matrix = decision.matrix(runs, WEIGHTS, np.random.default_rng(0))
+    assert "generalisation" in [c.name for c in matrix.criteria]
+    assert matrix.first_by_seeds.sum() == pytest.approx(1) and matrix.notes == []
+
+
+def test_a_run_planned_with_pretraining_that_had_none_is_left_out(tmp_path):
+    make(tmp_path, ("gat",), [1, 2])
+    place = tmp_path / "gat/with_pretrain/seed_2/config.json"
+    config = json.loads(place.read_text())
+    config["args"]["pretrained_checkpoint"] = None
+    place.write_text(json.dumps(config))
+    experiment = experiments.read_experiment(tmp_path)
+    assert [(run.condition, run.seed) for run in experiment.runs].count(("with_pretrain", 2)) == 0
+    assert len(experiment.runs) == 3
+    assert any("seed_2: planned with pretraining, but trained without" in text for text in experiment.problems)
+
+
 def test_pairs_of_seeds_show_what_pretraining_does(whole):
     html = (whole[1] / "report.html").read_text()
     assert re.search(r"Over all architectures pretraining (helps|harms|shows no effect)", html)
@@ -168,6 +193,14 @@ def test_experiments_are_compared(tmp_path):
     assert "Success on the 90 test levels that all these experiments share" in words(blocks)
     _, files = report_page.markdown(blocks, "figures")
     assert {"iqm.svg", "iqm_2.svg", "experiments.svg"} <= set(files)
+    for place in (tmp_path / "new").glob("*/*/*/eval_results.json"):  # other levels of the same names
+        results = json.loads(place.read_text())
+        for entry in results["levels"][:30]:
+            entry["digest"] = "f" * 64
+        place.write_text(json.dumps(results))
+    _, blocks = report.report([tmp_path / "old", tmp_path / "new"], WEIGHTS)
+    assert "Success on the 60 test levels that all these experiments share" in words(blocks)
+    assert "only the levels that are the same are compared" in words(blocks)
 
 
 def test_differences_between_runs_are_warned_of(tmp_path):
@@ -294,6 +327,9 @@ def test_tensorboard_is_read_where_metrics_are_missing(tmp_path):
     curve = found.series("eval", "eval/success_rate")
     assert [v for *_, v in curve] == pytest.approx([r["eval/success_rate"] for r in rows if r["kind"] == "eval"])
     assert found.minutes == pytest.approx(rows[-1]["minutes"] - rows[0]["minutes"], abs=0.01)
+    test = {"kind": "test", "global_step": 9, "minutes": 9.0, "test/simplest": 0.5, "test/near_misses": 1.5}
+    found.rows.append(test | {"test/tier_easy": 0.5, "test/par_efficiency": 0.9, "test/success_rate": 0.5})
+    assert {k: v for k, v in found.categories.items() if not k.startswith("success")} == {"simplest": 0.5}
     (run / "config.json").unlink()  # then the folder's names say what it is
     found = only_run(tmp_path)
     assert (found.architecture, found.seed, found.condition) == ("gat", 1, "no_pretrain")

@@ -133,7 +133,9 @@ REFUSALS = [
     (["--seeds", "1", "2", "1"], "--seeds: 1 is given twice"),
     (["--architectures", "gcn", "gcn"], "--architectures: gcn is given twice"),
     (["--test-pretraining", "--no-pretraining"], "contradict each other"),
-    (["--test-pretraining"], "--replay-data-dir is missing"),
+    (["--test-pretraining"], "--test-pretraining: --replay-data-dir is missing"),
+    (["--require-pretraining"], "--require-pretraining: --replay-data-dir is missing"),
+    (["--bc-max-minutes", "-1"], "--bc-max-minutes -1.0: expected more than 0"),
     (["--max-minutes", "5"], "--total-timesteps and --max-minutes"),
     (["--train-dataset", "/nowhere/levels"], "--train-dataset /nowhere/levels: no such"),
     (["--replay-data-dir", "/nowhere/replays"], "--replay-data-dir /nowhere/replays: no such"),
@@ -161,7 +163,7 @@ def test_what_cannot_be_meant_is_refused_before_the_start(scripts, tmp_path, mor
 
 def test_too_little_disk_or_memory_is_refused(scripts, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(train_and_compare, "available_memory", lambda: 0.5)
-    with pytest.raises(ArgumentError, match=r"0\.5 GB of memory are free, 1 runs at a time may take 2\.5"):
+    with pytest.raises(ArgumentError, match=r"0\.5 GB of memory are free, 1 runs at a time may take 2\.0"):
         train_and_compare.main(words(tmp_path))
     usage = shutil.disk_usage(tmp_path)._replace(free=10**6)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
@@ -181,6 +183,18 @@ def test_dry_run_says_everything_and_writes_nothing(scripts, tmp_path, capsys):
     assert f"--pretrained-checkpoint {tmp_path}/exp/gcn/with_pretrain/seed_2/bc/checkpoints/best.pt" in shown
     assert "--s3-bucket bucket --learning-rate 1e-3 --s3-prefix a/exp/gcn/with_pretrain" in shown
     assert sorted(path.name for path in tmp_path.iterdir()) == ["replays", "scripts"]
+
+
+def test_an_experiment_goes_on_with_the_flags_that_began_it(scripts, tmp_path, monkeypatch):
+    """Relative paths too; and a resumed run has the threads of its new place."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "suite").mkdir()
+    line = words(tmp_path, "--test-dataset", "suite", seeds=[1])
+    assert train_and_compare.main(line) == 0
+    assert train_and_compare.main([*line, "--resume-from", "exp"]) == 0
+    settings = Settings(str(tmp_path / "exp"), [], [])
+    resumed = launch.commands(settings, Run("gcn", "no_pretrain", 1), launch.Slot("", 3))["ppo"]
+    assert resumed[2:] == ["--resume", str(tmp_path / "exp/gcn/no_pretrain/seed_1"), "--threads", "3"]
 
 
 def test_an_experiment_is_not_started_twice_nor_mixed_with_another(scripts, tmp_path):
@@ -298,6 +312,10 @@ def test_pretraining_gets_what_has_to_fit(tmp_path):
         *("--size", "full"),
     ]
     assert settings.flags[-4:] == ["--size", "full", "--gamma", "0.9"]
+    settings, _ = train_and_compare.plan(args, ["--size=full", "--holdout-fraction", "0.4"], folder, False)
+    assert settings.bc_flags[-4:] == ["--size", "full", "--holdout-fraction", "0.4"]
+    with pytest.raises(ArgumentError, match="-- --hidden: pretrained weights have the sizes of a --size only"):
+        train_and_compare.plan(args, ["--hidden", "256"], folder, False)
 
 
 def test_without_usable_replays_training_goes_on_without(scripts, tmp_path, capsys):
@@ -308,6 +326,15 @@ def test_without_usable_replays_training_goes_on_without(scripts, tmp_path, caps
     run = entries(tmp_path / "exp")["gcn", "with_pretrain", 1]
     assert run["status"] == "done" and run["pretraining"] == f"none, because {replays}: no usable replays"
     assert capsys.readouterr().out.count("trains WITHOUT pretraining") == 1
+    # What has not begun tries its pretraining again.
+    args, extra, folder = train_and_compare.parse(["--resume-from", str(tmp_path / "exp")])
+    settings, runs = train_and_compare.plan(args, extra, folder, False)
+    train_and_compare.restore(folder, settings, runs)
+    assert [run.pretraining for run in runs] == ["none", run["pretraining"]]
+    (tmp_path / "exp/gcn/with_pretrain/seed_1/config.json").unlink()
+    settings, runs = train_and_compare.plan(args, extra, folder, False)
+    train_and_compare.restore(folder, settings, runs)
+    assert [run.pretraining for run in runs] == ["none", ""]
     line = words(tmp_path, *line, "--require-pretraining", name="strict", seeds=[1], architectures=["gcn"])
     assert train_and_compare.main(line) == 1
     run = entries(tmp_path / "strict")["gcn", "with_pretrain", 1]
@@ -449,6 +476,7 @@ def test_sweeps_can_be_planned(tmp_path, monkeypatch, capsys):
     stand_in.chmod(0o755)
     replays = tmp_path / "replays"
     replays.mkdir()
+    (tmp_path / "experiments/quick_levels").mkdir(parents=True)  # of quick.sh, whose Python makes none here
     sweeps = sorted((ROOT / "benchmark/sweeps").glob("*.sh"))
     assert len(sweeps) >= 8
     monkeypatch.chdir(tmp_path)
@@ -467,7 +495,7 @@ def test_sweeps_can_be_planned(tmp_path, monkeypatch, capsys):
             assert "--dry-run" in line.splitlines()
             assert train_and_compare.main(["--no-checks", *line.splitlines()]) == 0
             assert "nothing was started" in capsys.readouterr().out
-    assert not (tmp_path / "experiments").exists()
+    assert [place.name for place in (tmp_path / "experiments").iterdir()] == ["quick_levels"]
 
 
 @pytest.mark.parametrize("sweep", ["single", "with_s3", "pretraining"])

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The README's table of what ppo_mlp_baseline.py learns: three seeds of 10 minutes and two of 40, one run after another
-# with all cores. Two hours without a GPU.
+# What ppo_mlp_baseline.py learns in the time that it is meant for: three seeds of 10 minutes and two of 40, one run after
+# another with all cores. Two hours without a GPU.
 #   bash benchmark/sweeps/learning.sh [further flags of the runner]
 set -euo pipefail
 cd "$(dirname "$0")/../.."
