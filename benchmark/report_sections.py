@@ -120,7 +120,8 @@ def seeds(count: int) -> str:
 
 
 def points(value: float, low: float = math.nan, high: float = math.nan) -> str:
-    """A difference in percentage points with its interval."""
+    """A difference of shares in percentage points with its interval, whose ends cannot lie beyond 100."""
+    low, high = max(low, -1.0), min(high, 1.0)  # NaN stays what it is
     inside = f" ({100 * low:+.1f} to {100 * high:+.1f})" if math.isfinite(low) else ""
     return f"{100 * value:+.1f} points{inside}"
 
@@ -283,7 +284,8 @@ def head(comparison: Comparison) -> tuple[list, list[str]]:
         rows.append(["trained, steps", f"{report_plots.short(min(steps))} to {report_plots.short(max(steps))}"])
         if max(minutes) > 1.1 * min(minutes) + 0.1:
             warnings.append(
-                f"Runs trained for {min(minutes):.1f} to {max(minutes):.1f} minutes: not a comparison at equal time."
+                f"Runs ended after {min(minutes):.1f} to {max(minutes):.1f} minutes, evaluations included: "
+                "not a comparison at equal time."
             )
     counts = {len(c.tested) for c in comparison.contenders}
     if len(counts) > 1:

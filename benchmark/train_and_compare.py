@@ -21,6 +21,8 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tempfile
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,6 +43,7 @@ DISK_GB = 0.3  # that a run may take: checkpoints and logs
 MEMORY_GB, ENVIRONMENTS = {"mlp_baseline": 2.0}, {"mlp_baseline": 512}
 MEMORY_GB_OTHERS, ENVIRONMENTS_OTHERS = 1.8, 64
 GPU_MEMORY_GB = 6.0  # of a run of full size, at least
+EVALUATION = ("-m", "npp_rl.evaluation")  # what Python is called with
 Flag = Annotated[bool, tyro.conf.FlagCreatePairsOff]
 
 
@@ -65,6 +68,7 @@ class Args:
     save_freq: int | None = None  # environment steps between checkpoints
     output_dir: str = "experiments"  # where the experiment's folder lies
     resume_from: str | None = None  # go on with the experiment in this folder, with its arguments
+    evaluate_fully: Flag = False  # at the end also play training levels (the generalisation gap) and measure costs
     debug: Flag = False  # tiny runs on twelve easy levels, to try the whole chain in a minute or two
     dry_run: Flag = False  # say what would run and where, write nothing
 
@@ -97,7 +101,7 @@ class Args:
 
 # Arguments that may change when an experiment goes on: who runs it where, not what is compared.
 FREE_ARGUMENTS = ("output_dir", "resume_from", "dry_run", "num_gpus", "jobs", "retries", "report", "checks")
-FREE_ARGUMENTS += ("launcher",)
+FREE_ARGUMENTS += ("launcher", "evaluate_fully")
 FREE_ARGUMENTS += tuple(field.name for field in dataclasses.fields(Args) if field.name.startswith("slurm_"))
 
 # Flags of the scripts that are given through the runner's own.
@@ -449,6 +453,36 @@ def show_plan(settings: Settings, runs: Sequence[Run], places: Sequence[Slot], w
     print("\nnothing was started (--dry-run)")
 
 
+def evaluate_fully(folder: Path, runs: Sequence[Run], gpus: bool, stop, say) -> bool:
+    """Add gap and cost to the results of runs that are done and lack them; False where that fails."""
+    fine = True
+    for run in runs:
+        run_dir = folder / run.path
+        if (
+            run.status != "done"
+            or {"generalisation", "cost"} <= json.loads((run_dir / "eval_results.json").read_text()).keys()
+        ):
+            continue
+        say(f"{run.path}: training levels are played and its cost is measured")
+        words = [sys.executable, *EVALUATION, "--checkpoint", str(run_dir / "checkpoints/best.pt")]
+        words += ["--train-levels", "--cost", "--device", "cuda" if gpus else "cpu"]
+        with tempfile.TemporaryFile("w+") as console:
+            env = launch.environment(Slot("", os.cpu_count() or 1))
+            process = subprocess.Popen(words, env=env, stdout=console, stderr=subprocess.STDOUT)
+            while process.poll() is None:
+                time.sleep(launch.POLL)
+                if stop.number:
+                    process.terminate()
+            console.seek(0)
+            lines = console.read().strip().splitlines()
+        if stop.number:
+            return False
+        if process.returncode:
+            fine = False
+            say(f"warning: {run.path}: {(lines or [f'status {process.returncode}'])[-1]}")
+    return fine
+
+
 def make_report(folder: Path, say) -> bool:
     """Write the experiment's report from what is there; False where that fails."""
     if importlib.util.find_spec("benchmark.report") is None:
@@ -551,6 +585,8 @@ def carry_out(args, extra, folder, settings, runs, places, board, stop, warnings
             changed()
             board.tick()
     fine = all(run.status == "done" for run in runs)
+    if args.evaluate_fully and not stop.number:
+        fine = evaluate_fully(folder, runs, bool(places[0].gpus) and not cluster, stop, say) and fine
     if stop.number:
         say(f"stopped by {stop.name()}: {board.summary()}; --resume-from {folder} goes on")
     elif args.report and any(run.status == "done" for run in runs):

@@ -433,7 +433,7 @@ def main(args: Args) -> Path:
         before, progress = progress, global_step / args.total_timesteps
         if args.max_minutes is not None:
             calls = policy_calls(validation_levels) + policy_calls(test_levels)
-            end = args.max_minutes - (1.25 * evaluation_minutes * calls or args.max_minutes / 20) - 4 / 60
+            end = args.max_minutes - (evaluation_minutes * calls or args.max_minutes / 20) - 4 / 60
             left = end - minutes()
             progress = max(before, 1 - left / (end - ready_minutes) if left > iteration_seconds / 60 else 1.0)
         if world_size > 1:

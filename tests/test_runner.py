@@ -233,6 +233,29 @@ def test_a_run_that_fails_fails_alone(scripts, tmp_path, capsys):
     assert "gcn/no_pretrain/seed_1: failed: --refuse-seed" in capsys.readouterr().out
 
 
+def test_an_experiment_is_evaluated_in_full_once_asked(scripts, tmp_path, monkeypatch, capsys):
+    """What lacks its gap and cost is evaluated, once, also of an experiment that is done; a failure is said."""
+    evaluation = tmp_path / "evaluation.py"
+    evaluation.write_text(
+        "import json, sys\nfrom pathlib import Path\n"
+        "assert sys.argv[1] == '--checkpoint' and sys.argv[3:] == ['--train-levels', '--cost', '--device', 'cpu']\n"
+        "place = Path(sys.argv[2]).parents[1] / 'eval_results.json'\n"
+        "if 'gcn' in str(place) and not Path(__file__).with_name('mended').exists():\n"
+        "    sys.exit('error: no room')\n"
+        "assert 'cost' not in (found := json.loads(place.read_text()))\n"
+        "place.write_text(json.dumps(found | {'generalisation': {}, 'cost': {}}))\n"
+    )
+    monkeypatch.setattr(train_and_compare, "EVALUATION", (str(evaluation),))
+    assert train_and_compare.main(words(tmp_path, seeds=[1])) == 0
+    asked = ["--resume-from", str(tmp_path / "exp"), "--evaluate-fully"]
+    assert train_and_compare.main(asked) == 1
+    assert "gcn/no_pretrain/seed_1: error: no room" in capsys.readouterr().out
+    (tmp_path / "mended").touch()
+    assert train_and_compare.main(asked) == train_and_compare.main(asked) == 0
+    for name in ARCHITECTURES:
+        assert "cost" in json.loads((tmp_path / f"exp/{name}/no_pretrain/seed_1/eval_results.json").read_text())
+
+
 def test_retries_end(scripts, tmp_path):
     assert train_and_compare.main(words(tmp_path, "--retries", "1", "--", "--die-always", seeds=[1])) == 1
     for run in entries(tmp_path / "exp").values():
