@@ -3,11 +3,13 @@
 python -m benchmark.curves keep RUN_DIR --out benchmark/results/EXPERIMENT/NAME
 python -m benchmark.curves plot benchmark/results/EXPERIMENT/* --out curves.png
 python -m benchmark.curves tries RUN_DIR/checkpoints/best.pt --level exploration/test_0002 --out tries.png
+python -m benchmark.curves strip RUN_DIR --level exploration/test_0002 --out strip.png
 
 `keep` writes config.json, eval_results.json without the actions and metrics.jsonl thinned to 50 training rows, each
 without machine paths.
 `plot` (needs matplotlib, extra `report`) draws success on training levels over minutes, all categories and the mean of
 the categories, one panel a run. `tries` draws tries of an agent, with sampled actions, on a built-in test level.
+`strip` draws moments of the game that an evaluation played on a level, from the actions in RUN_DIR/eval_results.json.
 """
 
 import argparse
@@ -17,16 +19,18 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image, ImageDraw
 
 from npp_rl.checkpoints import fail, load_agent
 from npp_rl.env import NppVectorEnv
 from npp_rl.games import ACTION_BYTES, CAUSES
 from npp_rl.levels import CATEGORIES, load_levels, write_atomically
-from npp_rl.render import save_level
-from npp_rl.simulator import DEAD, WON, simulate
+from npp_rl.render import Scene, outcome_text, save_level, save_picture, text_font
+from npp_rl.simulator import DEAD, WON, new_state, play, reset_game, simulate
 
 TRAINING_ROWS = 50
 SMOOTHING = 0.85  # weight of the past in the drawn curves
+MOMENTS, COLUMNS, WINDOW = 6, 3, (420, 300)  # of a strip: pictures, in a row, and px of the level around the ninja
 
 
 def read_metrics(run: Path) -> list[dict]:
@@ -143,6 +147,41 @@ def tries(checkpoint: Path, level_id: str, out: Path, count: int = 24, seed: int
     save_level(out, levels[0], 1, trajectories=trajectories)
 
 
+def strip(run: Path, level_id: str, dataset: str, out: Path) -> None:
+    """Write a PNG with MOMENTS of the first recorded game on a level, evenly spaced, the last one its end."""
+    results = parsed((run / "eval_results.json").read_text(errors="replace"), str(run / "eval_results.json"))
+    entry = next((entry for entry in results.get("levels", []) if entry["id"] == level_id), None)
+    if entry is None or "actions" not in entry["tries"][0]:
+        raise ValueError(f"--level {level_id}: {run / 'eval_results.json'} has no actions of a game on it")
+    levels = load_levels(dataset, "test" if dataset == "builtin" else "all")
+    level = next((level for level in levels if level.digest == entry["digest"]), None)
+    if level is None:
+        raise ValueError(f"--dataset {dataset}: has not the level {level_id} that was played")
+    game = entry["tries"][0]
+    keys = ACTION_BYTES[np.array(list(game["actions"]), np.int64)]
+    inputs = np.repeat(keys, results["settings"]["frame_skip"])[: game["frames"]]
+    scene = Scene(level.map_data)
+    _, state = new_state(scene.bank, 1)
+    reset_game(scene.bank, state, 0, 0)
+    trajectory, states, ninja = np.zeros((1, 4)), np.zeros(1, np.uint8), state.ninja[0]
+    moments = np.linspace(0, len(inputs), MOMENTS).round().astype(int)
+    width, height = WINDOW
+    sheet = Image.new("RGB", ((width + 4) * COLUMNS - 4, (height + 4) * -(-MOMENTS // COLUMNS) - 4), "white")
+    for k, (frame, before) in enumerate(zip(moments, [0, *moments], strict=False)):
+        for t in range(before, frame):
+            play(scene.bank, state, 0, inputs[t : t + 1], trajectory, states)
+        picture = Image.fromarray(scene.picture(state, 0))
+        left = int(np.clip(ninja["x"] - width / 2, 0, picture.width - width))
+        top = int(np.clip(ninja["y"] - height / 2, 0, picture.height - height))
+        picture = picture.crop((left, top, left + width, top + height))
+        text = f"{frame / 60:.1f} s  {outcome_text(ninja) or ('time is over' if frame == moments[-1] else '')}"
+        place = ImageDraw.Draw(picture).textbbox((8, 6), text, text_font(16))
+        ImageDraw.Draw(picture).rectangle((0, 0, place[2] + 8, place[3] + 6), "white")
+        ImageDraw.Draw(picture).text((8, 6), text, "black", text_font(16))
+        sheet.paste(picture, (k % COLUMNS * (width + 4), k // COLUMNS * (height + 4)))
+    save_picture(out, np.asarray(sheet))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(dest="command", required=True)
@@ -153,9 +192,13 @@ def main() -> None:
     drawer = commands.add_parser("tries", help="draw tries of an agent on a built-in test level")
     drawer.add_argument("checkpoint", type=Path)
     drawer.add_argument("--level", required=True, help="for example exploration/test_0002")
-    for sub in (keeper, plotter, drawer):
+    stripper = commands.add_parser("strip", help="draw moments of an evaluation's game on a level")
+    stripper.add_argument("run", type=Path)
+    stripper.add_argument("--level", required=True, help="for example exploration/test_0002")
+    stripper.add_argument("--dataset", default="builtin", help="the levels that were played")
+    for sub in (keeper, plotter, drawer, stripper):
         sub.add_argument("--out", type=Path, required=True)
-    for one in (parser, keeper, plotter, drawer):
+    for one in (parser, keeper, plotter, drawer, stripper):
         one.error = fail
     args = parser.parse_args()
     try:
@@ -163,6 +206,8 @@ def main() -> None:
             keep(args.run, args.out)
         elif args.command == "plot":
             plot(args.runs, args.out)
+        elif args.command == "strip":
+            strip(args.run, args.level, args.dataset, args.out)
         else:
             tries(args.checkpoint, args.level, args.out)
     except OSError as error:

@@ -13,6 +13,8 @@ from PIL import Image
 from benchmark import curves
 from npp_rl import checkpoints, ppo_mlp_baseline
 from npp_rl.games import OBSERVATIONS
+from npp_rl.level_generator import main as write_levels
+from npp_rl.levels import load_levels
 
 ROOT = Path(__file__).parents[1]
 
@@ -73,6 +75,27 @@ def test_tries_are_drawn(tmp_path):
         assert picture.size == (1056, 600)
     with pytest.raises(ValueError, match="simplest/none: not among the built-in test levels"):
         curves.tries(tmp_path / "best.pt", "simplest/none", tmp_path / "other.png")
+
+
+def test_a_strip_shows_a_recorded_game(tmp_path):
+    """Six moments of a run that stands still, then goes to the right, then has no more time."""
+    write_levels(["--out", str(tmp_path / "set"), "--categories", "simplest", "--split", "train", "--count", "1"])
+    (level,) = load_levels(str(tmp_path / "set"))
+    game = {"actions": "0" * 20 + "2" * 20, "frames": 160, "success": False}
+    entry = {"id": level.id, "digest": level.digest, "tries": [game]}
+    results = {"levels": [entry], "settings": {"frame_skip": 4}}
+    (tmp_path / "eval_results.json").write_text(json.dumps(results))
+    curves.strip(tmp_path, level.id, str(tmp_path / "set"), tmp_path / "strip.png")
+    with Image.open(tmp_path / "strip.png") as picture:
+        pixels = np.asarray(picture)
+        assert picture.size == (3 * 424 - 4, 2 * 304 - 4)
+    still, same, last = pixels[40:300, 424:844], pixels[40:300, 848:], pixels[344:604, 848:]
+    assert (still == same).mean() > 0.99 and (still != last).mean() > 0.02
+    with pytest.raises(ValueError, match=r"--level none: .* has no actions of a game on it"):
+        curves.strip(tmp_path, "none", "builtin", tmp_path / "other.png")
+    with pytest.raises(ValueError, match="--dataset builtin: has not the level"):
+        curves.strip(tmp_path, level.id, "builtin", tmp_path / "other.png")
+    assert not (tmp_path / "other.png").exists()
 
 
 @pytest.mark.parametrize("command", [["keep", "nowhere", "--out", "x"], ["plot", "nowhere", "--out", "x.png"]])
