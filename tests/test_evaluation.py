@@ -446,4 +446,5 @@ def test_par_times_and_levels_that_nobody_has_solved(tmp_path):
 def test_missing_dataset(run_dir, tmp_path):
     with pytest.raises((LevelError, OSError), match="nowhere"):
         evaluation.main(make_args(run_dir / "checkpoints/best.pt", test_dataset=str(tmp_path / "nowhere")))
-    assert sorted(path.name for path in run_dir.iterdir()) == ["checkpoints", "config.json"]
+    assert sorted(path.name for path in run_dir.iterdir()) == ["checkpoints", "config.json", "report.md"]
+    assert (run_dir / "report.md").read_text() == ""

@@ -165,7 +165,8 @@ def test_pictures_come_at_a_steady_pace(script):
         window.show(np.full((30, 40, 3), k, np.uint8), fps=120)
         times.append(time.perf_counter())
     window.close()
-    assert 29.5 / 120 < times[-1] - times[0] < 40 / 120
+    # The clock keeps to its beat, so that after a picture that was late the next one comes sooner.
+    assert 28 / 120 < times[-1] - times[0] < 40 / 120 and 0.8 / 120 < np.median(np.diff(times)) < 1.2 / 120
 
 
 def test_going_back_is_exact():
