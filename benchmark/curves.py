@@ -150,16 +150,17 @@ def tries(checkpoint: Path, level_id: str, out: Path, count: int = 24, seed: int
 def strip(run: Path, level_id: str, dataset: str, out: Path) -> None:
     """Write a PNG with MOMENTS of the first recorded game on a level, evenly spaced, the last one its end."""
     results = parsed((run / "eval_results.json").read_text(errors="replace"), str(run / "eval_results.json"))
-    entry = next((entry for entry in results.get("levels", []) if entry["id"] == level_id), None)
-    if entry is None or "actions" not in entry["tries"][0]:
-        raise ValueError(f"--level {level_id}: {run / 'eval_results.json'} has no actions of a game on it")
+    try:
+        entry = next(entry for entry in results["levels"] if entry["id"] == level_id)
+        game, digest = entry["tries"][0], entry["digest"]
+        keys = ACTION_BYTES[np.array(list(game["actions"]), np.int64)]
+        inputs = np.repeat(keys, results["settings"]["frame_skip"])[: game["frames"]]
+    except (StopIteration, KeyError, IndexError, TypeError, ValueError):
+        raise ValueError(f"--level {level_id}: {run / 'eval_results.json'} has no actions of a game on it") from None
     levels = load_levels(dataset, "test" if dataset == "builtin" else "all")
-    level = next((level for level in levels if level.digest == entry["digest"]), None)
+    level = next((level for level in levels if level.digest == digest), None)
     if level is None:
         raise ValueError(f"--dataset {dataset}: has not the level {level_id} that was played")
-    game = entry["tries"][0]
-    keys = ACTION_BYTES[np.array(list(game["actions"]), np.int64)]
-    inputs = np.repeat(keys, results["settings"]["frame_skip"])[: game["frames"]]
     scene = Scene(level.map_data)
     _, state = new_state(scene.bank, 1)
     reset_game(scene.bank, state, 0, 0)

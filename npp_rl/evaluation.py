@@ -40,7 +40,7 @@ from npp_rl.summary import TIER_NAMES, TIERS, comparison, difference, report, sc
 FILMED_WON, FILMED_LOST = 1, 2  # videos of each category
 FILMED_FRAMES = 1200  # of an episode that ran out of time: how it ended shows in its beginning
 
-# Rows of every policy call. A row of a large network costs a CPU as much in a call of 16 as in one of 128, and of fewer
+# Rows of every policy call. A row of the largest network costs a CPU half as much again as in calls of 64, but of fewer
 # rows fewer wait for the last level.
 BATCH = 16
 

@@ -95,6 +95,10 @@ def test_a_strip_shows_a_recorded_game(tmp_path):
         curves.strip(tmp_path, "none", "builtin", tmp_path / "other.png")
     with pytest.raises(ValueError, match="--dataset builtin: has not the level"):
         curves.strip(tmp_path, level.id, "builtin", tmp_path / "other.png")
+    for bad in ({}, {"levels": [{**entry, "tries": []}]}, {"levels": [{**entry, "tries": [{**game, "actions": "9"}]}]}):
+        (tmp_path / "eval_results.json").write_text(json.dumps({"settings": {"frame_skip": 4}, **bad}))
+        with pytest.raises(ValueError, match="has no actions of a game on it"):
+            curves.strip(tmp_path, level.id, str(tmp_path / "set"), tmp_path / "other.png")
     assert not (tmp_path / "other.png").exists()
 
 
