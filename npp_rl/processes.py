@@ -74,6 +74,7 @@ def begin(args, sizes: dict[str, dict]) -> Process:
     numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
 
     torch.use_deterministic_algorithms(args.torch_deterministic, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # a search for bugs, which costs a write per tensor
     torch.backends.cudnn.deterministic = args.torch_deterministic
     torch.backends.cudnn.benchmark = not args.torch_deterministic
     torch.set_float32_matmul_precision("high")  # TF32 on GPUs that have it; nothing on CPUs
