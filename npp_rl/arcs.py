@@ -3,8 +3,9 @@
 An arc is what becomes of the ninja if it holds one input from now on: nothing, left or right, each without a jump, with
 the jump key held all the time, and with it held for TAP frames. Its flight is the simulator's own arithmetic
 (PHYSICS.md 4.5, 4.10, 4.11); contacts are not: the ninja is a disc that slides on the distances to solid ground of the
-6 px lattice, and launch pads, doors, buffers of jumps and all that moves are left out. It ends where the ninja lands
-after a flight or dies, at the latest after FRAMES frames.
+6 px lattice, and launch pads, doors and all that moves are left out. A jump is made at the first frame, or in the four
+after it as soon as ground or wall is touched. An arc ends where the ninja lands after a flight or dies, at the latest
+after FRAMES frames.
 
 `arcs` float32 [ARCS, ARC], rows by jump (none, held, tapped) and within by direction (none, left, right):
 
@@ -67,17 +68,17 @@ def _note_hazards(bank, state, i, hazards):
 
 
 @kernel
-def _jump(n, u, v, h, ground):
-    """Velocity that a jump adds to (u, v) with horizontal input h (PHYSICS.md 4.11.1, 4.11.2)."""
+def _jump(u, h, ground, nx, ny, sliding, wn):
+    """Velocity that a jump from ground or wall adds with horizontal input h (PHYSICS.md 4.11.1, 4.11.2)."""
     if ground:
-        if n.nx == 0.0:
+        if nx == 0.0:
             return 0.0, -2.0
-        if u * n.nx >= 0.0 and u * h >= 0.0:
-            return n.nx * (2.0 / 3.0), 2.0 * n.ny
+        if u * nx >= 0.0 and u * h >= 0.0:
+            return nx * (2.0 / 3.0), 2.0 * ny
         return 0.0, -1.4
-    if h * n.wn < 0.0 and n.state == WALL_SLIDING:
-        return n.wn * (2.0 / 3.0), -1.0
-    return n.wn, -1.4
+    if h * wn < 0.0 and sliding:
+        return wn * (2.0 / 3.0), -1.0
+    return wn, -1.4
 
 
 @kernel(forceinline=True)
@@ -104,6 +105,26 @@ def _solid(clearance, x, y):
     return px, dx, dy, c00 - c10 - c01 + c11
 
 
+@kernel
+def _wall_and_flat(clearance, x, y, side, up):
+    """Px from (x, y) to the wall and to the ground or ceiling of a corner: side, up are 1 or -1, away from them.
+
+    Between nodes the less of two distances is less than either interpolates to. Here each is taken from the node that
+    is nearest to its plane alone, in straight lines.
+    """
+    fx = x * (1.0 / SPACING)
+    fy = y * (1.0 / SPACING)
+    i = min(max(int(fx), 0), COLS - 2)
+    j = min(max(int(fy), 0), ROWS - 2)
+    fx -= i
+    fy -= j
+    near_i, far_i = (i, i + 1) if side > 0.0 else (i + 1, i)
+    near_j, far_j = (j, j + 1) if up > 0.0 else (j + 1, j)
+    wall = clearance[far_j * COLS + near_i] * (FAR / 255.0) + SPACING * (fx if side > 0.0 else 1.0 - fx)
+    flat = clearance[near_j * COLS + far_i] * (FAR / 255.0) + SPACING * (fy if up > 0.0 else 1.0 - fy)
+    return wall, flat
+
+
 @kernel(forceinline=True)
 def _way_at(dist, x, y):
     """Px of way from the node nearest to (x, y), -1 where none leads."""
@@ -122,6 +143,11 @@ def _follow(n, h, jump, clearance, dist, way, hazards, count, row):
     v = n.v
     ground = not n.air
     rising = n.state == JUMPING
+    sliding = n.state == WALL_SLIDING
+    wn = n.wn
+    nx = n.nx
+    ny = n.ny
+    pressed = jump > 0 and n.jump_before == 0
     held = n.jump_frames
     flight = 4 if n.air else 0
     died = 0
@@ -139,7 +165,7 @@ def _follow(n, h, jump, clearance, dist, way, hazards, count, row):
         y += v
         walled = False
         px, dx, dy, bend = _solid(clearance, x, y)
-        if px < RADIUS:
+        if px < RADIUS + 0.1:
             slope = math.sqrt(dx * dx + dy * dy)
             if slope == 0.0:  # inside of solid ground
                 break
@@ -147,16 +173,25 @@ def _follow(n, h, jump, clearance, dist, way, hazards, count, row):
             dy /= slope
             # The distance is flat along a wall or a slope and bent one way around an edge; in a corner where walls
             # meet, the less of two, it is bent the other way.
-            corner = (bend if dx * dy > 0.0 else -bend) > 2.0
-            x += dx * (RADIUS - px)
-            y += dy * (RADIUS - px)
-            if corner:  # the wall first, then the ground or the ceiling
+            if (bend if dx * dy > 0.0 else -bend) > 2.0:  # a corner: the wall first, then the ground or the ceiling
                 side = 1.0 if dx > 0.0 else -1.0
-                into = max(-u * side, 0.0)
-                u += into * side
-                impact = max(impact, into / 6.0)
                 dx = 0.0
                 dy = 1.0 if dy > 0.0 else -1.0
+                wall, px = _wall_and_flat(clearance, x, y, side, dy)
+                walled = wall < RADIUS + 0.1
+                if walled:
+                    wn = side
+                if wall < RADIUS:
+                    x += side * (RADIUS - wall)
+                    into = max(-u * side, 0.0)
+                    u += into * side
+                    impact = max(impact, into / 6.0)
+            elif abs(dy) < 0.1:
+                walled = True
+                wn = 1.0 if dx > 0.0 else -1.0
+        if px < RADIUS:
+            x += dx * (RADIUS - px)
+            y += dy * (RADIUS - px)
             into = max(-(u * dx + v * dy), 0.0)
             u += into * dx
             v += into * dy
@@ -165,14 +200,13 @@ def _follow(n, h, jump, clearance, dist, way, hazards, count, row):
                 if flight > 3:
                     impact = max(impact, into / bears)
                     landed = True
+                    nx = dx if abs(dx) > 0.1 else 0.0
+                    ny = dy
                 ground = True
                 flight = 0
                 rising = False
             else:
                 impact = max(impact, into / bears)
-                if dy > 0.4 and into > 0.0:
-                    rising = False
-                walled = dy <= 0.4
             if impact > 1.0:
                 died = t
         elif px > RADIUS + 2.0:
@@ -187,20 +221,31 @@ def _follow(n, h, jump, clearance, dist, way, hazards, count, row):
         if rising:
             held += 1
             rising = held <= JUMP_FRAMES and t <= jump
-        if t == 1 and jump > 0 and n.jump_before == 0 and (ground or n.walled):
-            if not ground and u * n.wn < 0.0:
+        at_wall = not ground and (walled or (t == 1 and 0 <= n.wall_buffer < 4))
+        if pressed and t <= 5 and (ground or at_wall or (t == 1 and 0 <= n.floor_buffer < 4)):
+            if at_wall and u * wn < 0.0:
                 u = 0.0
             v = min(v, 0.0)
-            du, dv = _jump(n, u, v, h, ground)
+            du, dv = _jump(u, h, not at_wall, nx, ny, sliding, wn)
             u += du
             v += dv
             x += du
             y += dv
+            pressed = False
             rising = True
-            held = 0
+            sliding = False
+            landed = False
             ground = False
-        elif walled and not ground and v > 0.0 and h * dx < 0.0:
-            v *= F_WALL
+            held = 0
+        elif not walled or ground:
+            sliding = False
+        elif sliding:
+            sliding = h * wn <= 0.0
+            if sliding:
+                v *= F_WALL
+        elif v > 0.0 and h * wn < 0.0:
+            sliding = True
+            rising = False
         if t % 2 == 0 or landed:  # few px at a time
             here = _way_at(dist, x, y)
             if here >= 0.0 and here < nearest:
@@ -239,7 +284,8 @@ def write_arcs(bank, state, i, clearance, dist, way, hazards, out):
     n = state.ninja[i]
     count = _note_hazards(bank, state, i, hazards)
     px, _, _, _ = _solid(clearance, n.x, n.y)
-    far = n.air and not n.walled and px > RADIUS + 1.0 + math.sqrt(n.u * n.u + n.v * n.v)
+    far = n.air and n.wall_buffer < 0 and n.floor_buffer < 0
+    far = far and px > RADIUS + 1.0 + math.sqrt(n.u * n.u + n.v * n.v)
     keys = n.state == JUMPING or (n.jump_before == 0 and not far)  # else the jump key changes nothing
     for k in range(ARCS):
         jump = (0, FRAMES, TAP)[k // 3]

@@ -18,8 +18,10 @@ from npp_rl.level_rooms import (
 )
 
 
-def mine_field(d: Draft, width=(14, 28), height=(3, 6), groups=(2, 4), longest=2, floating=(0, 3)) -> bool:
-    """A long room with rows of mines on the floor and single ones in the air."""
+def mine_field(
+    d: Draft, width=(14, 28), height=(3, 6), groups=(2, 4), longest=2, floating=(0, 3), crowded=False
+) -> bool:
+    """A long room with rows of mines on the floor and single ones in the air. crowded: these hang low anywhere."""
     dice = d.dice
     left, top, right, floor = carve_room(d, width, height)
     h = floor - top + 1
@@ -46,8 +48,11 @@ def mine_field(d: Draft, width=(14, 28), height=(3, 6), groups=(2, 4), longest=2
             if len(used) >= count:
                 break
             x, y = 4 * c + 4, 4 * r + 4
-            low = floor - r < 4 and any(abs(x - m) < 14 for m in on_floor)  # leave room to jump
-            near = any(abs(x - u) + abs(y - v) < 14 for u, v in used)
+            if crowded:
+                low, apart = floor - r > 4 and dice.chance(60), 7
+            else:
+                low, apart = floor - r < 4 and any(abs(x - m) < 14 for m in on_floor), 14  # leave room to jump
+            near = any(abs(x - u) + abs(y - v) < apart for u, v in used)
             near |= any(abs(x - u) < 10 and abs(y - v) < 10 for u, v in (d.ninja, d.switch, d.exit))
             if not low and not near:
                 used.append((x, y))
@@ -79,6 +84,29 @@ def platforms(d: Draft, width=(18, 30), height=(9, 14), count=(3, 4), wide=(2, 4
     if dice.chance(mined):
         for c in range(left, right + 2):
             d.mine(c, floor, 0, 4)
+    return True
+
+
+def stepping_stones(d: Draft, width=(18, 36), height=(10, 19), count=(3, 3)) -> bool:
+    """Small blocks in a hall over a floor of mines, as far apart as a jump with hardly a run reaches."""
+    dice = d.dice
+    left, top, right, floor = carve_room(d, width, height)
+    column, row = left + dice.between(0, 3), dice.between(top + 4, floor - 4)
+    spots = []
+    for _ in range(dice.between(*count)):
+        w = dice.between(1, 2)
+        if column + w - 1 > right:
+            return False
+        d.fill(column, row, column + w - 1, row)
+        if dice.chance(50):
+            d.tiles[row, column : column + w] = 2  # half as thick
+        spots.append((column + dice.below(w), row - 1))
+        drop = dice.between(-2, 4)
+        column += w + dice.between(2, 4 + (drop >= 0) + (drop >= 2))
+        row = min(max(row + drop, top + 4), floor - 4)
+    d.place(spots[0], spots[len(spots) // 2], spots[-1])
+    for x in range(4 * left, 4 * right + 5, dice.pick((4, 6))):
+        d.mine(0, floor, x, 4)
     return True
 
 

@@ -46,6 +46,8 @@ _WIDE_GAP = {"width": (20, 34), "pit": (5, 9), "depth": (4, 9), "height": (6, 9)
 _SHAFT = {"height": (14, 23), "both_sides": True}
 _SNAKE = {"run": (5, 12), "rise": (4, 8), "width": (1, 3), "snake": 60}
 
+_CROWDED = {"width": (12, 30), "height": (4, 11), "groups": (2, 6), "longest": 1, "floating": (3, 9), "crowded": True}
+
 LEAST_MINES = {"simplest_few_mines": 1, "simplest_with_mines": 2, "mine_heavy": 5}  # within the rooms
 
 # Kinds of level per category: weight, the function that draws it, its arguments.
@@ -144,11 +146,11 @@ KINDS = {
 # Kinds that only training levels have beside those: the built-in ones, whose solutions are known, stay what they are.
 MORE_KINDS = {
     "simplest_few_mines": (
-        (6, rooms.lined_corridor, {"barred": 25}),
+        (6, rooms.lined_corridor, {"barred": 25, "alcove": 40}),
         (4, rooms.lined_shaft, {"height": (4, 9), "pitch": (3, 5), "elbow": 30}),
     ),
     "simplest_with_mines": (
-        (6, rooms.lined_corridor, {"length": (6, 18), "barred": 25}),
+        (6, rooms.lined_corridor, {"length": (6, 18), "barred": 25, "alcove": 40}),
         (4, rooms.lined_shaft, {"height": (5, 12), "elbow": 30}),
     ),
     "simpler": ((4, rooms.lined_corridor, {"barred": 50}), (2, rooms.lined_shaft, {"height": (4, 12), "elbow": 50})),
@@ -156,7 +158,16 @@ MORE_KINDS = {
         (5, rooms.lined_shaft, {"width": (1, 4), "height": (6, 18)}),
         (3, rooms.lined_corridor, {"length": (8, 20), "barred": 30}),
     ),
-    "medium": ((5, rooms.lined_shaft, {"width": (1, 4), "height": (8, 22), "elbow": 30}),),
+    "medium": (
+        (5, rooms.lined_shaft, {"width": (1, 4), "height": (8, 22), "elbow": 30}),
+        (4, courses.stepping_stones, {}),
+        (3, courses.mine_field, _CROWDED | {"groups": (1, 4), "floating": (2, 6)}),
+    ),
+    "complex": (
+        (4, courses.stepping_stones, {"width": (26, 42), "count": (3, 5)}),
+        (3, courses.mine_field, _CROWDED | {"width": (18, 38)}),
+    ),
+    "mine_heavy": ((6, courses.mine_field, _CROWDED | {"width": (16, 38), "floating": (4, 12)}),),
 }
 
 _MIDDLE = 2 * (COLUMNS + 2)  # x of the field's middle in map units
@@ -209,21 +220,25 @@ def _touched(free, x, y, radius):
 
 
 @njit
-def _playable(tiles, mines, doors, ninja, switch, goal, ground, free, stack):
+def _playable(tiles, mines, doors, ninja, switch, goal, close, ground, free, stack):
     """Whether the ninja gets to the switch and to the exit: around all mines, also those that are not deadly at first,
     and through locked doors whose switches it reaches before.
 
     tiles: uint8 [25, 44]; mines: float64 [m, 2] px; doors: float64 [k, 4]: x, y of vertical doors, x, y of their
-    switches, px; ninja, switch, goal: float64 [2] px. Scratch: ground, free uint8 [NODES], stack int32 [NODES].
+    switches, px; ninja, switch, goal: float64 [2] px; close: mines may be passed at 14 px, which does not touch, where
+    the ninja runs below them. Scratch: ground, free uint8 [NODES], stack int32 [NODES].
     """
     fields.level_free(tiles, ground)
-    for node in range(fields.NODES):
-        ground[node] = ground[node] != 0
     for k in range(mines.shape[0]):
         dx, dy = mines[k, 0] - ninja[0], mines[k, 1] - ninja[1]
-        if dx * dx + dy * dy < 30.0 * 30.0:
+        if dx * dx + dy * dy < (20.0 * 20.0 if close else 30.0 * 30.0):
             return False
-        _block(ground, mines[k, 0], mines[k, 1], 15.0, 0.0)  # a touched toggle mine reaches 14.5 px (PHYSICS.md 5.3)
+        if close:
+            fields.block_circle(ground, mines[k, 0], mines[k, 1], fields.BLOCK_MINE)
+        else:
+            _block(ground, mines[k, 0], mines[k, 1], 15.0, 0.0)
+    for node in range(fields.NODES):
+        ground[node] = ground[node] != 0
     start = int(ninja[1] / 6.0) * fields.COLS + int(ninja[0] / 6.0)
     if not ground[start]:
         return False
@@ -253,14 +268,14 @@ _ground, _free = np.empty(fields.NODES, np.uint8), np.empty(fields.NODES, np.uin
 _stack = np.empty(fields.NODES, np.int32)
 
 
-def _is_playable(draft: Draft) -> bool:
+def _is_playable(draft: Draft, close: bool = False) -> bool:
     tiles = np.ones((ROWS + 2, COLUMNS + 2), np.uint8)
     tiles[1:-1, 1:-1] = draft.tiles
     mines = np.array([(6.0 * x, 6.0 * y) for _, x, y in draft.mines]).reshape(-1, 2)
     pairs = [(door, key) for door, key in zip(draft.extras, draft.extras[1:], strict=False) if door[0] == LOCKED_DOOR]
     doors = np.array([(6.0 * a[1], 6.0 * a[2], 6.0 * b[1], 6.0 * b[2]) for a, b in pairs]).reshape(-1, 4)
     three = (6.0 * np.array(spot) for spot in (draft.ninja, draft.switch, draft.exit))
-    return _playable(tiles, mines, doors, *three, _ground, _free, _stack)
+    return _playable(tiles, mines, doors, *three, close, _ground, _free, _stack)
 
 
 def _soften(draft: Draft) -> None:
@@ -290,6 +305,23 @@ def _soften(draft: Draft) -> None:
                     continue  # a jump has to reach the upright wall above the edge
                 if dice.chance(share) and (column, row) not in held:
                     tiles[row, column] = choice[dice.below(4) if style is None else style]
+
+
+def _roughen(draft: Draft) -> None:
+    """Tiles of any shape in some or all places of the floors, walls and ceilings, if the level can still be played."""
+    dice, whole = draft.dice, draft.tiles.copy()
+    padded = np.ones((ROWS + 2, COLUMNS + 2), np.uint8)
+    padded[1:-1, 1:-1] = whole
+    beside = np.zeros(whole.shape, bool)
+    for dy in (-1, 0, 1):
+        for dx in (-1, 0, 1):
+            beside |= _at(padded == 0, dy, dx)
+    share = dice.pick((25, 50, 100))
+    for place in np.flatnonzero((whole == 1) & beside).tolist():
+        if dice.chance(share):
+            draft.tiles[divmod(place, COLUMNS)] = 1 + dice.below(33)
+    if not _is_playable(draft, True):
+        draft.tiles = whole
 
 
 def _at(mask: np.ndarray, dy: int, dx: int) -> np.ndarray:
@@ -340,8 +372,8 @@ def _kind(category: str, dice: Dice, more: bool) -> tuple:
     return kinds[at][1:]
 
 
-def _draft(category: str, function, arguments: dict, dice: Dice) -> Draft | None:
-    """One attempt at a level of a kind, None where it came out wrong."""
+def _draft(category: str, function, arguments: dict, dice: Dice, more: bool) -> Draft | None:
+    """One attempt at a level of a kind, None where it came out wrong. more: mines may be close, ground may be rough."""
     draft = Draft(dice)
     if not function(draft, **arguments) or len({draft.ninja, draft.switch, draft.exit}) < 3:
         return None
@@ -349,8 +381,10 @@ def _draft(category: str, function, arguments: dict, dice: Dice) -> Draft | None
         return None
     draft.name = function.__name__.replace("_", " ")
     _soften(draft)
-    if not _is_playable(draft):
+    if not _is_playable(draft, more):
         return None
+    if more and dice.chance(40):
+        _roughen(draft)
     if CATEGORIES.index(category) >= CATEGORIES.index("simple") and dice.chance(25):
         reached = np.flatnonzero(_free == 2)
         for at in dice.sample(range(len(reached)), dice.between(1, 8)):
@@ -391,7 +425,7 @@ def generate(category: str, seed: int, split: str = "all", *, name: str | None =
     entropy = (seed & 0xFFFFFFFF, seed >> 32, CATEGORIES.index(category))
     function, arguments = _kind(category, Dice(*entropy, 0), more)
     for attempt in range(1, ATTEMPTS):
-        draft = _draft(category, function, arguments, Dice(*entropy, attempt))
+        draft = _draft(category, function, arguments, Dice(*entropy, attempt), more)
         if draft is None:
             continue
         map_data = _finish(draft)

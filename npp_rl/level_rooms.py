@@ -201,10 +201,11 @@ def _wall_mines(d: Draft, left: int, right: int, top: int, bottom: int, count: i
         d.mine(left if mine_side else right, row, 0 if mine_side else 4, 0)
 
 
-def lined_corridor(d: Draft, length=(5, 14), height=(1, 3), barred=0) -> bool:
+def lined_corridor(d: Draft, length=(5, 14), height=(1, 3), barred=0, alcove=0) -> bool:
     """A low corridor below a row of mines on its ceiling, or over some on its floor; five quarters of a tile apart.
 
-    In one a tile high the ninja fits below the mines and must not jump. barred: percent with a locked door.
+    In one a tile high the ninja fits below the mines and must not jump. barred: percent with a locked door; alcove:
+    percent that begin in a pit or a shaft at one end.
     """
     dice = d.dice
     w, h = dice.between(*length), dice.between(*height)
@@ -219,6 +220,14 @@ def lined_corridor(d: Draft, length=(5, 14), height=(1, 3), barred=0) -> bool:
     d.place_any([(c, floor if dice.chance(60) else dice.between(floor - h + 1, floor)) for c in spots])
     d.ninja = (d.ninja[0], 4 * floor + 6)
     below = h > 1 and dice.chance(60)
+    if alcove and dice.chance(alcove):
+        at, deep = dice.pick((left, right)), dice.between(1, 3)
+        if dice.chance(60) and floor + deep < ROWS:
+            d.open(at, floor + 1, at, floor + deep)
+            d.ninja = (4 * at + 6, 4 * (floor + deep) + 6)
+        elif floor - h + 1 - deep >= 0:
+            d.open(at, floor - h + 1 - deep, at, floor - h)
+            d.ninja = (4 * at + 6, 4 * (floor - h + 1 - deep) + 6)
     most = (w - 1) * 4 // 5
     count = dice.between(1, min(most, 3 if h == 2 else 4) if below else most)
     start = dice.between(0, 4 * (w - 1) - 5 * (count - 1))

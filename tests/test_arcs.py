@@ -115,6 +115,49 @@ def test_a_corridor_as_high_as_the_ninja_may_have_mines_on_its_ceiling():
     assert found[RUN_RIGHT, DIES] == 0 and found[RUN_RIGHT, CLEAR] < 0.05
 
 
+@pytest.mark.parametrize("side", [LEFT, RIGHT])
+def test_a_corner_below_a_mine_on_the_ceiling_is_as_safe_as_in_the_simulator(side):
+    """At the end of such a corridor wall and floor hold the ninja where the mine does not reach it; a jump does."""
+    left, right = here(5)[0] - 12, here(12)[0] + 12
+    mines = [(left + 12, here(5)[1] - 12), (right - 12, here(5)[1] - 12)]
+    made = level(ground((5, ROW, 12, ROW)), here(8), [(here(9), here(7))], mines=mines)
+    found = arcs(made, [NONE] * 4 + [side] * 20)
+    assert (found[[STAY, RUN_LEFT, RUN_RIGHT], DIES] == 0).all()
+    assert (found[[UP, UP_LEFT, UP_RIGHT], DIES] > 0.9).all()
+    keys = np.repeat(ACTION_BYTES[[NONE] * 4 + [side] * 40], 4)
+    assert not (simulate(made.map_data, keys)[1] == DEAD).any()
+
+
+def shaft(width, height=12):
+    """A shaft open to above, its floor at row 18."""
+    tiles = ground((10, 18 - height, 9 + width, 18))
+    return level(tiles, middle(10, 18), [(middle(9 + width, 18 - height), middle(9 + width, 18))])
+
+
+@pytest.mark.parametrize(("arc", "action"), [(STAY, NONE), (RUN_LEFT, LEFT), (UP, JUMP), (UP_RIGHT, JUMP_RIGHT)])
+def test_along_a_wall_an_arc_slides_as_the_simulator_does(arc, action):
+    """Up the left wall, then down along it: sliding begins with a push towards the wall, and goes on without."""
+    begin = [NONE] * 4 + [4] * 12 + [LEFT] * 9
+    made = shaft(4)
+    found = arcs(made, begin)
+    keys = np.repeat(ACTION_BYTES[begin + [action] * 30], 4)
+    places = simulate(made.map_data, keys)[0][:, :2]
+    at = 4 * len(begin)
+    frames = round(found[arc, TIME] * FRAMES)
+    assert frames > 10
+    there = places[at + frames - 1] - places[at - 1]
+    assert 100 * found[arc, [X, Y]] == pytest.approx(there, abs=1.5)
+
+
+def test_a_held_jump_below_a_ceiling_falls_as_slowly_as_in_the_simulator():
+    made = level(ground((5, 11, 20, 12)), middle(8, 12), [(middle(18, 12), middle(14, 12))])
+    found, run = standing(made)
+    moved = run(JUMP)[0]
+    frames = round(found[UP, TIME] * FRAMES)
+    assert 100 * found[UP, [X, Y]] == pytest.approx(moved[frames - 1], abs=1.0)
+    assert frames == pytest.approx(np.flatnonzero((moved[:, 1] > -0.2) & (np.arange(FRAMES) > 5))[0] + 1, abs=2)
+
+
 def test_a_toggle_mine_harms_once_it_is_armed():
     """One that has not been touched does not count; it is left behind armed."""
     made = level(HALL, middle(8, ROW), [(middle(34, ROW), middle(30, ROW))], toggle_mines=[middle(10, ROW)])
@@ -182,12 +225,14 @@ def test_arcs_tell_what_the_simulator_does():
                 ended = hold(envs._bank, envs._state, i, (0, -1, 1)[k % 3], (0, FRAMES, 4)[k // 3], out)
                 ninja = envs._state.ninja[i]
                 died = ninja["state"] == DEAD and ended <= frames + 2
+                if ninja["state"] == WON and ended <= frames:
+                    continue
                 foretold[int(died), int(said[i, k, DIES] > 0)] += 1
                 if ended >= frames:
                     off.append(np.hypot(*(out[frames - 1] - tuple(places[i]) - 100 * said[i, k, [X, Y]])))
             envs._rows[:] = saved
     assert foretold[1].sum() > 50
     assert foretold[1, 1] / foretold[1].sum() > 0.75  # of the deaths
-    assert foretold[1, 1] / foretold[:, 1].sum() > 0.6  # of the warnings
-    assert foretold[0, 0] / foretold[0].sum() > 0.97
-    assert np.median(off) < 4
+    assert foretold[1, 1] / foretold[:, 1].sum() > 0.9  # of the warnings
+    assert foretold[0, 0] / foretold[0].sum() > 0.99
+    assert (np.quantile(off, [0.5, 0.8, 0.9]) < [0.3, 1, 3]).all()

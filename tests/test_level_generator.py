@@ -174,24 +174,59 @@ def test_locked_doors_lie_behind_their_switches(levels):
     assert locked >= 20  # doors that bar nothing teach nothing
 
 
-@pytest.fixture(scope="module")
-def lined():
-    """Levels of the kinds that only training levels have, four of each category that has them."""
-    made = []
-    for category in generator.MORE_KINDS:
-        drawn = (generator.generate(category, seed, more=True) for seed in itertools.count())
-        made += itertools.islice((level for level in drawn if level.title.startswith("lined")), 4)
-    return made
+def drawn(category, title, count):
+    """The first levels of a kind that only training levels have."""
+    made = (generator.generate(category, seed, more=True) for seed in itertools.count())
+    return list(itertools.islice((level for level in made if level.title == title), count))
 
 
-def test_lined_corridors_and_shafts_have_mines_along_them_and_a_way_past(lined):
-    assert len(lined) == 4 * len(generator.MORE_KINDS)
-    assert {level.title for level in lined} == {"lined corridor", "lined shaft"}
+LINED = [
+    ("simplest_few_mines", "lined corridor"),
+    ("simplest_few_mines", "lined shaft"),
+    ("simplest_with_mines", "lined corridor"),
+    ("simplest_with_mines", "lined shaft"),
+    ("simple", "lined corridor"),
+    ("simple", "lined shaft"),
+    ("medium", "lined shaft"),
+]
+
+
+def test_lined_corridors_and_shafts_have_mines_along_them_and_a_way_past():
+    lined = [level for kind in LINED for level in drawn(*kind, 3)]
     assert any(len(entities_of(level)[4]) for level in lined)  # some with a locked door
     for level in lined:
         mines = entities_of(level)[3]
         assert any(distance_to_ground(level, *mine) < 1 for mine in mines), level.id
         assert planner.plan(level, budget=20) is not None, level.id
+
+
+def test_some_corridors_a_tile_high_have_mines_on_the_ceiling_between_ninja_and_goals():
+    """The ninja runs below them at 14 px, which does not touch (PHYSICS.md 5.3, 6.9)."""
+    close = 0
+    for level in drawn("simplest_few_mines", "lined corridor", 40):
+        spawn, _, switch, mines, _ = entities_of(level)
+        between = [m for m in mines if min(spawn[0], switch[0]) < m[0] < max(spawn[0], switch[0])]
+        close += spawn[1] == switch[1] and any(m[1] == switch[1] - 12 for m in between)
+    assert close >= 3
+
+
+@pytest.mark.parametrize(("category", "title"), [("medium", "stepping stones"), ("mine_heavy", "mine field")])
+def test_stepping_stones_and_crowded_mine_fields_can_mostly_be_won(category, title):
+    made = drawn(category, title, 12)
+    assert all(len(entities_of(level)[3]) >= 3 for level in made)
+    assert sum(planner.plan(level, budget=10) is not None for level in made) >= 10
+
+
+def test_rough_ground_is_of_all_tiles_and_only_in_levels_for_training():
+    def odd(level):
+        """Tiles below the ninja, the switch and the exit that are neither whole nor a slope or curve of a corner."""
+        tiles = level.tiles
+        below = [tiles[int(y) // 24, int(x) // 24 - 1] for x, y in entities_of(level)[:3] if y < 560]
+        return any(tile not in (0, 1, 2) for tile in below)
+
+    rough = sum(odd(generator.generate("simple", seed, more=True)) for seed in range(60))
+    assert 8 <= rough <= 40
+    assert sum(odd(generator.generate("simple", seed)) for seed in range(60)) < rough / 2
 
 
 def test_only_levels_of_other_seeds_than_the_built_in_ones_have_more_kinds():
