@@ -110,6 +110,27 @@ def stepping_stones(d: Draft, width=(18, 36), height=(10, 19), count=(3, 3)) -> 
     return True
 
 
+def rubble(d: Draft, width=(20, 38), height=(10, 18), pitch=(5, 7), share=75) -> bool:
+    """A hall full of floating lumps of tiles of all shapes; goals lie on some. share: percent of places with one."""
+    dice = d.dice
+    left, top, right, floor = carve_room(d, width, height)
+    wide, high = dice.between(*pitch), dice.between(*pitch)
+    spots = [(left, floor), (right, floor)]
+    for row in range(top + 2, floor - 1, high):
+        for column in range(left + 1, right - 2, wide):
+            if not dice.chance(share):
+                continue
+            w, h = dice.between(1, min(4, wide - 2)), dice.between(1, min(4, high - 2, floor - 1 - row))
+            for cell in range(w * h):
+                if dice.chance(80):
+                    d.tiles[row + cell // w, column + cell % w] = 1 + (dice.below(33) if dice.chance(75) else 0)
+            spots.append((column + dice.below(w), row - 1))
+    if len(spots) < 6:
+        return False
+    d.place_any(dice.sample(spots, 3))
+    return not any(d.tiles[(y - 6) // 4, (x - 6) // 4] for x, y in (d.ninja, d.switch, d.exit))
+
+
 def islands(d: Draft, width=(16, 28), height=(9, 13), pitch=(5, 6), missing=25, mines=(0, 0)) -> bool:
     """Blocks that float in staggered rows, three tiles over each other."""
     dice = d.dice

@@ -48,6 +48,8 @@ _SNAKE = {"run": (5, 12), "rise": (4, 8), "width": (1, 3), "snake": 60}
 
 _CROWDED = {"width": (12, 30), "height": (4, 11), "groups": (2, 6), "longest": 1, "floating": (3, 9), "crowded": True}
 
+_MINED_BANKS = {"width": (14, 26), "pit": (2, 6), "depth": (2, 6), "height": (4, 9), "mined": 80, "edge_rows": 80}
+
 LEAST_MINES = {"simplest_few_mines": 1, "simplest_with_mines": 2, "mine_heavy": 5}  # within the rooms
 
 # Kinds of level per category: weight, the function that draws it, its arguments.
@@ -157,17 +159,24 @@ MORE_KINDS = {
     "simple": (
         (5, rooms.lined_shaft, {"width": (1, 4), "height": (6, 18)}),
         (3, rooms.lined_corridor, {"length": (8, 20), "barred": 30}),
+        (5, rooms.gap, _MINED_BANKS),
     ),
     "medium": (
         (5, rooms.lined_shaft, {"width": (1, 4), "height": (8, 22), "elbow": 30}),
-        (4, courses.stepping_stones, {}),
-        (3, courses.mine_field, _CROWDED | {"groups": (1, 4), "floating": (2, 6)}),
+        (10, courses.stepping_stones, {}),
+        (4, courses.mine_field, _CROWDED | {"groups": (1, 4), "floating": (2, 6)}),
+        (5, rooms.gap, _MINED_BANKS | {"width": (16, 34), "depth": (4, 12)}),
+        (5, courses.rubble, {"width": (18, 30), "height": (8, 14)}),
     ),
     "complex": (
-        (4, courses.stepping_stones, {"width": (26, 42), "count": (3, 5)}),
-        (3, courses.mine_field, _CROWDED | {"width": (18, 38)}),
+        (10, courses.stepping_stones, {"width": (26, 42), "count": (3, 5)}),
+        (4, courses.mine_field, _CROWDED | {"width": (18, 38)}),
+        (5, courses.rubble, {}),
     ),
-    "mine_heavy": ((6, courses.mine_field, _CROWDED | {"width": (16, 38), "floating": (4, 12)}),),
+    "mine_heavy": (
+        (6, courses.mine_field, _CROWDED | {"width": (16, 38), "floating": (4, 12)}),
+        (5, rooms.gap, _MINED_BANKS | {"width": (18, 38), "depth": (4, 12), "edge_mines": (1, 3)}),
+    ),
 }
 
 _MIDDLE = 2 * (COLUMNS + 2)  # x of the field's middle in map units

@@ -465,8 +465,13 @@ def floor_mines(d: Draft, left: int, right: int, floor: int, count: int) -> None
             count -= 1
 
 
-def gap(d: Draft, width=(10, 18), pit=(2, 5), depth=(1, 4), height=(4, 7), mined=0, edge_mines=(0, 0)) -> bool:
-    """Two banks and a pit between them, which is jumped over; the switch may hang above it. mined: percent."""
+def gap(
+    d: Draft, width=(10, 18), pit=(2, 5), depth=(1, 4), height=(4, 7), mined=0, edge_mines=(0, 0), edge_rows=0
+) -> bool:
+    """Two banks and a pit between them, which is jumped over; the switch may hang above it.
+
+    mined, edge_rows: percent of the levels with mines in the pit, of the banks with a row of mines at its edge.
+    """
     dice = d.dice
     w, h, gone, deep = dice.between(*width), dice.between(*height), dice.between(*pit), dice.between(*depth)
     bank = (w - gone) // 2
@@ -500,6 +505,14 @@ def gap(d: Draft, width=(10, 18), pit=(2, 5), depth=(1, 4), height=(4, 7), mined
             d.mine(column, floor if column < start else far_floor, 0, 4)
             used.append(column)
             count -= 1
+    if edge_rows:
+        for far in (0, 1):
+            n, off = dice.between(1, 3), dice.below(2)
+            first = stop + 1 + off if far else start - n - off
+            free = all(c < first - 1 or c > first + n for c in used)
+            if dice.chance(edge_rows) and free and (first + n <= right - 2 if far else first >= left + 4):
+                for column in range(first, first + n):
+                    d.mine(column, far_floor if far else floor, 2, 4)
     return True
 
 

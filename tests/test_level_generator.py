@@ -210,11 +210,14 @@ def test_some_corridors_a_tile_high_have_mines_on_the_ceiling_between_ninja_and_
     assert close >= 3
 
 
-@pytest.mark.parametrize(("category", "title"), [("medium", "stepping stones"), ("mine_heavy", "mine field")])
-def test_stepping_stones_and_crowded_mine_fields_can_mostly_be_won(category, title):
-    made = drawn(category, title, 12)
-    assert all(len(entities_of(level)[3]) >= 3 for level in made)
-    assert sum(planner.plan(level, budget=10) is not None for level in made) >= 10
+@pytest.mark.parametrize(
+    ("category", "title"),
+    [("medium", "stepping stones"), ("mine_heavy", "mine field"), ("mine_heavy", "gap"), ("complex", "rubble")],
+)
+def test_the_harder_kinds_for_training_can_mostly_be_won(category, title):
+    made = drawn(category, title, 10)
+    assert title == "rubble" or all(len(entities_of(level)[3]) >= 3 for level in made)
+    assert sum(planner.plan(level, budget=10) is not None for level in made) >= 9
 
 
 def test_rough_ground_is_of_all_tiles_and_only_in_levels_for_training():
