@@ -28,7 +28,7 @@ from npp_rl.levels import CATEGORIES, load_levels, write_atomically
 from npp_rl.render import Scene, outcome_text, save_level, save_picture, text_font
 from npp_rl.simulator import DEAD, WON, new_state, play, reset_game, simulate
 
-TRAINING_ROWS = 50
+MOST_ROWS = {"train": 50, "eval": 20}  # that are kept of a run, its last ones among them
 SMOOTHING = 0.85  # weight of the past in the drawn curves
 MOMENTS, COLUMNS, WINDOW = 6, 3, (420, 300)  # of a strip: pictures, in a row, and px of the level around the ninja
 
@@ -69,10 +69,11 @@ def without_folders(value):
 def keep(run: Path, out: Path) -> None:
     """Copy what reports need of a finished run into `out`."""
     rows = read_metrics(run)
-    training = [row for row in rows if row["kind"] == "train"]
-    stride = -(-len(training) // TRAINING_ROWS)
-    kept = {id(row) for row in training[::-1][:: max(stride, 1)]}
-    rows = [row for row in rows if row["kind"] != "train" or id(row) in kept]
+    for kind, most in MOST_ROWS.items():
+        of_kind = [row for row in rows if row["kind"] == kind]
+        stride = max(-(-len(of_kind) // most), 1)
+        kept = {id(row) for row in of_kind[::-1][::stride]}
+        rows = [row for row in rows if row["kind"] != kind or id(row) in kept]
     rounded = [{k: float(f"{v:.4g}") if isinstance(v, float) else v for k, v in row.items()} for row in rows]
     names = ("eval_results.json", "config.json")
     results, config = (parsed((run / name).read_text(errors="replace"), str(run / name)) for name in names)
@@ -81,8 +82,10 @@ def keep(run: Path, out: Path) -> None:
             episode.pop("actions", None)  # most of the file, and what `python -m npp_rl.evaluation` makes again
     out.mkdir(parents=True, exist_ok=True)
     write_atomically(out / "config.json", json.dumps(without_folders(config), indent=1).encode() + b"\n")
-    write_atomically(out / "eval_results.json", json.dumps(without_folders(results)).encode() + b"\n")
-    write_atomically(out / "metrics.jsonl", b"".join(json.dumps(row).encode() + b"\n" for row in rounded))
+    documents = (without_folders(results), *rounded)
+    results, *lines = (json.dumps(document, separators=(",", ":")).encode() + b"\n" for document in documents)
+    write_atomically(out / "eval_results.json", results)
+    write_atomically(out / "metrics.jsonl", b"".join(lines))
 
 
 def plot(runs: list[Path], out: Path) -> None:

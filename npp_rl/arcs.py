@@ -34,6 +34,7 @@ ARCS, ARC = 9, 9
 FRAMES = 90
 TAP = 4  # frames, a step of the usual length
 RADIUS = 10.0  # px, of the ninja
+BESIDE = 10.1  # px from which a wall may be jumped off and slid down (PHYSICS.md 4.9)
 MINE_REACH = 13.75  # px between the centres of ninja and mine: 14, less what makes a pass by a hair look like a hit
 HAZARDS = 48  # at most that are looked at
 SIGHT = 160.0  # px, horizontally and vertically, to hazards that are looked at
@@ -165,7 +166,7 @@ def _follow(n, h, jump, clearance, dist, way, hazards, count, row):
         y += v
         walled = False
         px, dx, dy, bend = _solid(clearance, x, y)
-        if px < RADIUS + 0.1:
+        if px < BESIDE:
             slope = math.sqrt(dx * dx + dy * dy)
             if slope == 0.0:  # inside of solid ground
                 break
@@ -178,7 +179,7 @@ def _follow(n, h, jump, clearance, dist, way, hazards, count, row):
                 dx = 0.0
                 dy = 1.0 if dy > 0.0 else -1.0
                 wall, px = _wall_and_flat(clearance, x, y, side, dy)
-                walled = wall < RADIUS + 0.1
+                walled = wall < BESIDE
                 if walled:
                     wn = side
                 if wall < RADIUS:
@@ -221,6 +222,7 @@ def _follow(n, h, jump, clearance, dist, way, hazards, count, row):
         if rising:
             held += 1
             rising = held <= JUMP_FRAMES and t <= jump
+        # A press counts for five frames, and ground or a wall for as many after it was left (PHYSICS.md 4.10).
         at_wall = not ground and (walled or (t == 1 and 0 <= n.wall_buffer < 4))
         if pressed and t <= 5 and (ground or at_wall or (t == 1 and 0 <= n.floor_buffer < 4)):
             if at_wall and u * wn < 0.0:

@@ -38,14 +38,14 @@ def run(tmp_path):
     return folder
 
 
-def test_keep_thins_the_training_rows_and_nothing_else(run, tmp_path):
+def test_keep_thins_the_rows_of_long_runs_and_nothing_else(run, tmp_path):
     out = tmp_path / "kept"
     curves.keep(run, out)
     rows = curves.read_metrics(out)
     training = [row for row in rows if row["kind"] == "train"]
     assert len(training) == 50  # every sixth of 300, from the last one back
     assert training[-1]["global_step"] == 30_000 and training[0]["global_step"] == 600
-    assert [row["global_step"] for row in rows if row["kind"] == "eval"] == [10_000, 20_000, 30_000]
+    assert [row["global_step"] for row in rows if row["kind"] == "eval"] == [10_000, 20_000, 30_000]  # under 20
     assert training[-1]["success/simple"] == 0.1235
     args = json.loads((out / "config.json").read_text())["args"]
     rest = {"replay_data_dir": ["plans", "plans"], "pretrained_checkpoint": "a.pt"}
