@@ -511,7 +511,7 @@ def test_sweeps_can_be_planned(tmp_path, monkeypatch, capsys):
         done = subprocess.run(["bash", str(sweep), *given, "--dry-run"], env=env, capture_output=True, text=True)
         assert done.returncode == 0, (sweep.name, done.stderr)
         lines = listed.read_text().split("-m\nbenchmark.train_and_compare\n")[1:]
-        assert len(lines) == (2 if sweep.stem == "learning" else 1)
+        assert len(lines) == (3 if sweep.stem == "learning" else 1)
         gpus = [(str(k), 80.0) for k in range(8)] if sweep.stem == "full_size_gpus" else []
         monkeypatch.setattr(train_and_compare, "find_gpus", lambda gpus=gpus: gpus)
         for line in lines:
