@@ -244,7 +244,7 @@ def _playable(tiles, mines, doors, ninja, switch, goal, close, ground, free, sta
             return False
         if close:
             fields.block_circle(ground, mines[k, 0], mines[k, 1], fields.BLOCK_MINE)
-        else:
+        else:  # farther than a touched toggle mine reaches, 14.5 px (PHYSICS.md 5.3)
             _block(ground, mines[k, 0], mines[k, 1], 15.0, 0.0)
     for node in range(fields.NODES):
         ground[node] = ground[node] != 0
@@ -331,6 +331,7 @@ def _roughen(draft: Draft) -> None:
             draft.tiles[divmod(place, COLUMNS)] = 1 + dice.below(33)
     if not _is_playable(draft, True):
         draft.tiles = whole
+        _is_playable(draft, True)  # marks again where the ninja gets, for gold
 
 
 def _at(mask: np.ndarray, dy: int, dx: int) -> np.ndarray:
