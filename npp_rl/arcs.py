@@ -83,18 +83,22 @@ def _jump(u, h, ground, nx, ny, sliding, wn):
 
 
 @kernel(forceinline=True)
+def _cell(x, y):
+    """The lattice cell around (x, y): its upper left node, and how far across and down the place is, 0..1."""
+    fx = x * (1.0 / SPACING)
+    fy = y * (1.0 / SPACING)
+    i = min(max(int(fx), 0), COLS - 2)
+    j = min(max(int(fy), 0), ROWS - 2)
+    return j * COLS + i, fx - i, fy - j
+
+
+@kernel(forceinline=True)
 def _solid(clearance, x, y):
     """Px from (x, y) to solid ground between the four nodes around, its slope, and how it bends.
 
     -> (px, dx, dy, bend), the slope and the bend per cell of the lattice.
     """
-    fx = x * (1.0 / SPACING)
-    fy = y * (1.0 / SPACING)
-    i = min(max(int(fx), 0), COLS - 2)
-    j = min(max(int(fy), 0), ROWS - 2)
-    fx -= i
-    fy -= j
-    node = j * COLS + i
+    node, fx, fy = _cell(x, y)
     scale = FAR / 255.0
     c00 = clearance[node] * scale
     c10 = clearance[node + 1] * scale
@@ -113,16 +117,11 @@ def _wall_and_flat(clearance, x, y, side, up):
     Between nodes the less of two distances is less than either interpolates to. Here each is taken from the node that
     is nearest to its plane alone, in straight lines.
     """
-    fx = x * (1.0 / SPACING)
-    fy = y * (1.0 / SPACING)
-    i = min(max(int(fx), 0), COLS - 2)
-    j = min(max(int(fy), 0), ROWS - 2)
-    fx -= i
-    fy -= j
-    near_i, far_i = (i, i + 1) if side > 0.0 else (i + 1, i)
-    near_j, far_j = (j, j + 1) if up > 0.0 else (j + 1, j)
-    wall = clearance[far_j * COLS + near_i] * (FAR / 255.0) + SPACING * (fx if side > 0.0 else 1.0 - fx)
-    flat = clearance[near_j * COLS + far_i] * (FAR / 255.0) + SPACING * (fy if up > 0.0 else 1.0 - fy)
+    node, fx, fy = _cell(x, y)
+    near_x, far_x = (0, 1) if side > 0.0 else (1, 0)
+    near_y, far_y = (0, COLS) if up > 0.0 else (COLS, 0)
+    wall = clearance[node + far_y + near_x] * (FAR / 255.0) + SPACING * (fx if side > 0.0 else 1.0 - fx)
+    flat = clearance[node + near_y + far_x] * (FAR / 255.0) + SPACING * (fy if up > 0.0 else 1.0 - fy)
     return wall, flat
 
 

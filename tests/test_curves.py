@@ -47,6 +47,12 @@ def test_keep_thins_the_rows_of_long_runs_and_nothing_else(run, tmp_path):
     assert training[-1]["global_step"] == 30_000 and training[0]["global_step"] == 600
     assert [row["global_step"] for row in rows if row["kind"] == "eval"] == [10_000, 20_000, 30_000]  # under 20
     assert training[-1]["success/simple"] == 0.1235
+    with (run / "metrics.jsonl").open("a") as file:
+        for step in range(40):
+            file.write(json.dumps({"kind": "eval", "global_step": 40_000 + step, "minutes": 40.0}) + "\n")
+    curves.keep(run, out)
+    steps = [row["global_step"] for row in curves.read_metrics(out) if row["kind"] == "eval"]
+    assert steps == [10_000, *range(40_000, 40_040, 3)]  # every third of 43, from the last one back
     args = json.loads((out / "config.json").read_text())["args"]
     rest = {"replay_data_dir": ["plans", "plans"], "pretrained_checkpoint": "a.pt"}
     assert args == {"train_dataset": "train", "run_dir": "run", "seed": 1} | rest

@@ -220,16 +220,27 @@ def test_the_harder_kinds_for_training_can_mostly_be_won(category, title):
     assert sum(planner.plan(level, budget=10) is not None for level in made) >= 9
 
 
-def test_rough_ground_is_of_all_tiles_and_only_in_levels_for_training():
-    def odd(level):
-        """Tiles below the ninja, the switch and the exit that are neither whole nor a slope or curve of a corner."""
-        tiles = level.tiles
-        below = [tiles[int(y) // 24, int(x) // 24 - 1] for x, y in entities_of(level)[:3] if y < 560]
-        return any(tile not in (0, 1, 2) for tile in below)
+def test_rough_ground_is_of_all_tiles_and_leaves_levels_playable(monkeypatch):
+    """Drafts with and without: only rock beside open cells changes, in two of five but for those it would spoil."""
 
-    rough = sum(odd(generator.generate("simple", seed, more=True)) for seed in range(60))
-    assert 8 <= rough <= 40
-    assert sum(odd(generator.generate("simple", seed)) for seed in range(60)) < rough / 2
+    def drafts():
+        made = []
+        for seed in range(80):
+            function, arguments = generator._kind("simple", Dice(seed, 0), True)
+            made.append(generator._draft("simple", function, arguments, Dice(seed, 1), True))
+        return made
+
+    rough = drafts()
+    monkeypatch.setattr(generator, "_roughen", lambda draft: None)
+    pairs = [(one, other.tiles) for one, other in zip(rough, drafts(), strict=True) if other is not None]
+    changed = [(one, whole) for one, whole in pairs if (one.tiles != whole).any()]
+    assert 0.1 < len(changed) / len(pairs) < 0.5
+    for draft, whole in changed:
+        assert generator._is_playable(draft, True)
+        for row, column in np.argwhere(draft.tiles != whole):
+            assert whole[row, column] == 1
+            assert (whole[max(row - 1, 0) : row + 2, max(column - 1, 0) : column + 2] == 0).any()
+    assert set(np.concatenate([draft.tiles[draft.tiles != whole] for draft, whole in changed])) == set(range(2, 34))
 
 
 def test_only_levels_of_other_seeds_than_the_built_in_ones_have_more_kinds():
