@@ -23,6 +23,8 @@ after FRAMES frames.
 
 import math
 
+import numpy as np
+
 from npp_rl.fields import COLS, NODES, SPACING, UNIT, UNREACHED
 from npp_rl.observations import FAR, deadly_radius
 from npp_rl.simulator.compiled import kernel
@@ -36,36 +38,51 @@ TAP = 4  # frames, a step of the usual length
 RADIUS = 10.0  # px, of the ninja
 BESIDE = 10.1  # px from which a wall may be jumped off and slid down (PHYSICS.md 4.9)
 MINE_REACH = 13.75  # px between the centres of ninja and mine: 14, less what makes a pass by a hair look like a hit
-HAZARDS = 48  # at most that are looked at
-SIGHT = 160.0  # px, horizontally and vertically, to hazards that are looked at
+HAZARDS = 64  # at most that are looked at, a bit each in a mark
+SIGHT = 330.0  # px, horizontally and vertically, to hazards that are looked at: how far an arc may lead
+NEAR = 160.0  # px, of hazards that are looked at first
 ROWS = NODES // COLS
+CELL = 24.0  # px
+MARKS_X, MARKS_Y = 45, 26  # columns and rows of cells, each with a mark of the hazards that may matter there
 
 
 @kernel
-def _note_hazards(bank, state, i, hazards):
-    """Hazards near the ninja into hazards f8 [HAZARDS, 3]: x, y and px at which it is touched -> their number."""
+def _note(x, y, radius, hazards, marks, count):
+    """Hazard number `count` into hazards f8 [HAZARDS, 3]: x, y and px at which it is touched; sets its bit in marks."""
+    hazards[count, 0] = x
+    hazards[count, 1] = y
+    hazards[count, 2] = radius
+    bit = np.uint64(1) << np.uint64(count)
+    reach = radius + FAR
+    for c in range(max(int((x - reach) / CELL), 0), min(int((x + reach) / CELL), MARKS_X - 1) + 1):
+        marks[c] |= bit
+    for r in range(max(int((y - reach) / CELL), 0), min(int((y + reach) / CELL), MARKS_Y - 1) + 1):
+        marks[MARKS_X + r] |= bit
+
+
+@kernel
+def _note_hazards(bank, state, i, hazards, marks):
+    """The hazards within SIGHT of the ninja, the near ones first, into hazards and marks (see `write_arcs`)."""
     n = state.ninja[i]
     level = bank.level[n.level]
     base = level.entity_start
     count = 0
-    for kind in (MINE, TOGGLE_MINE):
-        for k in range(level.type_start[kind], level.type_start[kind + 1]):
-            x = bank.entity[k].x
-            y = bank.entity[k].y
-            near = abs(x - n.x) < SIGHT and abs(y - n.y) < SIGHT
-            if near and count < HAZARDS and state.state[i, k - base] != 1:  # 1: a toggle mine that is not armed
-                hazards[count, 0] = x
-                hazards[count, 1] = y
-                hazards[count, 2] = MINE_REACH
-                count += 1
+    for c in range(MARKS_X + MARKS_Y):
+        marks[c] = 0
     for slot in range(level.movers):
         radius = deadly_radius(bank.entity[bank.mover[level.mover_start + slot]].type)
         if radius > 0.0 and count < HAZARDS:
-            hazards[count, 0] = state.mover[i, slot].x
-            hazards[count, 1] = state.mover[i, slot].y
-            hazards[count, 2] = radius
+            _note(state.mover[i, slot].x, state.mover[i, slot].y, radius, hazards, marks, count)
             count += 1
-    return count
+    for low, high in ((0.0, NEAR), (NEAR, SIGHT)):
+        for kind in (MINE, TOGGLE_MINE):
+            for k in range(level.type_start[kind], level.type_start[kind + 1]):
+                x = bank.entity[k].x
+                y = bank.entity[k].y
+                away = max(abs(x - n.x), abs(y - n.y))
+                if low <= away < high and count < HAZARDS and state.state[i, k - base] != 1:  # 1: not armed
+                    _note(x, y, MINE_REACH, hazards, marks, count)
+                    count += 1
 
 
 @kernel
@@ -135,7 +152,7 @@ def _way_at(dist, x, y):
 
 
 @kernel
-def _follow(n, h, jump, clearance, dist, way, hazards, count, row):
+def _follow(n, h, jump, clearance, dist, way, hazards, marks, row):
     """Follow one arc: horizontal input h, the jump key held for `jump` frames."""
     x = n.x
     y = n.y
@@ -251,12 +268,19 @@ def _follow(n, h, jump, clearance, dist, way, hazards, count, row):
             here = _way_at(dist, x, y)
             if here >= 0.0 and here < nearest:
                 nearest = here
-            for k in range(count):
-                hx = x - hazards[k, 0]
-                hy = y - hazards[k, 1]
-                reach = hazards[k, 2]
-                if abs(hx) < reach + FAR and abs(hy) < reach + FAR:
-                    least = min(least, math.sqrt(hx * hx + hy * hy) - reach)
+            column = min(max(int(x * (1.0 / CELL)), 0), MARKS_X - 1)
+            row_of_cells = min(max(int(y * (1.0 / CELL)), 0), MARKS_Y - 1)
+            mark = marks[column] & marks[MARKS_X + row_of_cells]
+            k = 0
+            while mark:
+                if mark & np.uint64(1):
+                    hx = x - hazards[k, 0]
+                    hy = y - hazards[k, 1]
+                    reach = hazards[k, 2]
+                    if abs(hx) < reach + FAR and abs(hy) < reach + FAR:
+                        least = min(least, math.sqrt(hx * hx + hy * hy) - reach)
+                mark >>= np.uint64(1)
+                k += 1
             if least <= 0.0 and died == 0:
                 died = t
             if ground and abs(x - last_x) + abs(y - last_y) < 0.001:  # it stands, and will
@@ -276,14 +300,15 @@ def _follow(n, h, jump, clearance, dist, way, hazards, count, row):
 
 
 @kernel
-def write_arcs(bank, state, i, clearance, dist, way, hazards, out):
+def write_arcs(bank, state, i, clearance, dist, way, hazards, marks, out):
     """See the module's table; out f4 [ARCS, ARC].
 
     clearance u1 [NODES]: px to solid ground, as in `local_tiles`; dist: the goal's field; way: px to the goal; hazards
-    f8 [HAZARDS, 3]: scratch.
+    f8 [HAZARDS, 3]: scratch; marks u8 [MARKS_X + MARKS_Y]: scratch, for each column and row of cells a bit of each
+    hazard that comes within FAR of it, so that most places of an arc cost no search.
     """
     n = state.ninja[i]
-    count = _note_hazards(bank, state, i, hazards)
+    _note_hazards(bank, state, i, hazards, marks)
     px, _, _, _ = _solid(clearance, n.x, n.y)
     far = n.air and n.wall_buffer < 0 and n.floor_buffer < 0
     far = far and px > RADIUS + 1.0 + math.sqrt(n.u * n.u + n.v * n.v)
@@ -292,7 +317,7 @@ def write_arcs(bank, state, i, clearance, dist, way, hazards, out):
         jump = (0, FRAMES, TAP)[k // 3]
         h = (0, -1, 1)[k % 3]
         if jump == 0 or keys:
-            _follow(n, h, jump, clearance, dist, way, hazards, count, out[k])
+            _follow(n, h, jump, clearance, dist, way, hazards, marks, out[k])
         else:
             for c in range(ARC):
                 out[k, c] = out[k % 3, c]

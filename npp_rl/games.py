@@ -124,6 +124,7 @@ class Views(NamedTuple):
     nearest: np.ndarray  # f8 [threads, HAZARDS]
     points: np.ndarray  # f4 [threads, 6, 2]
     hazards: np.ndarray  # f8 [threads, arcs.HAZARDS, 3]
+    marks: np.ndarray  # u8 [threads, arcs.MARKS_X + arcs.MARKS_Y]
 
 
 @kernel
@@ -190,7 +191,8 @@ def _observe(bank, state, i, views, goals, episodes, thread, observed):
     if len(observed.local_tiles):
         write_local_tiles(bank, state, i, views.clearance[n.level], dist, e.way, observed.local_tiles[i])
     if len(observed.arcs):
-        write_arcs(bank, state, i, views.clearance[n.level], dist, e.way, views.hazards[thread], observed.arcs[i])
+        hazards, marks = views.hazards[thread], views.marks[thread]
+        write_arcs(bank, state, i, views.clearance[n.level], dist, e.way, hazards, marks, observed.arcs[i])
 
 
 @kernel

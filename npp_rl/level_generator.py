@@ -28,7 +28,7 @@ from pathlib import Path
 import numpy as np
 
 from npp_rl import fields
-from npp_rl.level_kinds import KINDS, LEAST_MINES, MORE_KINDS
+from npp_rl.level_kinds import BESET, KINDS, LEAST_MINES, MORE_KINDS
 from npp_rl.level_rooms import COLUMNS, GOLD, LOCKED_DOOR, ROWS, Dice, Draft
 from npp_rl.levels import CATEGORIES, MIRRORED, Level, LevelError, encode_map, write_atomically
 from npp_rl.simulator.compiled import njit
@@ -179,6 +179,20 @@ def _soften(draft: Draft) -> None:
                     tiles[row, column] = choice[dice.below(4) if style is None else style]
 
 
+def _beset(draft: Draft) -> None:
+    """Mines beside the goals, two to six quarters of a tile away, and near the start, if the level can still be won."""
+    dice = draft.dice
+    for (x, y), nearest in ((draft.switch, 2), (draft.exit, 2), (draft.ninja, 4)):
+        for _ in range(dice.pick((0, 1, 1, 2))):
+            dx, dy = dice.between(-6, 6), dice.pick((2, 2, -2, -2, -6, -4, 0, 6))
+            before = list(draft.mines)
+            if max(abs(dx), abs(dy)) >= nearest:
+                draft.mine(0, 0, x + dx - 4, y + dy - 4)
+                if not _is_playable(draft, True):
+                    draft.mines = before
+    _is_playable(draft, True)  # marks where the ninja gets, for gold
+
+
 def _roughen(draft: Draft) -> None:
     """Tiles of any shape in some or all places of the floors, walls and ceilings, if the level can still be played."""
     dice, whole = draft.dice, draft.tiles.copy()
@@ -256,8 +270,11 @@ def _draft(category: str, function, arguments: dict, dice: Dice, more: bool) -> 
     _soften(draft)
     if not _is_playable(draft, more):
         return None
-    if more and dice.chance(40):
-        _roughen(draft)
+    if more:
+        if dice.chance(BESET.get(category, 0)):
+            _beset(draft)
+        if dice.chance(40):
+            _roughen(draft)
     if CATEGORIES.index(category) >= CATEGORIES.index("simple") and dice.chance(25):
         reached = np.flatnonzero(_free == 2)
         for at in dice.sample(range(len(reached)), dice.between(1, 8)):

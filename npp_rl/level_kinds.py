@@ -13,6 +13,17 @@ _MINED_BANKS = {"width": (14, 26), "pit": (2, 6), "depth": (2, 6), "height": (4,
 
 LEAST_MINES = {"simplest_few_mines": 1, "simplest_with_mines": 2, "mine_heavy": 5}  # within the rooms
 
+# Percent of the training levels beside the built-in ones in which mines stand next to the goals and the start.
+BESET = {
+    "simplest_few_mines": 30,
+    "simplest_with_mines": 40,
+    "simpler": 25,
+    "simple": 30,
+    "medium": 30,
+    "complex": 30,
+    "mine_heavy": 60,
+}
+
 # Kinds of level per category: weight, the function that draws it, its arguments.
 KINDS = {
     "simplest": (
@@ -111,10 +122,12 @@ MORE_KINDS = {
     "simplest_few_mines": (
         (6, rooms.lined_corridor, {"barred": 25, "alcove": 40}),
         (4, rooms.lined_shaft, {"height": (4, 9), "pitch": (3, 5), "elbow": 30}),
+        (3, rooms.lined_shaft, {"width": (2, 2), "height": (4, 12), "pitch": (2, 5)}),
     ),
     "simplest_with_mines": (
         (6, rooms.lined_corridor, {"length": (6, 18), "barred": 25, "alcove": 40}),
         (4, rooms.lined_shaft, {"height": (5, 12), "elbow": 30}),
+        (3, rooms.lined_shaft, {"width": (2, 2), "height": (5, 16), "pitch": (2, 5)}),
     ),
     "simpler": ((4, rooms.lined_corridor, {"barred": 50}), (2, rooms.lined_shaft, {"height": (4, 12), "elbow": 50})),
     "simple": (

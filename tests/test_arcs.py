@@ -5,7 +5,7 @@ import pytest
 from hand_made import ROW, corridor, ground, here, level, middle
 from test_observations import JUMP, JUMP_RIGHT, LEFT, NONE, RIGHT, mirrored
 
-from npp_rl.arcs import ARC, ARCS, FRAMES
+from npp_rl.arcs import ARC, ARCS, FRAMES, HAZARDS
 from npp_rl.env import NppEnv, NppVectorEnv
 from npp_rl.games import ACTION_BYTES
 from npp_rl.level_generator import generate
@@ -80,6 +80,30 @@ def test_a_mine_on_the_way_is_touched_when_the_simulator_says_so():
     assert found[RUN_RIGHT, CLEAR] == 0
     assert (found[[STAY, RUN_LEFT, UP, UP_LEFT, HOP, HOP_LEFT], DIES] == 0).all()
     assert 0 < found[UP_RIGHT, CLEAR] <= 1 and found[UP_RIGHT, DIES] == 0  # over it
+
+
+def test_a_mine_far_off_that_a_jump_at_full_speed_comes_to_is_seen_from_where_it_begins():
+    begin = [NONE] * 4 + [RIGHT] * 16
+
+    def run(**more):
+        made = hall(**more)
+        keys = np.repeat(ACTION_BYTES[begin + [JUMP_RIGHT] * 23], 4)
+        places, states = simulate(made.map_data, keys)
+        at = 4 * len(begin)
+        return arcs(made, begin)[UP_RIGHT], places[at - 1 :, :2], states[at:]
+
+    found, places, _ = run()
+    assert places[80, 0] - places[0, 0] > 200 and found[DIES] == 0
+    found, _, states = run(mines=[places[80].astype(int)])
+    died = np.flatnonzero(states == DEAD)[0] + 1
+    assert 60 < died < 80 and (1 - found[DIES]) * FRAMES == pytest.approx(died, abs=2)
+
+
+def test_of_more_mines_than_are_looked_at_the_near_ones_count():
+    x, y = middle(12, ROW)
+    far = [(x + 6 * k, y - 230) for k in range(HAZARDS + 1)]
+    found = arcs(hall(mines=[*far, (x, y)]), [NONE] * 4)
+    assert found[RUN_RIGHT, DIES] > 0 and found[UP_RIGHT, DIES] == 0
 
 
 @pytest.mark.parametrize(("top", "dies"), [(17, False), (9, True), (1, True)])
