@@ -5,7 +5,7 @@ the jump key held all the time, and with it held for TAP frames. Its flight is t
 (PHYSICS.md 4.5, 4.10, 4.11); contacts are not: the ninja is a disc that slides on the distances to solid ground of the
 6 px lattice, and launch pads, doors and all that moves are left out. A jump is made at the first frame, or in the four
 after it as soon as ground or wall is touched. An arc ends where the ninja lands after a flight or dies, at the latest
-after FRAMES frames.
+after FRAMES frames; what it slides into in the SETTLE frames after its landing counts too.
 
 `arcs` float32 [ARCS, ARC], rows by jump (none, held, tapped) and within by direction (none, left, right):
 
@@ -35,6 +35,7 @@ from npp_rl.simulator.ninja import A_AIR, A_GROUND, DRAG, F_GROUND, F_WALL, G_JU
 ARCS, ARC = 9, 9
 FRAMES = 90
 TAP = 4  # frames, a step of the usual length
+SETTLE = 4  # frames after a landing in which hazards still count: the step that it falls into goes on
 RADIUS = 10.0  # px, of the ninja
 BESIDE = 10.1  # px from which a wall may be jumped off and slid down (PHYSICS.md 4.9)
 MINE_REACH = 13.75  # px between the centres of ninja and mine: 14, less what makes a pass by a hair look like a hit
@@ -44,6 +45,9 @@ NEAR = 160.0  # px, of hazards that are looked at first
 ROWS = NODES // COLS
 CELL = 24.0  # px
 MARKS_X, MARKS_Y = 45, 26  # columns and rows of cells, each with a mark of the hazards that may matter there
+UNTOUCHED, TOUCHED = MARKS_X + MARKS_Y, MARKS_X + MARKS_Y + 1  # marks of the toggle mines that are not deadly yet
+MARKS = MARKS_X + MARKS_Y + 2
+TOGGLE_IN, TOGGLE_OUT = 13.5, 14.5  # px, where a toggle mine is touched, and where it is left and then kills
 
 
 @kernel
@@ -67,7 +71,7 @@ def _note_hazards(bank, state, i, hazards, marks):
     level = bank.level[n.level]
     base = level.entity_start
     count = 0
-    for c in range(MARKS_X + MARKS_Y):
+    for c in range(MARKS):
         marks[c] = 0
     for slot in range(level.movers):
         radius = deadly_radius(bank.entity[bank.mover[level.mover_start + slot]].type)
@@ -80,8 +84,11 @@ def _note_hazards(bank, state, i, hazards, marks):
                 x = bank.entity[k].x
                 y = bank.entity[k].y
                 away = max(abs(x - n.x), abs(y - n.y))
-                if low <= away < high and count < HAZARDS and state.state[i, k - base] != 1:  # 1: not armed
+                if low <= away < high and count < HAZARDS:
                     _note(x, y, MINE_REACH, hazards, marks, count)
+                    status = state.state[i, k - base]
+                    if status > 0:
+                        marks[UNTOUCHED if status == 1 else TOUCHED] |= np.uint64(1) << np.uint64(count)
                     count += 1
 
 
@@ -171,10 +178,13 @@ def _follow(n, h, jump, clearance, dist, way, hazards, marks, row):
     least = FAR
     impact = 0.0
     nearest = way
+    untouched = marks[UNTOUCHED]
+    touched = marks[TOUCHED]
+    toggles = untouched | touched
     landed = False
-    last_x = last_y = -1.0
-    t = 0
-    while t < FRAMES and not landed and died == 0:
+    land_x = land_y = last_x = last_y = -1.0
+    t = land_t = 0
+    while t < (min(land_t + SETTLE, FRAMES) if landed else FRAMES) and died == 0:
         t += 1
         u *= DRAG
         v = v * DRAG + (G_JUMP if rising else G_FALL)
@@ -217,6 +227,7 @@ def _follow(n, h, jump, clearance, dist, way, hazards, marks, row):
                 if flight > 3:
                     impact = max(impact, into / bears)
                     landed = True
+                    land_t = t
                     nx = dx if abs(dx) > 0.1 else 0.0
                     ny = dy
                 ground = True
@@ -264,29 +275,47 @@ def _follow(n, h, jump, clearance, dist, way, hazards, marks, row):
         elif v > 0.0 and h * wn < 0.0:
             sliding = True
             rising = False
+        if landed and land_t == t:
+            land_x = x
+            land_y = y
+        column = min(max(int(x * (1.0 / CELL)), 0), MARKS_X - 1)
+        row_of_cells = min(max(int(y * (1.0 / CELL)), 0), MARKS_Y - 1)
+        mark = marks[column] & marks[MARKS_X + row_of_cells]
+        bit = np.uint64(1)
+        k = 0
+        while mark:
+            if mark & np.uint64(1):
+                hx = x - hazards[k, 0]
+                hy = y - hazards[k, 1]
+                reach = hazards[k, 2]
+                if abs(hx) < reach + FAR and abs(hy) < reach + FAR:
+                    away = math.sqrt(hx * hx + hy * hy)
+                    if untouched & bit:
+                        if away < TOGGLE_IN:
+                            untouched ^= bit
+                            touched |= bit
+                    elif touched & bit:
+                        if away > TOGGLE_OUT:
+                            touched ^= bit
+                    elif away < reach or not toggles & bit:
+                        least = min(least, away - reach)
+            mark >>= np.uint64(1)
+            bit <<= np.uint64(1)
+            k += 1
+        if least <= 0.0 and died == 0:
+            died = t
         if t % 2 == 0 or landed:  # few px at a time
             here = _way_at(dist, x, y)
             if here >= 0.0 and here < nearest:
                 nearest = here
-            column = min(max(int(x * (1.0 / CELL)), 0), MARKS_X - 1)
-            row_of_cells = min(max(int(y * (1.0 / CELL)), 0), MARKS_Y - 1)
-            mark = marks[column] & marks[MARKS_X + row_of_cells]
-            k = 0
-            while mark:
-                if mark & np.uint64(1):
-                    hx = x - hazards[k, 0]
-                    hy = y - hazards[k, 1]
-                    reach = hazards[k, 2]
-                    if abs(hx) < reach + FAR and abs(hy) < reach + FAR:
-                        least = min(least, math.sqrt(hx * hx + hy * hy) - reach)
-                mark >>= np.uint64(1)
-                k += 1
-            if least <= 0.0 and died == 0:
-                died = t
             if ground and abs(x - last_x) + abs(y - last_y) < 0.001:  # it stands, and will
                 t = FRAMES
             last_x = x
             last_y = y
+    if landed and died == 0:
+        t = land_t
+        x = land_x
+        y = land_y
     row[0] = 1.0 - died / FRAMES if died > 0 else 0.0
     row[1] = max(least, 0.0) / FAR
     row[2] = landed
@@ -304,8 +333,8 @@ def write_arcs(bank, state, i, clearance, dist, way, hazards, marks, out):
     """See the module's table; out f4 [ARCS, ARC].
 
     clearance u1 [NODES]: px to solid ground, as in `local_tiles`; dist: the goal's field; way: px to the goal; hazards
-    f8 [HAZARDS, 3]: scratch; marks u8 [MARKS_X + MARKS_Y]: scratch, for each column and row of cells a bit of each
-    hazard that comes within FAR of it, so that most places of an arc cost no search.
+    f8 [HAZARDS, 3]: scratch; marks u8 [MARKS]: scratch, for each column and row of cells a bit of each hazard that
+    comes within FAR of it, so that most places of an arc cost no search, then which toggle mines are not deadly yet.
     """
     n = state.ninja[i]
     _note_hazards(bank, state, i, hazards, marks)

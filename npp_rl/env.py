@@ -202,7 +202,7 @@ class NppVectorEnv(gym.vector.VectorEnv):
             nearest=np.zeros((threads, HAZARDS)),
             points=np.zeros((threads, 6, 2), np.float32),
             hazards=np.zeros((threads, arcs.HAZARDS, 3)),
-            marks=np.zeros((threads, arcs.MARKS_X + arcs.MARKS_Y), np.uint64),
+            marks=np.zeros((threads, arcs.MARKS), np.uint64),
         )
         if clearance:
             level_clearances(self._bank, self._views.clearance)

@@ -124,7 +124,7 @@ class Views(NamedTuple):
     nearest: np.ndarray  # f8 [threads, HAZARDS]
     points: np.ndarray  # f4 [threads, 6, 2]
     hazards: np.ndarray  # f8 [threads, arcs.HAZARDS, 3]
-    marks: np.ndarray  # u8 [threads, arcs.MARKS_X + arcs.MARKS_Y]
+    marks: np.ndarray  # u8 [threads, arcs.MARKS]
 
 
 @kernel

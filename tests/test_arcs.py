@@ -182,12 +182,18 @@ def test_a_held_jump_below_a_ceiling_falls_as_slowly_as_in_the_simulator():
     assert frames == pytest.approx(np.flatnonzero((moved[:, 1] > -0.2) & (np.arange(FRAMES) > 5))[0] + 1, abs=2)
 
 
-def test_a_toggle_mine_harms_once_it_is_armed():
-    """One that has not been touched does not count; it is left behind armed."""
+def test_a_toggle_mine_harms_once_it_was_touched_and_left():
+    """PHYSICS.md 5.3: an arc over it and back dies, and one that stays inside does not."""
     made = level(HALL, middle(8, ROW), [(middle(34, ROW), middle(30, ROW))], toggle_mines=[middle(10, ROW)])
     assert arcs(made)[RUN_RIGHT, DIES] == 0
     behind = arcs(made, [RIGHT] * 12 + [LEFT] * 2)
     assert behind[RUN_LEFT, DIES] > 0
+    made = level(HALL, middle(8, ROW), [(middle(34, ROW), middle(30, ROW))], toggle_mines=[middle(8, ROW)])
+    found, run = standing(made)
+    assert (found[[STAY, RUN_LEFT, RUN_RIGHT, UP_RIGHT, HOP_RIGHT], DIES] == 0).all()
+    assert (found[[STAY, RUN_LEFT, RUN_RIGHT, UP_RIGHT, HOP_RIGHT], CLEAR] == 1).all()
+    died = np.flatnonzero(run(JUMP, 4)[1] == DEAD)[0] + 1
+    assert (1 - found[HOP, DIES]) * FRAMES == pytest.approx(died, abs=2)
 
 
 def test_walls_stop_an_arc_and_where_no_way_leads_it_says_so():
