@@ -220,8 +220,14 @@ def _retrace(levels, episodes, frame_skip, window):
     _, state = new_state(bank, games)
     fields = level_fields(bank, games)
     # The ways need no more than the fields: what observations alone read is left empty.
-    nothing = np.zeros((0, 0), np.uint8), np.zeros((0, 0)), np.zeros((0, 0, 2), np.float32), np.zeros((0, 0, 3))
-    views = Views(fields.dist, fields.ahead, fields.share, fields.stage, *nothing)
+    nothing = {
+        "clearance": np.zeros((0, 0), np.uint8),
+        "nearest": np.zeros((0, 0)),
+        "points": np.zeros((0, 0, 2), np.float32),
+        "hazards": np.zeros((0, 0, 3)),
+        "marks": np.zeros((0, 0), np.uint64),
+    }
+    views = Views(fields.dist, fields.ahead, fields.share, fields.stage, **nothing)
     values = {"gamma": 1.0, "shaping_distance": np.inf, "max_frames": MOST, "frame_skip": frame_skip}
     rules = Rules(**{name: values.get(name, 0.0) for name in Rules._fields})
     goals, records, stale = np.zeros(games, GOAL), np.zeros(games, EPISODE), np.zeros(games, np.bool_)
