@@ -268,10 +268,7 @@ def main(args: Args) -> Path:
     torch.manual_seed(process.torch_seed)
 
     # Rollout storage. `obs` keeps the environment's dtypes (the agent converts); the environment's side is NumPy.
-    obs = {
-        key: torch.from_numpy(value).to(device).new_zeros((args.num_steps, *value.shape))
-        for key, value in next_obs.items()
-    }
+    obs = {k: torch.from_numpy(v).to(device).new_zeros((args.num_steps, *v.shape)) for k, v in next_obs.items()}
     actions = torch.zeros((args.num_steps, num_envs), dtype=torch.int64, device=device)
     logprobs = torch.zeros((args.num_steps, num_envs), device=device)
     values = torch.zeros((args.num_steps, num_envs), device=device)
@@ -281,7 +278,7 @@ def main(args: Args) -> Path:
 
     # Everything that a resumed run continues from. At the head of the loop below nothing else is remembered.
     global_step, evaluated_at, saved_at, halved = 0, -1, -1, False
-    best_success, evaluation_minutes, ready_minutes = -1.0, 0.0, None
+    best_success, evaluation_minutes, ready_minutes = 0.0, 0.0, None
     if checkpoint:
         with checkpoints.restoring(latest_path):
             agent.load_state_dict(checkpoint["agent"])
@@ -358,7 +355,9 @@ def main(args: Args) -> Path:
                 metrics = evaluation.scalars(results, "eval") | {"time/evaluation": 60 * lasted}
                 run_log.metrics("eval", global_step, minutes(), metrics)
                 run_log.message(f"step {global_step:,}: success on validation levels {success:.1%}")
-                improved = success >= best_success
+                # The later agent is kept unless it is worse than the best by two standard errors of that few levels.
+                variance = (success + best_success) * (2 - success - best_success) / 2 / len(validation_levels)
+                improved = success >= best_success - 2 * variance**0.5
                 best_success = max(best_success, success)
             evaluated_at, halved = global_step, progress >= 0.5
 
