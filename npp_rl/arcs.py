@@ -5,8 +5,8 @@ the jump key held all the time, and with it held for TAP frames. Its flight is t
 (PHYSICS.md 4.5, 4.10, 4.11); contacts are not: the ninja is a disc that slides on the distances to solid ground of the
 6 px lattice, and launch pads, doors and all that moves are left out. A jump is made at the first frame, or in the four
 after it as soon as ground or wall is touched. An arc ends where the ninja lands after a flight or dies, at the latest
-after FRAMES frames; what it slides into in the SETTLE frames after its landing counts too. A toggle mine that it touches
-harms once it has been left (PHYSICS.md 5.3).
+after FRAMES frames; what it slides into in the SETTLE frames after its landing counts too. A toggle mine on its way
+harms once it was touched and left (PHYSICS.md 5.3).
 
 `arcs` float32 [ARCS, ARC], rows by jump (none, held, tapped) and within by direction (none, left, right):
 
