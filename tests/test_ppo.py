@@ -195,6 +195,24 @@ def test_run_directory(tmp_path, few_levels, capsys):
         main(checkpoints.parse_args(Args, ["--resume", str(run_dir)]))
 
 
+def test_the_best_agent_is_the_latest_that_is_not_worse_beyond_chance(tmp_path, monkeypatch):
+    """Of 30 levels 28 are no less than 30: two standard errors of the difference are 2.9 levels. 15 are."""
+    levels = [generate("simplest", seed) for seed in range(32)]
+    monkeypatch.setattr(evaluation, "load_split", lambda *_: (levels[:1], levels[1:31], levels[31:]))
+    evaluate, successes = evaluation.evaluate, iter((0.2, 1.0, 28 / 30, 0.5, 1.0))
+
+    def told(*args, **options):
+        results = evaluate(*args, **options)
+        results["overall"]["success_rate"] = next(successes)
+        return results
+
+    monkeypatch.setattr(evaluation, "evaluate", told)
+    run_dir = main(small_args(tmp_path / "run"))
+    assert checkpoints.load(run_dir / "checkpoints/best.pt")["global_step"] == 1024
+    lines = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
+    assert [line["global_step"] for line in lines if line["kind"] == "eval"] == [0, 512, 1024, 1536]
+
+
 def test_wall_clock_budget(tmp_path, few_levels):
     """--max-minutes ends the run, the last evaluation included, and anneals to the end; halfway there is one too."""
     began = time.monotonic()
