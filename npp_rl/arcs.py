@@ -67,7 +67,7 @@ def _note(x, y, radius, hazards, marks, count):
 
 @kernel
 def _note_hazards(bank, state, i, hazards, marks):
-    """The hazards within SIGHT of the ninja, the near ones first, into hazards and marks (see `write_arcs`)."""
+    """What is deadly and moves, then mines within SIGHT, near ones first, into hazards and marks (see `write_arcs`)."""
     n = state.ninja[i]
     level = bank.level[n.level]
     base = level.entity_start

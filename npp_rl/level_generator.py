@@ -180,7 +180,7 @@ def _soften(draft: Draft) -> None:
 
 
 def _beset(draft: Draft) -> None:
-    """Mines beside the goals, two to six quarters of a tile away, and near the start, if the level can still be won."""
+    """Mines beside the goals, two to six quarters of a tile away, and near the start, if that can be played."""
     dice = draft.dice
     for (x, y), nearest in ((draft.switch, 2), (draft.exit, 2), (draft.ninja, 4)):
         for _ in range(dice.pick((0, 1, 1, 2))):

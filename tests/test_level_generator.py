@@ -191,13 +191,14 @@ LINED = [
 ]
 
 
-def test_lined_corridors_and_shafts_have_mines_along_them_and_a_way_past():
+def test_lined_corridors_and_shafts_have_mines_along_them_and_a_way_past(monkeypatch):
+    monkeypatch.setattr(generator, "BESET", {})  # further mines may close the way, see below
     lined = [level for kind in LINED for level in drawn(*kind, 3)]
     assert any(len(entities_of(level)[4]) for level in lined)  # some with a locked door
     for level in lined:
         mines = entities_of(level)[3]
         assert any(distance_to_ground(level, *mine) < 1 for mine in mines), level.id
-    assert sum(planner.plan(level, budget=10) is not None for level in lined) >= 20  # of 21
+        assert planner.plan(level, budget=20) is not None, level.id
 
 
 def test_some_corridors_a_tile_high_have_mines_on_the_ceiling_between_ninja_and_goals():
