@@ -1,4 +1,5 @@
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -16,3 +17,20 @@ def shared() -> Path:
     if not (folder / "golden").is_dir():
         pytest.skip(f"no shared data at {folder} (set NPP_SHARED)")
     return folder
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """Mounts file systems of few bytes; skips where that is not permitted."""
+    mounted = []
+
+    def mount(place, size):
+        place.mkdir(parents=True)
+        done = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(place)], capture_output=True)
+        if done.returncode:
+            pytest.skip("mounting a small tmpfs is not permitted here")
+        mounted.append(place)
+
+    yield mount
+    for place in mounted:
+        subprocess.run(["umount", "-l", str(place)], check=True)
