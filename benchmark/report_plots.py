@@ -169,12 +169,15 @@ def legend(names: list[tuple[str, int, bool]], width: float, top: float, left: f
 
 
 def span(curves: list[Curve]) -> tuple[tuple[float, float], bool]:
-    """Range of x of some curves, and whether it takes a logarithmic axis for the shortest of them to be seen."""
+    """Range of x of some curves, and whether it takes a logarithmic axis for the shortest of them to be seen.
+
+    Such an axis begins at half the smallest x above 0, so that curves are seen to rise to there; 0 stands at its edge.
+    """
     ends = [float(c.x[-1]) for c in curves]
     if max(ends) <= 8 * min(ends):
         return (0.0, max(ends) or 1.0), False
     first = min(float(x) for c in curves for x in c.x if x > 0)
-    return (max(first, max(ends) / 1e4), max(ends)), True
+    return (max(first / 2, max(ends) / 1e4), max(ends)), True
 
 
 def lines(

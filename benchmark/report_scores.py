@@ -104,7 +104,7 @@ def learning(comparison: Comparison, rng) -> list:
                 curves[c.name] = Curve(c.name, c.colour, x, y.mean(0), *_band(y.mean(0), drawn, len(y)))
         if curves:
             x, log = report_plots.span(list(curves.values()))
-            label = labels[axis] + (", logarithmic" if log else "")
+            label = labels[axis] + (", logarithmic, 0 at the left edge" if log else "")
             overview += _together(
                 comparison, curves, f"learning_{axis}", label, "levels won", f"Success over {axis}", x, log
             )

@@ -172,10 +172,9 @@ def behind_best(groups: list[np.ndarray], confidence: float = 0.95) -> tuple[int
     """Index of the group with the highest mean, and for each group how far it is behind: mean, low, high.
 
     groups: values [seeds] of each contender. The best is found in the data, so the intervals hold for all pairs
-    together
-    (Tukey 1953, Kramer 1956): Student's range of all groups, with the variance between seeds pooled over groups, for
-    which
-    three seeds of each suffice, or that of the two groups where it is larger. A group of one seed gives NaN.
+    together (Tukey 1953, Kramer 1956): Student's range of all groups, with the variance between seeds pooled over
+    groups, for which three seeds of each suffice, or that of the two groups where it is larger. A group of one seed
+    gives NaN.
     """
     means = [float(group.mean()) for group in groups]
     best = int(np.argmax(means))
@@ -217,8 +216,7 @@ def paired_difference(
 def curves(curves: list[tuple[np.ndarray, np.ndarray]], points: int = 120) -> tuple[np.ndarray, np.ndarray]:
     """Seeds' curves (x ascending, y) on one grid of x, at most `points` of theirs -> grid [k], values [seeds, k].
 
-    The grid begins where the last of the seeds begins and ends where the first ends, so that each point has all of
-    them.
+    The grid begins where the last of the seeds begins and ends where the first ends: each point has all of them.
     """
     start, end = max(x[0] for x, _ in curves), min(x[-1] for x, _ in curves)
     grid = np.unique(np.concatenate([x for x, _ in curves] + [[start, end]]))

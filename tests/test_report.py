@@ -404,6 +404,15 @@ def test_ticks_are_round_and_inside():
     assert [report_plots.short(v) for v in (1_500_000, 20_000, 300, 0.25)] == ["1.5M", "20k", "300", "0.25"]
 
 
+def test_an_axis_becomes_logarithmic_where_curves_differ_much_in_length():
+    def curve(*x):
+        return report_plots.Curve("", 0, np.array(x, float), np.zeros(len(x)))
+
+    assert report_plots.span([curve(0, 50), curve(0, 100, 400)]) == ((0, 400), False)
+    assert report_plots.span([curve(0, 50), curve(0, 100, 401)]) == ((25, 401), True)
+    assert report_plots.span([curve(0, 1), curve(0, 1e6)]) == ((100, 1e6), True)  # four powers of ten at most
+
+
 def test_the_page_in_a_browser(whole, tmp_path):
     if not browser.find():
         pytest.skip("no Chromium (apt-get install chromium)")
