@@ -18,6 +18,11 @@ def entries(folder):
     return {(run["architecture"], run["condition"], run["seed"]): run for run in content["runs"]}
 
 
+def steps(run_dir):
+    """Steps that a stand-in has made, in their order."""
+    return [int(line) for line in (run_dir / "trace.txt").read_text().split()]
+
+
 def wait_for(condition, seconds=60):
     deadline = time.monotonic() + seconds
     while not condition():

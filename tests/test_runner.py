@@ -15,7 +15,7 @@ import types
 from pathlib import Path
 
 import pytest
-from runner_calls import ARCHITECTURES, ROOT, entries, wait_for, words
+from runner_calls import ARCHITECTURES, ROOT, entries, steps, wait_for, words
 
 from benchmark import cluster, launch, train_and_compare
 from benchmark.launch import Run, Settings
@@ -34,10 +34,6 @@ def scripts(tmp_path, monkeypatch):
 
 def weights(folder):
     return {path.relative_to(folder): path.read_text() for path in folder.glob("*/*/*/checkpoints/best.pt")}
-
-
-def steps(run_dir):
-    return [int(line) for line in (run_dir / "trace.txt").read_text().split()]
 
 
 def start(argv):

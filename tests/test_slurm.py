@@ -15,14 +15,13 @@ import time
 from pathlib import Path
 
 import pytest
+from runner_calls import ROOT, steps, wait_for
 
 from benchmark import cluster, launch, train_and_compare
 from benchmark.launch import Run, Settings
 from npp_rl import checkpoints
 from npp_rl.checkpoints import ArgumentError
 from npp_rl.level_generator import main as write_levels
-
-ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture(autouse=True)
@@ -59,17 +58,6 @@ def entries(folder):
     return {(run["architecture"], run["seed"]): run for run in content["runs"]}
 
 
-def steps(run_dir):
-    return [int(line) for line in (run_dir / "trace.txt").read_text().split()]
-
-
-def wait_for(condition, seconds=120):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.05)
-
-
 def begun(run_dir, count=1):
     return lambda: (run_dir / "trace.txt").exists() and len(steps(run_dir)) >= count
 
@@ -91,7 +79,7 @@ def job_is_requeued(tmp_path, launcher, interrupt):
     line = words(tmp_path, launcher, "--", "--pause", "0.2", seeds=[1])
     process = multiprocessing.get_context("fork").Process(target=train_and_compare.command, args=(line,))
     process.start()
-    wait_for(begun(run_dir, 3))
+    wait_for(begun(run_dir, 3), 120)
     interrupt(json.loads((tmp_path / "exp/slurm/gcn__no_pretrain__seed_1.json").read_text())["job"])
     process.join(120)
     assert process.exitcode == 0
@@ -211,7 +199,7 @@ def slurm(tmp_path_factory):
             ):
                 daemons.append(subprocess.Popen(command, env=env, stdout=log, stderr=log, start_new_session=True))
                 time.sleep(0.5)
-        wait_for(lambda: sinfo() == ["idle", "2"])
+        wait_for(lambda: sinfo() == ["idle", "2"], 120)
         yield
     finally:
         subprocess.run(["scancel", "--user", "root"], env=env, capture_output=True)
@@ -242,7 +230,7 @@ def test_a_job_of_slurm_is_requeued(slurm, scripts, tmp_path):
             words = ["squeue", "--noheader", "--format=%T", "--jobs", number]
             return subprocess.run(words, capture_output=True, text=True).stdout.strip() == "PENDING"
 
-        wait_for(pending)  # Slurm lets a requeued job wait for two minutes
+        wait_for(pending, 120)  # Slurm lets a requeued job wait for two minutes
         subprocess.run(["scontrol", "update", f"job={number}", "StartTime=now"], check=True)
 
     job_is_requeued(tmp_path, "slurm", interrupt)
@@ -255,7 +243,7 @@ def test_a_runner_finds_the_jobs_of_an_earlier_one(slurm, scripts, tmp_path, cap
     process = multiprocessing.get_context("fork").Process(target=train_and_compare.command, args=(line,))
     process.start()
     run_dirs = [tmp_path / f"exp/{name}/no_pretrain/seed_1" for name in ("gcn", "gat")]
-    wait_for(lambda: all(begun(run_dir)() for run_dir in run_dirs))
+    wait_for(lambda: all(begun(run_dir)() for run_dir in run_dirs), 120)
     os.kill(process.pid, signal.SIGINT)
     process.join(60)
     assert process.exitcode == 130
