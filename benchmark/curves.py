@@ -21,12 +21,15 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw
 
-from npp_rl.checkpoints import fail, load_agent
-from npp_rl.env import NppVectorEnv
-from npp_rl.games import ACTION_BYTES, CAUSES
-from npp_rl.levels import CATEGORIES, load_levels, write_atomically
-from npp_rl.render import Scene, outcome_text, save_level, save_picture, text_font
+from npp_rl.agents import load_agent
+from npp_rl.commands import fail
+from npp_rl.environment.env import NppVectorEnv
+from npp_rl.environment.games import ACTION_BYTES, CAUSES
+from npp_rl.files import parsed, write_atomically
+from npp_rl.levels.categories import CATEGORIES
+from npp_rl.levels.datasets import load_levels
 from npp_rl.simulator import DEAD, WON, new_state, play, reset_game, simulate
+from npp_rl.viewing.render import Scene, outcome_text, save_level, save_picture, text_font
 
 MOST_ROWS = {"train": 50, "eval": 20}  # that are kept of a run, its last ones among them
 SMOOTHING = 0.85  # weight of the past in the drawn curves
@@ -44,17 +47,6 @@ def read_metrics(run: Path) -> list[dict]:
     if not rows:
         raise ValueError(f"{run / 'metrics.jsonl'}: is empty")
     return rows
-
-
-def parsed(text: str, place: str) -> dict:
-    """The JSON object in `text`; ValueError, one line that names its place, for anything else."""
-    try:
-        content = json.loads(text)
-    except (ValueError, RecursionError):
-        content = None
-    if not isinstance(content, dict):
-        raise ValueError(f"{place}: expected a JSON object")
-    return content
 
 
 def without_folders(value):

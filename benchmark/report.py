@@ -15,11 +15,15 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmark import decision, report_details, report_page, report_scores, report_sections
-from benchmark.experiments import read_experiments
-from benchmark.report_page import Bullets, Heading, Text
-from npp_rl.checkpoints import ArgumentError, fail
-from npp_rl.levels import write_atomically
+from benchmark.reporting import decision
+from benchmark.reporting import details as report_details
+from benchmark.reporting import page as report_page
+from benchmark.reporting import scores as report_scores
+from benchmark.reporting import sections as report_sections
+from benchmark.reporting.experiments import read_experiments
+from benchmark.reporting.page import Bullets, Heading, Text
+from npp_rl.commands import ArgumentError, fail
+from npp_rl.files import write_atomically
 
 SEED = 20210830  # of all random choices: the same runs give the same report
 

@@ -39,15 +39,17 @@ from pathlib import Path
 import numba
 import numpy as np
 
-from npp_rl.checkpoints import ARCHITECTURES, fail, write_json
-from npp_rl.env import NppVectorEnv
-from npp_rl.fields import NODES
-from npp_rl.goals import level_fields
-from npp_rl.graph import GRAPH_OBSERVATIONS, level_graphs
-from npp_rl.level_generator import main as write_levels
-from npp_rl.levels import load_levels
-from npp_rl.observations import level_clearances
-from npp_rl.pictures import GLOBAL_PIXEL, PLAYER_PIXEL, level_pictures
+from npp_rl import ARCHITECTURES
+from npp_rl.commands import fail
+from npp_rl.environment.env import NppVectorEnv
+from npp_rl.environment.goals import level_fields
+from npp_rl.environment.graph import GRAPH_OBSERVATIONS, level_graphs
+from npp_rl.environment.observations import level_clearances
+from npp_rl.environment.pictures import GLOBAL_PIXEL, PLAYER_PIXEL, level_pictures
+from npp_rl.files import write_json
+from npp_rl.levels.datasets import load_levels
+from npp_rl.levels.fields import NODES
+from npp_rl.make_levels import main as write_levels
 from npp_rl.simulator import DEAD, WON, build_bank, frame, new_state, reset_game
 from npp_rl.simulator.compiled import kernel, njit
 

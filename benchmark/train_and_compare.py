@@ -30,11 +30,14 @@ from typing import Annotated, Literal
 
 import tyro
 
-from benchmark import launch
-from benchmark.board import Board
-from benchmark.launch import Run, Settings, Slot
-from npp_rl import checkpoints, s3
-from npp_rl.checkpoints import ARCHITECTURES, ArgumentError, CheckpointError, fail, write_json
+from benchmark.runner import launch
+from benchmark.runner.board import Board
+from benchmark.runner.launch import Run, Settings, Slot
+from npp_rl import ARCHITECTURES
+from npp_rl.commands import ArgumentError, CheckpointError, StopSignals, fail
+from npp_rl.files import write_json
+from npp_rl.training import s3
+from npp_rl.training.arguments import BOUNDS, args_from, check_args, parse_args
 
 NO_RESULTS = {"overall": None, "by_category": None}
 CONDITIONS = ("no_pretrain", "with_pretrain")
@@ -123,12 +126,12 @@ def parse(argv: Sequence[str]) -> tuple[Args, list[str], Path]:
     if "--" in argv:
         at = argv.index("--")
         argv, extra = argv[:at], argv[at + 1 :]
-    args = checkpoints.parse_args(Args, argv)
+    args = parse_args(Args, argv)
     if not args.resume_from:
         return args, extra, Path(args.output_dir, args.experiment_name or "").resolve()
     folder = Path(args.resume_from).resolve()
     saved, saved_extra = read_config(folder)
-    asked = checkpoints.parse_args(Args, argv, default=saved)
+    asked = parse_args(Args, argv, default=saved)
     asked.resume_from = args.resume_from
     for name in ("train_dataset", "test_dataset"):
         if getattr(asked, name) != "builtin":
@@ -148,7 +151,7 @@ def read_config(folder: Path) -> tuple[Args, list[str]]:
     try:
         config = json.loads(path.read_text())
         extra = [str(word) for word in config["script_args"]]
-        return checkpoints.args_from(Args, dict(config["args"]), str(path)), extra
+        return args_from(Args, dict(config["args"]), str(path)), extra
     except OSError as error:
         raise CheckpointError(f"{folder}: no experiment ({path}: {error.strerror})") from error
     except (ValueError, KeyError, TypeError, RecursionError) as error:
@@ -168,7 +171,7 @@ def check(args: Args, extra: Sequence[str]) -> None:
     if not args.experiment_name or not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}", args.experiment_name):
         name = args.experiment_name or ""
         raise ArgumentError(f"--experiment-name {name!r}: expected letters, digits, '.', '_' and '-'")
-    checkpoints.check_args(args)
+    check_args(args)
     for flag, values in (("architectures", args.architectures), ("seeds", args.seeds)):
         twice = sorted({str(value) for value in values if values.count(value) > 1})
         if twice or not values:
@@ -176,7 +179,7 @@ def check(args: Args, extra: Sequence[str]) -> None:
     for name in args.architectures:
         if name not in ARCHITECTURES:
             raise ArgumentError(f"--architectures {name}: unknown (expected some of {', '.join(ARCHITECTURES)})")
-    low, high = checkpoints.BOUNDS["seed"]
+    low, high = BOUNDS["seed"]
     for seed in args.seeds:
         if not low <= seed <= high:
             raise ArgumentError(f"--seeds {seed}: expected {low} to {high}")
@@ -434,7 +437,7 @@ def merge_manifests(args: Args, folder: Path, settings: Settings, runs: Sequence
 
 def make_levels(folder: Path) -> None:
     """The levels of --debug. Raises CheckpointError."""
-    words = [sys.executable, "-m", "npp_rl.level_generator", "--out", str(folder / "levels")]
+    words = [sys.executable, "-m", "npp_rl.make_levels", "--out", str(folder / "levels")]
     words += ["--categories", "simplest", "--split", "train", "--count", "12"]
     done = subprocess.run(words, env=launch.environment(Slot("", 1)), capture_output=True, text=True)
     if done.returncode:
@@ -514,7 +517,7 @@ def main(argv: Sequence[str]) -> int:
     check(args, extra)
     cluster = None
     if args.launcher != "local":
-        from benchmark import cluster  # needs submitit
+        from benchmark.runner import cluster  # needs submitit
 
         cluster.check(args)
     places = cluster.slots(args) if cluster else slots(args)
@@ -544,7 +547,7 @@ def main(argv: Sequence[str]) -> int:
         except OSError:  # a file system without locks
             pass
         board = Board(settings, runs, log)
-        stop = checkpoints.StopSignals()
+        stop = StopSignals()
         try:
             return carry_out(args, extra, folder, settings, runs, places, board, stop, warnings, cluster)
         finally:
@@ -556,10 +559,10 @@ def carry_out(args, extra, folder, settings, runs, places, board, stop, warnings
     say = board.say
     if not (folder / "config.json").exists():
         config = {"experiment": folder.name, "args": dataclasses.asdict(args), "script_args": list(extra)}
-        write_json(folder / "config.json", {**config, "system": describe_system()})
+        write_json(folder / "config.json", {**config, "system": describe_machine()})
     else:
         before = json.loads((folder / "config.json").read_text()).get("system") or {}
-        now = describe_system()
+        now = describe_machine()
         changed = [name for name in now if before.get(name) != now[name]]
         if changed:
             say(f"warning: since the experiment began {', '.join(changed)} changed: its runs may not compare")
@@ -600,11 +603,13 @@ def carry_out(args, extra, folder, settings, runs, places, board, stop, warnings
     return 128 + int(stop.number) if stop.number else int(not fine)
 
 
-def describe_system() -> dict:
+def describe_machine() -> dict:
     """What an experiment's figures depend on beside its arguments."""
     import torch
 
-    about = checkpoints.describe_system(torch.device("cpu"))
+    from npp_rl.training.run_log import describe_system
+
+    about = describe_system(torch.device("cpu"))
     gpus = (
         subprocess.run(
             ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"], capture_output=True, text=True

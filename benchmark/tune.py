@@ -43,10 +43,12 @@ from typing import Literal
 import numpy as np
 import torch
 
-from benchmark.tune_plots import draw
-from npp_rl import checkpoints
-from npp_rl.checkpoints import ArgumentError, CheckpointError, say, write_json
-from npp_rl.levels import write_atomically
+from benchmark.reporting.tune_plots import draw
+from npp_rl import ARCHITECTURES
+from npp_rl.commands import ArgumentError, CheckpointError, StopSignals, command, fail, say
+from npp_rl.files import write_atomically, write_json
+from npp_rl.training import checkpoints
+from npp_rl.training.arguments import FREE_ARGUMENTS, args_from, check_args, parse_args
 
 ROOT = Path(__file__).resolve().parents[1]
 NEEDS = 'tuning needs Optuna: pip install -e ".[tune]"'
@@ -58,7 +60,7 @@ POLL = 0.2  # seconds
 # Arguments that would change what is measured, where it is written or who watches it, not how well it is learned.
 FIXED = {"exp_name", "seed", "torch_deterministic", "cuda", "threads", "inference_threads", "capture_video", "size"}
 FIXED |= {"train_dataset", "test_dataset", "holdout_fraction", "validation_fraction", "eval_freq", "save_freq"}
-FIXED |= {"total_timesteps", "max_minutes", *checkpoints.FREE_ARGUMENTS}
+FIXED |= {"total_timesteps", "max_minutes", *FREE_ARGUMENTS}
 
 # The default space: these, as far as the script has them, and its layer sizes at half, once and twice the preset.
 DEFAULT_SPACE = {
@@ -78,7 +80,7 @@ DEFAULT_SPACE = {
 class Args:
     """Maximise the success on validation levels; the test suite, which the runs play at their end, is not looked at."""
 
-    arch: Literal[checkpoints.ARCHITECTURES]
+    arch: Literal[ARCHITECTURES]
     """architecture whose script is tuned"""
     study_name: str | None = None
     """name of the study (default: the architecture)"""
@@ -200,8 +202,8 @@ def distributions(space: dict[str, str], script, size: str) -> dict:
             raise ArgumentError(f"{flag}: expected log:LOW:HIGH, uniform:LOW:HIGH[:STEP] or choice:A,B,C")
         for value in values:
             try:
-                args = checkpoints.args_from(script.Args, {**script.SIZES[size], name: value}, flag)
-                checkpoints.check_args(args, tuple(script.SIZES[size]))
+                args = args_from(script.Args, {**script.SIZES[size], name: value}, flag)
+                check_args(args, tuple(script.SIZES[size]))
             except (ArgumentError, CheckpointError) as error:
                 reason = str(error).removeprefix(f"{flag}: ")
                 raise ArgumentError(f"{flag}: {reason}") from None
@@ -280,7 +282,7 @@ def start_run(work: Trial, args: Args, script, rest: list[str]) -> None:
         given["threads"] = max(1, (os.cpu_count() or 1) // args.jobs)
     values = values_of(work.trial.params)
     words = [*rest, *flags(given | values)]
-    work.expected = dataclasses.asdict(checkpoints.parse_args(script.Args, words)) | values
+    work.expected = dataclasses.asdict(parse_args(script.Args, words)) | values
     work.offset, work.success, work.checks, work.tested = 0, None, 0, False
     environment = dict(os.environ)
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
@@ -522,7 +524,7 @@ def main(args: Args, rest: list[str]) -> dict | None:
     for name, low in (("trials", 1), ("jobs", 1), ("prune_after", 0), ("sampler_seed", 0), ("eval_freq", 1)):
         if (value := getattr(args, name)) is not None and value < low:
             raise ArgumentError(f"--{name.replace('_', '-')} {value}: expected {low} or more")
-    checkpoints.check_args(args)
+    check_args(args)
     if not args.seeds or len(set(args.seeds)) < len(args.seeds) or min(args.seeds) < 0:
         raise ArgumentError(f"--seeds {' '.join(map(str, args.seeds))}: expected different seeds of 0 or more")
     if args.size == "auto":
@@ -537,7 +539,7 @@ def main(args: Args, rest: list[str]) -> dict | None:
     ours |= set() if args.eval_freq is None else {"eval_freq"}
     if twice := sorted(_names(rest) & (ours | set(chosen))):
         raise ArgumentError(f"-- {shlex.join(rest)}: --{twice[0].replace('_', '-')} is set by the tuner")
-    checkpoints.check_args(checkpoints.parse_args(script.Args, rest))
+    check_args(parse_args(script.Args, rest))
     settings = {"arch": args.arch, "size": args.size, "space": space, "seeds": list(args.seeds)}
     settings |= {name: getattr(args, name) for name in ("max_minutes", "total_timesteps", "eval_freq")}
     settings["script_arguments"] = rest
@@ -552,7 +554,7 @@ def main(args: Args, rest: list[str]) -> dict | None:
             raise ArgumentError(f"--output-dir {folder}: another process works in this study's folder") from None
         study = open_study(args, folder, settings, here)
         say(f"{folder}: {', '.join(f'{name}={text}' for name, text in space.items())}")
-        stop = checkpoints.StopSignals()
+        stop = StopSignals()
         working: list[Trial] = []
         room = True  # perhaps for another trial
         try:
@@ -607,7 +609,7 @@ def main(args: Args, rest: list[str]) -> dict | None:
         say(f"best: trial {best['number']}, {best['value']:.1%}; {folder / 'best.sh'} trains it")
     else:
         reasons = [trial["reason"] for trial in trials_of(study) if trial["reason"]]
-        checkpoints.fail(f"{folder}: no trial succeeded ({reasons[-1] if reasons else 'none was whole'})", 1)
+        fail(f"{folder}: no trial succeeded ({reasons[-1] if reasons else 'none was whole'})", 1)
     return best
 
 
@@ -615,4 +617,4 @@ if __name__ == "__main__":
     words = sys.argv[1:]
     split = words.index("--") if "--" in words else len(words)
     sys.argv[1:] = words[:split]
-    checkpoints.command(lambda args: main(args, words[split + 1 :]), Args)
+    command(lambda args: main(args, words[split + 1 :]), Args)

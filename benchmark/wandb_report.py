@@ -17,9 +17,9 @@ from typing import Literal
 
 import numpy as np
 
-from npp_rl import checkpoints
-from npp_rl.checkpoints import ARCHITECTURES, ArgumentError, say
-from npp_rl.levels import CATEGORIES
+from npp_rl import ARCHITECTURES
+from npp_rl.commands import ArgumentError, command, say
+from npp_rl.levels.categories import CATEGORIES
 
 NEEDS = 'a report on Weights and Biases needs wandb and wandb-workspaces: pip install -e ".[wandb]"'
 LOCAL = "python -m benchmark.report makes the same panels without it"
@@ -257,4 +257,4 @@ def main(args: Args) -> str | None:
 
 
 if __name__ == "__main__":
-    checkpoints.command(main, Args)
+    command(main, Args)

@@ -14,6 +14,18 @@ if "OMP_WAIT_POLICY" not in os.environ:
 
 __version__ = "0.1.0"
 
+# `npp_rl/ppo_<name>.py` holds the architecture `name`; a checkpoint can name no other script.
+ARCHITECTURES = (
+    "full_hgt",
+    "simplified_hgt",
+    "gat",
+    "gcn",
+    "vision_free",
+    "local_frames_only",
+    "mlp_cnn",
+    "mlp_baseline",
+)
+
 
 def register_envs() -> None:
     """Register `npp_rl/Npp-v0`, once."""
@@ -21,7 +33,11 @@ def register_envs() -> None:
 
     name = "npp_rl/Npp-v0"
     if name not in registry:
-        register(id=name, entry_point="npp_rl.env:NppEnv", vector_entry_point="npp_rl.env:NppVectorEnv")
+        register(
+            id=name,
+            entry_point="npp_rl.environment.env:NppEnv",
+            vector_entry_point="npp_rl.environment.env:NppVectorEnv",
+        )
 
 
 register_envs()

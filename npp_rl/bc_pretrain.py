@@ -29,9 +29,16 @@ from PIL import Image, ImageDraw
 from torch import nn, optim
 from torch.nn.parallel import DistributedDataParallel
 
-from npp_rl import checkpoints, demonstrations, evaluation, processes, s3
-from npp_rl.games import ACTIONS
-from npp_rl.render import text_font
+from npp_rl import ARCHITECTURES
+from npp_rl.commands import ArgumentError, StopSignals, command, say
+from npp_rl.environment.games import ACTIONS
+from npp_rl.evaluation import analysis, players, result_files, suite, summary
+from npp_rl.levels import datasets
+from npp_rl.planning import demonstrations
+from npp_rl.training import checkpoints, processes, s3
+from npp_rl.training.arguments import parse_args, plain_args
+from npp_rl.training.run_log import RunLog, describe_system
+from npp_rl.viewing.render import text_font
 
 BINS = 10  # of confidence, for the calibration
 MEASURED_ROWS = 512  # of a pass over held-out steps
@@ -41,7 +48,7 @@ LEAST_GAIN = 1e-4  # nats by which the loss on held-out levels has to fall for p
 
 @dataclass
 class Args:
-    arch: Literal[checkpoints.ARCHITECTURES] = "mlp_baseline"  # architecture: ppo_<arch>.py holds its layers
+    arch: Literal[ARCHITECTURES] = "mlp_baseline"  # architecture: ppo_<arch>.py holds its layers
     exp_name: str | None = None  # name of the run, first part of its folder (default: bc_<arch>)
     seed: int = 1  # seed of everything: weights, order of the steps
     torch_deterministic: bool = True  # ask torch for deterministic kernels
@@ -207,25 +214,24 @@ def main(args: Args) -> Path:
     script = importlib.import_module(f"npp_rl.ppo_{args.arch}")  # Literal: one of checkpoints.ARCHITECTURES
     args.exp_name = args.exp_name or f"bc_{args.arch}"
     if not args.replay_data_dir:
-        raise checkpoints.ArgumentError("--replay-data-dir: expected one or more folders of replays")
+        raise ArgumentError("--replay-data-dir: expected one or more folders of replays")
     process = processes.begin(args, script.SIZES)
     rank, world_size, device = process.rank, process.world_size, process.device
     if args.batch_size % world_size:
-        raise checkpoints.ArgumentError(
-            f"--batch-size {args.batch_size}: expected a multiple of {world_size} processes"
-        )
+        raise ArgumentError(f"--batch-size {args.batch_size}: expected a multiple of {world_size} processes")
     own_args = agent_args(args, script)
     threads, inference_threads, amp_dtype = process.threads, process.inference_threads, process.amp_dtype
     torch.set_num_threads(threads)
     order_seed = np.random.SeedSequence(args.seed).spawn(2)[1]  # of all ranks
 
     # Levels and demonstrations come before the run's folder: without usable ones nothing is left behind.
-    evaluation.check_video(args.capture_video)
+    result_files.check_video(args.capture_video)
     if rank == 0:
-        checkpoints.say("waiting for levels and demonstrations (the first start compiles the simulator)")
-    _, validation_levels, test_levels = evaluation.load_split(
+        say("waiting for levels and demonstrations (the first start compiles the simulator)")
+    _, validation_levels, test_levels = datasets.load_split(
         args.train_dataset, args.test_dataset, args.holdout_fraction, args.validation_fraction
     )
+    analysis.compile_ahead()  # the first evaluation is timed: it decides when the training has to end
     rules = {"observations": script.Agent.observations, "frame_skip": args.frame_skip, "gamma": args.gamma}
     rules["frame_stack"] = getattr(own_args, "frame_stack", 1)  # of scripts that see frames
     if rank:
@@ -273,7 +279,7 @@ def main(args: Args) -> Path:
     model = Heads(agent)
     if world_size > 1:  # without the value loss the critic's weights have no gradient
         model = DistributedDataParallel(model, find_unused_parameters=args.value_coef == 0)
-    policy = evaluation.agent_policy(agent, device)
+    policy = players.agent_policy(agent, device)
 
     # Everything that a resumed run continues from. At the head of the loop below nothing else is remembered.
     epoch, batch, measured_at, evaluated_at, stale = 0, 0, -1, -1, 0
@@ -315,9 +321,9 @@ def main(args: Args) -> Path:
             "demonstrations": demos.report,
             "world_size": world_size,
             "threads": threads,
-            **checkpoints.describe_system(device),
+            **describe_system(device),
         }
-        run_log = checkpoints.RunLog(run_dir, config, checkpoint and checkpoint["log_bytes"], seen())
+        run_log = RunLog(run_dir, config, checkpoint and checkpoint["log_bytes"], seen())
         if args.track:
             run_log.track()
         if sync:
@@ -328,17 +334,17 @@ def main(args: Args) -> Path:
             f"{len(held_rows):,} on {len(np.unique(demos.level[held_rows]))} held-out levels, {demos.idle.sum():,} idle"
             + ("" if len(held_rows) else ", so that no loss ends the run early")
         )
-    stop = checkpoints.StopSignals()  # they save and end the run at the head of the loop
+    stop = StopSignals()  # they save and end the run at the head of the loop
 
     def minutes():
         return (time.monotonic() - start_time) / 60
 
     def calls(levels):  # the length of an evaluation in a unit that fits every suite
-        return math.ceil(len(levels) / evaluation.BATCH)
+        return math.ceil(len(levels) / suite.BATCH)
 
     def evaluate(levels):
         torch.set_num_threads(inference_threads)
-        results = evaluation.evaluate(policy, levels, **rules)
+        results = suite.evaluate(policy, levels, **rules)
         torch.set_num_threads(threads)
         return results
 
@@ -357,7 +363,7 @@ def main(args: Args) -> Path:
         return {
             "architecture": args.arch,
             # The script's arguments, for its agent, and those of this run.
-            "args": {**checkpoints.plain_args(own_args), **checkpoints.plain_args(args)},
+            "args": {**plain_args(own_args), **plain_args(args)},
             "observation_shapes": {key: list(shape) for key, shape in shapes.items()},
             "agent": agent.state_dict(),
         }
@@ -411,7 +417,7 @@ def main(args: Args) -> Path:
                     results = evaluate(validation_levels)
                     evaluation_minutes = max(evaluation_minutes, (minutes() - began) / calls(validation_levels))
                     success = results["overall"]["success_rate"]
-                    metrics |= evaluation.scalars(results, "eval")
+                    metrics |= summary.scalars(results, "eval")
                     improved = success > best_success or (success == best_success and not loss >= best_loss)
                 elif not playing:
                     improved = loss < best_loss if len(held_rows) else ending
@@ -542,7 +548,7 @@ def main(args: Args) -> Path:
         best = checkpoints.load(best_path, device)
         agent.load_state_dict(best["agent"])
         results = evaluate(test_levels)
-        run_log.metrics("test", seen(), minutes(), evaluation.scalars(results, "test"))
+        run_log.metrics("test", seen(), minutes(), summary.scalars(results, "test"))
         results["demonstrations"] = demos.report
         if len(held_rows):
             held = measures(*outputs(held_rows), demos.actions[held_rows], demos.returns[held_rows])
@@ -557,8 +563,8 @@ def main(args: Args) -> Path:
             "demonstrations": f"{', '.join(args.replay_data_dir)}; {demonstrations.summary(demos.report)}",
             "checkpoint": f"best.pt of epoch {best['epoch']}, chosen on {len(validation_levels)} other levels",
         }
-        evaluation.write_results(results, run_dir, title, about, test_levels if args.capture_video else ())
-        run_log.message(evaluation.report(results, title, about))
+        result_files.write_results(results, run_dir, title, about, test_levels if args.capture_video else ())
+        run_log.message(summary.report(results, title, about))
         run_log.message(f"{run_dir}: done in {minutes():.1f} minutes")
     if rank == 0:
         run_log.close()
@@ -570,4 +576,4 @@ def main(args: Args) -> Path:
 
 
 if __name__ == "__main__":
-    checkpoints.command(main, Args)
+    command(main, Args, parse_args)

@@ -1,142 +1,20 @@
-"""What an agent costs: parameters, operations of a forward pass, how long one takes, memory.
+"""Measure what an agent costs: parameters, operations, latency, memory (evaluation/cost.py says what is measured).
 
     python -m npp_rl.cost --checkpoint RUN_DIR/checkpoints/best.pt
 
 Several checkpoints are measured together, as the ensemble that `python -m npp_rl.evaluation --ensemble` plays.
 """
 
-import copy
 import json
-import resource
-import subprocess
-import sys
-import time
-from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
-import numpy as np
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
-from npp_rl import checkpoints, level_generator
-from npp_rl.env import NppVectorEnv
-from npp_rl.games import OBSERVATIONS
-from npp_rl.graph_attention import padded_graphs
-from npp_rl.levels import CATEGORIES
-
-BATCHES = (1, 256)
-WARM_UP = 10  # calls before the clock
-CALLS = (50, 1000)  # fewest and most calls that are timed ...
-SECONDS = 10.0  # ... and how long, when there are enough of them
-
-
-def observation_shapes(observations: Sequence[str], frame_stack: int = 4) -> dict[str, tuple[int, ...]]:
-    """Shapes of one row of the environment's observations."""
-    shapes = {name: OBSERVATIONS[name][0] for name in observations}
-    if "player_frames" in shapes:
-        shapes["player_frames"] = (frame_stack, *shapes["player_frames"][1:])
-    return shapes
-
-
-def _rows(shapes):
-    """Observations of as many games as the largest batch, some way into levels of all categories."""
-    levels = [level_generator.generate(category, 0) for category in CATEGORIES]
-    stack = shapes["player_frames"][0] if "player_frames" in shapes else 1
-    envs = NppVectorEnv(max(BATCHES), levels, tuple(shapes), frame_stack=stack, seed=0)
-    rows, _ = envs.reset()
-    random = np.random.default_rng(0)
-    for _ in range(16):
-        rows = envs.step(random.integers(0, 6, max(BATCHES)))[0]
-    envs.close()
-    return rows
-
-
-def count_flops(agent: torch.nn.Module, shapes: dict[str, tuple[int, ...]]) -> int:
-    """Floating point operations of `agent.get_logits` for one row: of matrix products and convolutions, two for each
-    multiplication with its addition, and of nothing else.
-
-    Graph layers take the way of pack_graphs(padded=True), that of GPUs: all slots of nodes count, also the empty ones,
-    and all pairs of them, where the compiled kernels on CPUs pass over those without an edge.
-    """
-    agent = copy.deepcopy(agent).cpu().eval()
-    x = {name: torch.from_numpy(np.zeros((1, *shape), OBSERVATIONS[name][1])) for name, shape in shapes.items()}
-    # With gradients on: fused inference kernels of torch are not counted.
-    with torch.enable_grad(), padded_graphs(), FlopCounterMode(display=False) as counter:
-        agent.get_logits(x)
-    return counter.get_total_flops()
-
-
-def _latency(agent, rows, device):
-    """Milliseconds from observations in NumPy arrays to logits in one: 50th and 99th percentile over `calls`."""
-
-    def call():
-        x = {name: torch.from_numpy(value).to(device) for name, value in rows.items()}
-        agent.get_logits(x).float().cpu().numpy()  # waits for a GPU
-
-    with torch.no_grad():
-        for _ in range(WARM_UP):
-            call()
-        fewest, most = CALLS
-        times, end = [], time.perf_counter() + SECONDS
-        while len(times) < fewest or (len(times) < most and time.perf_counter() < end):
-            began = time.perf_counter()
-            call()
-            times.append(1e3 * (time.perf_counter() - began))
-    p50, p99 = np.percentile(times, [50, 99]).round(4).tolist()
-    return {"p50": p50, "p99": p99, "calls": len(times)}
-
-
-def cost(agent: torch.nn.Module, shapes: dict[str, tuple[int, ...]], device: torch.device) -> dict:
-    """Measure an agent on `device`; shapes: of one row of each observation that it reads.
-
-    Returns `parameters`, `flops` (see `count_flops`), `latency_ms` by batch size ("1", "256"), each with `p50`, `p99`
-    and the number of timed `calls`, `peak_memory_mb` (the most that this process has ever held, torch and the
-    environment included; on a GPU also `peak_gpu_memory_mb`, of torch's tensors), `device` and `threads`.
-    """
-    training, threads = agent.training, torch.get_num_threads()
-    agent.eval()
-    rows = _rows(shapes)
-    torch.set_num_threads(threads)  # Numba's first parallel call may have changed it
-    result = {
-        "parameters": sum(parameter.numel() for parameter in agent.parameters()),
-        "latency_ms": {
-            str(batch): _latency(agent, {name: value[:batch] for name, value in rows.items()}, device)
-            for batch in BATCHES
-        },
-        "peak_memory_mb": round(_peak_memory(), 1),
-    }
-    device_name = device.type
-    if device.type == "cuda":
-        result["peak_gpu_memory_mb"] = round(torch.cuda.max_memory_allocated(device) / 2**20, 1)
-        device_name = torch.cuda.get_device_name(device)
-    result["flops"] = count_flops(agent, shapes)  # on the padded way, which takes memory that playing does not
-    agent.train(training)
-    return {**result, "device": device_name, "threads": threads}
-
-
-def _peak_memory():
-    """MiB. On Linux not from getrusage, which hands a new process the peak of the one that started it."""
-    try:
-        lines = Path("/proc/self/status").read_text().splitlines()
-        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) / 2**10
-    except (OSError, StopIteration):
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return peak / 2**20 if sys.platform == "darwin" else peak / 2**10  # bytes there, KiB elsewhere
-
-
-def cost_apart(files: Sequence[str], device: str) -> dict:
-    """`cost` of the agent in a checkpoint file, or of the ensemble in several, in a process of its own.
-
-    So its peak memory is its own. Raises ArgumentError where that process fails.
-    """
-    words = [sys.executable, "-m", "npp_rl.cost", "--checkpoint", *files, "--device", device]
-    done = subprocess.run(words, capture_output=True, text=True)
-    if done.returncode:
-        reason = (done.stderr.strip().splitlines() or ["it was killed"])[-1]
-        raise checkpoints.ArgumentError(f"--cost: measuring {', '.join(files)} failed: {reason}")
-    return json.loads(done.stdout)
+from npp_rl.agents import load_agent
+from npp_rl.commands import command
+from npp_rl.evaluation import players
+from npp_rl.evaluation.cost import cost, observation_shapes
 
 
 @dataclass
@@ -149,15 +27,13 @@ class Args:
 
 def main(args: Args) -> None:
     """Print the cost of a checkpoint's agent as JSON. Raises ArgumentError, CheckpointError."""
-    from npp_rl import evaluation  # here, since it uses this module
-
-    device = evaluation.device_of(args.device)
-    loaded = [(file, *checkpoints.load_agent(file, device)) for file in args.checkpoint]
-    agent, run = evaluation.together(loaded) if len(loaded) > 1 else loaded[0][1:]
+    device = players.device_of(args.device)
+    loaded = [(file, *load_agent(file, device)) for file in args.checkpoint]
+    agent, run = players.together(loaded) if len(loaded) > 1 else loaded[0][1:]
     torch.set_num_threads(run["inference_threads"] or torch.get_num_threads())
     shapes = observation_shapes(agent.observations, run.get("frame_stack", 1))
     print(json.dumps(cost(agent, shapes, device)))
 
 
 if __name__ == "__main__":
-    checkpoints.command(main, Args)
+    command(main, Args)

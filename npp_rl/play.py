@@ -23,17 +23,19 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from npp_rl.levels import Level, LevelError, load_levels
-from npp_rl.render import Scene, outcome_text, text_font, thumbnail
-from npp_rl.replays import Replay, ReplayError, read_replays, write_replay
-from npp_rl.shapes import DEADLY, GOLD_SHINE, HEIGHT, INK, OUTCOMES, PAPER, TILE, WIDTH
+from npp_rl.commands import LevelError
+from npp_rl.levels.datasets import load_levels
+from npp_rl.levels.maps import Level
+from npp_rl.levels.replays import Replay, ReplayError, read_replays, write_replay
 from npp_rl.simulator import DEAD, WON, new_state, play, reset_game
 from npp_rl.simulator.layout import GOLD
+from npp_rl.viewing.render import Scene, outcome_text, text_font, thumbnail
+from npp_rl.viewing.shapes import DEADLY, GOLD_SHINE, HEIGHT, INK, OUTCOMES, PAPER, TILE, WIDTH
 
 try:
     import pygame
 
-    from npp_rl.window import Closed, Window
+    from npp_rl.viewing.window import Closed, Window
 except ImportError:
     if __name__ != "__main__":
         raise
@@ -366,8 +368,8 @@ def watch_agent(
     """
     import torch
 
-    from npp_rl.env import NppVectorEnv
-    from npp_rl.games import ACTION_BYTES, ACTIONS
+    from npp_rl.environment.env import NppVectorEnv
+    from npp_rl.environment.games import ACTION_BYTES, ACTIONS
 
     keys = "space: pause   up, down: speed   R: again   N, P: next, previous level   Esc: back"
     random = np.random.default_rng(seed)
@@ -471,11 +473,12 @@ def main(arguments: list[str] | None = None) -> int:
                 fail(f"--level {options.level}: not in {options.dataset}, expected an id such as {ids[0]}")
             index = ids.index(options.level)
         if options.checkpoint:
-            from npp_rl import checkpoints
+            from npp_rl.agents import load_agent
+            from npp_rl.commands import CheckpointError
 
             try:
-                agent, run = checkpoints.load_agent(options.checkpoint)
-            except checkpoints.CheckpointError as error:
+                agent, run = load_agent(options.checkpoint)
+            except CheckpointError as error:
                 fail(str(error))
             print("waiting for the simulator (the first start compiles it, up to a minute)", flush=True)
         if options.record:

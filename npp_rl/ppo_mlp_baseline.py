@@ -26,8 +26,15 @@ from gymnasium.vector import AutoresetMode
 from torch import nn, optim
 from torch.nn.parallel import DistributedDataParallel
 
-from npp_rl import checkpoints, demonstrations, evaluation, processes, s3
-from npp_rl.env import NppVectorEnv
+from npp_rl.commands import StopSignals, command, say
+from npp_rl.environment.env import NppVectorEnv
+from npp_rl.evaluation import analysis, players, result_files, suite, summary
+from npp_rl.levels import datasets
+from npp_rl.planning import demonstrations
+from npp_rl.training import checkpoints, processes, s3
+from npp_rl.training.arguments import parse_args, plain_args
+from npp_rl.training.episodes import episode_metrics
+from npp_rl.training.run_log import RunLog, describe_system
 
 
 # Args: this part differs between the scripts.
@@ -207,17 +214,19 @@ def main(args: Args) -> Path:
 
     name = f"{args.exp_name}__{args.seed}__{time.strftime('%Y%m%d-%H%M%S')}"
     run_dir = Path(args.resume or args.run_dir or f"runs/{name}")
-    evaluation.check_video(args.capture_video)
+    result_files.check_video(args.capture_video)
     sync = None
     if rank == 0:
         lock = checkpoints.claim(run_dir, bool(args.resume))  # noqa: F841  (held until the end)
         if args.s3_bucket:
             sync = s3.start(run_dir, args.s3_bucket, args.s3_prefix, args.s3_endpoint_url, args.s3_dry_run)
-        checkpoints.say("waiting for levels and the simulator (the first start compiles it, for a minute or so)")
-    own_levels, validation_levels, test_levels = evaluation.load_split(
+        say("waiting for levels and the simulator (the first start compiles it, for a minute or so)")
+    own_levels, validation_levels, test_levels = datasets.load_split(
         args.train_dataset, args.test_dataset, args.holdout_fraction, args.validation_fraction
     )
-    used = "".join(level.digest for level in own_levels + validation_levels + test_levels)
+    analysis.compile_ahead()  # the first evaluation is timed: it decides when the training has to end
+    held_out = validation_levels + test_levels
+    used = "".join(level.digest for level in own_levels + held_out)
     levels_digest = hashlib.sha256(used.encode()).hexdigest()
     latest_path = run_dir / "checkpoints/latest.pt"
     checkpoint = checkpoints.load_latest(latest_path, args, levels_digest, world_size) if args.resume else None
@@ -230,8 +239,8 @@ def main(args: Args) -> Path:
             int(np.random.SeedSequence((seed, renewal)).generate_state(1)[0])
             for seed in (process.weights_seed, process.env_seed)
         )
-        levels = evaluation.training_levels(
-            own_levels, args.mirror, args.fresh_levels, args.validation_fraction, levels_seed
+        levels = datasets.training_levels(
+            own_levels, held_out, args.mirror, args.fresh_levels, args.validation_fraction, levels_seed
         )
         # With copy=False its buffers are rewritten in every step; the rollout below copies them into its own.
         envs = NppVectorEnv(num_envs=num_envs, levels=levels, **rules, copy=False)
@@ -256,7 +265,6 @@ def main(args: Args) -> Path:
         if args.kl_coef:
             teacher = copy.deepcopy(agent).requires_grad_(False)
     if args.replay_data_dir and args.demo_coef:
-        held_out = validation_levels + test_levels
         demos = demonstrations.load_demonstrations(args.replay_data_dir, held_out, **rules)
     optimizer = optim.Adam(agent.parameters(), lr=args.learning_rate, eps=1e-5, fused=True)
     scaler = torch.amp.GradScaler(device.type, enabled=args.mixed_precision and process.amp_dtype == torch.float16)
@@ -264,7 +272,7 @@ def main(args: Args) -> Path:
     if args.compile:
         agent.heads = torch.compile(agent.heads, mode="reduce-overhead" if args.cudagraphs else None)
     model = DistributedDataParallel(agent) if world_size > 1 else agent
-    policy = evaluation.agent_policy(agent, device)
+    policy = players.agent_policy(agent, device)
     torch.manual_seed(process.torch_seed)
 
     # Rollout storage. `obs` keeps the environment's dtypes (the agent converts); the environment's side is NumPy.
@@ -300,9 +308,9 @@ def main(args: Args) -> Path:
             "levels": {"train": len(own_levels), "validation": len(validation_levels), "test": len(test_levels)},
             "world_size": world_size,
             "threads": process.threads,
-            **checkpoints.describe_system(device),
+            **describe_system(device),
         }
-        run_log = checkpoints.RunLog(run_dir, config, checkpoint and checkpoint["log_bytes"], global_step)
+        run_log = RunLog(run_dir, config, checkpoint and checkpoint["log_bytes"], global_step)
         if args.track:
             run_log.track()
         if sync:
@@ -310,16 +318,16 @@ def main(args: Args) -> Path:
         counts = ", ".join(f"{count} {use}" for use, count in config["levels"].items())
         ready = f"levels: {counts}; ready after {time.monotonic() - start_time:.1f} s"
         run_log.message(f"{run_dir}: {config['parameters']:,} parameters; {ready}")
-    stop = checkpoints.StopSignals()  # they save and end the run at the head of the loop
+    stop = StopSignals()  # they save and end the run at the head of the loop
 
     def due(frequency, last):
         return frequency > 0 and global_step // frequency > last // frequency
 
     def evaluate(levels, examined=True):
-        return evaluation.evaluate(policy, levels, **rules, examined=examined)
+        return suite.evaluate(policy, levels, **rules, examined=examined)
 
     def policy_calls(levels):  # the length of an evaluation in a unit that fits every suite
-        return math.ceil(len(levels) / evaluation.BATCH)
+        return math.ceil(len(levels) / suite.BATCH)
 
     def minutes():
         return (time.monotonic() - start_time) / 60
@@ -352,7 +360,7 @@ def main(args: Args) -> Path:
                 lasted = minutes() - began
                 evaluation_minutes = (lasted if global_step else lasted / 2) / policy_calls(validation_levels)
                 success = results["overall"]["success_rate"]
-                metrics = evaluation.scalars(results, "eval") | {"time/evaluation": 60 * lasted}
+                metrics = summary.scalars(results, "eval") | {"time/evaluation": 60 * lasted}
                 run_log.metrics("eval", global_step, minutes(), metrics)
                 run_log.message(f"step {global_step:,}: success on validation levels {success:.1%}")
                 # The later agent is kept unless it is worse than the best by two standard errors of that few levels.
@@ -364,7 +372,7 @@ def main(args: Args) -> Path:
         # Checkpoints: best.pt holds the agent, latest.pt all that a resumed run needs (of every rank).
         agent_state = {
             "architecture": ARCHITECTURE,
-            "args": checkpoints.plain_args(args),
+            "args": plain_args(args),
             "observation_shapes": {key: list(shape) for key, shape in shapes.items()},
             "agent": agent.state_dict(),
         }
@@ -539,7 +547,7 @@ def main(args: Args) -> Path:
         torch.set_num_threads(process.inference_threads)
         update_seconds = time.perf_counter() - began
 
-        metrics = evaluation.episode_metrics(episodes, envs.levels, device)  # of all ranks
+        metrics = episode_metrics(episodes, envs.levels, device)  # of all ranks
         if rank == 0:
             seconds = iteration_seconds = time.perf_counter() - iteration_start + logging_seconds
             names = ("policy_loss", "value_loss", "entropy", "old_approx_kl", "approx_kl", "clipfrac")
@@ -576,7 +584,7 @@ def main(args: Args) -> Path:
         best = checkpoints.load(run_dir / "checkpoints/best.pt", device)
         agent.load_state_dict(best["agent"])
         results = evaluate(test_levels)
-        run_log.metrics("test", global_step, minutes(), evaluation.scalars(results, "test"))
+        run_log.metrics("test", global_step, minutes(), summary.scalars(results, "test"))
         title = f"{run_dir.name} on {args.test_dataset}"
         sizes = ", ".join(f"{name} {getattr(args, name)}" for name in SIZES[args.size])
         about = {
@@ -584,8 +592,8 @@ def main(args: Args) -> Path:
             "training": f"{global_step:,} steps in {minutes():.1f} minutes on {args.train_dataset}, seed {args.seed}",
             "checkpoint": f"best.pt of step {best['global_step']:,}, chosen on {len(validation_levels)} others",
         }
-        evaluation.write_results(results, run_dir, title, about, test_levels if args.capture_video else ())
-        run_log.message(evaluation.report(results, title, about))
+        result_files.write_results(results, run_dir, title, about, test_levels if args.capture_video else ())
+        run_log.message(summary.report(results, title, about))
         run_log.message(f"{run_dir}: done in {minutes():.1f} minutes")
     if rank == 0:
         run_log.close()
@@ -598,4 +606,4 @@ def main(args: Args) -> Path:
 
 
 if __name__ == "__main__":
-    checkpoints.command(main, Args)
+    command(main, Args, parse_args)

@@ -26,9 +26,16 @@ from gymnasium.vector import AutoresetMode
 from torch import nn, optim
 from torch.nn.parallel import DistributedDataParallel
 
-from npp_rl import checkpoints, demonstrations, evaluation, processes, s3
-from npp_rl.env import GRAPH_OBSERVATIONS, GRAPH_SLOTS, NppVectorEnv
-from npp_rl.graph_attention import attention, pack_graphs
+from npp_rl.commands import ArgumentError, StopSignals, command, say
+from npp_rl.environment.env import GRAPH_OBSERVATIONS, GRAPH_SLOTS, NppVectorEnv
+from npp_rl.evaluation import analysis, players, result_files, suite, summary
+from npp_rl.levels import datasets
+from npp_rl.planning import demonstrations
+from npp_rl.training import checkpoints, processes, s3
+from npp_rl.training.arguments import parse_args, plain_args
+from npp_rl.training.episodes import episode_metrics
+from npp_rl.training.graph_attention import attention, pack_graphs
+from npp_rl.training.run_log import RunLog, describe_system
 
 
 # Args: this part differs between the scripts.
@@ -139,7 +146,7 @@ class CNN(nn.Module):
         (k, height, width), (a, b, c) = shape, channels
         depth = min(k, 2), min(max(k // 2, 1), 2), max(k // 4, 1)
         if math.prod(depth) != k:
-            raise checkpoints.ArgumentError(f"--frame-stack {k}: expected 1, 2 or a multiple of 4")
+            raise ArgumentError(f"--frame-stack {k}: expected 1, 2 or a multiple of 4")
         conv1 = nn.Conv3d(1, a, (depth[0], 4, 4), (depth[0], 4, 4))
         conv2 = nn.Conv3d(a, b, (depth[1], 3, 3), (depth[1], 2, 2), (0, 1, 1))
         conv3 = nn.Conv3d(b, c, (depth[2], 3, 3), (depth[2], 2, 2), (0, 1, 1))
@@ -166,7 +173,7 @@ class HGTLayer(nn.Module):
         super().__init__()
         dim = width // heads
         if dim * heads != width:
-            raise checkpoints.ArgumentError(f"--graph-heads {heads}: expected a divisor of --graph-hidden {width}")
+            raise ArgumentError(f"--graph-heads {heads}: expected a divisor of --graph-hidden {width}")
         self.qkv = nn.Parameter(torch.zeros(3, types, width + 1, heads, dim))  # maps per node type, bias last
         self.w_edge = nn.Parameter(torch.empty(2, 2, heads, dim, dim))  # attention and message matrices per edge type
         self.mu = nn.Parameter(torch.ones(types, 2, types, heads))
@@ -192,7 +199,7 @@ class CrossModalAttention(nn.Module):
     def __init__(self, width, heads):
         super().__init__()
         if width % heads:
-            raise checkpoints.ArgumentError(f"--fusion-heads {heads}: expected a divisor of --features {width}")
+            raise ArgumentError(f"--fusion-heads {heads}: expected a divisor of --features {width}")
         self.heads = heads
         self.norm = nn.LayerNorm(width)
         self.qkv = nn.Linear(width, 3 * width, bias=False)  # under a softmax a bias of k has no effect
@@ -305,17 +312,19 @@ def main(args: Args) -> Path:
 
     name = f"{args.exp_name}__{args.seed}__{time.strftime('%Y%m%d-%H%M%S')}"
     run_dir = Path(args.resume or args.run_dir or f"runs/{name}")
-    evaluation.check_video(args.capture_video)
+    result_files.check_video(args.capture_video)
     sync = None
     if rank == 0:
         lock = checkpoints.claim(run_dir, bool(args.resume))  # noqa: F841  (held until the end)
         if args.s3_bucket:
             sync = s3.start(run_dir, args.s3_bucket, args.s3_prefix, args.s3_endpoint_url, args.s3_dry_run)
-        checkpoints.say("waiting for levels and the simulator (the first start compiles it, for a minute or so)")
-    own_levels, validation_levels, test_levels = evaluation.load_split(
+        say("waiting for levels and the simulator (the first start compiles it, for a minute or so)")
+    own_levels, validation_levels, test_levels = datasets.load_split(
         args.train_dataset, args.test_dataset, args.holdout_fraction, args.validation_fraction
     )
-    used = "".join(level.digest for level in own_levels + validation_levels + test_levels)
+    analysis.compile_ahead()  # the first evaluation is timed: it decides when the training has to end
+    held_out = validation_levels + test_levels
+    used = "".join(level.digest for level in own_levels + held_out)
     levels_digest = hashlib.sha256(used.encode()).hexdigest()
     latest_path = run_dir / "checkpoints/latest.pt"
     checkpoint = checkpoints.load_latest(latest_path, args, levels_digest, world_size) if args.resume else None
@@ -328,8 +337,8 @@ def main(args: Args) -> Path:
             int(np.random.SeedSequence((seed, renewal)).generate_state(1)[0])
             for seed in (process.weights_seed, process.env_seed)
         )
-        levels = evaluation.training_levels(
-            own_levels, args.mirror, args.fresh_levels, args.validation_fraction, levels_seed
+        levels = datasets.training_levels(
+            own_levels, held_out, args.mirror, args.fresh_levels, args.validation_fraction, levels_seed
         )
         # With copy=False its buffers are rewritten in every step; the rollout below copies them into its own.
         envs = NppVectorEnv(num_envs=num_envs, levels=levels, **rules, copy=False)
@@ -354,7 +363,6 @@ def main(args: Args) -> Path:
         if args.kl_coef:
             teacher = copy.deepcopy(agent).requires_grad_(False)
     if args.replay_data_dir and args.demo_coef:
-        held_out = validation_levels + test_levels
         demos = demonstrations.load_demonstrations(args.replay_data_dir, held_out, **rules)
     optimizer = optim.Adam(agent.parameters(), lr=args.learning_rate, eps=1e-5, fused=True)
     scaler = torch.amp.GradScaler(device.type, enabled=args.mixed_precision and process.amp_dtype == torch.float16)
@@ -362,7 +370,7 @@ def main(args: Args) -> Path:
     if args.compile:
         agent.heads = torch.compile(agent.heads, mode="reduce-overhead" if args.cudagraphs else None)
     model = DistributedDataParallel(agent) if world_size > 1 else agent
-    policy = evaluation.agent_policy(agent, device)
+    policy = players.agent_policy(agent, device)
     torch.manual_seed(process.torch_seed)
 
     # Rollout storage. `obs` keeps the environment's dtypes (the agent converts); the environment's side is NumPy.
@@ -398,9 +406,9 @@ def main(args: Args) -> Path:
             "levels": {"train": len(own_levels), "validation": len(validation_levels), "test": len(test_levels)},
             "world_size": world_size,
             "threads": process.threads,
-            **checkpoints.describe_system(device),
+            **describe_system(device),
         }
-        run_log = checkpoints.RunLog(run_dir, config, checkpoint and checkpoint["log_bytes"], global_step)
+        run_log = RunLog(run_dir, config, checkpoint and checkpoint["log_bytes"], global_step)
         if args.track:
             run_log.track()
         if sync:
@@ -408,16 +416,16 @@ def main(args: Args) -> Path:
         counts = ", ".join(f"{count} {use}" for use, count in config["levels"].items())
         ready = f"levels: {counts}; ready after {time.monotonic() - start_time:.1f} s"
         run_log.message(f"{run_dir}: {config['parameters']:,} parameters; {ready}")
-    stop = checkpoints.StopSignals()  # they save and end the run at the head of the loop
+    stop = StopSignals()  # they save and end the run at the head of the loop
 
     def due(frequency, last):
         return frequency > 0 and global_step // frequency > last // frequency
 
     def evaluate(levels, examined=True):
-        return evaluation.evaluate(policy, levels, **rules, examined=examined)
+        return suite.evaluate(policy, levels, **rules, examined=examined)
 
     def policy_calls(levels):  # the length of an evaluation in a unit that fits every suite
-        return math.ceil(len(levels) / evaluation.BATCH)
+        return math.ceil(len(levels) / suite.BATCH)
 
     def minutes():
         return (time.monotonic() - start_time) / 60
@@ -450,7 +458,7 @@ def main(args: Args) -> Path:
                 lasted = minutes() - began
                 evaluation_minutes = (lasted if global_step else lasted / 2) / policy_calls(validation_levels)
                 success = results["overall"]["success_rate"]
-                metrics = evaluation.scalars(results, "eval") | {"time/evaluation": 60 * lasted}
+                metrics = summary.scalars(results, "eval") | {"time/evaluation": 60 * lasted}
                 run_log.metrics("eval", global_step, minutes(), metrics)
                 run_log.message(f"step {global_step:,}: success on validation levels {success:.1%}")
                 # The later agent is kept unless it is worse than the best by two standard errors of that few levels.
@@ -462,7 +470,7 @@ def main(args: Args) -> Path:
         # Checkpoints: best.pt holds the agent, latest.pt all that a resumed run needs (of every rank).
         agent_state = {
             "architecture": ARCHITECTURE,
-            "args": checkpoints.plain_args(args),
+            "args": plain_args(args),
             "observation_shapes": {key: list(shape) for key, shape in shapes.items()},
             "agent": agent.state_dict(),
         }
@@ -637,7 +645,7 @@ def main(args: Args) -> Path:
         torch.set_num_threads(process.inference_threads)
         update_seconds = time.perf_counter() - began
 
-        metrics = evaluation.episode_metrics(episodes, envs.levels, device)  # of all ranks
+        metrics = episode_metrics(episodes, envs.levels, device)  # of all ranks
         if rank == 0:
             seconds = iteration_seconds = time.perf_counter() - iteration_start + logging_seconds
             names = ("policy_loss", "value_loss", "entropy", "old_approx_kl", "approx_kl", "clipfrac")
@@ -674,7 +682,7 @@ def main(args: Args) -> Path:
         best = checkpoints.load(run_dir / "checkpoints/best.pt", device)
         agent.load_state_dict(best["agent"])
         results = evaluate(test_levels)
-        run_log.metrics("test", global_step, minutes(), evaluation.scalars(results, "test"))
+        run_log.metrics("test", global_step, minutes(), summary.scalars(results, "test"))
         title = f"{run_dir.name} on {args.test_dataset}"
         sizes = ", ".join(f"{name} {getattr(args, name)}" for name in SIZES[args.size])
         about = {
@@ -682,8 +690,8 @@ def main(args: Args) -> Path:
             "training": f"{global_step:,} steps in {minutes():.1f} minutes on {args.train_dataset}, seed {args.seed}",
             "checkpoint": f"best.pt of step {best['global_step']:,}, chosen on {len(validation_levels)} others",
         }
-        evaluation.write_results(results, run_dir, title, about, test_levels if args.capture_video else ())
-        run_log.message(evaluation.report(results, title, about))
+        result_files.write_results(results, run_dir, title, about, test_levels if args.capture_video else ())
+        run_log.message(summary.report(results, title, about))
         run_log.message(f"{run_dir}: done in {minutes():.1f} minutes")
     if rank == 0:
         run_log.close()
@@ -696,4 +704,4 @@ def main(args: Args) -> Path:
 
 
 if __name__ == "__main__":
-    checkpoints.command(main, Args)
+    command(main, Args, parse_args)

@@ -19,13 +19,17 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from npp_rl import checkpoints, evaluation, planner
-from npp_rl.checkpoints import ArgumentError
-from npp_rl.demonstrations import RELABELLED
-from npp_rl.env import NppVectorEnv
-from npp_rl.games import ACTION_BYTES
-from npp_rl.levels import Level, write_atomically
-from npp_rl.replays import encode_replay
+from npp_rl.agents import load_agent
+from npp_rl.commands import ArgumentError, command, say
+from npp_rl.environment.env import NppVectorEnv
+from npp_rl.environment.games import ACTION_BYTES
+from npp_rl.evaluation import players
+from npp_rl.files import write_atomically
+from npp_rl.levels import datasets
+from npp_rl.levels.maps import Level
+from npp_rl.levels.replays import encode_replay
+from npp_rl.planning import planner
+from npp_rl.planning.demonstrations import RELABELLED
 from npp_rl.simulator import WON, build_bank, simulate
 
 
@@ -42,7 +46,7 @@ class Args:
 
 def play(agent: torch.nn.Module, run: dict, levels: list[Level], sampled: bool, seed: int) -> list[np.ndarray]:
     """An episode of the agent on each level: its actions, uint8 [steps]. run: arguments of the agent's run."""
-    policy = evaluation.agent_policy(agent, torch.device("cpu"))
+    policy = players.agent_policy(agent, torch.device("cpu"))
     random = np.random.default_rng(seed)
     rules = {"frame_skip": run["frame_skip"], "gamma": run["gamma"], "frame_stack": run.get("frame_stack", 1)}
     envs = NppVectorEnv(len(levels), levels, agent.observations, **rules, autoreset=False, copy=False, seed=0)
@@ -116,12 +120,12 @@ def main(args: Args) -> None:
     out = Path(args.out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ArgumentError(f"--out {out}: expected a folder that is new or empty")
-    agent, run = checkpoints.load_agent(args.checkpoint)
+    agent, run = load_agent(args.checkpoint)
     names = ("train_dataset", "test_dataset", "holdout_fraction", "validation_fraction")
-    levels, _, _ = evaluation.load_split(*(run[name] for name in names))
+    levels, _, _ = datasets.load_split(*(run[name] for name in names))
     out.mkdir(parents=True, exist_ok=True)  # what cannot be written is found out before the search
     episodes = play(agent, run, levels, args.sampled, args.seed)
-    checkpoints.say(f"{len(levels)} episodes played; the planner plays on, {args.budget} s for each state at most")
+    say(f"{len(levels)} episodes played; the planner plays on, {args.budget} s for each state at most")
     found, tried = relabel(levels, episodes, args, run["frame_skip"])
     files = {}
     for level, step, inputs in found:
@@ -132,8 +136,8 @@ def main(args: Args) -> None:
     for name, (level, _, inputs) in files.items():
         (out / name).parent.mkdir(exist_ok=True)
         write_atomically(out / name, encode_replay(level.map_data, inputs, True))
-    checkpoints.say(f"{out}: {len(files)} of {tried} states relabelled; in the others no way to win was found")
+    say(f"{out}: {len(files)} of {tried} states relabelled; in the others no way to win was found")
 
 
 if __name__ == "__main__":
-    checkpoints.command(main, Args)
+    command(main, Args)

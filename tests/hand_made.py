@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from npp_rl.levels import Level, encode_map
+from npp_rl.levels.maps import Level, encode_map
 
 
 def ground(*rectangles):

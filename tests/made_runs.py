@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from npp_rl.checkpoints import ARCHITECTURES
-from npp_rl.evaluation import summarise
-from npp_rl.levels import CATEGORIES
+from npp_rl import ARCHITECTURES
+from npp_rl.evaluation.summary import summarise
+from npp_rl.levels.categories import CATEGORIES
 
 SKILL = dict(zip(ARCHITECTURES, (1.6, 1.5, 1.2, 0.8, 1.4, 0.9, 0.4, 1.1), strict=True))
 SIZE = dict(zip(ARCHITECTURES, (412_000, 148_000, 365_000, 301_000, 92_000, 388_000, 240_000, 150_535), strict=True))

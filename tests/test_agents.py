@@ -12,12 +12,16 @@ import pytest
 import torch
 from torch import nn
 
-from npp_rl import checkpoints, evaluation, processes
-from npp_rl.checkpoints import ARCHITECTURES, ArgumentError
-from npp_rl.graph import GRAPH_OBSERVATIONS, GRAPH_SLOTS
-from npp_rl.graph_attention import pack_graphs
-from npp_rl.level_generator import generate
+from npp_rl import ARCHITECTURES
+from npp_rl.agents import load_agent
+from npp_rl.commands import ArgumentError
+from npp_rl.environment.graph import GRAPH_OBSERVATIONS, GRAPH_SLOTS
+from npp_rl.evaluation import players, suite
+from npp_rl.levels import datasets
+from npp_rl.levels.generator import generate
 from npp_rl.ppo_full_hgt import CNN, CrossModalAttention
+from npp_rl.training import checkpoints, processes
+from npp_rl.training.graph_attention import pack_graphs
 
 GRAPH = [name for name in ARCHITECTURES if name not in ("mlp_cnn", "mlp_baseline")]
 both_sizes = pytest.mark.parametrize("size", ["small", "full"])
@@ -260,12 +264,12 @@ def test_heads_must_divide_the_width(name):
                 agent_without_weights(name, "small", **{field: 7})
 
 
-def run(name, tmp_path, monkeypatch, suite=20, **changes):
+def run(name, tmp_path, monkeypatch, size_of_suite=20, **changes):
     """Train on `simplest` levels, with suites of so many -> the lines of metrics.jsonl."""
-    levels = [generate("simplest", seed) for seed in range(60 + 2 * suite)]
-    split = levels[:60], levels[60 : 60 + suite], levels[60 + suite :]
-    monkeypatch.setattr(evaluation, "load_split", lambda *_: split)
-    monkeypatch.setattr(evaluation, "BATCH", suite)  # an untrained agent plays long, and every call has all rows
+    levels = [generate("simplest", seed) for seed in range(60 + 2 * size_of_suite)]
+    split = levels[:60], levels[60 : 60 + size_of_suite], levels[60 + size_of_suite :]
+    monkeypatch.setattr(datasets, "load_split", lambda *_: split)
+    monkeypatch.setattr(suite, "BATCH", size_of_suite)  # an untrained agent plays long, and every call has all rows
     settings = {"cuda": False, "size": "small", "num_envs": 32, "num_steps": 32, "num_minibatches": 32, "eval_freq": 0}
     settings |= {"fresh_levels": 0}
     run_dir = script_of(name).main(script_of(name).Args(run_dir=str(tmp_path / name), **(settings | changes)))
@@ -274,12 +278,12 @@ def run(name, tmp_path, monkeypatch, suite=20, **changes):
 
 @all_eight
 def test_trains_for_2000_steps(name, tmp_path, monkeypatch):
-    run_dir, lines = run(name, tmp_path, monkeypatch, suite=2, total_timesteps=2048)
+    run_dir, lines = run(name, tmp_path, monkeypatch, size_of_suite=2, total_timesteps=2048)
     train = [line for line in lines if line["kind"] == "train"]
     assert [line["global_step"] for line in train] == [1024, 2048]
     assert all(math.isfinite(line["losses/policy_loss"]) for line in train)
     assert train[-1]["losses/entropy"] < math.log(6)
-    agent, args = checkpoints.load_agent(run_dir / "checkpoints/best.pt")
+    agent, args = load_agent(run_dir / "checkpoints/best.pt")
     assert args["size"] == "small" and type(agent).__module__ == f"npp_rl.ppo_{name}"
 
 
@@ -290,7 +294,7 @@ def test_float16_has_its_loss_scaled(tmp_path, monkeypatch):
     changes = {"mixed_precision": True, "max_grad_norm": 1e9}
     scaler = functools.partial(torch.amp.GradScaler, init_scale=2.0**40)
     monkeypatch.setattr(torch.amp, "GradScaler", scaler)
-    run_dir, lines = run("mlp_baseline", tmp_path, monkeypatch, suite=2, total_timesteps=2048, **changes)
+    run_dir, lines = run("mlp_baseline", tmp_path, monkeypatch, size_of_suite=2, total_timesteps=2048, **changes)
     latest = checkpoints.load(run_dir / "checkpoints/latest.pt")
     assert 1.0 < latest["scaler"]["scale"] < 2.0**40
     assert all(weight.isfinite().all() for weight in latest["agent"].values())
@@ -299,7 +303,7 @@ def test_float16_has_its_loss_scaled(tmp_path, monkeypatch):
 
 def tries_won(policy, levels, **kwargs):
     """Shares of four tries a level with sampled actions that were won at all, and within 60 steps."""
-    results = evaluation.evaluate(policy, levels, deterministic=False, tries=4, examined=False, **kwargs)
+    results = suite.evaluate(policy, levels, deterministic=False, tries=4, examined=False, **kwargs)
     tries = [outcome for level in results["levels"] for outcome in level["tries"]]
     return [np.mean([t["success"] and t["steps"] <= steps for t in tries]) for steps in (10_000, 60)]
 
@@ -313,11 +317,11 @@ def test_learns_within_20000_steps(name, tmp_path, monkeypatch):
     standard errors. Greedy play says little after so few steps: it gets stuck where two actions are worth the same.
     """
     settings = {"update_epochs": 3, "ent_coef": 0.003}  # the defaults are for longer runs
-    run_dir, _ = run(name, tmp_path, monkeypatch, suite=50, total_timesteps=20_480, **settings)
+    run_dir, _ = run(name, tmp_path, monkeypatch, size_of_suite=50, total_timesteps=20_480, **settings)
     levels = [generate("simplest", seed) for seed in range(110, 160)]
-    agent, args = checkpoints.load_agent(run_dir / "checkpoints/latest.pt")
+    agent, args = load_agent(run_dir / "checkpoints/latest.pt")
     stack = {"frame_stack": args["frame_stack"]} if "frame_stack" in args else {}
-    policy = evaluation.agent_policy(agent, torch.device("cpu"))
+    policy = players.agent_policy(agent, torch.device("cpu"))
     won, soon = tries_won(policy, levels, observations=agent.observations, **stack)
     random_won, random_soon = tries_won(
         lambda _: np.zeros((len(levels), 6), np.float32), levels, observations=("game_state",)

@@ -7,14 +7,14 @@ import pytest
 from hand_made import corridor, ground, here, level, middle
 from PIL import Image
 
-from npp_rl import analysis
-from npp_rl.env import NppVectorEnv
-from npp_rl.evaluation import BATCH, evaluate
-from npp_rl.games import CAUSES
-from npp_rl.level_generator import generate
-from npp_rl.levels import CATEGORIES
-from npp_rl.retrace import retrace
-from npp_rl.summary import summarise
+from npp_rl.environment.env import NppVectorEnv
+from npp_rl.environment.games import CAUSES
+from npp_rl.evaluation import analysis
+from npp_rl.evaluation.retrace import retrace
+from npp_rl.evaluation.suite import BATCH, evaluate
+from npp_rl.evaluation.summary import summarise
+from npp_rl.levels.categories import CATEGORIES
+from npp_rl.levels.generator import generate
 
 NONE, LEFT, RIGHT = 0, 1, 2
 

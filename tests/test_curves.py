@@ -11,10 +11,11 @@ import torch
 from PIL import Image
 
 from benchmark import curves
-from npp_rl import checkpoints, ppo_mlp_baseline
-from npp_rl.games import OBSERVATIONS
-from npp_rl.level_generator import main as write_levels
-from npp_rl.levels import load_levels
+from npp_rl import ppo_mlp_baseline
+from npp_rl.environment.games import OBSERVATIONS
+from npp_rl.levels.datasets import load_levels
+from npp_rl.make_levels import main as write_levels
+from npp_rl.training import checkpoints
 
 ROOT = Path(__file__).parents[1]
 

@@ -7,12 +7,19 @@ import numpy as np
 import pytest
 from hand_made import CORRIDOR, corridor, ground, here, level, middle
 
-from npp_rl import demonstrations
-from npp_rl.demonstrations import DemonstrationError, discounted, find_runs, load_demonstrations, main, report_of
-from npp_rl.env import NppVectorEnv
-from npp_rl.held_actions import ACTION_OF_BYTE, fit, held_inputs, on_grid
-from npp_rl.levels import mirrored
-from npp_rl.replays import encode_replay, read_replays, validate, write_replay
+from npp_rl.environment.env import NppVectorEnv
+from npp_rl.levels.maps import mirrored
+from npp_rl.levels.replays import encode_replay, read_replays, validate, write_replay
+from npp_rl.planning import demonstrations
+from npp_rl.planning.demonstrations import (
+    DemonstrationError,
+    discounted,
+    find_runs,
+    load_demonstrations,
+    main,
+    report_of,
+)
+from npp_rl.planning.held_actions import ACTION_OF_BYTE, fit, held_inputs, on_grid
 from npp_rl.simulator import WON, simulate
 
 RIGHT, LEFT, JUMP_RIGHT = b"\2", b"\4", b"\3"

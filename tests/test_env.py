@@ -15,10 +15,12 @@ from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode
 from hand_made import corridor, ground, here, level, middle
 
-from npp_rl.env import NppEnv, NppVectorEnv
-from npp_rl.games import ACTION_BYTES, CAUSES, OBSERVATIONS, REWARD_KEYS
-from npp_rl.level_generator import generate
-from npp_rl.levels import CATEGORIES, Level, LevelError
+from npp_rl.commands import LevelError
+from npp_rl.environment.env import NppEnv, NppVectorEnv
+from npp_rl.environment.games import ACTION_BYTES, CAUSES, OBSERVATIONS, REWARD_KEYS
+from npp_rl.levels.categories import CATEGORIES
+from npp_rl.levels.generator import generate
+from npp_rl.levels.maps import Level
 from npp_rl.simulator import simulate
 
 ROOT = Path(__file__).parents[1]
@@ -72,7 +74,7 @@ def test_gymnasium_finds_the_environment_in_a_plain_process():
         "print(gymnasium.spec('npp_rl/Npp-v0').vector_entry_point)\n"
     )
     done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True)
-    assert (done.returncode, done.stdout) == (0, "npp_rl.env:NppVectorEnv\n"), done.stderr
+    assert (done.returncode, done.stdout) == (0, "npp_rl.environment.env:NppVectorEnv\n"), done.stderr
     code = (
         "import sys, gymnasium\n"
         "env = gymnasium.make('npp_rl:npp_rl/Npp-v0')\n"
@@ -543,7 +545,7 @@ def test_memory_of_256_environments():
     code = (
         "import resource, numba, numpy as np\n"
         "from numba import njit, prange\n"
-        "import npp_rl.env\n"
+        "import npp_rl.environment.env\n"
         "@njit(parallel=True)\n"
         "def warm(a):\n"
         "    for i in prange(len(a)):\n"
@@ -552,7 +554,7 @@ def test_memory_of_256_environments():
         "def now():\n"
         "    return int(open('/proc/self/statm').read().split()[1]) * resource.getpagesize() / 2**20\n"
         "before = now()\n"
-        "envs = npp_rl.env.NppVectorEnv(256, 'builtin')\n"
+        "envs = npp_rl.environment.env.NppVectorEnv(256, 'builtin')\n"
         "obs, _ = envs.reset(seed=0)\n"
         "for _ in range(30):\n"
         "    envs.step(envs.action_space.sample())\n"

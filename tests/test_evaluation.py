@@ -9,14 +9,21 @@ import pytest
 import torch
 from hand_made import corridor, here
 
-from npp_rl import checkpoints, evaluation, ppo_vision_free, summary
-from npp_rl.env import NppVectorEnv
-from npp_rl.evaluation import BATCH, evaluate
-from npp_rl.graph import GRAPH_OBSERVATIONS
-from npp_rl.level_generator import generate
-from npp_rl.levels import CATEGORIES, LevelError, load_levels
+from npp_rl import ppo_vision_free
+from npp_rl.commands import ArgumentError, CheckpointError, LevelError
+from npp_rl.environment.env import NppVectorEnv
+from npp_rl.environment.graph import GRAPH_OBSERVATIONS
+from npp_rl.evaluation import __main__ as evaluation_command
+from npp_rl.evaluation import players, suite, summary
+from npp_rl.evaluation.intervals import difference, wilson
+from npp_rl.evaluation.suite import BATCH, evaluate
+from npp_rl.evaluation.summary import summarise
+from npp_rl.levels import datasets
+from npp_rl.levels.categories import CATEGORIES, TIERS
+from npp_rl.levels.datasets import load_levels
+from npp_rl.levels.generator import generate
 from npp_rl.ppo_mlp_baseline import Agent, Args
-from npp_rl.summary import TIERS, difference, summarise, wilson
+from npp_rl.training import checkpoints
 
 OBSERVATIONS = Agent.observations
 
@@ -110,7 +117,7 @@ def graph_agent():
 
 def test_a_levels_logits_do_not_depend_on_the_other_rows(levels, graph_agent):
     """To the last bit, however few of the batch's rows hold a game."""
-    policy = evaluation.agent_policy(graph_agent, torch.device("cpu"))
+    policy = players.agent_policy(graph_agent, torch.device("cpu"))
     envs = NppVectorEnv(num_envs=11, levels=levels, observations=graph_agent.observations)
     rows, _ = envs.reset(options={"levels": np.arange(11)})
     full = {key: np.resize(value, (BATCH, *value.shape[1:])) for key, value in rows.items()}
@@ -128,20 +135,20 @@ def test_a_levels_logits_do_not_depend_on_the_other_rows(levels, graph_agent):
 @pytest.mark.parametrize("kind", ["agent", "graph_agent"])
 def test_results_do_not_depend_on_the_levels_beside(levels, kind, deterministic, request, monkeypatch):
     """Rows hold several levels one after the other; another suite has the same ones in the same rows, among others."""
-    monkeypatch.setattr(evaluation, "BATCH", 4)  # of fewer rows, which cost a graph agent less
+    monkeypatch.setattr(suite, "BATCH", 4)  # of fewer rows, which cost a graph agent less
     agent = request.getfixturevalue(kind)
     levels = levels[:6]
-    policy = evaluation.agent_policy(agent, torch.device("cpu"))
+    policy = players.agent_policy(agent, torch.device("cpu"))
     settings = {"observations": agent.observations, "deterministic": deterministic, "tries": 2, "seed": 5}
     whole = evaluate(policy, levels, **settings)
     assert len({entry["tries"][0]["steps"] for entry in whole["levels"]}) > 1  # games do differ
     json.dumps(whole, allow_nan=False)
     for others in ([3, 2, 1, 0, 4, 5], [0, 1, 2, 3, 0, 1, 2, 3, 4, 5, 2], [2, 5, 2, 3]):
-        suite = evaluate(policy, [levels[i] for i in others], **settings)["levels"]
+        beside = evaluate(policy, [levels[i] for i in others], **settings)["levels"]
         alike = [(row, i) for row, i in enumerate(others) if row % 4 == i % 4]
         assert len(alike) >= 2
         for row, i in alike:
-            same = suite[row] == whole["levels"][i]
+            same = beside[row] == whole["levels"][i]
             assert same  # a difference of whole results takes pytest minutes to print
     if not deterministic:
         assert evaluate(policy, levels, **{**settings, "seed": 6}) != whole
@@ -150,7 +157,7 @@ def test_results_do_not_depend_on_the_levels_beside(levels, kind, deterministic,
 
 def test_a_row_plays_its_levels_one_after_the_other(levels, monkeypatch):
     """Level i is in row i % BATCH of calls with BATCH rows, and follows level i - BATCH at once."""
-    monkeypatch.setattr(evaluation, "BATCH", 4)
+    monkeypatch.setattr(suite, "BATCH", 4)
     many = (levels * 2)[:11]
     envs = NppVectorEnv(num_envs=len(many), levels=many, observations=("game_state", "reachability"))
     firsts = envs.reset(options={"levels": np.arange(len(many))})[0]["reachability"]
@@ -178,18 +185,18 @@ def test_bad_policy_and_empty_suite(levels):
 
 
 def test_split_shares_no_tiles():
-    train, validation, test = evaluation.load_split("builtin", "builtin", 0.2, 0.05)
+    train, validation, test = datasets.load_split("builtin", "builtin", 0.2, 0.05)
     sets = [{level.tiles_digest for level in part} for part in (train, validation, test)]
     assert not (sets[0] & sets[1] or sets[0] & sets[2] or sets[1] & sets[2])
     assert len(train) + len(validation) <= len(load_levels("builtin", "train"))
     assert [level.id for level in test] == [level.id for level in load_levels("builtin", "test")]
     assert 0.02 < len(validation) / (len(train) + len(validation)) < 0.09
-    assert evaluation.load_split("builtin", "builtin", 0.2, 0.0)[1] == []
+    assert datasets.load_split("builtin", "builtin", 0.2, 0.0)[1] == []
 
 
 def test_training_levels_change_and_stay_apart_from_the_suites():
-    train, validation, test = evaluation.load_split("builtin", "builtin", 0.2, 0.2)
-    one, again, other = (evaluation.training_levels(train, True, 90, 0.2, seed) for seed in (5, 5, 6))
+    train, validation, test = datasets.load_split("builtin", "builtin", 0.2, 0.2)
+    one, again, other = (datasets.training_levels(train, True, 90, 0.2, seed) for seed in (5, 5, 6))
     assert [level.digest for level in one] == [level.digest for level in again]
     assert len(train) + 50 < len(one) <= len(train) + 90  # a fifth of the generated ones are left out
     held_out = {level.tiles_digest for level in validation + test}
@@ -199,12 +206,12 @@ def test_training_levels_change_and_stay_apart_from_the_suites():
     assert 0.4 * len(own) < turned < 0.6 * len(own)
     assert not {level.digest for level in fresh} & {level.digest for level in other + train}
     assert {level.category for level in fresh} == set(CATEGORIES)
-    assert evaluation.training_levels(train, False, 0, 0.2, 5) == train
+    assert datasets.training_levels(train, False, 0, 0.2, 5) == train
 
 
 def test_same_folder_is_divided(shared):
     folder = shared / "datasets/nclone/train"
-    train, validation, test = evaluation.load_split(str(folder), f"{folder}/../train", 0.2, 0.05)
+    train, validation, test = datasets.load_split(str(folder), f"{folder}/../train", 0.2, 0.05)
     sets = [{level.tiles_digest for level in part} for part in (train, validation, test)]
     assert not (sets[0] & sets[1] or sets[0] & sets[2] or sets[1] & sets[2])
     assert train and validation and 0.1 < len(test) / 560 < 0.3
@@ -227,13 +234,13 @@ def run_dir(tmp_path, agent):
 
 
 def make_args(*files, **more):
-    return evaluation.Args(checkpoint=tuple(str(file) for file in files), **more)
+    return evaluation_command.Args(checkpoint=tuple(str(file) for file in files), **more)
 
 
 def test_command(run_dir, tmp_path, levels, monkeypatch, capsys):
-    monkeypatch.setattr(evaluation, "load_suite", lambda *_: levels)
+    monkeypatch.setattr(evaluation_command, "load_suite", lambda *_: levels)
     best = run_dir / "checkpoints/best.pt"
-    (results,) = evaluation.main(make_args(best))
+    (results,) = evaluation_command.main(make_args(best))
     assert json.loads((run_dir / "eval_results.json").read_text()) == results
     assert set(results) == {"overall", "by_category", "by_tier", "levels", "settings"}
     assert list(results["by_category"]) == ["simplest", "simplest_with_mines", "mine_heavy"]
@@ -248,7 +255,7 @@ def test_command(run_dir, tmp_path, levels, monkeypatch, capsys):
 
     output = tmp_path / "elsewhere"
     arguments = {"sampled": True, "tries": 2, "categories": ("simplest",), "output": str(output), "pictures": 1}
-    (part,) = evaluation.main(make_args(best, **arguments))
+    (part,) = evaluation_command.main(make_args(best, **arguments))
     assert part["overall"]["levels"] == 4 and part["overall"]["episodes"] == 8
     for name, path in part["pictures"].items():
         assert (output / path).is_file() and f"[{name}]({path})" in (output / "report.md").read_text()
@@ -260,47 +267,47 @@ def test_command(run_dir, tmp_path, levels, monkeypatch, capsys):
         ({"pictures": -1}, "--pictures -1"),
         ({"sampled": True, "seed": -1}, "--seed -1"),
     ):
-        with pytest.raises(checkpoints.ArgumentError, match=named):
-            evaluation.main(make_args(best, **arguments))
+        with pytest.raises(ArgumentError, match=named):
+            evaluation_command.main(make_args(best, **arguments))
     with pytest.raises(LevelError, match=r"empty/planner\.json"):
-        evaluation.main(make_args(best, pars=str(tmp_path / "empty")))
-    with pytest.raises(checkpoints.CheckpointError, match=r"missing\.pt: no such checkpoint"):
-        evaluation.main(make_args(best, tmp_path / "missing.pt", output=str(output)))
+        evaluation_command.main(make_args(best, pars=str(tmp_path / "empty")))
+    with pytest.raises(CheckpointError, match=r"missing\.pt: no such checkpoint"):
+        evaluation_command.main(make_args(best, tmp_path / "missing.pt", output=str(output)))
 
 
 def test_places_of_results(run_dir, tmp_path, levels, monkeypatch):
     """Refused before anything is played: a checkpoint that is in no run, and an output that cannot be written."""
-    monkeypatch.setattr(evaluation, "load_suite", lambda *_: levels)
-    monkeypatch.setattr(evaluation, "evaluate", lambda *_, **__: pytest.fail("played"))
+    monkeypatch.setattr(evaluation_command, "load_suite", lambda *_: levels)
+    monkeypatch.setattr(evaluation_command, "evaluate", lambda *_, **__: pytest.fail("played"))
     best = run_dir / "checkpoints/best.pt"
     (tmp_path / "a file").touch()
     with pytest.raises(OSError, match="a file"):
-        evaluation.main(make_args(best, output=str(tmp_path / "a file")))
+        evaluation_command.main(make_args(best, output=str(tmp_path / "a file")))
     (tmp_path / "alone.pt").write_bytes(best.read_bytes())
-    with pytest.raises(checkpoints.ArgumentError, match="in no run directory, so --output is needed"):
-        evaluation.main(make_args(tmp_path / "alone.pt"))
-    with pytest.raises(checkpoints.ArgumentError, match="belongs to no run directory"):
-        evaluation.main(make_args(best, ensemble=True))
-    with pytest.raises(checkpoints.ArgumentError, match=r"best\.pt: another one's results belong to"):
-        evaluation.main(make_args(best, best))
+    with pytest.raises(ArgumentError, match="in no run directory, so --output is needed"):
+        evaluation_command.main(make_args(tmp_path / "alone.pt"))
+    with pytest.raises(ArgumentError, match="belongs to no run directory"):
+        evaluation_command.main(make_args(best, ensemble=True))
+    with pytest.raises(ArgumentError, match=r"best\.pt: another one's results belong to"):
+        evaluation_command.main(make_args(best, best))
 
 
 def test_a_runs_own_results_are_those_of_its_best_agent(run_dir, levels, monkeypatch):
     """Those of others, and of runs that may go on, stand beside; what is known of the same games stays."""
-    monkeypatch.setattr(evaluation, "load_suite", lambda *_: levels[:4])
-    monkeypatch.setattr(evaluation, "load_split", lambda *_: (levels[4:8], [], levels[:4]))
+    monkeypatch.setattr(evaluation_command, "load_suite", lambda *_: levels[:4])
+    monkeypatch.setattr(datasets, "load_split", lambda *_: (levels[4:8], [], levels[:4]))
     best = run_dir / "checkpoints/best.pt"
     (run_dir / "report.md").unlink()
-    evaluation.main(make_args(best))
+    evaluation_command.main(make_args(best))
     assert (run_dir / "eval_builtin/eval_results.json").is_file() and not (run_dir / "eval_results.json").exists()
     (run_dir / "report.md").touch()
-    (whole,) = evaluation.main(make_args(best, train_levels=True))
-    (again,) = evaluation.main(make_args(best, pictures=1))
+    (whole,) = evaluation_command.main(make_args(best, train_levels=True))
+    (again,) = evaluation_command.main(make_args(best, pictures=1))
     assert again["generalisation"] == whole["generalisation"] and "pictures" in again
     assert json.loads((run_dir / "eval_results.json").read_text()) == again
     latest = other_checkpoint(best, run_dir.parent / "copy/latest.pt")
     latest.rename(run_dir / "checkpoints/latest.pt")
-    (other,) = evaluation.main(make_args(run_dir / "checkpoints/latest.pt"))
+    (other,) = evaluation_command.main(make_args(run_dir / "checkpoints/latest.pt"))
     assert json.loads((run_dir / "eval_builtin_latest/eval_results.json").read_text()) == other != again
     assert json.loads((run_dir / "eval_results.json").read_text()) == again
 
@@ -322,11 +329,11 @@ def test_the_gap_compares_like_with_like(levels):
     names = ["simplest"] * 40 + ["complex"] * 2
     train_levels = [dataclasses.replace(levels[0], category=name) for name in names]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(evaluation, "evaluate", lambda _, suite, **__: played(True, Counter(x.category for x in suite)))
-        found = evaluation.generalisation(None, train_levels, played(False, {"simplest": 20, "complex": 20}))
+        patch.setattr(suite, "evaluate", lambda _, suite, **__: played(True, Counter(x.category for x in suite)))
+        found = suite.generalisation(None, train_levels, played(False, {"simplest": 20, "complex": 20}))
     assert found["train"]["levels"] == 22 and found["gap"] == pytest.approx(0.5 * 0.5 + 0.5 * 0.25)
     # The mean over both categories is as unsure as 1 / (0.25 / 20 + 0.25 / 2) levels: two tell little.
-    low, high = evaluation.difference(0.75 * (n := 80 / 11), n, 0.375 * 40, 40)
+    low, high = difference(0.75 * (n := 80 / 11), n, 0.375 * 40, 40)
     assert (found["gap_low"], found["gap_high"]) == pytest.approx((low, high))
 
 
@@ -342,29 +349,29 @@ def other_checkpoint(best, place, **changed):
 
 def test_several_checkpoints(run_dir, tmp_path, levels, monkeypatch, capsys):
     """Each has its own folder and the results it has alone; then they are compared."""
-    monkeypatch.setattr(evaluation, "load_suite", lambda *_: levels[:5])
+    monkeypatch.setattr(evaluation_command, "load_suite", lambda *_: levels[:5])
     best = run_dir / "checkpoints/best.pt"
     other = other_checkpoint(best, tmp_path / "other/checkpoints/best.pt", frame_skip=2)
-    both = evaluation.main(make_args(best, other, output=str(tmp_path / "both")))
+    both = evaluation_command.main(make_args(best, other, output=str(tmp_path / "both")))
     printed = capsys.readouterr().out
     assert [result["settings"]["frame_skip"] for result in both] == [4, 2]
     for file, folder, result in zip((best, other), ("run__best", "other__best"), both, strict=True):
         assert json.loads((tmp_path / "both" / folder / "eval_results.json").read_text()) == result
-        assert evaluation.main(make_args(file, output=str(tmp_path / "alone"))) == [result]
+        assert evaluation_command.main(make_args(file, output=str(tmp_path / "alone"))) == [result]
         assert f"| {folder.replace('__', '/')} | 5 | {result['overall']['success_rate']:.1%} |" in printed
-    with pytest.raises(checkpoints.ArgumentError, match=r"--ensemble: .* has frame_skip 4, .* has 2"):
-        evaluation.main(make_args(best, other, ensemble=True, output=str(tmp_path / "none")))
+    with pytest.raises(ArgumentError, match=r"--ensemble: .* has frame_skip 4, .* has 2"):
+        evaluation_command.main(make_args(best, other, ensemble=True, output=str(tmp_path / "none")))
     assert not (tmp_path / "none").exists()
 
 
 def test_an_ensemble_of_one_is_that_agent(run_dir, tmp_path, levels, monkeypatch):
-    monkeypatch.setattr(evaluation, "load_suite", lambda *_: levels)
+    monkeypatch.setattr(evaluation_command, "load_suite", lambda *_: levels)
     best = run_dir / "checkpoints/best.pt"
-    (alone,) = evaluation.main(make_args(best))
-    (ensemble,) = evaluation.main(make_args(best, ensemble=True, output=str(tmp_path / "one")))
+    (alone,) = evaluation_command.main(make_args(best))
+    (ensemble,) = evaluation_command.main(make_args(best, ensemble=True, output=str(tmp_path / "one")))
     assert ensemble == alone
     other = other_checkpoint(best, tmp_path / "other/checkpoints/best.pt")
-    (mixed,) = evaluation.main(make_args(best, other, ensemble=True, output=str(tmp_path / "two")))
+    (mixed,) = evaluation_command.main(make_args(best, other, ensemble=True, output=str(tmp_path / "two")))
     assert mixed["levels"] != alone["levels"]
 
 
@@ -382,7 +389,7 @@ def test_an_ensemble_is_the_mean_of_log_probabilities(levels):
             return torch.stack([rows.sum(1) * k / 1e4 + rows[:, k] for k in range(6)], 1).float()
 
     one, two, three = Sums("game_state", "player_frames"), Sums("reachability"), Sums("player_frames")
-    ensemble = evaluation.Ensemble([one, two, three], [2, 1, 4])
+    ensemble = players.Ensemble([one, two, three], [2, 1, 4])
     assert ensemble.observations == ("game_state", "player_frames", "reachability")
     rows = {}
     for stack in (2, 4):
@@ -410,13 +417,13 @@ def test_generalisation_compares_like_with_like(levels):
     rules = {"observations": ("game_state",)}
     train = [generate(name, seed) for seed in range(100, 108) for name in ("simplest", "mine_heavy", "simpler")]
     results = evaluate(policy, [level for level in levels if level.category != "simplest_with_mines"], **rules)
-    part = evaluation.generalisation(policy, train, results, **rules)
-    assert part == evaluation.generalisation(policy, train[::-1], results, **rules)
+    part = suite.generalisation(policy, train, results, **rules)
+    assert part == suite.generalisation(policy, train[::-1], results, **rules)
     assert part["train"]["levels"] == 4 + 3 and part["train"]["episodes"] == 7
     gap = part["train"]["success_rate"] - results["overall"]["success_rate"]
     assert part["gap"] == gap and part["gap_low"] <= gap <= part["gap_high"]
     foreign = [level for level in train if level.category == "simpler"]
-    assert evaluation.generalisation(policy, foreign, results, **rules)["train"]["levels"] == 8
+    assert suite.generalisation(policy, foreign, results, **rules)["train"]["levels"] == 8
 
 
 def test_par_times_and_levels_that_nobody_has_solved(tmp_path):
@@ -445,6 +452,6 @@ def test_par_times_and_levels_that_nobody_has_solved(tmp_path):
 
 def test_missing_dataset(run_dir, tmp_path):
     with pytest.raises((LevelError, OSError), match="nowhere"):
-        evaluation.main(make_args(run_dir / "checkpoints/best.pt", test_dataset=str(tmp_path / "nowhere")))
+        evaluation_command.main(make_args(run_dir / "checkpoints/best.pt", test_dataset=str(tmp_path / "nowhere")))
     assert sorted(path.name for path in run_dir.iterdir()) == ["checkpoints", "config.json", "report.md"]
     assert (run_dir / "report.md").read_text() == ""

@@ -8,8 +8,8 @@ from scipy import ndimage, sparse
 from scipy.sparse import csgraph
 from scipy.spatial import cKDTree
 
-from npp_rl import fields
-from npp_rl.fields import COLS, DX, DY, NODES, ROWS, UNIT, UNREACHED
+from npp_rl.levels import fields
+from npp_rl.levels.fields import COLS, DX, DY, NODES, ROWS, UNIT, UNREACHED
 from npp_rl.simulator import simulate
 from npp_rl.simulator.tiles import SOLID, TILES
 

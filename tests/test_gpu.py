@@ -11,11 +11,17 @@ import numpy as np
 import pytest
 import torch
 
-from npp_rl import bc_pretrain, checkpoints, cost, evaluation, level_generator, planner, processes
-from npp_rl.checkpoints import ARCHITECTURES
-from npp_rl.env import NppVectorEnv
-from npp_rl.level_generator import generate
-from npp_rl.levels import CATEGORIES
+from npp_rl import ARCHITECTURES, bc_pretrain, make_levels
+from npp_rl.agents import load_agent
+from npp_rl.environment.env import NppVectorEnv
+from npp_rl.evaluation import __main__ as evaluation_command
+from npp_rl.evaluation import cost
+from npp_rl.levels import datasets
+from npp_rl.levels.categories import CATEGORIES
+from npp_rl.levels.generator import generate
+from npp_rl.planning import planner
+from npp_rl.training import checkpoints, processes
+from npp_rl.training.arguments import parse_args
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU that torch can use")
 all_eight = pytest.mark.parametrize("name", ARCHITECTURES)
@@ -80,7 +86,7 @@ def test_gpu_and_cpu_agree(name, size):
 @pytest.fixture
 def few_levels(monkeypatch):
     levels = [generate("simplest", seed) for seed in range(10)]
-    monkeypatch.setattr(evaluation, "load_split", lambda *_: (levels[:6], levels[6:8], levels[8:]))
+    monkeypatch.setattr(datasets, "load_split", lambda *_: (levels[:6], levels[6:8], levels[8:]))
 
 
 def trained(name, run_dir, **changes):
@@ -106,7 +112,7 @@ def test_trains_at_full_size(name, mixed, tmp_path, few_levels):
     assert lines[-1]["losses/entropy"] < math.log(6) and lines[-1]["system/gpu_memory_mib"] > 0
     config = json.loads((run_dir / "config.json").read_text())
     assert config["args"]["size"] == "full" and config["device"] == torch.cuda.get_device_name()
-    agent, args = checkpoints.load_agent(run_dir / "checkpoints/best.pt")  # on the CPU
+    agent, args = load_agent(run_dir / "checkpoints/best.pt")  # on the CPU
     assert args["size"] == "full" and all(p.device.type == "cpu" for p in agent.parameters())
 
 
@@ -180,12 +186,12 @@ def test_evaluation_and_cost_on_the_gpu(tmp_path, few_levels, capsys):
     run_dir, _ = trained("simplified_hgt", tmp_path / "run")
     checkpoint = str(run_dir / "checkpoints/best.pt")
     suite = tmp_path / "suite"
-    level_generator.main(["--out", str(suite), "--split", "test", "--count", "1"])
+    make_levels.main(["--out", str(suite), "--split", "test", "--count", "1"])
     words = ["--checkpoint", checkpoint, "--test-dataset", str(suite), "--output", str(tmp_path / "results")]
-    evaluation.main(checkpoints.parse_args(evaluation.Args, [*words, "--device", "cuda"]))
+    evaluation_command.main(parse_args(evaluation_command.Args, [*words, "--device", "cuda"]))
     results = json.loads((tmp_path / "results/eval_results.json").read_text())
     assert results["overall"]["levels"] == 9
-    agent, args = checkpoints.load_agent(checkpoint, CUDA)
+    agent, args = load_agent(checkpoint, CUDA)
     shapes = cost.observation_shapes(agent.observations, args["frame_stack"])
     measured = cost.cost(agent, shapes, CUDA)
     assert measured["device"] == torch.cuda.get_device_name() and measured["peak_gpu_memory_mb"] > 0
@@ -196,7 +202,7 @@ def test_cloning_on_the_gpu(tmp_path, few_levels):
     """The planner's recorded wins of built-in levels are what there always is to imitate."""
     replays = tmp_path / "replays"
     suite = tmp_path / "levels"
-    level_generator.main(["--out", str(suite), "--split", "train", "--count", "1"])
+    make_levels.main(["--out", str(suite), "--split", "train", "--count", "1"])
     planner.main(["--dataset", str(suite), "--out", str(replays), "--budget", "5s"])
     settings = {"arch": "full_hgt", "epochs": 2, "batch_size": 64, "cache_dir": "", "mixed_precision": True}
     settings |= {"replay_data_dir": (str(replays),), "run_dir": str(tmp_path / "bc")}

@@ -3,10 +3,19 @@
 import numpy as np
 import pytest
 
-from npp_rl.env import NppVectorEnv
-from npp_rl.fields import COLS, DX, DY, UNREACHED, level_free_space
-from npp_rl.graph import GRAPH_OBSERVATIONS, GRAPH_SLOTS, MINE_EDGES, MINE_NODES, RANGE, TILE_NODES, WAY_EDGES
-from npp_rl.levels import Level, encode_map, load_levels
+from npp_rl.environment.env import NppVectorEnv
+from npp_rl.environment.graph import (
+    GRAPH_OBSERVATIONS,
+    GRAPH_SLOTS,
+    MINE_EDGES,
+    MINE_NODES,
+    RANGE,
+    TILE_NODES,
+    WAY_EDGES,
+)
+from npp_rl.levels.datasets import load_levels
+from npp_rl.levels.fields import COLS, DX, DY, UNREACHED, level_free_space
+from npp_rl.levels.maps import Level, encode_map
 
 FIRST = {name: first for name, first, _ in GRAPH_SLOTS}
 NINJA, MINE, SWITCH, EXIT, DOOR = (FIRST[n] for n in ("ninja", "mine", "exit_switch", "exit_door", "locked_door"))

@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch_geometric.nn import GATv2Conv, GCNConv, HGTConv
 
-from npp_rl.graph_attention import additive_attention, attention, normalised_sum, pack_graphs
 from npp_rl.ppo_gat import GATv2Layer
 from npp_rl.ppo_gcn import GCNLayer
 from npp_rl.ppo_vision_free import HGTLayer
+from npp_rl.training.graph_attention import additive_attention, attention, normalised_sum, pack_graphs
 
 SLOTS = [9, 1, 4, 2, 2, 3]  # a small graph with all six node types
 NODES, BATCH, WIDTH, HEADS, WIDTHS = sum(SLOTS), 5, 24, 4, (4, 6)

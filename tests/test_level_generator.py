@@ -9,11 +9,14 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from npp_rl import fields, planner
-from npp_rl import level_generator as generator
-from npp_rl.games import ACTION_BYTES
-from npp_rl.level_rooms import Dice, Draft
-from npp_rl.levels import CATEGORIES, LevelError, load_levels
+from npp_rl import make_levels
+from npp_rl.commands import ArgumentError, LevelError
+from npp_rl.environment.games import ACTION_BYTES
+from npp_rl.levels import builtin, fields, generator
+from npp_rl.levels.categories import CATEGORIES
+from npp_rl.levels.datasets import load_levels
+from npp_rl.levels.rooms import Dice, Draft
+from npp_rl.planning import certify, planner
 from npp_rl.simulator import WON, simulate
 from npp_rl.simulator.tiles import SOLID
 
@@ -31,7 +34,7 @@ def digest_of(levels) -> str:
 
 @pytest.fixture(scope="module")
 def levels():
-    return generator.builtin("all")
+    return builtin.builtin("all")
 
 
 def test_the_built_in_levels_are_pinned(levels):
@@ -40,13 +43,13 @@ def test_the_built_in_levels_are_pinned(levels):
 
 def test_another_process_makes_the_same_levels_in_another_order():
     # Test levels only, another hash seed, and no other level made before.
-    code = "from npp_rl import level_generator as g; from tests.test_level_generator import digest_of; "
+    code = "from npp_rl.levels import generator as g; from tests.test_level_generator import digest_of; "
     code += "print(digest_of(g.data_set('test', ('exploration', 'complex', 'simplest'), 8)))"
     environment = os.environ | {"PYTHONHASHSEED": "12345"}
     root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))  # noqa: PTH100, PTH120
     run = subprocess.run([sys.executable, "-c", code], env=environment, cwd=root, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
-    here = [level for c in ("exploration", "complex", "simplest") for level in of(generator.builtin("test"), c)[:8]]
+    here = [level for c in ("exploration", "complex", "simplest") for level in of(builtin.builtin("test"), c)[:8]]
     assert run.stdout.split()[-1] == digest_of(here)
 
 
@@ -64,14 +67,14 @@ def test_counts_and_names(levels):
 
 
 def test_train_and_test_share_no_level():
-    train = {level.tiles_digest for level in generator.builtin("train")}
-    test = {level.tiles_digest for level in generator.builtin("test")}
+    train = {level.tiles_digest for level in builtin.builtin("train")}
+    test = {level.tiles_digest for level in builtin.builtin("test")}
     assert not train & test
     for category in CATEGORIES:  # nor does a category hold a level twice
         for part, count in (("train", 100), ("test", 30)):
-            assert len({level.tiles_digest for level in of(generator.builtin(part), category)}) == count
+            assert len({level.tiles_digest for level in of(builtin.builtin(part), category)}) == count
     # The splits are disjoint for any seed: the side is a property of the tiles.
-    other = generator.data_set("train", ("simplest",), 20, seed=7)
+    other = builtin.data_set("train", ("simplest",), 20, seed=7)
     assert {generator._side(level.map_data) for level in other} == {"train"}
     assert not {level.tiles_digest for level in other} & test
 
@@ -81,7 +84,7 @@ def test_seeds_make_different_levels_and_the_same_again():
     assert len({level.digest for level in made}) == 5
     assert generator.generate("medium", 1).map_data == made[1].map_data
     assert generator.generate("medium", 1, "test").category == "medium"
-    assert generator.data_set("train", ("medium",), 3) == of(generator.builtin("train"), "medium")[:3]
+    assert builtin.data_set("train", ("medium",), 3) == of(builtin.builtin("train"), "medium")[:3]
 
 
 @pytest.mark.parametrize(
@@ -256,12 +259,12 @@ def test_rough_ground_is_of_all_tiles_and_leaves_levels_playable(monkeypatch):
 
 
 def test_only_levels_of_other_seeds_than_the_built_in_ones_have_more_kinds():
-    assert generator.data_set("train", ("simplest_few_mines",), 5, more=True) == generator.data_set(
+    assert builtin.data_set("train", ("simplest_few_mines",), 5, more=True) == builtin.data_set(
         "train", ("simplest_few_mines",), 5
     )
-    titles = {level.title for level in generator.data_set("train", ("simplest_few_mines",), 20, 7, more=True)}
+    titles = {level.title for level in builtin.data_set("train", ("simplest_few_mines",), 20, 7, more=True)}
     assert "lined corridor" in titles
-    titles = {level.title for level in generator.data_set("train", ("simplest_few_mines",), 20, 7)}
+    titles = {level.title for level in builtin.data_set("train", ("simplest_few_mines",), 20, 7)}
     assert not any(title.startswith("lined") for title in titles)
 
 
@@ -354,7 +357,7 @@ def test_a_level_of_each_category_can_be_won(levels, name):
 
 
 def run(*arguments):
-    return generator.main([str(argument) for argument in arguments])
+    return make_levels.main([str(argument) for argument in arguments])
 
 
 def failure(capsys, *arguments):
@@ -368,7 +371,7 @@ def failure(capsys, *arguments):
 def test_a_written_data_set_is_read_back(tmp_path, capsys):
     out = tmp_path / "deep" / "set"
     assert run("--out", out, "--split", "test", "--count", 2, "--seed", 5) == 0
-    made = generator.data_set("test", CATEGORIES, 2, 5)
+    made = builtin.data_set("test", CATEGORIES, 2, 5)
     assert load_levels(out) == made and len(made) == 18
     assert "18 levels, 9 categories" in capsys.readouterr().out
     assert run("--out", out, "--count", 1, "--categories", "simple,maze".replace("maze", "medium"), "complex") == 0
@@ -435,13 +438,13 @@ def test_the_preview_is_a_picture_of_all_levels(tmp_path, capsys):
 
 
 def test_par_times_come_from_the_table_and_the_planner_s_folder(tmp_path):
-    levels = generator.data_set("train", ("simplest",), 2, seed=7)
-    known = generator.par_of(levels)
+    levels = builtin.data_set("train", ("simplest",), 2, seed=7)
+    known = builtin.par_of(levels)
     entry = {"id": "a", "category": "simplest", "digest": levels[0].digest, "frames": 77, "solved": True}
     lost = {"id": "b", "category": "simplest", "digest": levels[1].digest, "frames": None, "solved": False}
     (tmp_path / "planner.json").write_text(json.dumps({"levels": [entry, lost]}))
     assert known == [None, None]
-    assert generator.par_of(levels, tmp_path) == generator.par_of(levels, tmp_path / "planner.json") == [77, None]
+    assert builtin.par_of(levels, tmp_path) == builtin.par_of(levels, tmp_path / "planner.json") == [77, None]
 
 
 @pytest.mark.parametrize("content", [None, "", "[]", '{"levels": [{"solved": true}]}', '{"levels": 3}'])
@@ -449,23 +452,23 @@ def test_a_folder_without_the_planner_s_index_is_named(tmp_path, content):
     if content is not None:
         (tmp_path / "planner.json").write_text(content)
     with pytest.raises(LevelError, match=r"planner.json: (cannot be read|not an index)"):
-        generator.par_of([], tmp_path)
+        builtin.par_of([], tmp_path)
 
 
 def wins(level):
     """Whether the table's run of a built-in level wins in the frame that is its par."""
-    actions, par = generator.solutions()[level.digest], generator.pars()[level.digest]
-    inputs = np.repeat(ACTION_BYTES[actions], generator.TABLE_FRAME_SKIP)[:par].tobytes()
+    actions, par = builtin.solutions()[level.digest], builtin.pars()[level.digest]
+    inputs = np.repeat(ACTION_BYTES[actions], builtin.TABLE_FRAME_SKIP)[:par].tobytes()
     _, states = simulate(level.map_data, inputs)
     return len(inputs) == len(states) == par and states[-1] == WON and len(actions) == -(-par // 4)
 
 
 def test_every_built_in_level_has_a_row_in_the_table(levels):
-    rows = generator._table()
+    rows = builtin._table()
     assert [row["sha256"] for row in rows] == [level.digest for level in levels]
     assert [f"{row['category']}/{row['split']}" for row in rows] == [level.id.split("_0")[0] for level in levels]
-    assert list(generator.pars().values()) == generator.par_of(levels)
-    assert generator.TABLE.stat().st_size < 1_000_000
+    assert list(builtin.pars().values()) == builtin.par_of(levels)
+    assert builtin.TABLE.stat().st_size < 1_000_000
     assert all(wins(level) for level in levels[::29])
 
 
@@ -475,20 +478,22 @@ def test_every_run_of_the_table_wins(levels):
 
 
 def test_a_generator_that_makes_other_levels_is_found_out(monkeypatch):
-    row = next(row for row in generator._table() if row["category"] == "simplest")
-    monkeypatch.setattr(generator, "_table", lambda: (row | {"sha256": "0" * 64},))
+    row = next(row for row in builtin._table() if row["category"] == "simplest")
+    monkeypatch.setattr(builtin, "_table", lambda: (row | {"sha256": "0" * 64},))
     with pytest.raises(LevelError, match=r"built-in level simplest/train_0000 has the SHA-256 .*expected 000") as error:
-        generator.data_set("train", ("simplest",), 1)
+        builtin.data_set("train", ("simplest",), 1)
     assert "\n" not in str(error.value)
-    assert generator.data_set("train", ("simplest",), 1, seed=1)  # other seeds have no table
+    assert builtin.data_set("train", ("simplest",), 1, seed=1)  # other seeds have no table
 
 
 def test_certifying_replaces_what_the_planner_does_not_solve(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(generator, "CATEGORIES", ("simplest", "simple"))
+    monkeypatch.setattr(builtin, "CATEGORIES", ("simplest", "simple"))
+    monkeypatch.setattr(certify, "CATEGORIES", ("simplest", "simple"))
     monkeypatch.setattr(planner, "SHORTENINGS", ())
-    monkeypatch.setattr(generator, "BUILTIN_COUNTS", {"train": 2, "test": 1})
-    monkeypatch.setattr(generator, "TABLE", tmp_path / "table.csv")
-    drawn = [pair for _, pair in zip(range(3), generator._drawn("simplest", "train", 0, False), strict=False)]
+    for module in (builtin, certify):
+        monkeypatch.setattr(module, "BUILTIN_COUNTS", {"train": 2, "test": 1})
+        monkeypatch.setattr(module, "TABLE", tmp_path / "table.csv")
+    drawn = [pair for _, pair in zip(range(3), builtin._drawn("simplest", "train", 0, False), strict=False)]
     plan_levels = planner.plan_levels
 
     def but_one(levels, *more):
@@ -497,22 +502,21 @@ def test_certifying_replaces_what_the_planner_does_not_solve(tmp_path, monkeypat
             yield entry | ({"solved": False, "reason": "too hard"} if failed else {})
 
     monkeypatch.setattr(planner, "plan_levels", but_one)
-    assert generator.main(["--certify", "--out", str(tmp_path / "replays"), "--budget", "60s"]) == 0
+    certify.main(certify.Args(out=str(tmp_path / "replays"), budget="60s"))
     said = capsys.readouterr().out
     assert f"simplest/train_0000 of seed {drawn[0][0]} is replaced: too hard" in said
-    rows = generator._table.__wrapped__()
+    rows = builtin._table.__wrapped__()
     assert [row["seed"] for row in rows[:2]] == [drawn[2][0], drawn[1][0]] and len(rows) == 6
-    monkeypatch.setattr(generator, "_table", lambda: rows)
-    made = generator.data_set("all", ("simplest",))
+    monkeypatch.setattr(builtin, "_table", lambda: rows)
+    made = builtin.data_set("all", ("simplest",))
     assert [level.id for level in made] == ["simplest/train_0000", "simplest/train_0001", "simplest/test_0000"]
     assert [level.tiles_digest for level in made[:2]] == [drawn[2][1].tiles_digest, drawn[1][1].tiles_digest]
     assert all(wins(level) for level in made)
     # More levels than the table has: those drawn from the seed, none twice.
-    more = generator.data_set("train", ("simplest",), 4)
+    more = builtin.data_set("train", ("simplest",), 4)
     assert more[:2] == made[:2] and len({level.tiles_digest for level in more}) == 4
 
 
-def test_a_budget_that_is_not_understood_is_one_line(capsys):
-    with pytest.raises(SystemExit) as stop:
-        generator.main(["--certify", "--budget", "long"])
-    assert stop.value.code == 2 and capsys.readouterr().err.startswith("error: --budget 'long'")
+def test_a_budget_that_is_not_understood_is_one_line():
+    with pytest.raises(ArgumentError, match="--budget 'long': expected seconds or minutes"):
+        certify.main(certify.Args(budget="long"))

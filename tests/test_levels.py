@@ -5,8 +5,12 @@ import struct
 import numpy as np
 import pytest
 
-from npp_rl import levels
-from npp_rl.levels import Level, LevelError, encode_map, load_levels, split_by_tiles, unknown_records
+from npp_rl.commands import LevelError
+from npp_rl.files import write_atomically
+from npp_rl.levels import maps
+from npp_rl.levels.categories import CATEGORIES
+from npp_rl.levels.datasets import load_levels, split_by_tiles
+from npp_rl.levels.maps import Level, encode_map, unknown_records
 from npp_rl.simulator import simulate
 
 NINJA, EXIT, SWITCH = (0, 10, 20, 0, 0), (3, 30, 20, 0, 0), (4, 20, 20, 0, 0)
@@ -47,7 +51,7 @@ def test_level_reads_back_what_was_encoded():
     assert level.spawn == (60, 120)
     other = Level(some_map(3, [NINJA, (3, 31, 20, 0, 0), SWITCH]), "y", "simple")
     assert level.tiles_digest == other.tiles_digest and level.digest != other.digest
-    assert levels.map_title(level.map_data) == "a title"
+    assert maps.map_title(level.map_data) == "a title"
     assert Level(level.map_data[:-3], "cut", "simple").entities.tolist()[2] == [4, 20, 0, 0, 0]
 
 
@@ -215,9 +219,9 @@ def test_split_does_not_change_between_versions():
 
 def test_write_atomically_leaves_nothing_half_written(tmp_path):
     target = tmp_path / "file"
-    levels.write_atomically(target, b"old")
+    write_atomically(target, b"old")
     with pytest.raises(TypeError):
-        levels.write_atomically(target, "no bytes")
+        write_atomically(target, "no bytes")
     assert target.read_bytes() == b"old" and list(tmp_path.iterdir()) == [target]
 
 
@@ -226,7 +230,7 @@ def test_nclone_data_set(shared, capsys):
     found = load_levels(folder)
     (line,) = capsys.readouterr().err.splitlines()
     assert "repaired 143 levels with fractional" in line and "11 with a 9-byte locked door" in line
-    assert len(found) == 560 and {lv.category for lv in found} == set(levels.CATEGORIES)
+    assert len(found) == 560 and {lv.category for lv in found} == set(CATEGORIES)
     for level in found:
         types = level.entities[:, 0].tolist()
         # Bytes shifted by an unrepaired door would give types that this data set does not hold.
@@ -261,16 +265,16 @@ def test_mirrored_level_is_the_level_in_a_mirror():
         (200, 3, 3, 9, 9),
     ]
     level = Level(some_map(3, records), "a", "simple", "title")
-    image = levels.mirrored(level)
-    assert image.tiles[4, 7] == levels.MIRRORED[level.tiles[4, 41 - 7]]
+    image = maps.mirrored(level)
+    assert image.tiles[4, 7] == maps.MIRRORED[level.tiles[4, 41 - 7]]
     flipped = [(0, 166, 20, 4, 0), (1, 171, 6, 4, 0), (10, 169, 8, 3, 0), (11, 167, 8, 5, 0), (14, 126, 40, 2, 2)]
     flipped += [(3, 146, 20, 4, 0), (4, 156, 20, 4, 0), (200, 3, 3, 9, 9)]
     assert [tuple(record) for record in image.entities.tolist()] == flipped
-    twice = levels.mirrored(image)
+    twice = maps.mirrored(image)
     assert twice.map_data == level.map_data and image.category == "simple"
     cut = Level(level.map_data[:-3], "cut", "simple")
-    assert levels.mirrored(levels.mirrored(cut)).map_data == cut.map_data
-    off = levels.mirrored(Level(some_map(3, [NINJA, (1, 200, 6, 0, 0), EXIT, SWITCH]), "off", "simple"))
+    assert maps.mirrored(maps.mirrored(cut)).map_data == cut.map_data
+    off = maps.mirrored(Level(some_map(3, [NINJA, (1, 200, 6, 0, 0), EXIT, SWITCH]), "off", "simple"))
     assert off.entities[1].tolist() == [1, 0, 6, 4, 0]
 
 
@@ -283,7 +287,7 @@ def test_the_ninja_moves_in_the_mirror_as_its_image(shared):
         )
     same = 0
     for map_data, keys, path in zip(maps, inputs, paths, strict=True):
-        image = levels.mirrored(Level(map_data.tobytes(), "a", "simple"))
+        image = maps.mirrored(Level(map_data.tobytes(), "a", "simple"))
         swapped = keys & 1 | (keys & 2) << 1 | (keys & 4) >> 1
         ours, _ = simulate(image.map_data, swapped.astype(np.uint8).tobytes())
         frames = min(len(ours), len(path))

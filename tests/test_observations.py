@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 from hand_made import CORRIDOR, ROW, corridor, ground, here, level, middle
 
-from npp_rl.env import NppEnv, NppVectorEnv
-from npp_rl.fields import NODES, TOUCH_SWITCH, way_length
-from npp_rl.games import OBSERVATIONS
-from npp_rl.goals import level_fields
-from npp_rl.level_generator import generate
-from npp_rl.levels import CATEGORIES, Level
-from npp_rl.observations import PATCH, level_clearances
+from npp_rl.environment.env import NppEnv, NppVectorEnv
+from npp_rl.environment.games import OBSERVATIONS
+from npp_rl.environment.goals import level_fields
+from npp_rl.environment.observations import PATCH, level_clearances
+from npp_rl.levels.categories import CATEGORIES
+from npp_rl.levels.fields import NODES, TOUCH_SWITCH, way_length
+from npp_rl.levels.generator import generate
+from npp_rl.levels.maps import Level
 from npp_rl.simulator import build_bank
 
 NONE, LEFT, RIGHT, JUMP, JUMP_LEFT, JUMP_RIGHT = range(6)

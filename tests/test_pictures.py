@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from hand_made import CORRIDOR, corridor, ground, here, level, middle
 
-from npp_rl import pictures as drawn
-from npp_rl.env import NppEnv, NppVectorEnv
-from npp_rl.level_generator import generate
-from npp_rl.levels import CATEGORIES
-from npp_rl.pictures import EMPTY, GLOBAL_PIXEL, PLAYER_PIXEL, SOLID
+from npp_rl.environment import pictures as drawn
+from npp_rl.environment.env import NppEnv, NppVectorEnv
+from npp_rl.environment.pictures import EMPTY, GLOBAL_PIXEL, PLAYER_PIXEL, SOLID
+from npp_rl.levels.categories import CATEGORIES
+from npp_rl.levels.generator import generate
 from npp_rl.simulator import build_bank, frame, new_state, reset_game
 from npp_rl.simulator.compiled import njit
 from npp_rl.simulator.tiles import SOLID as SOLID_PARTS

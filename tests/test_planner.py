@@ -5,12 +5,13 @@ import numpy as np
 import pytest
 from hand_made import corridor, ground, here, level, middle
 
-from npp_rl import planner, search
-from npp_rl.env import NppVectorEnv
-from npp_rl.games import ACTION_BYTES
-from npp_rl.level_generator import par_of
-from npp_rl.levels import LevelError, load_levels
-from npp_rl.replays import read_replays, write_replay
+from npp_rl.commands import LevelError
+from npp_rl.environment.env import NppVectorEnv
+from npp_rl.environment.games import ACTION_BYTES
+from npp_rl.levels.builtin import par_of
+from npp_rl.levels.datasets import load_levels
+from npp_rl.levels.replays import read_replays, write_replay
+from npp_rl.planning import planner, search
 from npp_rl.simulator import WON, build_bank, simulate
 
 NODES = 20_000

@@ -13,16 +13,17 @@ import torch
 from hand_made import CORRIDOR, corridor, here, level
 from PIL import Image
 
-from npp_rl import checkpoints, ppo_mlp_baseline
 from npp_rl import play as player
-from npp_rl.games import OBSERVATIONS
-from npp_rl.levels import Level
+from npp_rl import ppo_mlp_baseline
+from npp_rl.environment.games import OBSERVATIONS
+from npp_rl.levels.maps import Level
+from npp_rl.levels.replays import encode_replay, validate_files
 from npp_rl.play import PANEL, Game, browse, input_byte, main
-from npp_rl.render import Scene
-from npp_rl.replays import encode_replay, validate_files
 from npp_rl.simulator import DEAD, WON, new_state, reset_game, simulate
 from npp_rl.simulator import play as play_frames
-from npp_rl.window import Closed, Window
+from npp_rl.training import checkpoints
+from npp_rl.viewing.render import Scene
+from npp_rl.viewing.window import Closed, Window
 
 ROOT = Path(__file__).parents[1]
 EASY = corridor(spawn=5, switch=12, door=20, name="easy", others=[(2, here(8))])

@@ -13,9 +13,15 @@ import numpy as np
 import pytest
 import torch
 
-from npp_rl import checkpoints, evaluation, ppo_mlp_baseline, processes
-from npp_rl.level_generator import generate
+from npp_rl import ppo_mlp_baseline
+from npp_rl.agents import load_agent
+from npp_rl.commands import ArgumentError, CheckpointError
+from npp_rl.evaluation import suite
+from npp_rl.levels import datasets
+from npp_rl.levels.generator import generate
 from npp_rl.ppo_mlp_baseline import Agent, Args, gae, main
+from npp_rl.training import arguments, checkpoints, processes, run_log
+from npp_rl.training.arguments import parse_args
 
 SHAPES = {"game_state": (34,), "reachability": (68,), "arcs": (9, 9), "local_tiles": (3, 15, 15)}
 
@@ -72,7 +78,7 @@ def test_agent_distribution_is_categorical():
 def test_every_argument_is_read():
     source = Path(ppo_mlp_baseline.__file__).read_text()
     own, after = source.split("# End of Args.")
-    others = after + "".join(Path(module.__file__).read_text() for module in (checkpoints, processes))
+    others = after + "".join(Path(module.__file__).read_text() for module in (arguments, processes, run_log))
     for field in dataclasses.fields(Args):
         read = f"args.{field.name}" in others or f'"{field.name}"' in others
         assert read, f"--{field.name.replace('_', '-')} is read nowhere"
@@ -83,7 +89,7 @@ def test_every_argument_is_read():
 def few_levels(monkeypatch):
     """Runs on six training, two validation and two test levels."""
     levels = [generate("simplest", seed) for seed in range(10)]
-    monkeypatch.setattr(evaluation, "load_split", lambda *_: (levels[:6], levels[6:8], levels[8:]))
+    monkeypatch.setattr(datasets, "load_split", lambda *_: (levels[:6], levels[6:8], levels[8:]))
 
 
 def small_args(run_dir, **changes):
@@ -140,7 +146,7 @@ def test_resumed_run_equals_uninterrupted_run(tmp_path, few_levels, monkeypatch,
     before = weights(broken)
     assert not all(torch.equal(before[key], value) for key, value in weights(straight).items())
 
-    main(checkpoints.parse_args(Args, ["--resume", str(broken)]))
+    main(parse_args(Args, ["--resume", str(broken)]))
     after = weights(broken)
     assert all(torch.equal(after[key], value) for key, value in weights(straight).items())
     assert decisive(broken) == decisive(straight)
@@ -178,35 +184,35 @@ def test_run_directory(tmp_path, few_levels, capsys):
     assert {path.parent.name for path in run_dir.glob("tensorboard/*/events.out*")} == {"train", "eval", "system"}
     assert "| simplest | 2 |" in (run_dir / "report.md").read_text()
     assert all(json.loads(line)["message"] for line in (run_dir / "log.jsonl").read_text().splitlines())
-    agent, run = checkpoints.load_agent(run_dir / "checkpoints/best.pt")
+    agent, run = load_agent(run_dir / "checkpoints/best.pt")
     assert run["gamma"] == 0.99 and not agent.training
 
-    with pytest.raises(checkpoints.CheckpointError, match="holds a run already"):
+    with pytest.raises(CheckpointError, match="holds a run already"):
         main(small_args(run_dir))
-    with pytest.raises(checkpoints.CheckpointError, match=r"gamma was 0\.99, now 0\.9; .*|.*gamma was 0\.99, now 0\.9"):
-        checkpoints.parse_args(Args, ["--resume", str(run_dir), "--gamma", "0.9"])
+    with pytest.raises(CheckpointError, match=r"gamma was 0\.99, now 0\.9; .*|.*gamma was 0\.99, now 0\.9"):
+        parse_args(Args, ["--resume", str(run_dir), "--gamma", "0.9"])
     shutil.rmtree(run_dir / "checkpoints")
-    main(checkpoints.parse_args(Args, ["--resume", str(run_dir)]))  # nothing was saved: it begins anew
+    main(parse_args(Args, ["--resume", str(run_dir)]))  # nothing was saved: it begins anew
     again = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
     assert [line["global_step"] for line in again] == [line["global_step"] for line in lines]
     best = checkpoints.load(run_dir / "checkpoints/best.pt")
     checkpoints.save(run_dir / "checkpoints/latest.pt", best)
-    with pytest.raises(checkpoints.CheckpointError, match=r"latest\.pt: does not fit this run \(KeyError"):
-        main(checkpoints.parse_args(Args, ["--resume", str(run_dir)]))
+    with pytest.raises(CheckpointError, match=r"latest\.pt: does not fit this run \(KeyError"):
+        main(parse_args(Args, ["--resume", str(run_dir)]))
 
 
 def test_the_best_agent_is_the_latest_that_is_not_worse_beyond_chance(tmp_path, monkeypatch):
     """Of 30 levels 28 are no less than 30: two standard errors of the difference are 2.9 levels. 15 are."""
     levels = [generate("simplest", seed) for seed in range(32)]
-    monkeypatch.setattr(evaluation, "load_split", lambda *_: (levels[:1], levels[1:31], levels[31:]))
-    evaluate, successes = evaluation.evaluate, iter((0.2, 1.0, 28 / 30, 0.5, 1.0))
+    monkeypatch.setattr(datasets, "load_split", lambda *_: (levels[:1], levels[1:31], levels[31:]))
+    evaluate, successes = suite.evaluate, iter((0.2, 1.0, 28 / 30, 0.5, 1.0))
 
     def told(*args, **options):
         results = evaluate(*args, **options)
         results["overall"]["success_rate"] = next(successes)
         return results
 
-    monkeypatch.setattr(evaluation, "evaluate", told)
+    monkeypatch.setattr(suite, "evaluate", told)
     run_dir = main(small_args(tmp_path / "run"))
     assert checkpoints.load(run_dir / "checkpoints/best.pt")["global_step"] == 1024
     lines = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
@@ -236,7 +242,7 @@ def test_wall_clock_budget(tmp_path, few_levels):
     ],
 )
 def test_bad_arguments(tmp_path, few_levels, changes, named):
-    with pytest.raises(checkpoints.ArgumentError, match=named):
+    with pytest.raises(ArgumentError, match=named):
         main(small_args(tmp_path / "run", **changes))
     assert not (tmp_path / "run").exists()
 
@@ -255,7 +261,7 @@ def test_pretrained_weights_are_where_a_run_begins(tmp_path, few_levels):
     moved = []
     for kl_coef in (0.0, 100.0):
         run_dir = main(small_args(tmp_path / f"kl{kl_coef}", **given, kl_coef=kl_coef))
-        agents = [checkpoints.load_agent(place / "checkpoints/best.pt")[0] for place in (first, run_dir)]
+        agents = [load_agent(place / "checkpoints/best.pt")[0] for place in (first, run_dir)]
         with torch.no_grad():
             one, two = (torch.log_softmax(agent.get_logits(random_observations(64)), 1) for agent in agents)
         moved.append((one.exp() * (one - two)).sum(1).mean())
@@ -269,9 +275,9 @@ def test_pretrained_weights_are_where_a_run_begins(tmp_path, few_levels):
         ("gat.pt", "is of architecture 'gat', expected mlp_baseline"),
         ("none.pt", "no such checkpoint"),
     ):
-        with pytest.raises(checkpoints.CheckpointError, match=match):
+        with pytest.raises(CheckpointError, match=match):
             main(small_args(tmp_path / f"of_{path}", **{**given, "pretrained_checkpoint": str(tmp_path / path)}))
-    with pytest.raises(checkpoints.CheckpointError, match=r"first/checkpoints/best\.pt: does not fit mlp_baseline of"):
+    with pytest.raises(CheckpointError, match=r"first/checkpoints/best\.pt: does not fit mlp_baseline of"):
         main(small_args(tmp_path / "wide", **given, hidden=32))
 
 
@@ -283,7 +289,7 @@ def test_training_levels_are_renewed(tmp_path, few_levels, monkeypatch):
         shown.append(seed)
         return own[: 1 + seed % 5]
 
-    monkeypatch.setattr(evaluation, "training_levels", training_levels)
+    monkeypatch.setattr(datasets, "training_levels", training_levels)
     straight = main(small_args(tmp_path / "straight", renew_freq=512, total_timesteps=1536))
     assert len(shown) == len(set(shown)) == 3
     save = checkpoints.save
@@ -297,6 +303,6 @@ def test_training_levels_are_renewed(tmp_path, few_levels, monkeypatch):
         patch.setattr(checkpoints, "save", interrupted_save)
         with pytest.raises(KeyboardInterrupt):
             main(small_args(tmp_path / "broken", renew_freq=512, total_timesteps=1536))
-    main(checkpoints.parse_args(Args, ["--resume", str(tmp_path / "broken")]))
+    main(parse_args(Args, ["--resume", str(tmp_path / "broken")]))
     assert shown[3:] == [*shown[:2], shown[1], shown[2]]
     assert all(torch.equal(weights(tmp_path / "broken")[key], value) for key, value in weights(straight).items())

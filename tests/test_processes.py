@@ -14,8 +14,9 @@ import pytest
 import torch
 from wandb_file import read_run
 
-from npp_rl import checkpoints, processes
-from npp_rl.level_generator import main as write_levels
+from npp_rl.agents import load_agent
+from npp_rl.make_levels import main as write_levels
+from npp_rl.training import checkpoints, processes
 
 SCRIPT = Path(__file__).parents[1] / "npp_rl/ppo_mlp_baseline.py"
 SMALL = ["--num-envs", "16", "--num-steps", "32", "--num-minibatches", "4", "--eval-freq", "0"]
@@ -93,7 +94,7 @@ TWO_RANKS = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--n
 # A rank that keeps the batch of its first update, and the weights before it.
 KEEPING_RANK = """
 import os, sys, torch
-from npp_rl import checkpoints, ppo_mlp_baseline
+from npp_rl import commands, ppo_mlp_baseline
 randperm = torch.randperm
 
 def keep(n, **where):
@@ -105,7 +106,7 @@ def keep(n, **where):
     return randperm(n, **where)
 
 torch.randperm = keep
-checkpoints.command(ppo_mlp_baseline.main, ppo_mlp_baseline.Args)
+commands.command(ppo_mlp_baseline.main, ppo_mlp_baseline.Args)
 """
 
 
@@ -122,7 +123,7 @@ def test_an_update_of_two_ranks_is_that_of_one_process_on_both_batches(levels, t
     actions, old_logprobs, advantages, returns = (
         torch.cat([rank[name] for rank in ranks]) for name in ("b_actions", "b_logprobs", "b_advantages", "b_returns")
     )
-    agent, args = checkpoints.load_agent(tmp_path / "run/checkpoints/latest.pt")
+    agent, args = load_agent(tmp_path / "run/checkpoints/latest.pt")
     after = {name: value.clone() for name, value in agent.state_dict().items()}
     agent.load_state_dict(ranks[0]["weights"])
     optimizer = torch.optim.Adam(agent.parameters(), lr=args["learning_rate"], eps=1e-5)

@@ -7,14 +7,18 @@ import pytest
 import torch
 from hand_made import corridor
 
-from npp_rl import checkpoints, planner, relabel
 from npp_rl import ppo_mlp_baseline as script
-from npp_rl.checkpoints import ArgumentError
-from npp_rl.demonstrations import RELABELLED, DemonstrationError, find_runs, load_demonstrations
-from npp_rl.games import ACTION_BYTES, OBSERVATIONS
-from npp_rl.levels import load_levels
-from npp_rl.replays import read_replays
+from npp_rl import relabel
+from npp_rl.agents import load_agent
+from npp_rl.commands import ArgumentError, CheckpointError
+from npp_rl.environment.games import ACTION_BYTES, OBSERVATIONS
+from npp_rl.levels.datasets import load_levels
+from npp_rl.levels.replays import read_replays
+from npp_rl.planning import planner
+from npp_rl.planning.demonstrations import RELABELLED, DemonstrationError, find_runs, load_demonstrations
 from npp_rl.simulator import WON, simulate
+from npp_rl.training import checkpoints
+from npp_rl.training.arguments import plain_args
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +33,7 @@ def folders(tmp_path_factory):
         setattr(args, name, value)
     shapes = {key: OBSERVATIONS[key][0] for key in script.Agent.observations}
     torch.manual_seed(3)
-    content = {"architecture": "mlp_baseline", "args": checkpoints.plain_args(args)}
+    content = {"architecture": "mlp_baseline", "args": plain_args(args)}
     content["observation_shapes"] = {key: list(shape) for key, shape in shapes.items()}
     checkpoints.save(place / "agent.pt", {**content, "agent": script.Agent(shapes, args).state_dict()})
     with pytest.MonkeyPatch.context() as patch:
@@ -41,7 +45,7 @@ def folders(tmp_path_factory):
 
 def test_the_planner_wins_from_where_the_agent_came_to(folders):
     index = json.loads((folders / "out" / RELABELLED).read_text())
-    agent, run = checkpoints.load_agent(folders / "agent.pt")
+    agent, run = load_agent(folders / "agent.pt")
     levels = load_levels(folders / "levels")
     played = dict(zip((one.map_data for one in levels), relabel.play(agent, run, levels, True, 0), strict=True))
     assert len({episode.tobytes() for episode in played.values()}) == 3 and len(index["steps"]) == 6
@@ -96,6 +100,6 @@ def test_bad_arguments(folders, changes, words):
     given = {"checkpoint": "agent.pt", "out": "new"} | changes
     for name in ("checkpoint", "out"):
         given[name] = str(folders / given[name])
-    with pytest.raises((ArgumentError, checkpoints.CheckpointError), match=words):
+    with pytest.raises((ArgumentError, CheckpointError), match=words):
         relabel.main(relabel.Args(**given))
     assert not (folders / "new").exists()

@@ -6,9 +6,7 @@ import pytest
 from hand_made import CORRIDOR, corridor, here, level
 from PIL import Image
 
-from npp_rl import render, shapes
-from npp_rl.levels import Level, encode_map
-from npp_rl.render import Scene, contact_sheet, draw_level, save_level
+from npp_rl.levels.maps import Level, encode_map
 from npp_rl.simulator import DEAD, WON, new_state, play, reset_game
 from npp_rl.simulator.layout import (
     CAUSE_NAMES,
@@ -20,6 +18,8 @@ from npp_rl.simulator.layout import (
     STANDING,
     WALL_SLIDING,
 )
+from npp_rl.viewing import render, shapes
+from npp_rl.viewing.render import Scene, contact_sheet, draw_level, save_level
 
 NINJA = (0, 160, 90, 0, 0)
 KINDS = (1, 2, 5, 6, 8, 10, 11, 14, 16, 17, 20, 21, 24, 25, 26, 28)

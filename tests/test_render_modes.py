@@ -12,9 +12,9 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 from hand_made import corridor, here
 
-from npp_rl.env import NppEnv, NppVectorEnv
-from npp_rl.render import Scene, draw_level
+from npp_rl.environment.env import NppEnv, NppVectorEnv
 from npp_rl.simulator import new_state, reset_game
+from npp_rl.viewing.render import Scene, draw_level
 
 ROOT = Path(__file__).parents[1]
 LEVELS = [corridor(), corridor(spawn=9, mines=[here(11)], others=[(14, here(20))])]
@@ -108,7 +108,7 @@ def test_a_window_shows_the_game_after_every_step():
 
 
 def test_a_window_without_pygame_says_what_is_missing(monkeypatch):
-    monkeypatch.setitem(sys.modules, "npp_rl.window", None)
+    monkeypatch.setitem(sys.modules, "npp_rl.viewing.window", None)
     env = NppEnv(levels=LEVELS, observations=SEEN, render_mode="human")
     with pytest.raises(gym.error.DependencyNotInstalled, match=r'pip install "npp-rl\[play\]"'):
         env.reset()
@@ -130,9 +130,9 @@ def test_bad_arguments(arguments, message):
 
 def test_who_does_not_look_loads_no_pillow():
     code = (
-        "import sys, numpy as np; from npp_rl.env import NppVectorEnv;"
+        "import sys, numpy as np; from npp_rl.environment.env import NppVectorEnv;"
         "envs = NppVectorEnv(2, observations=('game_state',)); envs.reset(); envs.step(np.zeros(2, int)); envs.close();"
-        "print([name for name in ('PIL', 'pygame', 'av', 'npp_rl.render') if name in sys.modules])"
+        "print([name for name in ('PIL', 'pygame', 'av', 'npp_rl.viewing.render') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert done.stdout == "[]\n", done.stderr

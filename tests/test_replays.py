@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from npp_rl import replays
-from npp_rl.levels import encode_map
-from npp_rl.replays import encode_replay, main, read_replays, validate, write_replay
+from npp_rl.levels import replays
+from npp_rl.levels.maps import encode_map
+from npp_rl.levels.replays import encode_replay, main, read_replays, validate, write_replay
 from npp_rl.simulator import simulate
 
 RIGHT, LEFT = b"\2", b"\4"

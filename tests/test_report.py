@@ -13,8 +13,14 @@ import pytest
 from made_runs import make
 from torch.utils.tensorboard import SummaryWriter
 
-from benchmark import decision, experiments, report, report_details, report_page, report_plots, report_sections
-from npp_rl.checkpoints import ARCHITECTURES, ArgumentError
+from benchmark import report
+from benchmark.reporting import decision, experiments
+from benchmark.reporting import details as report_details
+from benchmark.reporting import page as report_page
+from benchmark.reporting import plots as report_plots
+from benchmark.reporting import sections as report_sections
+from npp_rl import ARCHITECTURES
+from npp_rl.commands import ArgumentError
 
 ROOT = Path(__file__).parents[1]
 WEIGHTS = decision.parse_weights(None)

@@ -17,9 +17,10 @@ from pathlib import Path
 import pytest
 from runner_calls import ARCHITECTURES, ROOT, entries, steps, wait_for, words
 
-from benchmark import cluster, launch, train_and_compare
-from benchmark.launch import Run, Settings
-from npp_rl.checkpoints import ArgumentError, CheckpointError
+from benchmark import train_and_compare
+from benchmark.runner import cluster, launch
+from benchmark.runner.launch import Run, Settings
+from npp_rl.commands import ArgumentError, CheckpointError
 
 
 @pytest.fixture
@@ -427,7 +428,7 @@ def test_manifests_are_merged(scripts, tmp_path):
 def test_the_table_shows_all_runs(tmp_path):
     from rich.console import Console
 
-    from benchmark.board import Board
+    from benchmark.runner.board import Board
 
     runs = [Run("gcn", "no_pretrain", seed) for seed in range(1, 5)]
     settings = Settings(str(tmp_path), [], [])

@@ -12,10 +12,11 @@ import pytest
 import torch
 from runner_calls import ROOT, entries, wait_for, words
 
-from benchmark import launch, train_and_compare
-from benchmark.launch import Run, Settings, Slot
-from npp_rl import checkpoints
-from npp_rl.level_generator import main as write_levels
+from benchmark import train_and_compare
+from benchmark.runner import launch
+from benchmark.runner.launch import Run, Settings, Slot
+from npp_rl.make_levels import main as write_levels
+from npp_rl.training import checkpoints
 
 SMALL = ["--num-steps", "32", "--num-minibatches", "4", "--validation-fraction", "0", "--fresh-levels", "0"]
 

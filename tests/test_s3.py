@@ -24,8 +24,10 @@ import pytest
 from moto.server import ThreadedMotoServer
 from s3_proxy import KEY_ID, SECRET, Proxy
 
-from npp_rl import checkpoints, s3
-from npp_rl.levels import write_atomically
+from npp_rl.commands import ArgumentError, CheckpointError
+from npp_rl.files import write_atomically
+from npp_rl.training import s3
+from npp_rl.training.arguments import parse_args
 
 LOADER = botocore.loaders.create_loader()
 
@@ -358,21 +360,21 @@ def test_what_no_waiting_mends_is_said_at_the_start(server, proxy, remote, run_d
     where = rf"s3://{remote.bucket}/run one at {proxy.url}"
     reset_auth(server, "0")
     try:
-        with pytest.raises(checkpoints.ArgumentError, match=rf"^{where}: refused \(InvalidAccessKeyId, HTTP 403\)$"):
+        with pytest.raises(ArgumentError, match=rf"^{where}: refused \(InvalidAccessKeyId, HTTP 403\)$"):
             s3.start(run_dir, remote.bucket, "", proxy.url)
-        with pytest.raises(checkpoints.CheckpointError, match=r"refused \(InvalidAccessKeyId, HTTP 403\)$"):
+        with pytest.raises(CheckpointError, match=r"refused \(InvalidAccessKeyId, HTTP 403\)$"):
             s3.download(f"s3://{remote.bucket}/run one", tmp_path / "new", proxy.url)
     finally:
         reset_auth(server, "inf")
-    with pytest.raises(checkpoints.ArgumentError, match=r"^s3://nobodys/run one at .*: no such bucket \(.*404\)$"):
+    with pytest.raises(ArgumentError, match=r"^s3://nobodys/run one at .*: no such bucket \(.*404\)$"):
         s3.start(run_dir, "nobodys", "", proxy.url)
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
-    with pytest.raises(checkpoints.ArgumentError, match=rf"^{where}: no credentials"):
+    with pytest.raises(ArgumentError, match=rf"^{where}: no credentials"):
         s3.start(run_dir, remote.bucket, "", proxy.url)
     monkeypatch.setenv("AWS_PROFILE", "nobody")
-    with pytest.raises(checkpoints.ArgumentError, match=r"^boto3 cannot be set up: ProfileNotFound$"):
+    with pytest.raises(ArgumentError, match=r"^boto3 cannot be set up: ProfileNotFound$"):
         s3.start(run_dir, remote.bucket, "", proxy.url)
-    with pytest.raises(checkpoints.ArgumentError):
+    with pytest.raises(ArgumentError):
         s3.start(tmp_path / "new", remote.bucket, "", proxy.url)
     assert not (run_dir / s3.MANIFEST).exists()
     assert not (tmp_path / "new").exists()
@@ -412,15 +414,15 @@ def test_secrets_stay_at_home(proxy, remote, run_dir, capsys):
     written = (run_dir / s3.MANIFEST).read_text() + "".join(capsys.readouterr())
     assert KEY_ID not in written
     assert SECRET not in written
-    with pytest.raises(checkpoints.ArgumentError) as caught:
+    with pytest.raises(ArgumentError) as caught:
         s3.start(run_dir, remote.bucket, "", f"http://{KEY_ID}:{SECRET}@127.0.0.1:9000")
     assert SECRET not in str(caught.value)
 
 
 TRAINING = """
 import os, sys, time
-from npp_rl import s3
-from npp_rl.levels import write_atomically
+from npp_rl.files import write_atomically
+from npp_rl.training import s3
 import boto3
 run_dir, bucket, url = sys.argv[1:]
 s3.FIRST_PAUSE = 0.01
@@ -557,7 +559,7 @@ def test_download_refuses_what_is_not_as_it_was_sent(proxy, remote, run_dir, tmp
     assert s3.upload(run_dir, url, proxy.url) == {}
 
     def refused(match):
-        with pytest.raises(checkpoints.CheckpointError, match=match):
+        with pytest.raises(CheckpointError, match=match):
             s3.download(url, target, proxy.url)
         assert not target.exists()
         assert not target.parent.exists() or list(target.parent.iterdir()) == []
@@ -580,9 +582,9 @@ def test_download_refuses_what_is_not_as_it_was_sent(proxy, remote, run_dir, tmp
     proxy.fault = lambda method, path: None
     remote.put_object(Bucket=remote.bucket, Key="run/folder/", Body=b"")  # as consoles make them
     assert contents(s3.download(url, target, proxy.url)) == contents(run_dir)
-    with pytest.raises(checkpoints.CheckpointError, match="is there already"):
+    with pytest.raises(CheckpointError, match="is there already"):
         s3.download(url, target, proxy.url)
-    with pytest.raises(checkpoints.CheckpointError, match="nothing is there"):
+    with pytest.raises(CheckpointError, match="nothing is there"):
         s3.download(f"s3://{remote.bucket}/ru", tmp_path / "other", proxy.url)
 
 
@@ -627,7 +629,7 @@ def test_without_boto3(run_dir, monkeypatch):
     assert s3.start(run_dir, "bucket", message=messages.append) is None
     assert len(messages) == 1
     assert messages[0].startswith("boto3 is not installed: nothing is uploaded")
-    with pytest.raises(checkpoints.ArgumentError, match="boto3 is not installed"):
+    with pytest.raises(ArgumentError, match="boto3 is not installed"):
         s3.download_for_resume("s3://bucket/run", run_dir.parent / "new")
 
 
@@ -666,7 +668,7 @@ def test_ranks_of_one_machine_fetch_once(proxy, remote, run_dir, tmp_path, monke
     "url", ["s3://bucket", "s3://bucket/", "bucket/run", "s3://b/run", "s3://a b c/run", "s3://bucket/../run"]
 )
 def test_bad_urls(url, run_dir):
-    with pytest.raises(checkpoints.ArgumentError, match="expected s3://BUCKET/PREFIX"):
+    with pytest.raises(ArgumentError, match="expected s3://BUCKET/PREFIX"):
         s3.upload(run_dir, url, dry_run=True)
 
 
@@ -674,13 +676,13 @@ def test_bad_urls(url, run_dir):
     "endpoint", ["localhost:9000", "ftp://host", "http://", "http://[x", "http://host:port", "http://h/?a=b"]
 )
 def test_bad_endpoints(endpoint, run_dir):
-    with pytest.raises(checkpoints.ArgumentError, match="endpoint URL is not usable"):
+    with pytest.raises(ArgumentError, match="endpoint URL is not usable"):
         s3.upload(run_dir, "s3://bucket/run", endpoint)
 
 
 def test_command(proxy, remote, run_dir, tmp_path, capsys):
     def command(*arguments):
-        s3.main(checkpoints.parse_args(s3.Args, [*map(str, arguments), "--endpoint-url", proxy.url]))
+        s3.main(parse_args(s3.Args, [*map(str, arguments), "--endpoint-url", proxy.url]))
         return capsys.readouterr().out
 
     url = f"s3://{remote.bucket}/run"
@@ -692,9 +694,9 @@ def test_command(proxy, remote, run_dir, tmp_path, capsys):
     assert f"S3: {url} is in {tmp_path / 'there'}" in command("download", url, tmp_path / "there")
     proxy.fault = lambda method, path: 403 if method == "PUT" else None
     (run_dir / "config.json").write_text("[]")
-    with pytest.raises(checkpoints.CheckpointError, match=rf"^{url}/config.json: refused .*; not everything is up"):
+    with pytest.raises(CheckpointError, match=rf"^{url}/config.json: refused .*; not everything is up"):
         command("upload", run_dir, url)
     arguments = ["download", url.replace("runs-", "typo-"), str(tmp_path / "new"), "--endpoint-url", proxy.url]
-    done = subprocess.run([sys.executable, "-m", "npp_rl.s3", *arguments], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-m", "npp_rl.training.s3", *arguments], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (2, "")
     assert re.fullmatch(r"error: s3://typo-\w+/run: no such bucket \(NoSuchBucket, HTTP 404\)\n", done.stderr)

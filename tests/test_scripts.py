@@ -98,7 +98,9 @@ def test_arguments_have_one_help_text():
         fields = re.findall(r"^    (\w+): ", own.split("class Args:")[1], re.MULTILINE)
         described = {name: (kind, text) for name, kind, text in pattern.findall(own)}
         assert list(described) == fields
-        read = after + (FOLDER / "checkpoints.py").read_text() + (FOLDER / "processes.py").read_text()
+        read = after + "".join(
+            (FOLDER / f"training/{name}.py").read_text() for name in ("arguments", "processes", "run_log")
+        )
         for name, text in described.items():
             assert f"args.{name}" in read or f'"{name}"' in read, f"{script}: {name} is read nowhere"
             assert helps.setdefault(name, text) == text, f"{script}: {name}"

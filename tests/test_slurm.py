@@ -17,11 +17,12 @@ from pathlib import Path
 import pytest
 from runner_calls import ROOT, steps, wait_for
 
-from benchmark import cluster, launch, train_and_compare
-from benchmark.launch import Run, Settings
-from npp_rl import checkpoints
-from npp_rl.checkpoints import ArgumentError
-from npp_rl.level_generator import main as write_levels
+from benchmark import train_and_compare
+from benchmark.runner import cluster, launch
+from benchmark.runner.launch import Run, Settings
+from npp_rl.commands import ArgumentError
+from npp_rl.make_levels import main as write_levels
+from npp_rl.training import checkpoints
 
 
 @pytest.fixture(autouse=True)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from benchmark import statistics
+from benchmark.reporting import significance as statistics
 
 # What rliable 1.2.0 gives for `scores_for_rliable` (arch 7.2.0, NumPy 2.4.6): point estimates, profiles at 0, 0.2 to 1,
 # and intervals of its StratifiedBootstrap from 50,000 draws (3,000 for the probability of improvement).

@@ -17,10 +17,11 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from torch import nn
 
 from benchmark import tune
-from npp_rl import checkpoints, ppo_mlp_baseline
-from npp_rl.checkpoints import ArgumentError
-from npp_rl.games import OBSERVATIONS
-from npp_rl.level_generator import main as write_levels
+from npp_rl import ARCHITECTURES, ppo_mlp_baseline
+from npp_rl.commands import ArgumentError, command
+from npp_rl.environment.games import OBSERVATIONS
+from npp_rl.make_levels import main as write_levels
+from npp_rl.training.arguments import parse_args
 
 ROOT = Path(__file__).parents[1]
 SPACE = ("learning_rate=log:1e-4:1e-2", "hidden=choice:16,32", "anneal_lr=choice:true,false")
@@ -79,10 +80,10 @@ DRIVER = """
 import sys
 from pathlib import Path
 from benchmark import tune
-from npp_rl import checkpoints
+from npp_rl.training import arguments
 tune.script_path = lambda arch: Path(sys.argv[1])
 words = sys.argv[2:]
-args = checkpoints.parse_args(tune.Args, words)
+args = arguments.parse_args(tune.Args, words)
 tune.main(args, [])
 """
 
@@ -132,7 +133,7 @@ def test_spaces():
     }
     values = tune.values_of({"cnn_channels": "8x16x32", "target_kl": "none", "anneal_lr": "false", "hidden": 9})
     assert values == {"cnn_channels": (8, 16, 32), "target_kl": None, "anneal_lr": False, "hidden": 9}
-    args = checkpoints.parse_args(script.Args, tune.flags(values))
+    args = parse_args(script.Args, tune.flags(values))
     assert {name: getattr(args, name) for name in values} == values
 
 
@@ -180,7 +181,7 @@ def test_bad_spaces(item, message):
     assert str(caught.value).startswith(f"--space {item}") and "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("architecture", checkpoints.ARCHITECTURES)
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_default_spaces(architecture, monkeypatch):
     """The smallest and the largest layers can be built, with as many heads as there may be."""
     monkeypatch.setattr(nn.init, "orthogonal_", lambda weight, gain: weight)  # slow
@@ -236,7 +237,7 @@ def test_a_study_finds_the_best_and_writes_it(stand_in, tmp_path, capsys):
     assert done.returncode == 0, done.stderr
     commands = [line.split() for line in done.stdout.splitlines()]
     assert [words[words.index("--seed") + 1] for words in commands] == ["3", "4", "5"]
-    args = checkpoints.parse_args(ppo_mlp_baseline.Args, commands[0][commands[0].index("--seed") :])
+    args = parse_args(ppo_mlp_baseline.Args, commands[0][commands[0].index("--seed") :])
     assert {name: getattr(args, name) for name in best["params"]} == best["params"]
     assert (args.gamma, args.num_envs, args.total_timesteps, args.size) == (0.95, 8, 1000, "small")
     kept = json.loads((folder / "best.json").read_text())
@@ -371,7 +372,7 @@ def test_bad_arguments_are_one_line(words, message, tmp_path, capsys, monkeypatc
     split = words.index("--") if "--" in words else len(words)
     monkeypatch.setattr(sys, "argv", ["tune", "--arch", "mlp_baseline", *words[:split]])
     with pytest.raises(SystemExit) as stop:
-        checkpoints.command(lambda args: tune.main(args, words[split + 1 :]), tune.Args)
+        command(lambda args: tune.main(args, words[split + 1 :]), tune.Args)
     error = capsys.readouterr().err
     assert stop.value.code == 2 and error.startswith(message) and error.count("\n") == 1
     assert not list(tmp_path.rglob("study.json"))

@@ -11,10 +11,13 @@ import numpy as np
 import pytest
 from hand_made import corridor, here
 
-from npp_rl import checkpoints, evaluation, video
-from npp_rl.env import NppVectorEnv
-from npp_rl.render import Scene
+from npp_rl.commands import ArgumentError
+from npp_rl.environment.env import NppVectorEnv
+from npp_rl.evaluation import __main__ as evaluation_command
+from npp_rl.evaluation import result_files, suite
 from npp_rl.simulator import new_state, reset_game, simulate
+from npp_rl.viewing import video
+from npp_rl.viewing.render import Scene
 
 ROOT = Path(__file__).parents[1]
 
@@ -78,22 +81,22 @@ def test_bad_videos_leave_nothing(tmp_path):
 
 
 def right_only(_):
-    return np.tile(np.float32([0, 0, 1, 0, 0, 0]), (evaluation.BATCH, 1))
+    return np.tile(np.float32([0, 0, 1, 0, 0, 0]), (suite.BATCH, 1))
 
 
 def test_an_evaluation_is_filmed(tmp_path, monkeypatch):
-    monkeypatch.setattr(evaluation, "FILMED_FRAMES", 150)
+    monkeypatch.setattr(result_files, "FILMED_FRAMES", 150)
     levels = [
         corridor(spawn=5, switch=12, door=20, name="folder/won first"),
         corridor(spawn=5, switch=12, door=22, name="won second"),
         corridor(spawn=5, mines=[here(8)], name="mined"),
         corridor(spawn=15, switch=12, door=20, name="never"),
     ]
-    results = evaluation.evaluate(right_only, levels, observations=("game_state",), frame_skip=3)
+    results = suite.evaluate(right_only, levels, observations=("game_state",), frame_skip=3)
     for entry in results["levels"]:
         (outcome,) = entry["tries"]
         assert re.fullmatch("2+", outcome["actions"]) and len(outcome["actions"]) == outcome["steps"]
-    evaluation.write_results(results, tmp_path, "title", {}, levels)
+    result_files.write_results(results, tmp_path, "title", {}, levels)
     names = sorted(path.name for path in (tmp_path / "videos").iterdir())
     assert names == ["folder_won_first__won.mp4", "mined__died_mine.mp4", "never__out_of_time.mp4"]
     for name, index in zip(names, (0, 2, 3), strict=True):
@@ -103,7 +106,7 @@ def test_an_evaluation_is_filmed(tmp_path, monkeypatch):
         assert frames == expected + 1 + video.LAST_PICTURE
     assert results["levels"][3]["tries"][0]["frames"] > 150
     assert json.loads((tmp_path / "eval_results.json").read_text()) == results
-    evaluation.write_results(results, tmp_path / "plain", "title", {})
+    result_files.write_results(results, tmp_path / "plain", "title", {})
     assert not (tmp_path / "plain/videos").exists()
 
 
@@ -112,14 +115,12 @@ def test_sampled_tries_are_what_is_filmed(tmp_path):
     levels = [corridor(spawn=5, switch=8, door=11, mines=[here(14)], name="short")]
 
     def likes_right(_):
-        return np.tile(np.float32([1, 0, 2, 0, 0, 1]), (evaluation.BATCH, 1))
+        return np.tile(np.float32([1, 0, 2, 0, 0, 1]), (suite.BATCH, 1))
 
-    results = evaluation.evaluate(
-        likes_right, levels, observations=("game_state",), deterministic=False, tries=3, seed=4
-    )
+    results = suite.evaluate(likes_right, levels, observations=("game_state",), deterministic=False, tries=3, seed=4)
     tries = results["levels"][0]["tries"]
     assert len({outcome["actions"] for outcome in tries}) == 3
-    (path,) = evaluation.film(results, levels, tmp_path)
+    (path,) = result_files.film(results, levels, tmp_path)
     with av.open(str(path)) as container:
         assert sum(1 for _ in container.decode(video=0)) == tries[0]["frames"] + 1 + video.LAST_PICTURE
     envs = NppVectorEnv(1, levels, ("game_state",), autoreset=False)
@@ -132,12 +133,12 @@ def test_sampled_tries_are_what_is_filmed(tmp_path):
 
 def test_without_pyav_it_says_so_before_anything_is_loaded(monkeypatch):
     monkeypatch.setattr(video, "available", lambda: False)
-    evaluation.check_video(False)
-    with pytest.raises(checkpoints.ArgumentError, match=r'--capture-video: videos need PyAV: pip install "npp-rl\[vid'):
-        evaluation.main(evaluation.Args(checkpoint="nowhere.pt", capture_video=True))
+    result_files.check_video(False)
+    with pytest.raises(ArgumentError, match=r'--capture-video: videos need PyAV: pip install "npp-rl\[vid'):
+        evaluation_command.main(evaluation_command.Args(checkpoint="nowhere.pt", capture_video=True))
 
 
 def test_pyav_is_imported_for_videos_only():
-    words = [sys.executable, "-c", "import npp_rl.evaluation, sys; print('av' in sys.modules)"]
+    words = [sys.executable, "-c", "import npp_rl.evaluation.result_files, sys; print('av' in sys.modules)"]
     done = subprocess.run(words, capture_output=True, text=True, cwd=ROOT)
     assert done.stdout == "False\n", done.stderr

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from benchmark import wandb_report
-from npp_rl import checkpoints
-from npp_rl.checkpoints import ArgumentError
-from npp_rl.levels import CATEGORIES
+from npp_rl.commands import ArgumentError
+from npp_rl.levels.categories import CATEGORIES
+from npp_rl.training.arguments import parse_args
 
 ROOT = Path(__file__).parents[1]
 
@@ -100,13 +100,13 @@ def answer(request):
 CASES = """
 import contextlib, io, json, sys
 from benchmark import wandb_report
-from npp_rl import checkpoints
+from npp_rl import commands
 
 for words in json.loads(sys.argv[1]):
     sys.argv[1:], status = words, 0
     with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()) as error:
         try:
-            checkpoints.command(wandb_report.main, wandb_report.Args)
+            commands.command(wandb_report.main, wandb_report.Args)
         except SystemExit as stop:
             status = stop.code
     print(json.dumps([status, out.getvalue(), error.getvalue()]))
@@ -228,5 +228,5 @@ def test_without_what_it_needs(missing, monkeypatch):
 
 def test_help_names_the_local_report(capsys):
     with pytest.raises(SystemExit):
-        checkpoints.parse_args(wandb_report.Args, ["--help"])
+        parse_args(wandb_report.Args, ["--help"])
     assert "python -m benchmark.report" in " ".join(capsys.readouterr().out.split())

@@ -1,0 +1,295 @@
+"""More of a report on one experiment: cost, failures with pictures, every level, the runs; and several experiments."""
+
+import io
+import math
+import warnings
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from benchmark.reporting import decision
+from benchmark.reporting import plots as report_plots
+from benchmark.reporting import scores as report_scores
+from benchmark.reporting import significance as statistics
+from benchmark.reporting.experiments import CONDITIONS, Experiment, Run, number, part
+from benchmark.reporting.page import Bullets, Cell, Figure, Figures, Gallery, Heading, Picture, Table, Text
+from benchmark.reporting.sections import Comparison, estimate, listed, percent, points, seeds
+
+PICTURES, PICTURE_WIDTH, PICTURE_BYTES = 12, 640, 200_000  # of the gallery: how many, px, bytes each
+MODES = 7  # ways to fail that are told apart
+
+
+def mean_of(runs: list[Run], measure: Callable[[Run], float]) -> float:
+    """Mean over the runs that have the figure, NaN where none has."""
+    known = [value for run in runs if math.isfinite(value := measure(run))]
+    return float(np.mean(known)) if known else math.nan
+
+
+COSTS: tuple[tuple[str, str, str, Callable[[Run], float]], ...] = (
+    ("parameters", "parameters", "trained parameters", decision.parameters),
+    ("latency", "one decision, ms", "milliseconds for one decision (median)", decision.latency),
+    ("p99", "p99, ms", "", lambda run: number(part(run.results, "cost", "latency_ms", "1"), "p99")),
+    ("batch", "256 decisions, ms", "", lambda run: number(part(run.results, "cost", "latency_ms", "256"), "p50")),
+    ("flops", "FLOPs", "", lambda run: number(part(run.results, "cost"), "flops")),
+    ("memory", "memory, MB", "", lambda run: number(part(run.results, "cost"), "peak_memory_mb")),
+    ("speed", "training steps/s", "", decision.training_speed),
+    ("time", "training, minutes", "minutes of training", lambda run: run.minutes),
+)
+
+
+def cost(comparison: Comparison) -> list:
+    """What each contender costs, and which of them no other beats in cost and success."""
+    able = comparison.able
+    success = [float(c.success.mean()) for c in able]
+    table = {name: [mean_of(c.tested, measure) for c in able] for name, _, _, measure in COSTS}
+    shown = [(name, title) for name, title, _, _ in COSTS if any(map(math.isfinite, table[name]))]
+    missing = [title for name, title, _, _ in COSTS if name not in dict(shown)]
+    figures, fronts = [], {}
+    for name, title, label, _ in COSTS:
+        known = [k for k, value in enumerate(table[name]) if math.isfinite(value) and value > 0]
+        if not label or len(known) < 2:
+            continue
+        spread = max(table[name][k] for k in known) / min(table[name][k] for k in known)
+        if name == "time" and spread < 1.1:
+            continue  # equal by design
+        front = decision.pareto([table[name][k] for k in known], [success[k] for k in known])
+        fronts[name] = {known[k] for k in front}
+        dots = [(able[k].name, able[k].colour, able[k].hollow, table[name][k], success[k]) for k in known]
+        drawn = report_plots.scatter(dots, label, "test levels won", front)
+        best = listed([able[known[k]].name for k in sorted(front, key=lambda k: table[name][known[k]])])
+        figures.append(Figure(f"cost_{name}", drawn, f"Success against {title.split(',')[0]}. On the front: {best}."))
+    rows = []
+    for k, c in enumerate(able):
+        row = [c.name, str(len(c.tested)), percent(success[k])]
+        row += [report_plots.short(table[name][k]) if math.isfinite(table[name][k]) else "-" for name, _ in shown]
+        row.append(listed([title.split(",")[0] for name, title, _, _ in COSTS if k in fronts.get(name, ())]) or "-")
+        rows.append(row)
+    note = "Means over seeds. Front: no other is at most as costly and at least as successful (Pareto)."
+    if missing:
+        note += f" Missing, not in any run's results: {', '.join(missing)}."
+    header = ["", "seeds", "levels won", *[title for _, title in shown], "on the front of"]
+    return [Figures(figures), Table(header, rows, note)] if figures else [Table(header, rows, note)]
+
+
+def modes(run: Run) -> Counter:
+    """Episodes of the test by how they failed."""
+    overall = part(run.results, "overall")
+    if found := part(overall, "failures"):
+        return Counter({str(name): int(number(found, name)) for name in found if math.isfinite(number(found, name))})
+    found = part(overall, "deaths")
+    counts = Counter({f"died: {n}": int(number(found, n)) for n in found if math.isfinite(number(found, n))})
+    late = number(overall, "timeout_rate") * number(overall, "episodes")
+    if math.isfinite(late) and round(late):
+        counts["ran out of time"] = round(late)
+    return counts
+
+
+def failures(comparison: Comparison) -> list:
+    """How episodes failed, and pictures of them."""
+    able, blocks = comparison.able, []
+    counts = [sum((modes(run) for run in c.tested), Counter()) for c in able]
+    episodes = [sum(number(part(r.results, "overall"), "episodes") for r in c.tested) for c in able]
+    names = [name for name, _ in sum(counts, Counter()).most_common()]
+    if names and all(math.isfinite(n) and n > 0 for n in episodes):
+        head, rest = names[:MODES], names[MODES:]
+        shown = [name.replace("_", " ") for name in head] + (["other"] if rest else [])
+        rows, bars = [], []
+        for c, count, total in zip(able, counts, episodes, strict=True):
+            shares = [count[name] / total for name in head] + ([sum(count[n] for n in rest) / total] if rest else [])
+            bars.append((c.name, shares))
+            misses = mean_of(c.tested, lambda run: number(part(run.results, "overall"), "near_misses"))
+            row = [c.name, str(len(c.tested)), percent(float(sum(shares))), *[percent(value) for value in shares]]
+            rows.append([*row, report_plots.short(misses) if math.isfinite(misses) else "-"])
+        drawn = report_plots.bars(bars, shown, "test episodes lost")
+        blocks.append(Figures([Figure("failures", drawn, "How test episodes were lost, all seeds together.")]))
+        header = ["", "seeds", "lost", *shown, "near misses"]
+        blocks.append(Table(header, rows, "Shares of all test episodes of all seeds; near misses: mean over seeds."))
+    else:
+        blocks.append(Text("No run says how its episodes failed, or none failed."))
+    pictures, problems = gallery(comparison)
+    if pictures:
+        blocks += [Heading("Failures in pictures", 3), Gallery(pictures)]
+    else:
+        problems.append("No pictures of failures: the runs' results name none.")
+    return blocks + ([Bullets(problems)] if problems else [])
+
+
+def gallery(comparison: Comparison) -> tuple[list[Picture], list[str]]:
+    """Up to PICTURES pictures: from each contender in turn, ways to fail and levels that were not shown yet first."""
+    choices = []
+    for k, c in enumerate(comparison.able):
+        for run in c.tested:
+            entries = run.results.get("levels")
+            entries = {e["id"]: e for e in entries if isinstance(e, dict) and "id" in e} if entries else {}
+            for level, file in part(run.results, "pictures").items():
+                tries = entries.get(level, {}).get("tries") or [{}]
+                how = next((t for t in tries if isinstance(t, dict) and not t.get("success")), {})
+                mode = str(how.get("failure") or how.get("cause") or "failed").replace("_", " ")
+                if mode == "none":
+                    mode = "ran out of time"
+                choices.append((k, mode, str(level), run, file))
+    taken, problems = [], []
+    used, shown = Counter(), set()
+    while choices and len(taken) < PICTURES:
+        best = min(choices, key=lambda c: (used[c[1]] + used[c[0]], used[c[2]], c[0], c[2]))
+        choices.remove(best)
+        k, mode, level, run, file = best
+        if (level, mode) in shown:
+            continue
+        try:
+            png = picture(run.folder, file)
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            problems.append(f"A picture of {run.experiment}, {run.architecture} is left out: {str(error)[:120]}")
+            if len(problems) >= 5:
+                break
+            continue
+        used.update([mode, k, level])
+        shown.add((level, mode))
+        taken.append(Picture(level, f"{comparison.able[k].name}, seed {run.seed}: {mode}", png))
+    return taken, problems
+
+
+def picture(folder: Path, file) -> bytes:
+    """A run's picture, made small; ValueError for a path that leads out of the run's directory or no picture."""
+    path = (folder / str(file)).resolve()
+    if not isinstance(file, str) or not path.is_relative_to(folder.resolve()):
+        raise ValueError(f"{file}: expected a path inside the run directory")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        try:
+            with Image.open(path) as image:
+                small = image.convert("RGB")
+        except Image.DecompressionBombWarning as error:
+            raise ValueError(f"{file}: {error}") from None
+    small.thumbnail((PICTURE_WIDTH, PICTURE_WIDTH))
+    for quality in (82, 60, 35):
+        stream = io.BytesIO()
+        small.save(stream, "WEBP", quality=quality)
+        if stream.tell() <= PICTURE_BYTES:
+            break
+    return stream.getvalue()
+
+
+def levels(comparison: Comparison) -> list:
+    """Success on every level, over seeds."""
+    able, names = comparison.able, comparison.levels
+    if not names:
+        return [Text("No levels that all runs were tested on: the runs' results name none.")]
+    shares = np.array([c.levels.mean(0) for c in able])
+    groups = [(comparison.tasks[k], int((comparison.strata == k).sum())) for k in np.unique(comparison.strata)]
+    rows = [f"{c.name} (n={len(c.tested)})" for c in able]
+    drawn = report_plots.heat_map(shares, rows, groups, "success on every test level")
+    blocks = [Figure("levels", drawn, "Each column is a test level: blue won by all seeds, orange by none.", wide=True)]
+    never = [name for name, won in zip(names, shares.max(0), strict=True) if won == 0]
+    always = int((shares.min(0) == 1).sum())
+    blocks.append(
+        Text(
+            f"Of {len(names)} levels all seeds of all contenders won {always}; "
+            + (f"nobody won {len(never)}: {listed(never, 12)}." if never else "each was won by somebody.")
+        )
+    )
+    spread = shares.max(0) - shares.min(0)
+    apart = [k for k in np.argsort(-spread, kind="stable") if spread[k] > 0][:10]
+    if len(able) > 1 and apart:
+        rows = [[names[k], *[Cell(percent(v, 0), tint=float(v)) for v in shares[:, k]]] for k in apart]
+        header = ["", *[f"{c.name} (n={len(c.tested)})" for c in able]]
+        blocks.append(Table(header, rows, "Share of seeds that won.", folded="Levels on which contenders differ most"))
+    return blocks
+
+
+def runs(experiment: Experiment) -> list:
+    """Every run with where it got to, those of the pretraining apart, and what could not be read."""
+    rows = []
+    for run in experiment.runs:
+        rows.append(
+            [
+                run.architecture,
+                CONDITIONS[run.condition],
+                str(run.folder.relative_to(experiment.folder)),
+                str(run.seed),
+                f"{run.minutes:.1f}" if math.isfinite(run.minutes) else "-",
+                report_plots.short(run.steps) if run.steps else "-",
+                percent(run.overall("success_rate")),
+            ]
+        )
+    header = ["architecture", "condition", "folder", "seed", "minutes", "steps", "levels won"]
+    blocks = [Table(header, rows, left=3, folded=f"All runs ({len(rows)})")]
+    if experiment.pretraining:
+        rows = []
+        for run in experiment.pretraining:
+            last = {k: v for row in run.rows for k, v in row.items() if k not in ("kind", "global_step", "minutes")}
+            figures = ", ".join(f"{k} {report_plots.short(v)}" for k, v in list(last.items())[:8])
+            minutes = f"{run.minutes:.1f}" if math.isfinite(run.minutes) else "-"
+            rows.append([run.architecture, figures or "no metrics", str(run.seed), minutes])
+        blocks += [Table(["architecture", "last metrics", "seed", "minutes"], rows, left=2, folded="Pretraining runs")]
+    if experiment.problems:
+        blocks += [Text("What is missing or could not be read:"), Bullets(experiment.problems[:60])]
+        if len(experiment.problems) > 60:
+            blocks.append(Text(f"and {len(experiment.problems) - 60} more."))
+    return blocks
+
+
+def across(comparisons: list[Comparison], rng) -> list:
+    """The same contenders in several experiments, differences being to the first experiment that has them."""
+    found: dict[tuple[str, str], list] = {}
+    for comparison in comparisons:
+        for c in comparison.able:
+            found.setdefault((c.architecture, c.condition), []).append((comparison, c))
+    suites = [{name for name in comparison.levels} for comparison in comparisons]
+    common = sorted(set.intersection(*suites)) if all(suites) else []
+    digests = [run.digests for comparison in comparisons for c in comparison.able for run in c.runs]
+    common = [name for name in common if len({own[name] for own in digests if name in own}) < 2]
+    blocks = [
+        Text(
+            f"Success on the {len(common)} test levels that all these experiments share."
+            if common
+            else "The experiments share no test levels: differences may be differences in levels."
+        )
+    ]
+    if common and any(len(suite) != len(common) for suite in suites):
+        blocks.append(
+            Text("The experiments' test suites differ; only the levels that are the same are compared.", "warn")
+        )
+    rows, marks = [], []
+    for (architecture, condition), entries in found.items():
+        name = architecture + (" + BC" if condition == "with_pretrain" else "")
+        first, row = None, [name]
+        for comparison in comparisons:
+            c = next((c for other, c in entries if other is comparison), None)
+            if c is None:
+                row += ["-", "-"]
+                continue
+            scores = c.success
+            if common:
+                scores = c.levels[:, [comparison.levels.index(k) for k in common]].mean(1, keepdims=True)
+            value, low, high = estimate(scores, statistics.mean, rng)
+            inside = f"{100 * low:.0f} to {100 * high:.0f}, " if math.isfinite(low) else ""
+            row.append(Cell(percent(value), f"{inside}n={len(scores)}", value))
+            change = "-"
+            if first is not None:
+                gap = statistics.difference(scores, first, statistics.mean, rng)
+                change = points(*gap)
+                label = name if len(comparisons) == 2 else f"{name}: {comparison.experiment.name}"
+                marks.append((label, [(c.colour, c.hollow, *gap, f"n={len(scores)}")]))
+            first = scores if first is None else first
+            row.append(change)
+        rows.append(row)
+    header = [""]
+    for comparison in comparisons:
+        header += [comparison.experiment.name, "difference"]
+    header.pop(2)
+    rows = [row[:2] + row[3:] for row in rows]
+    if marks:
+        reach = report_scores.axis(m for _, lane in marks for m in lane)
+        drawn = report_plots.dots(marks, "difference in levels won", reach, zero=True)
+        blocks.append(
+            Figures([Figure("experiments", drawn, "Differences to the first experiment, with 95% intervals.")])
+        )
+    few = min((len(c.tested) for comparison in comparisons for c in comparison.able), default=0)
+    note = "Means with 95% intervals over seeds; differences to the first experiment that has it (95%, each alone)."
+    if few < statistics.MIN_SEEDS:
+        note += f" Some have only {seeds(few)}: differences there conclude nothing."
+    return [*blocks, Table(header, rows, note)]

@@ -1,0 +1,298 @@
+"""Scores in a report: interquartile means, learning curves, profiles, categories and tiers, effect of pretraining."""
+
+import math
+
+import numpy as np
+
+from benchmark.reporting import plots as report_plots
+from benchmark.reporting import significance as statistics
+from benchmark.reporting.experiments import CONDITIONS, number, part
+from benchmark.reporting.page import Cell, Figure, Figures, Heading, Table, Text
+from benchmark.reporting.plots import Curve
+from benchmark.reporting.sections import Comparison, between, estimate, percent, points
+from npp_rl.evaluation.intervals import wilson
+
+TIERS = ("easy", "middle", "hard")
+THRESHOLDS = np.linspace(0, 1, 101)
+
+
+def success(comparison: Comparison, rng) -> list:
+    """Interquartile mean, mean and distance to the best with intervals, as figures and a table."""
+    able = comparison.able
+    best, gaps = statistics.behind_best([c.success[:, 0] for c in able])
+    rows, marks, behind = [], {}, {}
+    for k, c in enumerate(able):
+        middle, low, high = estimate(c.scores, statistics.iqm, rng)
+        wider = (math.nan, math.nan)
+        if comparison.levels and len(c.tested) > 1:
+            drawn = statistics.draw_levels(c.levels, comparison.strata, statistics.iqm, rng)
+            wider = estimate(c.scores, statistics.iqm, rng, drawn)[1:]
+        average, *inside = estimate(c.success, statistics.mean, rng)
+        note = f"n={len(c.tested)}"
+        marks.setdefault(c.architecture, []).append((c.colour, c.hollow, middle, low, high, note))
+        if k != best:
+            gap, gap_low, gap_high = gaps[k]
+            behind.setdefault(c.architecture, []).append((c.colour, c.hollow, -gap, -gap_high, -gap_low, note))
+        steps, minutes = (np.mean([getattr(run, name) for run in c.tested]) for name in ("steps", "minutes"))
+        rows.append(
+            [
+                c.name,
+                str(len(c.tested)),
+                Cell(percent(middle), between(low, high), middle),
+                between(*wider),
+                Cell(percent(average), between(*inside), average),
+                "" if k == best else points(*(-v for v in (gaps[k][0], gaps[k][2], gaps[k][1]))),
+                percent(float(c.success.std(ddof=1))) if len(c.tested) > 1 else "-",
+                f"{minutes:.1f}" if math.isfinite(minutes) else "-",
+                report_plots.short(steps) if steps else "-",
+            ]
+        )
+    lowest = min(v for own in marks.values() for m in own for v in m[2:4] if math.isfinite(v))
+    limits = (max(0.0, math.floor(lowest * 10 - 0.5) / 10), 1.0)
+    hollow = " Filled: from scratch; hollow and dashed: pretrained." if len(comparison.conditions) > 1 else ""
+    drawn = report_plots.dots(list(marks.items()), "interquartile mean of success on test levels", limits)
+    words = "Interquartile mean with 95% intervals over seeds; n: seeds." + hollow
+    figures = [Figure("iqm", drawn, words)]
+    if behind:
+        reach = axis(m for own in behind.values() for m in own)
+        drawn = report_plots.dots(
+            list(behind.items()), f"levels won, less those of {able[best].name}", reach, zero=True
+        )
+        words = f"Difference to {able[best].name}, which won most; 95% intervals that hold for all pairs together."
+        figures.append(Figure("behind", drawn, words))
+    header = [
+        "",
+        "seeds",
+        "IQM",
+        "IQM over seeds and levels",
+        "levels won",
+        "less the best",
+        "SD over seeds",
+        "minutes",
+        "steps",
+    ]
+    note = (
+        "IQM: mean of the middle half of the success shares of all seeds and categories (Agarwal et al. 2021, section "
+        "4.3). Small: 95% intervals over seeds. Over seeds and levels: as if other levels of each category had been "
+        "drawn as well. Levels won: all levels of the suite alike."
+    )
+    return [Figures(figures), Table(header, rows, note)]
+
+
+def axis(marks):
+    """Round limits of an axis that holds the marks' differences and zero."""
+    ends = [v for m in marks for v in m[2:5] if math.isfinite(v)]
+    low, high = min([*ends, 0.0]), max([*ends, 0.0])
+    room = max(0.05, high - low)
+    return math.floor((low - 0.02 * room) * 20) / 20, math.ceil((high + 0.02 * room) * 20) / 20
+
+
+def learning(comparison: Comparison, rng) -> list:
+    """Success over minutes and over steps: all contenders of a condition together, then each with its band."""
+    runs = comparison.experiment.runs
+    validation = all(len(run.series("eval", "eval/success_rate")) > 1 for run in runs if run.rows)
+    kind, key = ("eval", "eval/success_rate") if validation else ("train", "charts/success_rate")
+    what = "validation levels, never trained on" if validation else "training levels, with sampled actions"
+    labels = {"minutes": "minutes of wall-clock time", "steps": "environment steps"}
+    overview, blocks = [], []
+    for axis, column in (("minutes", 1), ("steps", 0)):
+        curves = {}
+        for c in comparison.contenders:
+            own = [np.array(s) for run in c.runs if len(s := run.series(kind, key)) > 1]
+            if own:
+                x, y = statistics.curves([(s[:, column], s[:, 2]) for s in own])
+                drawn = y[rng.integers(len(y), size=(500, len(y)))].mean(1)
+                curves[c.name] = Curve(c.name, c.colour, x, y.mean(0), *_band(y.mean(0), drawn, len(y)))
+        if curves:
+            x, log = report_plots.span(list(curves.values()))
+            label = labels[axis] + (", logarithmic, 0 at the left edge" if log else "")
+            overview += _together(
+                comparison, curves, f"learning_{axis}", label, "levels won", f"Success over {axis}", x, log
+            )
+            blocks += _apart(comparison, curves, f"curve_{axis}", label, f"Each architecture over {axis}", x, log)
+    if not overview:
+        return [Text("No run has metrics from which a curve could be drawn.")]
+    words = f"Success on {what}, mean over seeds. A curve ends where the first of its seeds ends."
+    return [Text(words), Figures(overview), *blocks]
+
+
+def _band(estimate, draws, count):
+    return statistics.interval(estimate, draws, count, (0, 1))
+
+
+def _together(comparison, curves, name, xlabel, ylabel, caption, x, log=False, xpercent=False):
+    """A figure for each condition with all its curves, without bands."""
+    figures = []
+    for condition in comparison.conditions:
+        own = [
+            Curve(f"{c.architecture} (n={len(c.tested) or len(c.runs)})", c.colour, e.x, e.y, steps=e.steps)
+            for c in comparison.contenders
+            if c.condition == condition and (e := curves.get(c.name))
+        ]
+        if own:
+            drawn = report_plots.lines(own, xlabel, ylabel, x, log, condition == "with_pretrain", xpercent)
+            both = f", {CONDITIONS[condition]}" if len(comparison.conditions) > 1 else ""
+            figures.append(
+                Figure(f"{name}_{condition}", drawn, f"{caption}{both}. Point at a name to see its curve alone.")
+            )
+    return figures
+
+
+def _apart(comparison, curves, name, xlabel, title, x, log=False, xpercent=False):
+    """A small figure for each architecture with its curves and bands, the others in grey."""
+    figures = []
+    for architecture in dict.fromkeys(c.architecture for c in comparison.contenders):
+        mine = [c for c in comparison.contenders if c.architecture == architecture and c.name in curves]
+        rest = [curve for other, curve in curves.items() if other not in {c.name for c in mine}]
+        if mine:
+            own = [(curves[c.name], c.hollow) for c in mine]
+            count = " and ".join(str(len(c.tested) or len(c.runs)) for c in mine)
+            drawn = report_plots.small_lines(own, rest, f"{architecture}, n={count}", xlabel, x, log, xpercent)
+            figures.append(Figure(f"{name}_{architecture}", drawn))
+    hollow = "; solid: from scratch, dashed: pretrained" if len(comparison.conditions) > 1 else ""
+    words = f"{title}: 95% bands over seeds, the others in grey{hollow}; n: seeds"
+    return [Figures(figures, small=True, folded=words, open=name == "curve_minutes")]
+
+
+def profiles(comparison: Comparison, rng) -> list:
+    """Performance profiles and the probability of improvement, for each condition."""
+    curves = {}
+    for c in comparison.able:
+        value = statistics.profile(c.scores, THRESHOLDS)
+        drawn = statistics.profile(statistics.draw(c.scores, rng, 500), THRESHOLDS)
+        curves[c.name] = Curve(c.name, c.colour, THRESHOLDS, value, *_band(value, drawn, len(c.scores)), steps=True)
+    words = (
+        "How large a share of all seeds and categories lies above a success (Agarwal et al. 2021, section 4.2). A "
+        "curve that is above another everywhere belongs to the better contender."
+    )
+    share, x = "share above", (0.0, 1.0)
+    blocks = [
+        Text(words),
+        Figures(_together(comparison, curves, "profile", "success in a category", share, "Profiles", x, xpercent=True)),
+        *_apart(
+            comparison, curves, "profile", "success in a category", "Each architecture's profile", x, xpercent=True
+        ),
+    ]
+    tables = []
+    for condition in comparison.conditions:
+        own = [c for c in comparison.able if c.condition == condition]
+        if len(own) > 1:
+            name = CONDITIONS[condition] if len(comparison.conditions) > 1 else ""
+            tables.append(Table([name, *[c.architecture for c in own]], [_improvement(a, own, rng) for a in own]))
+    if tables:
+        words = (
+            "How likely a seed of the row beats a seed of the column in a category, ties being half (section 4.3); "
+            "small: 95% intervals over seeds, n: seeds."
+        )
+        blocks += [Heading("Probability of improvement", 3), Text(words), *tables]
+    return blocks
+
+
+def _improvement(a, others, rng):
+    row = [f"{a.architecture} (n={len(a.tested)})"]
+    for b in others:
+        if a is b:
+            row.append("")
+            continue
+        value = statistics.probability_of_improvement(a.scores, b.scores)
+        draws = statistics.draw_improvement(a.scores, b.scores, rng)
+        low, high = statistics.interval(value, draws, min(len(a.tested), len(b.tested)), (0, 1))
+        row.append(Cell(f"{value:.2f}", f"{low:.2f} to {high:.2f}" if math.isfinite(low) else "", value))
+    return row
+
+
+def parts(comparison: Comparison, rng) -> list:
+    """Success per category and per tier, mean over seeds with interval and number of seeds."""
+    blocks = []
+    tiers = [t for t in TIERS if any(part(run.results, "by_tier", t) for c in comparison.able for run in c.tested)]
+    for title, names, of in (
+        ("", comparison.tasks, lambda run, name: run.categories[name]),
+        ("Difficulty tiers", tiers, lambda run, name: number(part(run.results, "by_tier", name), "success_rate")),
+    ):
+        rows = []
+        for c in comparison.able:
+            row = [c.name]
+            for name in names:
+                own = np.array([[of(run, name)] for run in c.tested])
+                row.append(share(own[np.isfinite(own).ravel()], _levels_of(c.tested[0], title, name), rng))
+            rows.append(row)
+        if names:
+            blocks += [Heading(title, 3)] if title else []
+            note = (
+                "Mean over seeds; small: 95% interval over seeds, and their number n. Where n is 1, or where all "
+                "seeds agree, the interval is Wilson's over the levels of one network."
+            )
+            blocks.append(Table(["", *names], rows, note))
+    if not tiers:
+        blocks.append(Text("Difficulty tiers: missing, no run's results have them."))
+    return blocks
+
+
+def _levels_of(run, tier, name):
+    count = number(part(run.results, "by_tier" if tier else "by_category", name), "levels")
+    return int(count) if math.isfinite(count) else 0
+
+
+def share(own: np.ndarray, levels: int, rng) -> Cell:
+    """A share over seeds [n, 1] with interval; of a single seed, or seeds that agree, Wilson's over one seed's "
+    "levels."""
+    if not len(own):
+        return Cell("-")
+    value, low, high = estimate(own, statistics.mean, rng)
+    if levels and (len(own) == 1 or low == high):
+        low, high = wilson(value * levels, levels)
+    return Cell(
+        percent(value, 0), f"{between(low, high)}, n={len(own)}" if math.isfinite(low) else f"n={len(own)}", value
+    )
+
+
+def pretraining(comparison: Comparison, rng) -> list:
+    """Pretrained minus from scratch, the seeds of an architecture in pairs."""
+    rows, marks, pooled = [], [], []
+    by = {(c.architecture, c.condition): c for c in comparison.able}
+    for name in dict.fromkeys(c.architecture for c in comparison.able):
+        one, other = by.get((name, "with_pretrain")), by.get((name, "no_pretrain"))
+        if not one or not other:
+            continue
+        pairs = sorted({r.seed for r in one.tested} & {r.seed for r in other.tested})
+        if not pairs:
+            continue
+        with_, without = (
+            np.array([[run.overall("success_rate")] for run in c.tested if run.seed in pairs]) for c in (one, other)
+        )
+        drawn = statistics.paired_draws(with_, without, statistics.mean, rng)
+        pooled.append(drawn)
+        value, low, high = statistics.combination([drawn], [1])
+        marks.append((name, [(one.colour, False, value, low, high, f"n={len(pairs)}")]))
+        rows.append(
+            [
+                name,
+                str(len(pairs)),
+                percent(float(without.mean())),
+                percent(float(with_.mean())),
+                points(value, low, high),
+            ]
+        )
+    if not rows:
+        return [Text("No architecture was trained both ways with the same seed.")]
+    value, low, high = statistics.combination(pooled, [1 / len(pooled)] * len(pooled))
+    verdict = "helps" if low > 0 else "harms" if high < 0 else "shows no effect beyond chance"
+    few = min(n for _, _, n in pooled) < statistics.MIN_SEEDS
+    words = "Too few seeds to say whether pretraining helps" if few else f"Over all architectures pretraining {verdict}"
+    if len(rows) > 1:
+        rows.append(["mean over architectures", "", "", "", points(value, low, high)])
+    reach = axis(m for _, own in marks for m in own)
+    drawn = report_plots.dots(marks, "change in levels won by pretraining", reach, zero=True)
+    return [
+        Text(f"{words}: {points(value, low, high)}."),
+        Figures(
+            [
+                Figure(
+                    "pretraining",
+                    drawn,
+                    "Pretrained minus from scratch in pairs of equal seeds; 95% intervals, n pairs.",
+                )
+            ]
+        ),
+        Table(["", "pairs", "from scratch", "pretrained", "difference (95%)"], rows),
+    ]

@@ -1,0 +1,354 @@
+"""What a report says of one experiment: tables, figures and sentences, as blocks for `report_page`.
+
+A contender is an architecture under one condition (from scratch or pretrained); its seeds are its replications. A
+task is
+a category of the test suite: a level that is played greedily once is won or not, and an interquartile mean of zeros
+and ones would say nothing.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from benchmark.reporting import decision
+from benchmark.reporting import plots as report_plots
+from benchmark.reporting import significance as statistics
+from benchmark.reporting.experiments import CONDITIONS, Experiment, Run, part
+from benchmark.reporting.page import Bullets, Table, Text, Weights
+from npp_rl import ARCHITECTURES
+from npp_rl.evaluation.intervals import wilson
+from npp_rl.levels.categories import CATEGORIES
+
+
+@dataclass
+class Contender:
+    architecture: str
+    condition: str
+    name: str
+    colour: int
+    runs: list[Run]  # all of them
+    tested: list[Run]  # those with results on the test suite
+    scores: np.ndarray  # float64 [tested, tasks]
+    levels: np.ndarray  # float64 [tested, levels that all runs played], maybe no column
+
+    @property
+    def success(self) -> np.ndarray:
+        """Share of the levels won, [tested, 1]."""
+        return np.array([[run.overall("success_rate")] for run in self.tested]).reshape(-1, 1)
+
+    @property
+    def hollow(self) -> bool:
+        return self.condition == "with_pretrain"
+
+
+@dataclass
+class Comparison:
+    experiment: Experiment
+    contenders: list[Contender]
+    tasks: list[str]
+    levels: list[str]  # played by all
+    strata: np.ndarray  # [levels], index of the task of each
+    notes: list[str]
+
+    @property
+    def able(self) -> list[Contender]:
+        """Contenders with at least one tested run."""
+        return [c for c in self.contenders if c.tested]
+
+    @property
+    def conditions(self) -> list[str]:
+        return [name for name in CONDITIONS if any(c.condition == name for c in self.contenders)]
+
+
+def compare(experiment: Experiment) -> Comparison:
+    """The contenders of an experiment on the tasks and levels that all tested runs have in common."""
+    runs, notes = experiment.runs, []
+    tested = [
+        run for run in runs if run.categories and all(map(math.isfinite, [run.overall("success_rate"),
+        *run.categories.values()]))
+    ]  # fmt: skip
+    several = [len(run.categories) for run in tested]
+    tasks = [name for name in CATEGORIES if all(name in run.categories for run in tested)] if tested else []
+    others = {name for run in tested for name in run.categories} - set(CATEGORIES)
+    tasks += sorted(name for name in others if all(name in run.categories for run in tested))
+    if tested and max(several) > len(tasks):
+        notes.append(f"Not all runs were tested on the same categories; compared are the {len(tasks)} common ones.")
+    played = [run.levels for run in tested]
+    common = [k for k in played[0] if all(k in own for own in played) and played[0][k][0] in tasks] if played else []
+    if played and any(len(own) != len(common) for own in played):
+        notes.append(
+            f"Not all runs were tested on the same levels ({min(map(len, played))} to {max(map(len, played))}, "
+            f"{len(common)} in common): differences in success may be differences in levels."
+        )
+    won = {k: sum(own[k][1] for own in played) for k in common}
+    common.sort(key=lambda k: (tasks.index(played[0][k][0]), -won[k], k))  # within a category the easiest first
+    names = sorted({run.architecture for run in runs}, key=lambda a: (_order(a), a))
+    both = len({run.condition for run in runs}) > 1
+    contenders = []
+    for name in names:
+        for condition in CONDITIONS:
+            own = sorted((r for r in runs if (r.architecture, r.condition) == (name, condition)), key=lambda r: r.seed)
+            if own:
+                ready = [run for run in own if any(run is t for t in tested)]
+                scores = np.array([[run.categories[task] for task in tasks] for run in ready], float)
+                grid = np.array([[run.levels[k][1] for k in common] for run in ready], float)
+                label = f"{name} + BC" if both and condition == "with_pretrain" else name
+                colour = _order(name) if name in ARCHITECTURES else names.index(name)
+                shape = (len(ready), -1) if ready else (0, 0)
+                contenders.append(
+                    Contender(name, condition, label, colour, own, ready, scores.reshape(shape), grid.reshape(shape))
+                )
+    strata = np.array([tasks.index(played[0][k][0]) for k in common], int)
+    return Comparison(experiment, contenders, tasks, common, strata, notes)
+
+
+def _order(architecture):
+    return ARCHITECTURES.index(architecture) if architecture in ARCHITECTURES else len(ARCHITECTURES)
+
+
+def percent(value: float, digits: int = 1) -> str:
+    return "-" if not math.isfinite(value) else f"{100 * value:.{digits}f}%"
+
+
+def between(low: float, high: float, digits: int = 0) -> str:
+    return f"{100 * low:.{digits}f} to {100 * high:.{digits}f}" if math.isfinite(low) else "no interval"
+
+
+def seeds(count: int) -> str:
+    return f"{count} seed" + ("" if count == 1 else "s")
+
+
+def points(value: float, low: float = math.nan, high: float = math.nan) -> str:
+    """A difference of shares in percentage points with its interval, whose ends cannot lie beyond 100."""
+    low, high = max(low, -1.0), min(high, 1.0)  # NaN stays what it is
+    inside = f" ({100 * low:+.1f} to {100 * high:+.1f})" if math.isfinite(low) else ""
+    return f"{100 * value:+.1f} points{inside}"
+
+
+def estimate(scores: np.ndarray, statistic, rng, levels=None) -> tuple[float, float, float]:
+    """A statistic of shares [seeds, tasks] with its interval."""
+    value = float(statistic(scores))
+    low, high = statistics.interval(value, statistic(statistics.draw(scores, rng)), len(scores), (0, 1), levels=levels)
+    return value, float(low), float(high)
+
+
+def conclusion(comparison: Comparison, matrix: decision.Matrix | None, rng) -> list:
+    """In words: which architecture to take, and how sure that is."""
+    able = comparison.able
+    if not able:
+        return [Text("**No conclusion:** no run has results on a test suite yet.", "lead")]
+    if len(able) == 1:
+        return [Text(_alone(able[0], rng), "lead")]
+    means = [float(c.success.mean()) for c in able]
+    lead, gaps = statistics.behind_best([c.success[:, 0] for c in able])
+    leader = able[lead]
+    others = [k for k in range(len(able)) if k != lead]
+    few = [c for c in able if len(c.tested) < statistics.MIN_SEEDS]
+    unclear = sorted((k for k in others if not gaps[k][1] > 0), key=lambda k: -means[k])
+    ranked = [] if matrix is None else [int(k) for k in np.argsort(-matrix.total, kind="stable")]
+    most = f"{leader.name} won the most test levels, {percent(means[lead])} ({seeds(len(leader.tested))})"
+    if few:
+        names = listed([c.name for c in few])
+        who = "all contenders have" if len(few) == len(able) else f"{names} {'has' if len(few) == 1 else 'have'}"
+        words = (
+            f"**Too few seeds to conclude:** {who} fewer than {statistics.MIN_SEEDS} tested seeds. {most}; with other "
+            "seeds the order may be another."
+        )
+    elif unclear:
+        behind = [able[k].name for k in others if k not in unclear]
+        words = f"**No clear winner in success.** {most}, but cannot be told apart from "
+        words += f"{listed([able[k].name for k in unclear], 4)}."
+        words += f" Behind it beyond chance: {listed(behind, 4)}." if behind else ""
+        if ranked:
+            pick = next(k for k in ranked if k == lead or k in unclear)
+            share = 0.0 if matrix.first_by_seeds is None else matrix.first_by_seeds[pick]
+            advice = f"take {able[pick].name}" if share >= 0.5 else f"{able[pick].name} if it has to be one now"
+            words += f" Of these by the decision matrix: **{advice}**{_sureness(matrix, pick)}."
+    else:
+        nearest = max(others, key=lambda k: means[k])
+        words = (
+            f"**Take {leader.name}** for success: it won {percent(means[lead])} of the test levels "
+            f"({seeds(len(leader.tested))}), beyond chance more than each of the others; over {able[nearest].name}, "
+            f"the next, it is ahead by {points(*gaps[nearest])}."
+        )
+        if ranked and ranked[0] != lead:
+            words += f" By the decision matrix **{able[ranked[0]].name}** is first{_sureness(matrix, ranked[0])}."
+    blocks = [Text(words, "lead")]
+    if ranked:
+        first, second = ranked[:2]
+        given = ", ".join(f"{c.name} {w:.0%}" for c, w in zip(matrix.criteria, matrix.weights, strict=True))
+        words = (
+            f"Decision matrix ({given}): {able[first].name} is first with {matrix.total[first]:.2f}, "
+            f"{able[second].name} second with {matrix.total[second]:.2f}. Under weights drawn at random "
+            f"{able[first].name} is first in {matrix.first_by_weights[first]:.0%} of the draws"
+        )
+        if matrix.first_by_seeds is not None:
+            words += f", with the seeds drawn again in {matrix.first_by_seeds[first]:.0%}"
+        blocks.append(Text(words + "."))
+    blocks.append(
+        Text(
+            "Beyond chance: by intervals that hold for all pairs of contenders together at 95% (Tukey, Kramer), over "
+            "seeds."
+            + (
+                ""
+                if min(len(c.tested) for c in able) > 4
+                else " With five or more seeds smaller differences would show."
+            ),
+            "note",
+        )
+    )
+    return blocks
+
+
+def _alone(c, rng):
+    value, count = float(c.success.mean()), len(c.tested)
+    words = f"**Nothing to compare:** {c.name} is the only contender. It won {percent(value)} of the test levels"
+    if count > 1:
+        _, low, high = estimate(c.success, statistics.mean, rng)
+        return f"{words} (95%: {between(low, high)}, over {seeds(count)})."
+    levels = c.tested[0].overall("levels")
+    if not math.isfinite(levels):
+        return f"{words}, with one seed."
+    low, high = wilson(value * levels, int(levels))
+    return f"{words} (95%: {between(low, high)}, over levels). One seed says nothing of others of this architecture."
+
+
+def _sureness(matrix, k):
+    if matrix.first_by_seeds is None:
+        return ""
+    share = matrix.first_by_seeds[k]
+    word = "sure" if share >= 0.95 else "fairly sure" if share >= 0.8 else "likely" if share >= 0.5 else "open"
+    return f" ({word}: first in {share:.0%} of the draws of seeds)"
+
+
+def listed(names: list[str], most: int = 6) -> str:
+    """a, b and c; of many the first ones."""
+    if len(names) > most:
+        return f"{', '.join(names[:most])} and {len(names) - most} more"
+    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]])) if names else ""
+
+
+FACTS: dict[str, Callable[[Run], object]] = {
+    "budget, minutes": lambda run: run.budget,
+    "training levels": lambda run: run.args.get("train_dataset"),
+    "test levels": lambda run: run.args.get("test_dataset"),
+    "size": lambda run: run.args.get("size"),
+    "device": lambda run: run.config.get("device"),
+    "CPU cores": lambda run: run.config.get("cpus"),
+    "processes": lambda run: run.config.get("world_size"),
+    "revision": lambda run: _revision(run),
+    "torch": lambda run: part(run.config, "versions").get("torch"),
+    "frames a step": lambda run: run.args.get("frame_skip"),
+    "environments": lambda run: run.args.get("num_envs"),
+    "actions in the test": lambda run: _settings(run),
+}
+
+
+def _revision(run):
+    revision = run.config.get("git_revision")
+    return f"{str(revision)[:10]}{' with changes' if run.config.get('git_changed') else ''}" if revision else None
+
+
+def _settings(run):
+    settings = part(run.results, "settings")
+    if not settings:
+        return None
+    return "greedy" if settings.get("deterministic") else f"sampled, {settings.get('tries')} tries a level"
+
+
+def head(comparison: Comparison) -> tuple[list, list[str]]:
+    """What was compared -> a line and a table of facts, warnings where runs differ in what should be equal."""
+    runs, warnings = comparison.experiment.runs, list(comparison.notes)
+    able = comparison.able
+    numbers = sorted({run.seed for run in runs})
+    rows = [
+        ["architectures", listed(list(dict.fromkeys(c.architecture for c in comparison.contenders)), 12)],
+        ["conditions", listed([CONDITIONS[name] for name in comparison.conditions])],
+        [
+            "seeds",
+            f"{listed(list(map(str, numbers)), 12)} ({len(runs)} runs, tested {sum(len(c.tested) for c in able)})",
+        ],
+        ["tested on", f"{len(comparison.levels)} levels that all runs played, {len(comparison.tasks)} categories"],
+    ]
+    for name, fact in FACTS.items():
+        found = Counter(str(value) for run in runs if (value := fact(run)) is not None)
+        if found:
+            rows.append([name, listed([k if len(found) == 1 else f"{k} ({n} runs)" for k, n in found.most_common()])])
+        if len(found) > 1 and name != "environments":
+            warnings.append(f"Runs differ in {name}: {rows[-1][1]}.")
+    minutes = [run.minutes for run in runs if math.isfinite(run.minutes)]
+    if minutes:
+        rows.append(["trained, minutes", f"{min(minutes):.1f} to {max(minutes):.1f}"])
+        steps = [run.steps for run in runs if run.rows]
+        rows.append(["trained, steps", f"{report_plots.short(min(steps))} to {report_plots.short(max(steps))}"])
+        if max(minutes) > 1.1 * min(minutes) + 0.1:
+            warnings.append(
+                f"Runs ended after {min(minutes):.1f} to {max(minutes):.1f} minutes, evaluations included: "
+                "not a comparison at equal time."
+            )
+    counts = {len(c.tested) for c in comparison.contenders}
+    if len(counts) > 1:
+        warnings.append(f"Contenders have {min(counts)} to {max(counts)} tested seeds.")
+    sources = Counter(run.source for run in runs)
+    if set(sources) - {"metrics.jsonl"}:
+        rows.append(["metrics from", listed([f"{name} ({n} runs)" for name, n in sources.most_common()])])
+    budgets = sorted({f"{run.budget:g}" for run in runs if run.budget is not None}, key=float)
+    architectures = len({c.architecture for c in comparison.contenders})
+    words = [
+        f"{architectures} architecture{'s' * (architectures > 1)}",
+        " and ".join(CONDITIONS[name] for name in comparison.conditions),
+        seeds(len(numbers)),
+        f"{len(comparison.levels) or 'unnamed'} test levels",
+        *([f"{' or '.join(budgets)} minutes each"] if budgets else []),
+        *[str(value) for value in dict.fromkeys(_machine(run) for run in runs) if value][:3],
+        *dict.fromkeys(f"revision {revision}" for run in runs if (revision := _revision(run))),
+    ]
+    return [
+        Text(" · ".join(words), "note"),
+        Table(["", ""], rows, left=2, folded="What was compared, in full"),
+    ], warnings
+
+
+def _machine(run):
+    device, cores = run.config.get("device"), run.config.get("cpus")
+    return f"{cores} CPU cores" if device == "cpu" and cores else str(device or "")
+
+
+def decide(comparison: Comparison, matrix: decision.Matrix | None, weights: dict[str, float]) -> list:
+    """The decision matrix with the weights to be moved."""
+    able = comparison.able
+    if matrix is None or len(able) < 2:
+        return [
+            Text("A decision matrix needs two contenders and a criterion with a weight that is known of all of them.")
+        ]
+    raw = [[_raw(c, v) for c, v in zip(matrix.criteria, own, strict=True)] for own in matrix.raw]
+    more = []
+    for k, c in enumerate(able):
+        seed = "-" if matrix.first_by_seeds is None else f"{matrix.first_by_seeds[k]:.0%}"
+        more.append([f"{matrix.first_by_weights[k]:.0%}", seed, str(len(c.tested))])
+    given = [weights[c.name] for c in matrix.criteria]
+    blocks = [
+        Text("A weight says how much it matters to go from the worst contender to the best in a criterion."),
+        Weights(
+            [c.name for c in matrix.criteria], given, [c.name for c in able], raw, matrix.scores.tolist(), more,
+            ["first, any weights", "first, seeds drawn", "seeds"],
+        ),
+        Text(
+            "Small: the score from 0 (worst) to 1 (best). First, any weights: share of 4,000 random weights "
+            "(Dirichlet, all weights equally likely) under which the contender is first. First, seeds drawn: the same "
+            "over bootstrap draws of the "
+            f"seeds{' (needs two seeds of each)' if matrix.first_by_seeds is None else ''}, with the weights first "
+            "given."
+        ),
+        Bullets([f"**{c.name}**: {c.what}; {'more' if c.higher else 'less'} is better" for c in matrix.criteria]),
+    ]  # fmt: skip
+    return blocks + ([Text("Missing: " + "; ".join(matrix.notes) + ".", "warn")] if matrix.notes else [])
+
+
+def _raw(criterion, value):
+    if criterion.unit == "%":
+        return percent(value)
+    return f"{report_plots.short(value)} {criterion.unit}".strip()

@@ -1,0 +1,63 @@
+"""Agents of checkpoints: the architecture's script is imported by its name from a fixed list."""
+
+import dataclasses
+import importlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from npp_rl import ARCHITECTURES
+from npp_rl.commands import ArgumentError, CheckpointError
+from npp_rl.environment.env import NppVectorEnv
+from npp_rl.evaluation import analysis
+from npp_rl.levels import generator
+from npp_rl.training.arguments import args_from, check_args
+from npp_rl.training.checkpoints import load, restoring
+
+
+def load_agent(path: str | Path, device: str | torch.device = "cpu") -> tuple[torch.nn.Module, dict]:
+    """The agent of a checkpoint, in evaluation mode on `device`, and the arguments of its run as a dict.
+
+    The architecture's script is imported by its name from the fixed list ARCHITECTURES. Raises CheckpointError.
+    """
+    checkpoint = load(path, device)
+    architecture = checkpoint.get("architecture")
+    if architecture not in ARCHITECTURES:
+        raise CheckpointError(
+            f"{path}: unknown architecture {architecture!r} (expected one of {', '.join(ARCHITECTURES)})"
+        )
+    try:
+        script = importlib.import_module(f"npp_rl.ppo_{architecture}")
+    except ModuleNotFoundError as error:
+        raise CheckpointError(f"{path}: architecture {architecture} is not in this version ({error})") from error
+    from npp_rl.environment.games import OBSERVATIONS  # here: it compiles, which saving does not need
+
+    with restoring(path, f"the architecture {architecture}"):
+        args = args_from(script.Args, checkpoint["args"], str(path))
+        for key, shape in checkpoint["observation_shapes"].items():
+            expected = OBSERVATIONS[key][0]
+            stacked = key == "player_frames" and list(shape[1:]) == list(expected[1:])
+            if list(shape) != list(expected) and not stacked:
+                raise CheckpointError(f"{path}: {key} had the shape {list(shape)}, in this version {list(expected)}")
+        try:
+            check_args(args, tuple(next(iter(script.SIZES.values()))))
+        except ArgumentError as error:
+            raise CheckpointError(f"{path}: {error}") from error
+        shapes = {key: tuple(shape) for key, shape in checkpoint["observation_shapes"].items()}
+        agent = script.Agent(shapes, args).to(device)
+        agent.load_state_dict(checkpoint["agent"])
+    return agent.eval(), dataclasses.asdict(args)
+
+
+def compile_ahead(architectures: Sequence[str]) -> None:
+    """Compile what runs of these architectures need, so that it does not happen in the time that one of them has."""
+    analysis.compile_ahead()
+    scripts = [importlib.import_module(f"npp_rl.ppo_{name}") for name in architectures]
+    # Types alone decide what is compiled: one environment with all that any of them sees does for all.
+    observations = {name for script in scripts for name in script.Agent.observations}
+    envs = NppVectorEnv(num_envs=2, levels=[generator.generate("simplest", 0)], observations=tuple(observations))
+    envs.reset(seed=0)
+    envs.step(np.zeros(2, np.int64))
+    envs.close()

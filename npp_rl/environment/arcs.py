@@ -1,0 +1,353 @@
+"""Where each action leads: nine arcs that the ninja would fly or run, followed quickly, for agents to see ahead.
+
+An arc is what becomes of the ninja if it holds one input from now on: nothing, left or right, each without a jump, with
+the jump key held all the time, and with it held for TAP frames. Its flight is the simulator's own arithmetic
+(PHYSICS.md 4.5, 4.10, 4.11); contacts are not: the ninja is a disc that slides on the distances to solid ground of the
+6 px lattice, and launch pads, doors and all that moves are left out. A jump is made at the first frame, or in the four
+after it as soon as ground or wall is touched. An arc ends where the ninja lands after a flight or dies, at the latest
+after FRAMES frames; what it slides into in the SETTLE frames after its landing counts too. A toggle mine on its way
+harms once it was touched and left (PHYSICS.md 5.3).
+
+`arcs` float32 [ARCS, ARC], rows by jump (none, held, tapped) and within by direction (none, left, right):
+
+| index | what |
+| --- | --- |
+| 0 | 1 - frames until it is deadly (a hazard is touched, an impact too hard) / FRAMES, 0 if it is not |
+| 1 | least distance to a hazard / 24 px, at most 1 |
+| 2 | it ends with a landing |
+| 3 | frames until its end / FRAMES |
+| 4, 5 | offset of its end from the ninja / 100 px |
+| 6 | px of way to the goal that its end is nearer / 100, clipped to -2..2; -1 where no way leads |
+| 7 | hardest impact at its landing, on a wall or a ceiling, 1 and more is deadly (PHYSICS.md 4.9), at most 2 |
+| 8 | most px that it comes nearer anywhere / 100, at most 2 |
+"""
+
+import math
+
+import numpy as np
+
+from npp_rl.environment.observations import FAR, deadly_radius
+from npp_rl.levels.fields import COLS, NODES, SPACING, UNIT, UNREACHED
+from npp_rl.simulator.compiled import kernel
+from npp_rl.simulator.contacts import G_FALL
+from npp_rl.simulator.layout import JUMPING, MINE, TOGGLE_MINE, WALL_SLIDING
+from npp_rl.simulator.ninja import A_AIR, A_GROUND, DRAG, F_GROUND, F_WALL, G_JUMP, JUMP_FRAMES, V_MAX
+
+ARCS, ARC = 9, 9
+FRAMES = 90
+TAP = 4  # frames, a step of the usual length
+SETTLE = 4  # frames after a landing in which hazards still count: the step that it falls into goes on
+RADIUS = 10.0  # px, of the ninja
+BESIDE = 10.1  # px from which a wall may be jumped off and slid down (PHYSICS.md 4.9)
+MINE_REACH = 13.75  # px between the centres of ninja and mine: 14, less what makes a pass by a hair look like a hit
+HAZARDS = 64  # at most that are looked at, a bit each in a mark
+SIGHT = 330.0  # px, horizontally and vertically, to hazards that are looked at: how far an arc may lead
+NEAR = 160.0  # px, of hazards that are looked at first
+ROWS = NODES // COLS
+CELL = 24.0  # px
+MARKS_X, MARKS_Y = 45, 26  # columns and rows of cells, each with a mark of the hazards that may matter there
+UNTOUCHED, TOUCHED = MARKS_X + MARKS_Y, MARKS_X + MARKS_Y + 1  # marks of the toggle mines that are not deadly yet
+MARKS = MARKS_X + MARKS_Y + 2
+TOGGLE_IN, TOGGLE_OUT = 13.5, 14.5  # px, where a toggle mine is touched, and where it is left and then kills
+
+
+@kernel
+def _note(x, y, radius, hazards, marks, count):
+    """Hazard number `count` into hazards f8 [HAZARDS, 3]: x, y and px at which it is touched; sets its bit in marks."""
+    hazards[count, 0] = x
+    hazards[count, 1] = y
+    hazards[count, 2] = radius
+    bit = np.uint64(1) << np.uint64(count)
+    reach = radius + FAR
+    for c in range(max(int((x - reach) / CELL), 0), min(int((x + reach) / CELL), MARKS_X - 1) + 1):
+        marks[c] |= bit
+    for r in range(max(int((y - reach) / CELL), 0), min(int((y + reach) / CELL), MARKS_Y - 1) + 1):
+        marks[MARKS_X + r] |= bit
+
+
+@kernel
+def _note_hazards(bank, state, i, hazards, marks):
+    """What is deadly and moves, then mines within SIGHT, near ones first, into hazards and marks (see `write_arcs`)."""
+    n = state.ninja[i]
+    level = bank.level[n.level]
+    base = level.entity_start
+    count = 0
+    for c in range(MARKS):
+        marks[c] = 0
+    for slot in range(level.movers):
+        radius = deadly_radius(bank.entity[bank.mover[level.mover_start + slot]].type)
+        if radius > 0.0 and count < HAZARDS:
+            _note(state.mover[i, slot].x, state.mover[i, slot].y, radius, hazards, marks, count)
+            count += 1
+    for low, high in ((0.0, NEAR), (NEAR, SIGHT)):
+        for kind in (MINE, TOGGLE_MINE):
+            for k in range(level.type_start[kind], level.type_start[kind + 1]):
+                x = bank.entity[k].x
+                y = bank.entity[k].y
+                away = max(abs(x - n.x), abs(y - n.y))
+                if low <= away < high and count < HAZARDS:
+                    _note(x, y, MINE_REACH, hazards, marks, count)
+                    status = state.state[i, k - base]
+                    if status > 0:
+                        marks[UNTOUCHED if status == 1 else TOUCHED] |= np.uint64(1) << np.uint64(count)
+                    count += 1
+
+
+@kernel
+def _jump(u, h, ground, nx, ny, sliding, wn):
+    """Velocity that a jump from ground or wall adds with horizontal input h (PHYSICS.md 4.11.1, 4.11.2)."""
+    if ground:
+        if nx == 0.0:
+            return 0.0, -2.0
+        if u * nx >= 0.0 and u * h >= 0.0:
+            return nx * (2.0 / 3.0), 2.0 * ny
+        return 0.0, -1.4
+    if h * wn < 0.0 and sliding:
+        return wn * (2.0 / 3.0), -1.0
+    return wn, -1.4
+
+
+@kernel(forceinline=True)
+def _cell(x, y):
+    """The lattice cell around (x, y): its upper left node, and how far across and down the place is, 0..1."""
+    fx = x * (1.0 / SPACING)
+    fy = y * (1.0 / SPACING)
+    i = min(max(int(fx), 0), COLS - 2)
+    j = min(max(int(fy), 0), ROWS - 2)
+    return j * COLS + i, fx - i, fy - j
+
+
+@kernel(forceinline=True)
+def _solid(clearance, x, y):
+    """Px from (x, y) to solid ground between the four nodes around, its slope, and how it bends.
+
+    -> (px, dx, dy, bend), the slope and the bend per cell of the lattice.
+    """
+    node, fx, fy = _cell(x, y)
+    scale = FAR / 255.0
+    c00 = clearance[node] * scale
+    c10 = clearance[node + 1] * scale
+    c01 = clearance[node + COLS] * scale
+    c11 = clearance[node + COLS + 1] * scale
+    px = (c00 * (1.0 - fx) + c10 * fx) * (1.0 - fy) + (c01 * (1.0 - fx) + c11 * fx) * fy
+    dx = (c10 - c00) * (1.0 - fy) + (c11 - c01) * fy
+    dy = (c01 - c00) * (1.0 - fx) + (c11 - c10) * fx
+    return px, dx, dy, c00 - c10 - c01 + c11
+
+
+@kernel
+def _wall_and_flat(clearance, x, y, side, up):
+    """Px from (x, y) to the wall and to the ground or ceiling of a corner: side, up are 1 or -1, away from them.
+
+    Between nodes the less of two distances is less than either interpolates to. Here each is taken from the node that
+    is nearest to its plane alone, in straight lines.
+    """
+    node, fx, fy = _cell(x, y)
+    near_x, far_x = (0, 1) if side > 0.0 else (1, 0)
+    near_y, far_y = (0, COLS) if up > 0.0 else (COLS, 0)
+    wall = clearance[node + far_y + near_x] * (FAR / 255.0) + SPACING * (fx if side > 0.0 else 1.0 - fx)
+    flat = clearance[node + near_y + far_x] * (FAR / 255.0) + SPACING * (fy if up > 0.0 else 1.0 - fy)
+    return wall, flat
+
+
+@kernel(forceinline=True)
+def _way_at(dist, x, y):
+    """Px of way from the node nearest to (x, y), -1 where none leads."""
+    i = min(max(int(x * (1.0 / SPACING) + 0.5), 0), COLS - 1)
+    j = min(max(int(y * (1.0 / SPACING) + 0.5), 0), ROWS - 1)
+    far = dist[j * COLS + i]
+    return -1.0 if far == UNREACHED else UNIT * far
+
+
+@kernel
+def _follow(n, h, jump, clearance, dist, way, hazards, marks, row):
+    """Follow one arc: horizontal input h, the jump key held for `jump` frames."""
+    x = n.x
+    y = n.y
+    u = n.u
+    v = n.v
+    ground = not n.air
+    rising = n.state == JUMPING
+    sliding = n.state == WALL_SLIDING
+    wn = n.wn
+    nx = n.nx
+    ny = n.ny
+    pressed = jump > 0 and n.jump_before == 0
+    held = n.jump_frames
+    flight = 4 if n.air else 0
+    died = 0
+    least = FAR
+    impact = 0.0
+    nearest = way
+    untouched = marks[UNTOUCHED]
+    touched = marks[TOUCHED]
+    toggles = untouched | touched
+    landed = False
+    land_x = land_y = last_x = last_y = -1.0
+    t = land_t = 0
+    while t < (min(land_t + SETTLE, FRAMES) if landed else FRAMES) and died == 0:
+        t += 1
+        u *= DRAG
+        v = v * DRAG + (G_JUMP if rising else G_FALL)
+        x += u
+        y += v
+        walled = False
+        px, dx, dy, bend = _solid(clearance, x, y)
+        if px < BESIDE:
+            slope = math.sqrt(dx * dx + dy * dy)
+            if slope == 0.0:  # inside of solid ground
+                break
+            dx /= slope
+            dy /= slope
+            # The distance is flat along a wall or a slope and bent one way around an edge; in a corner where walls
+            # meet, the less of two, it is bent the other way.
+            if (bend if dx * dy > 0.0 else -bend) > 2.0:  # a corner: the wall first, then the ground or the ceiling
+                side = 1.0 if dx > 0.0 else -1.0
+                dx = 0.0
+                dy = 1.0 if dy > 0.0 else -1.0
+                wall, px = _wall_and_flat(clearance, x, y, side, dy)
+                walled = wall < BESIDE
+                if walled:
+                    wn = side
+                if wall < RADIUS:
+                    x += side * (RADIUS - wall)
+                    into = max(-u * side, 0.0)
+                    u += into * side
+                    impact = max(impact, into / 6.0)
+            elif abs(dy) < 0.1:
+                walled = True
+                wn = 1.0 if dx > 0.0 else -1.0
+        if px < RADIUS:
+            x += dx * (RADIUS - px)
+            y += dy * (RADIUS - px)
+            into = max(-(u * dx + v * dy), 0.0)
+            u += into * dx
+            v += into * dy
+            bears = 6.0 - (4.0 / 3.0) * abs(dy)  # px per frame; more kills, on the ground after a flight only
+            if dy < -0.4:
+                if flight > 3:
+                    impact = max(impact, into / bears)
+                    landed = True
+                    land_t = t
+                    nx = dx if abs(dx) > 0.1 else 0.0
+                    ny = dy
+                ground = True
+                flight = 0
+                rising = False
+            else:
+                impact = max(impact, into / bears)
+            if impact > 1.0:
+                died = t
+        elif px > RADIUS + 2.0:
+            ground = False
+        if not ground:
+            flight += 1
+        z = u + h * (A_GROUND if ground else A_AIR)
+        if abs(z) < V_MAX:
+            u = z
+        if ground and h * u <= 0.0:
+            u *= F_GROUND
+        if rising:
+            held += 1
+            rising = held <= JUMP_FRAMES and t <= jump
+        # A press counts for five frames, and ground or a wall for as many after it was left (PHYSICS.md 4.10).
+        at_wall = not ground and (walled or (t == 1 and 0 <= n.wall_buffer < 4))
+        if pressed and t <= 5 and (ground or at_wall or (t == 1 and 0 <= n.floor_buffer < 4)):
+            if at_wall and u * wn < 0.0:
+                u = 0.0
+            v = min(v, 0.0)
+            du, dv = _jump(u, h, not at_wall, nx, ny, sliding, wn)
+            u += du
+            v += dv
+            x += du
+            y += dv
+            pressed = False
+            rising = True
+            sliding = False
+            landed = False
+            ground = False
+            held = 0
+        elif not walled or ground:
+            sliding = False
+        elif sliding:
+            sliding = h * wn <= 0.0
+            if sliding:
+                v *= F_WALL
+        elif v > 0.0 and h * wn < 0.0:
+            sliding = True
+            rising = False
+        if landed and land_t == t:
+            land_x = x
+            land_y = y
+        column = min(max(int(x * (1.0 / CELL)), 0), MARKS_X - 1)
+        row_of_cells = min(max(int(y * (1.0 / CELL)), 0), MARKS_Y - 1)
+        mark = marks[column] & marks[MARKS_X + row_of_cells]
+        bit = np.uint64(1)
+        k = 0
+        while mark:
+            if mark & np.uint64(1):
+                hx = x - hazards[k, 0]
+                hy = y - hazards[k, 1]
+                reach = hazards[k, 2]
+                if abs(hx) < reach + FAR and abs(hy) < reach + FAR:
+                    away = math.sqrt(hx * hx + hy * hy)
+                    if untouched & bit:
+                        if away < TOGGLE_IN:
+                            untouched ^= bit
+                            touched |= bit
+                    elif touched & bit:
+                        if away > TOGGLE_OUT:
+                            touched ^= bit
+                    elif away < reach or not toggles & bit:
+                        least = min(least, away - reach)
+            mark >>= np.uint64(1)
+            bit <<= np.uint64(1)
+            k += 1
+        if least <= 0.0 and died == 0:
+            died = t
+        if t % 2 == 0 or landed:  # few px at a time
+            here = _way_at(dist, x, y)
+            if here >= 0.0 and here < nearest:
+                nearest = here
+            if ground and abs(x - last_x) + abs(y - last_y) < 0.001:  # it stands, and will
+                t = FRAMES
+            last_x = x
+            last_y = y
+    if landed and died == 0:
+        t = land_t
+        x = land_x
+        y = land_y
+    row[0] = 1.0 - died / FRAMES if died > 0 else 0.0
+    row[1] = max(least, 0.0) / FAR
+    row[2] = landed
+    row[3] = t / FRAMES
+    row[4] = (x - n.x) / 100.0
+    row[5] = (y - n.y) / 100.0
+    here = _way_at(dist, x, y)
+    row[6] = min(max((way - here) / 100.0, -2.0), 2.0) if here >= 0.0 else -1.0
+    row[7] = min(impact, 2.0)
+    row[8] = min((way - nearest) / 100.0, 2.0)
+
+
+@kernel
+def write_arcs(bank, state, i, clearance, dist, way, hazards, marks, out):
+    """See the module's table; out f4 [ARCS, ARC].
+
+    clearance u1 [NODES]: px to solid ground, as in `local_tiles`; dist: the goal's field; way: px to the goal; hazards
+    f8 [HAZARDS, 3]: scratch; marks u8 [MARKS]: scratch, for each column and row of cells a bit of each hazard that
+    comes within FAR of it, so that most places of an arc cost no search, then which toggle mines are not deadly yet.
+    """
+    n = state.ninja[i]
+    _note_hazards(bank, state, i, hazards, marks)
+    px, _, _, _ = _solid(clearance, n.x, n.y)
+    far = n.air and n.wall_buffer < 0 and n.floor_buffer < 0
+    far = far and px > RADIUS + 1.0 + math.sqrt(n.u * n.u + n.v * n.v)
+    keys = n.state == JUMPING or (n.jump_before == 0 and not far)  # else the jump key changes nothing
+    for k in range(ARCS):
+        jump = (0, FRAMES, TAP)[k // 3]
+        h = (0, -1, 1)[k % 3]
+        if jump == 0 or keys:
+            _follow(n, h, jump, clearance, dist, way, hazards, marks, out[k])
+        else:
+            for c in range(ARC):
+                out[k, c] = out[k % 3, c]

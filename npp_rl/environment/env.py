@@ -1,0 +1,517 @@
+"""N++ as a Gymnasium environment: touch the switch, reach the exit door, do not die.
+
+`gymnasium.make("npp_rl:npp_rl/Npp-v0")` is one game, `gymnasium.make_vec("npp_rl:npp_rl/Npp-v0", num_envs=256)` a batch
+of games that compiled calls step on all cores (after `import npp_rl` the plain name will do).
+
+Actions, Discrete(6): none, left, right, jump, left + jump, right + jump, held for `frame_skip` frames of 1/60 s.
+
+Observations, a Dict of what is asked for: `game_state`, `reachability`, `local_tiles` (observations.py has their
+tables), `arcs`, where each action leads (arcs.py), the level graph, `graph_nodes`, `graph_node_mask`, `graph_adjacent`,
+`graph_reachable` (graph.py), and grey pictures, `player_frames` and `global_view` (pictures.py).
+
+Reward of a step: `completion` on reaching the exit, `death`, `switch` for each exit switch, `time`, `idle` after the
+eighth step (games.PATIENCE) in which the ninja has not come nearer to the exit than it ever was with its present goal,
+and two terms in the way's length, phi = -way / `shaping_distance`, in px along free space to the exit through what
+comes before it:
+
+- the shaping gamma * phi(s') - phi(s), phi of a terminal state 0 (Ng, Harada, Russell 1999);
+- `distance` times (1 - gamma) * phi(s'), or phi(s) on death: to be far away costs, and so does dying there. Shaping
+  alone is neutral to any policy: a critic that has learned -phi cancels it, and with it all guidance. With `distance` 1
+  the two add up to plain progress, (way before - way after) / `shaping_distance`, and to nothing on death.
+
+An episode terminates when the ninja is dead or has won, and is truncated after `max_frames` frames, by default
+600 + 1.5 per px of the level's shortest way, at most 5,000. The vector environment resets in the same step
+(`AutoresetMode.SAME_STEP`): the last observation is in `infos["final_obs"]`, and the episode's figures in
+`infos["episode"]`, both arrays over all games, valid where `infos["_final_obs"]`.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from numbers import Integral, Real
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.vector import AutoresetMode
+from numba import config
+
+from npp_rl.commands import LevelError
+from npp_rl.environment import arcs
+from npp_rl.environment.games import (
+    ACTIONS,
+    BEGIN,
+    EPISODE,
+    EPISODE_KEYS,
+    JUDGE,
+    LOOK,
+    MOST,
+    OBSERVATIONS,
+    PLAY,
+    SKIP,
+    Observed,
+    Rules,
+    Views,
+    advance_all,
+    draw_all,
+    graph_all,
+)
+from npp_rl.environment.goals import GOAL, level_fields, plan_games
+from npp_rl.environment.graph import GRAPH_NODES, GRAPH_OBSERVATIONS, GRAPH_SLOTS, level_graphs  # noqa: F401
+from npp_rl.environment.observations import HAZARDS, level_clearances
+from npp_rl.environment.pictures import GLOBAL_PIXEL, PLAYER_PIXEL, PLAYER_SIDE, level_pictures
+from npp_rl.levels.datasets import load_levels
+from npp_rl.levels.fields import NODES
+from npp_rl.levels.maps import Level
+from npp_rl.simulator import build_bank, new_state
+from npp_rl.simulator.layout import NINJA
+
+NO_ACTIONS = np.zeros(0, np.int64)
+
+
+def _spaces(observations, shapes):
+    unknown = [name for name in observations if name not in shapes]
+    if unknown:
+        raise ValueError(f"observation {unknown[0]!r}: expected some of {', '.join(shapes)}")
+    spaces = {}
+    for name in observations:
+        shape, dtype = shapes[name]
+        low, high = {np.uint8: (0, 255), np.int16: (-1, GRAPH_NODES - 1)}.get(dtype, (-np.inf, np.inf))
+        spaces[name] = gym.spaces.Box(low, high, shape, dtype)
+    return gym.spaces.Dict(spaces)
+
+
+class NppVectorEnv(gym.vector.VectorEnv):
+    """A batch of games that compiled calls step together; the module's text says what is observed and rewarded.
+
+    Args:
+        num_envs: number of games.
+        levels: list of `Level`, or what `load_levels` takes ("builtin", a folder), whose training split is taken. Games
+            start on levels drawn at random.
+        observations: keys of the observation, in their order.
+        frame_skip: frames that an action is held.
+        frame_stack: pictures in `player_frames`.
+        gamma: discount per step, for the shaping; the agent's own.
+        completion, death, switch, time, idle: rewards.
+        distance: weight of the distance's cost.
+        shaping_distance: px of way that are worth a reward of one; 0 switches the shaping off.
+        max_frames: frames after which an episode is truncated; None: by the level's size.
+        seed: of the level sampler (SeedSequence entropy); `reset(seed=...)` sets it anew.
+        copy: whether observations are copied out of the buffers that the next step writes to.
+        autoreset: without it games go on after their end, until `reset` starts all of them anew.
+        render_mode: "rgb_array": `render` returns pictures; "human": a window shows the only game after every step.
+        render_scale: pixels of a picture to a px of the level.
+        unfinished: chaser drones and lasers, which the reference simulator does not create, are there, moved by rules
+            of our own (simulator/unfinished.py). `game_state` and the others do not tell of them, pictures do.
+
+    Raises:
+        ValueError: an unknown observation, or a number out of its range.
+        LevelError: no usable level.
+    """
+
+    metadata = {  # noqa: RUF012
+        "autoreset_mode": AutoresetMode.SAME_STEP,
+        "render_modes": ["human", "rgb_array"],
+        "render_fps": 15.0,
+    }
+
+    def __init__(
+        self,
+        num_envs: int = 256,
+        levels: Sequence[Level] | str | Path = "builtin",
+        observations: Sequence[str] = ("game_state", "reachability", "local_tiles"),
+        frame_skip: int = 4,
+        frame_stack: int = 4,
+        gamma: float = 0.99,
+        completion: float = 5.0,
+        death: float = -2.0,
+        switch: float = 1.0,
+        time: float = -0.002,
+        idle: float = -0.03,
+        distance: float = 1.0,
+        shaping_distance: float = 100.0,
+        max_frames: int | None = None,
+        seed: int | None = None,
+        copy: bool = True,
+        autoreset: bool = True,
+        render_mode: str | None = None,
+        render_scale: int = 1,
+        unfinished: bool = False,
+    ):
+        whole = {"num_envs": num_envs, "frame_skip": frame_skip, "frame_stack": frame_stack}
+        whole |= {"max_frames": 1 if max_frames is None else max_frames, "render_scale": render_scale}
+        for name, value in whole.items():
+            if not isinstance(value, Integral) or value < 1:
+                raise ValueError(f"{name} is {value}: expected a whole number of at least 1")
+            if value > MOST:
+                raise ValueError(f"{name} is {value}: expected at most {MOST}")
+        rewards = {"completion": completion, "death": death, "switch": switch, "time": time}
+        rewards |= {"distance": distance, "idle": idle}
+        for name, value in {"gamma": gamma, "shaping_distance": shaping_distance, **rewards}.items():
+            if not isinstance(value, Real) or not np.isfinite(value):
+                raise ValueError(f"{name} is {value}: expected a number")
+        if not 0.0 < gamma <= 1.0:
+            raise ValueError(f"gamma is {gamma}: expected more than 0 and at most 1")
+        if shaping_distance < 1.0 and shaping_distance != 0.0:
+            raise ValueError(f"shaping_distance is {shaping_distance}: expected px, 1 or more, or 0 for no shaping")
+        self.levels = load_levels(levels, "train") if isinstance(levels, (str, Path)) else list(levels)
+        if not self.levels:
+            raise LevelError("levels: expected at least one")
+        self.num_envs = num_envs = int(num_envs)
+        self.frame_skip = int(frame_skip)
+        self.metadata = {**self.metadata, "render_fps": 60 / self.frame_skip}
+        if not autoreset:
+            self.metadata["autoreset_mode"] = AutoresetMode.DISABLED
+        if render_mode not in (None, *self.metadata["render_modes"]):
+            raise ValueError(f"render_mode is {render_mode!r}: expected None, 'rgb_array' or 'human'")
+        if render_mode == "human" and num_envs > 1:
+            raise ValueError(f"render_mode is 'human' for {num_envs} games: expected one game, or 'rgb_array'")
+        self.render_mode = render_mode
+        self.render_scale = render_scale
+        self._scenes = [None] * num_envs  # (level, what draws it) of each game that has been shown
+        self._window = None
+        stack = {"player_frames": ((int(frame_stack), PLAYER_SIDE, PLAYER_SIDE), np.uint8)}
+        shapes = OBSERVATIONS | stack
+        self.single_observation_space = _spaces(observations, shapes)
+        self.single_action_space = gym.spaces.Discrete(len(ACTIONS))
+        self.observation_space = gym.vector.utils.batch_space(self.single_observation_space, num_envs)
+        self.action_space = gym.vector.utils.batch_space(self.single_action_space, num_envs)
+        # The types are part of the kernels' signatures: another one would compile everything again.
+        self._rules = Rules(
+            frame_skip=self.frame_skip,
+            gamma=float(gamma),
+            shaping_distance=float(shaping_distance or np.inf),
+            max_frames=int(max_frames or 0),
+            **{name: float(value) for name, value in rewards.items()},
+        )
+        self._unfinished = bool(unfinished)
+        self._bank = build_bank([level.map_data for level in self.levels], self._unfinished)
+        maps = hashlib.sha256(b"".join(bytes.fromhex(level.digest) for level in self.levels))
+        self._digest = np.frombuffer(maps.digest(), np.uint8)
+        self._rows, self._state = new_state(self._bank, num_envs)
+        self._fields = level_fields(self._bank, num_envs)
+        self._goals = np.zeros(num_envs, GOAL)
+        self._episodes = np.zeros(num_envs, EPISODE)
+        threads = config.NUMBA_NUM_THREADS  # the most that may be set later
+        graph = bool(set(observations) & set(GRAPH_OBSERVATIONS))
+        clearance = len(self.levels) if graph or {"local_tiles", "arcs"} & set(observations) else 0
+        self._views = Views(
+            dist=self._fields.dist,
+            ahead=self._fields.ahead,
+            share=self._fields.share,
+            stage=self._fields.stage,
+            clearance=np.zeros((clearance, NODES), np.uint8),
+            nearest=np.zeros((threads, HAZARDS)),
+            points=np.zeros((threads, 6, 2), np.float32),
+            hazards=np.zeros((threads, arcs.HAZARDS, 3)),
+            marks=np.zeros((threads, arcs.MARKS), np.uint64),
+        )
+        if clearance:
+            level_clearances(self._bank, self._views.clearance)
+        self._graphs = level_graphs(self._bank) if graph else None
+        self._drawings = None
+        if "player_frames" in observations or "global_view" in observations:
+            self._drawings = (
+                level_pictures(self._bank, PLAYER_PIXEL, "player_frames" in observations),
+                level_pictures(self._bank, GLOBAL_PIXEL, "global_view" in observations),
+            )
+        # One kernel writes all parts of a graph.
+        written = set(observations) | (set(GRAPH_OBSERVATIONS) if graph else set())
+        buffers = {k: np.zeros((num_envs if k in written else 0, *s), d) for k, (s, d) in shapes.items()}
+        self._observed = Observed(*(buffers[name] for name in Observed._fields))
+        self._graph = [buffers[name] for name in GRAPH_OBSERVATIONS]
+        self._frames, self._view = buffers["player_frames"], buffers["global_view"]
+        self._obs = {name: buffers[name] for name in observations}
+        self._final_obs = {name: np.zeros_like(buffers[name]) for name in observations}
+        self._reward = np.zeros(num_envs)
+        self._terminated = np.zeros(num_envs, np.bool_)
+        self._truncated = np.zeros(num_envs, np.bool_)
+        self._figures = np.zeros((len(EPISODE_KEYS), num_envs))
+        self._copy = copy
+        self._begun = False
+        self.set_level_probabilities(np.ones(len(self.levels)))
+        self._starts = np.zeros(num_envs, np.int32)
+        self._task = np.zeros(num_envs, np.int8)
+        self._stale = np.zeros(num_envs, np.bool_)
+        self._random = np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed)))
+        self._draw(np.ones(num_envs, np.bool_))
+        # Nothing is stale: this only compiles it, so that it does not happen in the middle of a run.
+        plan_games(self._bank, self._state, self._fields, self._goals, self._episodes["share"], self._stale)
+
+    def set_level_probabilities(self, probabilities) -> None:
+        """Draw levels with these probabilities, float [levels], from the next draw on; they are normalised."""
+        p = np.asarray(probabilities)
+        numbers = p.dtype.kind in "iuf" and p.shape == (len(self.levels),) and np.isfinite(p.sum())
+        if not numbers or p.min() < 0 or p.sum() <= 0:
+            raise ValueError(f"level probabilities: expected {len(self.levels)} numbers, none negative, not all zero")
+        self._probabilities = p / p.sum()
+        self._bounds = np.cumsum(self._probabilities)
+
+    def _draw(self, chosen):
+        """Draw the next levels of the chosen games (bool [games])."""
+        at = self._random.random(int(chosen.sum())) * self._bounds[-1]
+        drawn = np.searchsorted(self._bounds, at, side="right")
+        self._starts[chosen] = np.minimum(drawn, len(self.levels) - 1)
+
+    def set_next_levels(self, levels) -> None:
+        """Begin the next episodes on these levels, int [num_envs] indices into `levels`, instead of drawn ones.
+
+        A game that has begun the next one draws again what follows. Raises ValueError for other numbers.
+        """
+        if not _are_indices(levels, self.num_envs, len(self.levels)):
+            raise ValueError(f"next levels: expected {self.num_envs} indices below {len(self.levels)}")
+        self._starts[:] = levels
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
+        """Start all games anew; options["levels"], int [num_envs], says on which levels (indices into `levels`)."""
+        if seed is not None:
+            self._random = np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed)))
+            self._draw(np.ones(self.num_envs, np.bool_))
+        starts = self._starts
+        given = (options or {}).get("levels")
+        if given is not None:
+            if not _are_indices(given, self.num_envs, len(self.levels)):
+                raise ValueError(f'options["levels"]: expected {self.num_envs} indices below {len(self.levels)}')
+            starts = np.asarray(given).astype(np.int32)
+        self._task[:] = BEGIN
+        self._begun = True
+        self._advance(starts)
+        self._draw_observations()
+        if given is None:
+            self._draw(np.ones(self.num_envs, np.bool_))
+        if self.render_mode == "human":
+            self._show()
+        return self._out(self._obs), {}
+
+    def _advance(self, starts, actions=NO_ACTIONS):
+        advance_all(
+            self._bank, self._state, self._views, self._goals, self._episodes, self._rules, self._observed, starts,
+            self._task, actions, self._stale, self._reward, self._terminated, self._truncated, self._figures,
+        )  # fmt: skip
+
+    def _draw_observations(self):
+        """Graphs and pictures."""
+        if self._graphs is not None:
+            graph_all(
+                self._bank,
+                self._state,
+                self._views,
+                self._goals,
+                self._episodes,
+                self._graphs,
+                self._task,
+                *self._graph,
+            )
+        if self._drawings is not None:
+            draw_all(self._bank, self._state, *self._drawings, self._task, self._frames, self._view)
+
+    def step(self, actions):
+        """Hold actions, int [num_envs] in 0..5, for one step; see the module's text and Gymnasium's VectorEnv.
+
+        Raises ValueError for other actions, ResetNeeded before the first `reset`.
+        """
+        if self.closed:
+            raise gym.error.ClosedEnvironmentError("step after close")
+        if not self._begun:
+            raise gym.error.ResetNeeded("step before reset: the games have not begun")
+        if not _are_indices(actions, self.num_envs, len(ACTIONS)):
+            raise ValueError(f"actions: expected {self.num_envs} integers from 0 to {len(ACTIONS) - 1}")
+        actions = np.ascontiguousarray(actions, np.int64)
+        self._task[:] = PLAY
+        self._advance(self._starts, actions)
+        if self._stale.any():
+            plan_games(self._bank, self._state, self._fields, self._goals, self._episodes["share"], self._stale)
+            self._task[:] = np.where(self._stale, JUDGE, SKIP)
+            self._advance(self._starts)
+            self._task[:] = PLAY
+        self._draw_observations()
+        reward, terminated, truncated = self._reward.copy(), self._terminated.copy(), self._truncated.copy()
+        infos = {}
+        done = terminated | truncated
+        if done.any():
+            infos["episode"] = dict(zip(EPISODE_KEYS, self._figures.copy(), strict=True))
+            for name in ("l", "frames", "cause", "level", "gold"):
+                infos["episode"][name] = infos["episode"][name].astype(np.int64)
+            infos["episode"]["success"] = infos["episode"]["success"] > 0
+            infos["_episode"] = done
+            if self.metadata["autoreset_mode"] == AutoresetMode.SAME_STEP:
+                for name, array in self._obs.items():
+                    self._final_obs[name][done] = array[done]
+                infos["final_obs"] = self._out(self._final_obs)
+                infos["_final_obs"] = done
+                self._task[:] = np.where(done, BEGIN, SKIP)
+                self._advance(self._starts)
+                self._draw_observations()
+                self._draw(done)
+        if self.render_mode == "human":
+            self._show()
+        return self._out(self._obs), reward, terminated, truncated, infos
+
+    def render(self):
+        """Pictures of all games, a tuple of uint8 [600 * render_scale, 1056 * render_scale, 3]; None unless rgb_array.
+
+        A game that has ended in the last step, and was reset in it, is shown at its new start.
+        """
+        return self._pictures() if self.render_mode == "rgb_array" else None
+
+    def _pictures(self):
+        from npp_rl.viewing.render import Scene  # Pillow, which only those need who look
+
+        for i, level in enumerate(self._state.ninja["level"].tolist()):
+            if self._scenes[i] is None or self._scenes[i][0] != level:
+                self._scenes[i] = (level, Scene(self.levels[level].map_data, self.render_scale, self._unfinished))
+        return tuple(scene.picture(self._state, i) for i, (_, scene) in enumerate(self._scenes))
+
+    def _show(self):
+        if self._window is None:
+            try:
+                from npp_rl.viewing.window import Window
+            except ImportError:
+                needs = 'render_mode "human" needs pygame: pip install "npp-rl[play]"'
+                raise gym.error.DependencyNotInstalled(needs) from None
+            self._window = Window(1056 * self.render_scale, 600 * self.render_scale, "NPP-RL")
+        self._window.show(self._pictures()[0], self.metadata["render_fps"])
+
+    def close_extras(self, **kwargs):
+        if self._window is not None:
+            self._window.close()
+            self._window = None
+
+    def _out(self, arrays):
+        return {name: array.copy() for name, array in arrays.items()} if self._copy else dict(arrays)
+
+    def get_state(self) -> dict[str, np.ndarray]:
+        """Everything that decides what comes next, as arrays: games, episodes, goals and the level sampler."""
+        own = self._goals["field"] >= self._fields.own
+        rows = self._goals["field"][own]
+        state = {
+            "rows": self._rows.copy(),
+            "episodes": self._episodes.view(np.uint8).copy(),
+            "goals": self._goals.view(np.uint8).copy(),
+            "own_dist": self._fields.dist[rows],
+            "own_ahead": self._fields.ahead[rows],
+            "starts": self._starts.copy(),
+            "probabilities": self._probabilities.copy(),
+            "random": _random_words(self._random),
+            "frames": self._frames.copy(),
+            "levels": self._digest.copy(),
+        }
+        return {**state, "digest": _digest_of(state)}
+
+    def set_state(self, saved: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Continue from `get_state` of an environment with the same arguments -> observation.
+
+        Raises ValueError, with nothing changed, if the saved arrays do not fit.
+        """
+        if not isinstance(saved, dict) or not all(isinstance(array, np.ndarray) for array in saved.values()):
+            raise ValueError("saved environment state: expected the arrays of get_state")
+        now = self.get_state()
+        levels, games = len(self.levels), np.arange(self.num_envs)
+
+        def check(name, fits):
+            if not fits:
+                raise ValueError(f"saved environment state: {name} does not fit these levels and num_envs")
+
+        for name in ("levels", *now):
+            first = 1 if name.startswith("own_") else 0  # as many as games that have a field of their own
+            check(name, name in saved and saved[name].dtype == now[name].dtype)
+            check(name, saved[name].ndim == now[name].ndim and saved[name].shape[first:] == now[name].shape[first:])
+        check("levels", np.array_equal(saved["levels"], now["levels"]))
+        level = np.ascontiguousarray(saved["rows"][:, : NINJA.itemsize]).view(NINJA)["level"][:, 0]
+        check("rows", _are_indices(level, self.num_envs, levels))
+        goals = np.ascontiguousarray(saved["goals"]).view(GOAL)
+        own = goals["field"] == self._fields.own + games
+        check("goals", (own | (goals["field"] // 2 == level)).all())
+        for name in ("own_dist", "own_ahead"):
+            check(name, len(saved[name]) == own.sum())
+        check("starts", _are_indices(saved["starts"], self.num_envs, levels))
+        # The games hold indices that the kernels follow without a look: nothing is taken that has been changed.
+        check("digest", np.array_equal(saved["digest"], _digest_of(saved)))
+
+        self._rows[:] = saved["rows"]
+        self._episodes[:] = np.ascontiguousarray(saved["episodes"]).view(EPISODE)
+        self._goals[:] = goals
+        own = goals["field"][own]
+        self._fields.dist[own] = saved["own_dist"]
+        self._fields.ahead[own] = saved["own_ahead"]
+        self._starts[:] = saved["starts"]
+        self._probabilities = np.array(saved["probabilities"])
+        self._bounds = np.cumsum(self._probabilities)
+        _set_random_words(self._random, saved["random"])
+        self._frames[:] = saved["frames"]  # old pictures cannot be drawn again
+        self._task[:] = LOOK
+        self._begun = True
+        self._advance(self._starts)
+        self._draw_observations()
+        return self._out(self._obs)
+
+
+def _are_indices(values, count, below) -> bool:
+    """Whether values are `count` integers from 0 to below - 1; anything else would let a kernel read anywhere."""
+    values = np.asarray(values)
+    return values.dtype.kind in "iu" and values.shape == (count,) and values.min() >= 0 and values.max() < below
+
+
+def _digest_of(arrays) -> np.ndarray:
+    """SHA-256 (u1 [32]) of arrays by name, "digest" itself left out."""
+    digest = hashlib.sha256()
+    for name in sorted(set(arrays) - {"digest"}):
+        digest.update(f"{name} {arrays[name].dtype.str} {arrays[name].shape} ".encode())
+        digest.update(np.ascontiguousarray(arrays[name]).tobytes())
+    return np.frombuffer(digest.digest(), np.uint8)
+
+
+def _random_words(random) -> np.ndarray:
+    """State of a PCG64 generator as uint64 [6]."""
+    state = random.bit_generator.state
+    low = (1 << 64) - 1
+    words = [w for n in (state["state"]["state"], state["state"]["inc"]) for w in (n >> 64, n & low)]
+    return np.array([*words, state["has_uint32"], state["uinteger"]], np.uint64)
+
+
+def _set_random_words(random, words) -> None:
+    a, b, c, d, has, rest = (int(w) for w in np.asarray(words, np.uint64))
+    random.bit_generator.state = {
+        "bit_generator": "PCG64",
+        "state": {"state": a << 64 | b, "inc": c << 64 | d},
+        "has_uint32": has,
+        "uinteger": rest,
+    }
+
+
+class NppEnv(gym.Env):
+    """One game: `NppVectorEnv` with a batch of one and without autoreset; its other arguments are the same."""
+
+    metadata = {"render_modes": ["human", "rgb_array"], "render_fps": 15.0}  # noqa: RUF012
+
+    def __init__(self, render_mode: str | None = None, **arguments):
+        self._envs = NppVectorEnv(num_envs=1, autoreset=False, copy=True, render_mode=render_mode, **arguments)
+        self.levels = self._envs.levels
+        self.render_mode = render_mode
+        self.metadata = {**self.metadata, "render_fps": self._envs.metadata["render_fps"]}
+        self.observation_space = self._envs.single_observation_space
+        self.action_space = self._envs.single_action_space
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
+        """Start on a level drawn at random, or on options["level"], an index into `levels`."""
+        super().reset(seed=seed)
+        level = (options or {}).get("level")
+        obs, _ = self._envs.reset(seed=seed, options=None if level is None else {"levels": [level]})
+        return {name: array[0] for name, array in obs.items()}, {}
+
+    def step(self, action):
+        """Hold an action in 0..5 for one step; info["episode"] has the episode's figures when it ends."""
+        obs, reward, terminated, truncated, infos = self._envs.step(np.array([action]))
+        info = {}
+        if "episode" in infos:
+            info["episode"] = {name: array[0] for name, array in infos["episode"].items()}
+        obs = {name: array[0] for name, array in obs.items()}
+        return obs, float(reward[0]), bool(terminated[0]), bool(truncated[0]), info
+
+    def render(self):
+        """A picture, uint8 [600 * render_scale, 1056 * render_scale, 3]; None unless rgb_array."""
+        pictures = self._envs.render()
+        return pictures[0] if pictures else None
+
+    def close(self):
+        self._envs.close()

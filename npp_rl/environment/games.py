@@ -1,0 +1,374 @@
+"""What a step does with each game of a batch: play it, judge it, begin it anew, and write what an agent sees of it.
+
+Compiled calls over all games, one for what every observation set needs and one each for graphs and pictures. `EPISODE`
+records hold what a game remembers beside the simulator's state. env.py says what the rewards mean.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import get_thread_id, prange
+
+from npp_rl.environment.arcs import ARC, ARCS, write_arcs
+from npp_rl.environment.goals import GOAL_NONE, signature
+from npp_rl.environment.graph import GRAPH_OBSERVATIONS, write_graph
+from npp_rl.environment.observations import (
+    GAME_STATE,
+    PATCH,
+    REACHABILITY,
+    write_game_state,
+    write_local_tiles,
+    write_reachability,
+)
+from npp_rl.environment.pictures import (
+    GLOBAL_COLUMNS,
+    GLOBAL_ROWS,
+    PLAYER_SIDE,
+    begin_player_frames,
+    push_player_frame,
+    write_global_view,
+)
+from npp_rl.levels.fields import distance_at
+from npp_rl.simulator import DEAD, WON, frame, reset_game
+from npp_rl.simulator.compiled import kernel, njit
+from npp_rl.simulator.layout import EXIT_DOOR, EXIT_SWITCH
+
+ACTIONS = ("none", "left", "right", "jump", "left + jump", "right + jump")
+ACTION_BYTES = np.array([0, 4, 2, 1, 5, 3], np.uint8)  # input byte of each action (PHYSICS.md 7)
+MOST = 10**7  # games, frames
+MAX_FRAMES, FRAMES_AT_LEAST, FRAMES_PER_PX = 5000, 600, 1.5
+PROGRESS = 2.0  # px nearer to the exit than ever before
+PATIENCE = 8  # steps without progress that cost nothing
+
+# fmt: off
+CAUSES = ("none", "mine", "zap_drone", "floor_guard", "thwump", "death_ball", "mini_drone", "shove_thwump",
+          "floor_impact", "ceiling_impact", "crush")
+# fmt: on
+_CAUSE = np.zeros(256, np.int8)
+_CAUSE[[1, 14, 16, 20, 25, 26, 28, 100, 101, 102]] = range(1, 11)
+_CAUSE[21] = 1
+
+EPISODE = np.dtype(
+    [
+        ("completion", "f8"),
+        ("death", "f8"),
+        ("switch", "f8"),
+        ("time", "f8"),
+        ("distance", "f8"),
+        ("shaping", "f8"),
+        ("idle", "f8"),
+        ("phi", "f8"),  # potential of the present state
+        ("way", "f8"),  # px to the present goal
+        ("total", "f8"),  # px to the exit through what comes before it, and the detour
+        ("detour", "f8"),  # px that the way was longer than the straight line when it was lost
+        ("closest", "f8"),  # least `total` that was progress
+        ("planned", "u8"),  # signature of the goal that `way` leads to
+        ("shortest", "f8"),  # px of the level's shortest way
+        ("travelled", "f8"),  # px
+        ("share", "f8"),  # of the level from which the goal can be reached
+        ("steps", "i4"),
+        ("idle_steps", "i4"),  # since the last progress
+        ("limit", "i4"),  # frames
+        ("switches", "i4"),
+    ],
+    align=True,
+)
+EPISODE_KEYS = ("r", "l", "frames", "success", "cause", "level", "gold", "shortest", "travelled")
+REWARD_KEYS = ("completion", "death", "switch", "time", "distance", "shaping", "idle")
+EPISODE_KEYS += tuple(f"r_{name}" for name in REWARD_KEYS)
+
+
+class Rules(NamedTuple):
+    """What the step kernel needs to know beside the state."""
+
+    frame_skip: int
+    gamma: float
+    completion: float
+    death: float
+    switch: float
+    time: float
+    distance: float
+    idle: float
+    shaping_distance: float
+    max_frames: int  # 0: by the level's size
+
+
+class Observed(NamedTuple):
+    """Arrays [games, ...] that observations are written to; those that are not asked for have no games."""
+
+    game_state: np.ndarray
+    reachability: np.ndarray
+    local_tiles: np.ndarray
+    arcs: np.ndarray
+
+
+OBSERVATIONS = {
+    "game_state": ((GAME_STATE,), np.float32),
+    "reachability": ((REACHABILITY,), np.float32),
+    "local_tiles": ((3, PATCH, PATCH), np.uint8),
+    "arcs": ((ARCS, ARC), np.float32),
+    **GRAPH_OBSERVATIONS,
+    "player_frames": ((4, PLAYER_SIDE, PLAYER_SIDE), np.uint8),  # as many as `frame_stack`
+    "global_view": ((1, GLOBAL_ROWS, GLOBAL_COLUMNS), np.uint8),
+}
+
+
+class Views(NamedTuple):
+    """What the observing kernel reads beside the games: fields, static data of levels, scratch memory by thread."""
+
+    dist: np.ndarray  # u2 [rows, NODES]
+    ahead: np.ndarray  # u1 [rows, NODES]
+    share: np.ndarray  # f8 [rows]
+    stage: np.ndarray  # GOAL [2 * levels]
+    clearance: np.ndarray  # u1 [levels, NODES]
+    nearest: np.ndarray  # f8 [threads, HAZARDS]
+    points: np.ndarray  # f4 [threads, 6, 2]
+    hazards: np.ndarray  # f8 [threads, arcs.HAZARDS, 3]
+    marks: np.ndarray  # u8 [threads, arcs.MARKS]
+
+
+@kernel
+def _way(state, i, views, goal, before):
+    """Px from the ninja to its goal: along the field, or `before` where the ninja is off the lattice."""
+    if goal.kind == GOAL_NONE:
+        return 0.0
+    n = state.ninja[i]
+    way = distance_at(views.dist[goal.field], n.x, n.y)
+    if way >= 0.0:
+        return way
+    if not goal.reached:
+        # No way is known: as the crow flies.
+        return np.sqrt((goal.x - n.x) * (goal.x - n.x) + (goal.y - n.y) * (goal.y - n.y))
+    return before
+
+
+@kernel
+def begin_game(bank, state, i, views, goals, episodes, rules, level_index):
+    """Put game i at the start of a level."""
+    reset_game(bank, state, i, level_index)
+    goals[i] = views.stage[2 * level_index]
+    e = episodes[i]
+    e.completion = 0.0
+    e.death = 0.0
+    e.switch = 0.0
+    e.time = 0.0
+    e.distance = 0.0
+    e.shaping = 0.0
+    e.idle = 0.0
+    e.steps = 0
+    e.switches = 0
+    e.travelled = 0.0
+    e.way = _way(state, i, views, goals[i], 0.0)
+    e.total = e.way + goals[i].remaining
+    e.detour = 0.0
+    e.closest = e.total
+    e.idle_steps = 0
+    e.planned = goals[i].signature
+    e.shortest = e.total
+    e.phi = -e.total / rules.shaping_distance
+    e.share = views.share[2 * level_index]
+    e.limit = rules.max_frames
+    if rules.max_frames == 0:
+        e.limit = min(FRAMES_AT_LEAST + int(FRAMES_PER_PX * e.shortest), MAX_FRAMES)
+
+
+@kernel
+def _observe(bank, state, i, views, goals, episodes, thread, observed):
+    """Write the observations of game i into row i."""
+    n = state.ninja[i]
+    goal = goals[i]
+    e = episodes[i]
+    dist = views.dist[goal.field]
+    if len(observed.game_state):
+        left = 1.0 - min(n.frame / e.limit, 1.0)
+        write_game_state(bank, state, i, left, observed.game_state[i])
+    if len(observed.reachability):
+        ahead = views.ahead[goal.field]
+        nearest = views.nearest[thread]
+        points = views.points[thread]
+        row = observed.reachability[i]
+        write_reachability(bank, state, i, goal, dist, ahead, e.way, e.share, e.idle_steps, nearest, points, row)
+    if len(observed.local_tiles):
+        write_local_tiles(bank, state, i, views.clearance[n.level], dist, e.way, observed.local_tiles[i])
+    if len(observed.arcs):
+        hazards, marks = views.hazards[thread], views.marks[thread]
+        write_arcs(bank, state, i, views.clearance[n.level], dist, e.way, hazards, marks, observed.arcs[i])
+
+
+@kernel
+def _switches_hit(bank, state, i):
+    level = bank.level[state.ninja[i].level]
+    hit = 0
+    for k in range(level.type_start[EXIT_DOOR], level.type_start[EXIT_DOOR + 1]):
+        if bank.entity[k].type == EXIT_SWITCH and not state.active[i, k - level.entity_start]:
+            hit += 1
+    return hit
+
+
+@kernel
+def _play(bank, state, i, goals, episodes, rules, action):
+    """Hold an action for one step of game i; whether its goal has to be planned anew."""
+    n = state.ninja[i]
+    e = episodes[i]
+    keys = ACTION_BYTES[action]
+    h = -1 if keys & 4 else (1 if keys & 2 else 0)
+    for _ in range(rules.frame_skip):
+        frame(bank, state, i, h, keys & 1)
+        e.travelled += np.sqrt((n.x - n.x0) * (n.x - n.x0) + (n.y - n.y0) * (n.y - n.y0))
+        if n.state == DEAD or n.state == WON or n.frame >= e.limit:
+            break
+    alive = n.state != DEAD and n.state != WON
+    return alive and signature(bank, state, i, goals[i].mines) != goals[i].signature
+
+
+@njit(parallel=True)
+def play_all(bank, state, goals, episodes, rules, actions, stale):
+    """Hold each game's action for one step; `stale` (bool [games]) tells whose goal has to be planned anew."""
+    for index in prange(len(actions)):
+        i = np.int64(index)  # indices of prange are unsigned: every kernel would be compiled for them once more
+        stale[i] = _play(bank, state, i, goals, episodes, rules, actions[i])
+
+
+@kernel
+def follow_way(state, i, views, goal, e):
+    """Renew the way in the EPISODE record e of game i, from where the ninja is to its goal."""
+    n = state.ninja[i]
+    if goal.signature != e.planned:
+        e.planned = goal.signature
+        straight = np.sqrt((goal.x - n.x) * (goal.x - n.x) + (goal.y - n.y) * (goal.y - n.y))
+        e.way = _way(state, i, views, goal, straight)
+        # Who shuts off the last way gains nothing, though the straight line to the goal be shorter.
+        e.detour = 0.0 if goal.reached else max(e.total - e.way - goal.remaining, 0.0)
+    else:
+        e.way = _way(state, i, views, goal, e.way)
+    e.total = e.way + e.detour + goal.remaining
+
+
+@kernel
+def _judge(bank, state, i, views, goals, episodes, rules):
+    """Reward of the step that game i has made -> (reward, terminated, truncated)."""
+    n = state.ninja[i]
+    e = episodes[i]
+    e.steps += 1
+    e.time += rules.time
+    reward = rules.time
+    hit = _switches_hit(bank, state, i)
+    if hit > e.switches:
+        reward += rules.switch * (hit - e.switches)
+        e.switch += rules.switch * (hit - e.switches)
+        e.switches = hit
+    terminated = n.state == DEAD or n.state == WON
+    phi = 0.0
+    distance = 0.0
+    if n.state == WON:
+        reward += rules.completion
+        e.completion += rules.completion
+    elif n.state == DEAD:
+        reward += rules.death
+        e.death += rules.death
+        distance = rules.distance * e.phi
+    else:
+        planned = e.planned
+        follow_way(state, i, views, goals[i], e)
+        e.idle_steps += 1
+        if e.total < e.closest - PROGRESS or e.planned != planned or goals[i].kind == GOAL_NONE:
+            e.closest = e.total
+            e.idle_steps = 0
+        if e.idle_steps > PATIENCE:
+            reward += rules.idle
+            e.idle += rules.idle
+        phi = -e.total / rules.shaping_distance
+        distance = rules.distance * (1.0 - rules.gamma) * phi
+    shaping = rules.gamma * phi - e.phi
+    e.distance += distance
+    e.shaping += shaping
+    e.phi = phi
+    return reward + distance + shaping, terminated, not terminated and n.frame >= e.limit
+
+
+@kernel
+def _note_figures(state, i, episodes, figures):
+    """Figures of an episode that has ended, in the order of EPISODE_KEYS."""
+    n = state.ninja[i]
+    e = episodes[i]
+    figures[0, i] = e.completion + e.death + e.switch + e.time + e.distance + e.shaping + e.idle
+    figures[1, i] = e.steps
+    figures[2, i] = n.frame
+    figures[3, i] = n.state == WON
+    figures[4, i] = _CAUSE[n.cause] if n.state == DEAD else 0
+    figures[5, i] = n.level
+    figures[6, i] = n.gold
+    figures[7, i] = e.shortest
+    figures[8, i] = e.travelled
+    figures[9, i] = e.completion
+    figures[10, i] = e.death
+    figures[11, i] = e.switch
+    figures[12, i] = e.time
+    figures[13, i] = e.distance
+    figures[14, i] = e.shaping
+    figures[15, i] = e.idle
+
+
+# What is done with a game before it is observed: its action held, and then, unless its goal has to be planned anew
+# first, its step judged; its step judged; it begins; nothing. A game to skip is not observed.
+PLAY, JUDGE, BEGIN, LOOK, SKIP = range(5)
+
+
+@njit(parallel=True)
+def advance_all(
+    bank, state, views, goals, episodes, rules, observed, starts, task, actions, stale, reward, terminated, truncated,
+    figures,
+):  # fmt: skip
+    """Do with each game what `task` (i1 [games]) says, in one go while a core's cache holds it.
+
+    Games begin on their level in `starts`; `stale` (bool [games]) tells which were played and not judged.
+    """
+    for index in prange(len(starts)):
+        i = np.int64(index)
+        if task[i] == SKIP:
+            continue
+        if task[i] == PLAY:
+            stale[i] = _play(bank, state, i, goals, episodes, rules, actions[i])
+            if stale[i]:
+                continue
+        if task[i] == BEGIN:
+            begin_game(bank, state, i, views, goals, episodes, rules, starts[i])
+        elif task[i] != LOOK:
+            reward[i], terminated[i], truncated[i] = _judge(bank, state, i, views, goals, episodes, rules)
+            if terminated[i] or truncated[i]:
+                _note_figures(state, i, episodes, figures)
+        _observe(bank, state, i, views, goals, episodes, get_thread_id(), observed)
+
+
+@njit(parallel=True)
+def graph_all(bank, state, views, goals, episodes, graphs, task, nodes, mask, adjacent, reachable):
+    """Write the graphs of all games but those to skip; a kernel of its own, compiled where a graph is asked for."""
+    for index in prange(len(task)):
+        i = np.int64(index)
+        if task[i] != SKIP:
+            goal = goals[i]
+            dist = views.dist[goal.field]
+            ahead = views.ahead[goal.field]
+            clearance = views.clearance[state.ninja[i].level]
+            way = episodes[i].way
+            thread = get_thread_id()
+            write_graph(
+                bank, state, i, goal, dist, ahead, way, clearance, graphs, thread, nodes[i], mask[i], adjacent[i],
+                reachable[i],
+            )  # fmt: skip
+
+
+@njit(parallel=True)
+def draw_all(bank, state, player, whole, task, frames, view):
+    """Draw the pictures of all games but those to skip; compiled where they are asked for, as the graph's kernel.
+
+    frames u1 [games, k, 84, 84], view u1 [games, 1, 100, 176]: with no games if not asked for.
+    """
+    for index in prange(len(task)):
+        i = np.int64(index)
+        if len(frames) and task[i] == PLAY:
+            push_player_frame(bank, state, i, player, frames[i])
+        elif len(frames) and task[i] == BEGIN:
+            begin_player_frames(bank, state, i, player, frames[i])
+        if len(view) and task[i] != SKIP:
+            write_global_view(bank, state, i, whole, view[i, 0])

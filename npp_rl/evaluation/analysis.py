@@ -1,0 +1,125 @@
+"""How episodes failed, and pictures of it: died, stuck, timed out near the goal, too slow, wandering.
+
+The actions of every episode are played again (retrace.py), which tells where it ended, the way that was left and its
+near misses; a failure is then named by the first of these that holds:
+
+- `died`: of the episode's `cause`;
+- `stuck`: all its places of the last WINDOW_SECONDS lie in a box of less than STUCK_PX;
+- `timed out near the goal`: NEAR_GOAL_PX of way or less were left;
+- `too slow`: within the last WINDOW_SECONDS it came NEARER_PX nearer than ever before;
+- `wandering`: it moved and came no nearer.
+"""
+
+import functools
+import re
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from npp_rl.environment.games import ACTION_BYTES, CAUSES
+from npp_rl.evaluation.retrace import retrace
+from npp_rl.levels import generator
+from npp_rl.levels.maps import Level
+from npp_rl.simulator import WON, simulate
+from npp_rl.viewing.render import add_caption, draw_level, save_picture
+
+FAILURES = ("died", "stuck", "timed out near the goal", "too slow", "wandering")
+
+WINDOW_SECONDS = 5  # half of the shortest time limit: who has moved shortly before still counts as moving
+STUCK_PX = 24.0  # a tile: trembling at a wall stays within it, a hop (36 px and more) does not
+NEAR_GOAL_PX = 100.0  # half a second's run at full speed, 3.3 px a frame
+NEARER_PX = 24.0  # a tile: swaying at the nearest place so far is no progress
+
+
+@functools.cache
+def compile_ahead() -> None:
+    """Compile what `examine` needs, so that it does not happen within an evaluation that somebody times.
+
+    The first parallel call of Numba sets the number of threads for all that uses OpenMP, torch too: it is put back.
+    """
+    threads = torch.get_num_threads()
+    retrace([generator.generate("simplest", 0)] * 2, [(0, "0", 1), (1, "0", 1)], 4, 1)
+    torch.set_num_threads(threads)
+
+
+def examine(levels: Sequence[Level], episodes: Sequence[tuple[int, dict]], frame_skip: int) -> None:
+    """Add to the outcome of each episode (index of its level, outcome) what playing it again tells.
+
+    An outcome holds `actions`, `frames`, `success` and `cause`; it gets `failure` (one of FAILURES, None where it was
+    won), `x`, `y` (px, where it ended), `way_left` (px along free space through all goals that were left), `closest`
+    (the least of that over the episode) and `near_misses` (see `retrace`). Raises RuntimeError if an episode does not
+    end as it did, which the simulator rules out.
+    """
+    played = [(index, outcome["actions"], outcome["frames"]) for index, outcome in episodes]
+    traced = retrace(levels, played, frame_skip, 60 * WINDOW_SECONDS)
+    for (index, outcome), trace in zip(episodes, traced, strict=True):
+        if outcome["success"] != (trace["state"] == WON):
+            raise RuntimeError(f"{levels[index].id}: the actions lead to another end than before")
+        outcome["failure"] = _failure(outcome, trace)
+        for name in ("x", "y", "way_left", "closest"):
+            outcome[name] = round(float(trace[name]), 2)
+        outcome["near_misses"] = int(trace["near_misses"])
+
+
+def _failure(outcome, trace):
+    if outcome["success"]:
+        return None
+    if outcome["cause"] != CAUSES[0]:
+        return "died"
+    if trace["moved"] < STUCK_PX:
+        return "stuck"
+    if trace["way_left"] <= NEAR_GOAL_PX:
+        return "timed out near the goal"
+    return "too slow" if trace["gained"] >= NEARER_PX else "wandering"
+
+
+def draw_failures(results: dict, levels: Sequence[Level], folder: str | Path, count: int) -> dict[str, str]:
+    """Write pictures of levels that no try has won, with all tries' ways -> {level id: path beside `folder`}.
+
+    Of each category and way of failing (the commonest of the level's tries) the first `count` levels, as
+    FOLDER/<level>__<failure>.png.
+    """
+    folder = Path(folder)
+    frame_skip = results["settings"]["frame_skip"]
+    left, pictures = {}, {}
+    for level, entry in zip(levels, results["levels"], strict=True):
+        if entry["success_rate"] > 0:
+            continue
+        failure = Counter(outcome["failure"] for outcome in entry["tries"]).most_common(1)[0][0]
+        kind = (level.category, failure)
+        left.setdefault(kind, count)
+        if not left[kind]:
+            continue
+        left[kind] -= 1
+        folder.mkdir(parents=True, exist_ok=True)
+        ways = [_trajectory(level, outcome, frame_skip) for outcome in entry["tries"]]
+        picture = draw_level(level, 1, trajectories=ways).copy()
+        shown = next(outcome for outcome in entry["tries"] if outcome["failure"] == failure)
+        add_caption(picture, f"{level.id}    {describe(shown)}")
+        path = folder / f"{_plain(level.id)}__{_plain(failure)}.png"
+        save_picture(path, picture)
+        pictures[level.id] = f"{folder.name}/{path.name}"
+    return pictures
+
+
+def _plain(text):
+    return re.sub(r"[^A-Za-z0-9_.-]+", "_", text)
+
+
+def _trajectory(level, outcome, frame_skip):
+    """Positions of an outcome's actions, and how it ended, as `draw_level` takes them."""
+    keys = ACTION_BYTES[np.array(list(outcome["actions"]), np.int64)]
+    places, _ = simulate(level.map_data, np.repeat(keys, frame_skip)[: outcome["frames"]].tobytes())
+    ended = "won" if outcome["success"] else "died" if outcome["failure"] == "died" else "unfinished"
+    return np.concatenate([[level.spawn], places[:, :2]]), ended, outcome["cause"] if ended == "died" else ""
+
+
+def describe(outcome: dict) -> str:
+    """How a failed episode ended, in words."""
+    seconds, way = f"{outcome['frames'] / 60:.1f} s", f"{outcome['way_left']:.0f} px of way left"
+    if outcome["failure"] == "died":
+        return f"died ({outcome['cause'].replace('_', ' ')}) after {seconds}, {way}"
+    return f"{outcome['failure']}, out of time after {seconds}, {way} ({outcome['closest']:.0f} at best)"

@@ -1,0 +1,70 @@
+"""Who plays a suite: policies of agents, and ensembles of them."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+
+from npp_rl.commands import ArgumentError
+from npp_rl.levels.datasets import same_dataset
+
+
+def agent_policy(agent: torch.nn.Module, device: torch.device) -> Callable[[dict[str, np.ndarray]], np.ndarray]:
+    """Policy for `evaluate` of an agent with `get_logits`: dict of arrays [BATCH, ...] -> float32 [BATCH, 6]."""
+
+    def policy(observations):
+        with torch.no_grad():
+            x = {key: torch.from_numpy(value).to(device) for key, value in observations.items()}
+            training = agent.training
+            agent.eval()  # a graph agent then works on tables of one size
+            logits = agent.get_logits(x).float().cpu().numpy()
+            agent.train(training)
+            return logits
+
+    return policy
+
+
+class Ensemble(torch.nn.Module):
+    """Several agents as one: its logits float32 [B, 6] are the mean of theirs as log-probabilities.
+
+    It reads all observations that any of them reads, `player_frames` of the longest stack; each takes its own. A stack
+    begins with copies of the first picture, so that the newest of a longer one are a shorter one.
+    """
+
+    def __init__(self, agents: Sequence[torch.nn.Module], frame_stacks: Sequence[int]):
+        super().__init__()
+        self.agents = torch.nn.ModuleList(agents)
+        self.frame_stacks = tuple(frame_stacks)
+        self.observations = tuple(dict.fromkeys(name for agent in agents for name in agent.observations))
+
+    def get_logits(self, x):
+        logprobs = []
+        for agent, stack in zip(self.agents, self.frame_stacks, strict=True):
+            own = {name: x[name] for name in agent.observations}
+            if "player_frames" in own:
+                own["player_frames"] = own["player_frames"][:, -stack:]
+            logprobs.append(torch.log_softmax(agent.get_logits(own).double(), 1))
+        return torch.stack(logprobs).mean(0).float()
+
+
+def together(loaded: Sequence[tuple[str, torch.nn.Module, dict]]) -> tuple[Ensemble, dict]:
+    """The ensemble of loaded checkpoints (file, agent, arguments of its run), and arguments that fit all of them.
+
+    Raises ArgumentError where they hold actions for different times or were not trained on the same levels: one might
+    know what another has never seen.
+    """
+    (first, _, run), *others = loaded
+    for file, _, other in others:
+        for name in ("frame_skip", "train_dataset", "test_dataset", "holdout_fraction", "validation_fraction"):
+            one, two = run[name], other[name]
+            if not (same_dataset(one, two) if name.endswith("dataset") else one == two):
+                raise ArgumentError(f"--ensemble: {first} has {name} {one}, {file} has {two} (expected the same)")
+    stacks = [run.get("frame_stack", 1) for _, _, run in loaded]
+    return Ensemble([agent for _, agent, _ in loaded], stacks), {**run, "frame_stack": max(stacks)}
+
+
+def device_of(name: str) -> torch.device:
+    """Raises ArgumentError for a GPU that is not there."""
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ArgumentError("--device cuda: no CUDA device is available")
+    return torch.device(name)

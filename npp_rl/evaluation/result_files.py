@@ -1,0 +1,69 @@
+"""What an evaluation leaves on disk: eval_results.json, report.md, videos."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from npp_rl.commands import ArgumentError
+from npp_rl.environment.games import ACTION_BYTES, CAUSES
+from npp_rl.evaluation.summary import report
+from npp_rl.files import write_atomically, write_json
+from npp_rl.levels.maps import Level
+from npp_rl.viewing import video
+
+FILMED_WON, FILMED_LOST = 1, 2  # videos of each category
+FILMED_FRAMES = 1200  # of an episode that ran out of time: how it ended shows in its beginning
+
+
+def write_results(
+    results: dict, folder: str | Path, title: str, about: dict[str, str], filmed: Sequence[Level] = ()
+) -> None:
+    """Write eval_results.json (for programs) and report.md (for people) into `folder`, each atomically.
+
+    filmed: the suite's levels, of which `film` then writes videos.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "eval_results.json", results)
+    text = report(results, title, about).encode(errors="backslashreplace")
+    write_atomically(folder / "report.md", text)
+    if filmed:
+        film(results, filmed, folder / "videos")
+
+
+def check_video(wanted: bool) -> None:
+    """Raise ArgumentError where videos are wanted that cannot be written."""
+    if wanted and not video.available():
+        raise ArgumentError(f"--capture-video: {video.NEEDS}")
+
+
+def film(results: dict, levels: Sequence[Level], folder: str | Path) -> list[Path]:
+    """Write videos of some of the episodes in `results` of `levels` -> their files, FOLDER/<level>__<outcome>.mp4.
+
+    Of each category the first FILMED_WON episodes that were won and the first FILMED_LOST that were not; of those that
+    ran out of time the first FILMED_FRAMES. Their actions are played again in the simulator, frame by frame.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    left = {}
+    written = []
+    for level, entry in zip(levels, results["levels"], strict=True):
+        outcome = entry["tries"][0]
+        kind = (level.category, outcome["success"])
+        left.setdefault(kind, FILMED_WON if outcome["success"] else FILMED_LOST)
+        if not left[kind]:
+            continue
+        left[kind] -= 1
+        how, frames = "won", outcome["frames"]
+        if outcome["cause"] != CAUSES[0]:
+            how = f"died_{outcome['cause']}"
+        elif not outcome["success"]:
+            how, frames = "out_of_time", min(frames, FILMED_FRAMES)
+        keys = ACTION_BYTES[np.array(list(outcome["actions"]), np.int64)]
+        inputs = np.repeat(keys, results["settings"]["frame_skip"])[:frames].tobytes()
+        path = folder / f"{re.sub(r'[^A-Za-z0-9_.-]+', '_', level.id)}__{how}.mp4"
+        video.write_video(path, video.game_pictures(level.map_data, inputs, level.id))
+        written.append(path)
+    return written

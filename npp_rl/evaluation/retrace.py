@@ -1,0 +1,249 @@
+"""What happened in episodes, found by playing their actions again: the way that was left, standing still, near misses.
+
+That is done afterwards, frame by frame, so that playing them the first time costs nothing more.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numba import prange
+
+from npp_rl.environment.games import EPISODE, MOST, Rules, Views, begin_game, follow_way, play_all
+from npp_rl.environment.goals import GOAL, level_fields, plan_games
+from npp_rl.levels.maps import Level
+from npp_rl.simulator import DEAD, WON, build_bank, new_state
+from npp_rl.simulator.compiled import kernel, njit
+from npp_rl.simulator.layout import (
+    DEATH_BALL,
+    FLOOR_GUARD,
+    MINE,
+    MINI_DRONE,
+    SHOVE_THWUMP,
+    THWUMP,
+    TOGGLE_MINE,
+    ZAP_DRONE,
+    State,
+)
+
+NEAR_PX = 3.0  # a running ninja moves 3.3 px in a frame: one frame's difference would have been the end
+AWAY_PX = 9.0  # who trembles beside a mine has come near it once: the approach is over at three times the distance
+NEAR_IMPACT = 0.9  # of the deadly speed, which a fall a quarter longer reaches (the speed grows with its root)
+CHUNK = 128  # episodes played at once, of about the same length
+
+RETRACED = np.dtype(
+    [
+        ("x", "f8"),  # px, where the episode ended
+        ("y", "f8"),
+        ("way_left", "f8"),  # px along free space through all goals that were left, 0 after winning
+        ("closest", "f8"),  # least of that over the ends of all steps
+        ("gained", "f8"),  # px by which it fell below all before within the last `window` frames
+        ("moved", "f8"),  # px, the longer side of the box around all places of the last `window` frames
+        ("near_misses", "i4"),
+        ("state", "i4"),  # of the ninja at the end (PHYSICS.md 4.2)
+        # While it is played:
+        ("airborne", "i4"),  # before the frame
+        ("earlier", "f8"),  # px, `closest` when the last `window` frames began, and the box since then
+        ("left", "f8"),
+        ("right", "f8"),
+        ("upper", "f8"),
+        ("lower", "f8"),
+    ],
+    align=True,
+)
+
+
+@kernel
+def _kills(kind, x, y, orientation, status, nx, ny, more):
+    """Whether an entity at (x, y) would kill the ninja at (nx, ny), if it reached `more` px farther than it does."""
+    dx = nx - x
+    dy = ny - y
+    if kind == THWUMP:  # its face, from 7 px on one side of the middle to 7 px on the other (PHYSICS.md 5.15)
+        if abs(dx) >= 19.1 + more or abs(dy) >= 19.1 + more:
+            return False
+        forward, aside = (dx, dy) if orientation in (0, 4) else (dy, dx)
+        forward -= 11.0 if orientation in (0, 2) else -11.0
+        aside = max(abs(aside) - 7.0, 0.0)
+        return forward * forward + aside * aside < (12.0 + more) * (12.0 + more)
+    radius = 14.0  # mines and mini drones
+    if kind == ZAP_DRONE:
+        radius = 17.5
+    elif kind == FLOOR_GUARD:
+        radius = 16.0
+    elif kind == DEATH_BALL:
+        radius = 15.0
+    elif kind == SHOVE_THWUMP:
+        if status < 2:  # it kills only while it flies (PHYSICS.md 5.16)
+            return False
+        radius = 18.0
+    elif kind not in (MINE, TOGGLE_MINE, MINI_DRONE):
+        return False
+    return dx * dx + dy * dy < (radius + more) * (radius + more)
+
+
+@kernel
+def _approach(near, kind, x, y, orientation, status, n):
+    """Renew near (0 away, 1 near, 2 near before it was deadly) of one entity -> (its new value, 1 if that begins)."""
+    if not _kills(kind, x, y, orientation, status, n.x, n.y, AWAY_PX):
+        return 0, 0
+    if near == 0 and kind == TOGGLE_MINE and status != 0:
+        return 2, 0  # it turns deadly when the ninja leaves it, which is not a miss
+    if near == 0 and _kills(kind, x, y, orientation, status, n.x, n.y, NEAR_PX):
+        return 1, 1
+    return near, 0
+
+
+@kernel
+def _approaches(bank, state, i, near):
+    """Renew `near` (u1 by entity) after a frame -> approaches that began in it."""
+    n = state.ninja[i]
+    level = bank.level[n.level]
+    base = level.entity_start
+    begun = 0
+    for kind in (MINE, TOGGLE_MINE):
+        for k in range(level.type_start[kind], level.type_start[kind + 1]):
+            e = bank.entity[k]
+            if abs(e.x - n.x) < 48.0 and abs(e.y - n.y) < 48.0:
+                near[k - base], new = _approach(near[k - base], kind, e.x, e.y, 0, state.state[i, k - base], n)
+                begun += new
+            else:
+                near[k - base] = 0
+    for slot in range(level.movers):
+        m = state.mover[i, slot]
+        k = bank.mover[level.mover_start + slot]
+        e = bank.entity[k]
+        near[k - base], new = _approach(near[k - base], e.type, m.x, m.y, e.orientation, state.state[i, k - base], n)
+        begun += new
+    return begun
+
+
+@kernel
+def _hard_landing(n, airborne):
+    """Whether the last frame's impact on a floor or ceiling was almost deadly (PHYSICS.md 4.9)."""
+    if n.floors > 0 and airborne:
+        impact = -(n.nx * n.u1 + n.ny * n.v1)
+        if impact > NEAR_IMPACT * (6.0 - (4.0 / 3.0) * abs(n.ny)):
+            return True
+    if n.ceilings > 0:
+        m = np.sqrt(n.kx * n.kx + n.ky * n.ky)
+        if m > 0.0:
+            impact = -(n.kx * n.u1 + n.ky * n.v1) / m
+            return impact > NEAR_IMPACT * (6.0 - (4.0 / 3.0) * abs(n.ky / m))
+    return False
+
+
+@kernel
+def _open_window(n, o):
+    """Begin the last `window` frames."""
+    o.earlier = o.closest
+    o.left = n.x
+    o.right = n.x
+    o.upper = n.y
+    o.lower = n.y
+
+
+@kernel
+def _note(bank, state, i, views, goals, episodes, rules, frames, t, near, o):
+    """Renew the RETRACED record `o` of game i after its frame t."""
+    n = state.ninja[i]
+    o.left = min(o.left, n.x)
+    o.right = max(o.right, n.x)
+    o.upper = min(o.upper, n.y)
+    o.lower = max(o.lower, n.y)
+    o.near_misses += _approaches(bank, state, i, near)
+    if n.state < DEAD and _hard_landing(n, o.airborne):
+        o.near_misses += 1
+    o.airborne = n.air
+    if t % rules.frame_skip == 0 or t == frames:
+        follow_way(state, i, views, goals[i], episodes[i])
+        o.way_left = 0.0 if n.state == WON else episodes[i].total
+        o.closest = min(o.closest, o.way_left)
+    if t == frames:
+        o.x = n.x
+        o.y = n.y
+        o.gained = o.earlier - o.closest
+        o.moved = max(o.right - o.left, o.lower - o.upper)
+        o.state = n.state
+        if n.state == DEAD:  # what the ninja was near when it died killed it, or might have
+            for k in range(len(near)):
+                o.near_misses -= near[k] == 1
+
+
+@njit(parallel=True)
+def _note_all(bank, state, views, goals, episodes, rules, level, frames, window, t, near, out):
+    """Begin all games (t = 0), or renew their records in `out` after frame t, if that is not after their last one."""
+    for index in prange(len(out)):
+        i = np.int64(index)
+        o = out[i]
+        if t == 0:
+            begin_game(bank, state, i, views, goals, episodes, rules, level[i])
+            o.airborne = state.ninja[i].air
+            o.way_left = episodes[i].total
+            o.closest = o.way_left
+            _open_window(state.ninja[i], o)
+        elif t <= frames[i]:
+            _note(bank, state, i, views, goals, episodes, rules, frames[i], t, near[i], o)
+        if t == frames[i] - window:
+            _open_window(state.ninja[i], o)
+
+
+def retrace(
+    levels: Sequence[Level], episodes: Sequence[tuple[int, str, int]], frame_skip: int, window: int
+) -> np.ndarray:
+    """Play episodes again: RETRACED [episodes].
+
+    episodes: index of the level, actions (one digit a step), frames; `window`: frames at the end (see RETRACED).
+
+    A near miss is an approach to a deadly thing that did not end in death: it begins where the thing would have killed
+    had it reached NEAR_PX farther, and ends where AWAY_PX farther would not have been enough; an approach during which
+    the ninja died, of whatever, is not counted. Things are mines while they are deadly (a toggle mine that the ninja
+    itself has just left counts from its return on), drones, floor guards, death balls, thwumps' faces and flying shove
+    thwumps. Each impact on floor or ceiling at more than NEAR_IMPACT of the deadly speed is one more. Places are those
+    at the ends of frames. To be almost crushed does not count.
+    """
+    out = np.zeros(len(episodes), RETRACED)
+    by_length = np.argsort([frames for _, _, frames in episodes], kind="stable")
+    # Equal parts: a game alone has its arrays laid out in another way, for which everything would be compiled anew.
+    for chunk in np.array_split(by_length, -(-len(episodes) // CHUNK)):
+        out[chunk] = _retrace(levels, [episodes[k] for k in chunk], frame_skip, window)
+    return out
+
+
+def _retrace(levels, episodes, frame_skip, window):
+    """`retrace` of some episodes, the shortest first, one game each."""
+    games = len(episodes)
+    used, level = np.unique([index for index, _, _ in episodes], return_inverse=True)
+    frames = np.array([count for _, _, count in episodes], np.int64)
+    actions = np.zeros((int(frames[-1]) // frame_skip + 1, games), np.int64)
+    for column, (_, text, _) in enumerate(episodes):
+        actions[: len(text), column] = np.frombuffer(text.encode("ascii"), np.uint8) - ord("0")
+    bank = build_bank([levels[index].map_data for index in used])
+    _, state = new_state(bank, games)
+    fields = level_fields(bank, games)
+    # The ways need no more than the fields: what observations alone read is left empty.
+    nothing = {
+        "clearance": np.zeros((0, 0), np.uint8),
+        "nearest": np.zeros((0, 0)),
+        "points": np.zeros((0, 0, 2), np.float32),
+        "hazards": np.zeros((0, 0, 3)),
+        "marks": np.zeros((0, 0), np.uint64),
+    }
+    views = Views(fields.dist, fields.ahead, fields.share, fields.stage, **nothing)
+    values = {"gamma": 1.0, "shaping_distance": np.inf, "max_frames": MOST, "frame_skip": frame_skip}
+    rules = Rules(**{name: values.get(name, 0.0) for name in Rules._fields})
+    goals, records, stale = np.zeros(games, GOAL), np.zeros(games, EPISODE), np.zeros(games, np.bool_)
+    near, out = np.zeros((games, state.active.shape[1]), np.uint8), np.zeros(games, RETRACED)
+    _note_all(bank, state, views, goals, records, rules, level, frames, window, 0, near, out)
+    for t in range(1, int(frames[-1]) + 1):
+        # Games that have ended are left behind; two stay, for the reason that `retrace` tells.
+        k = slice(min(int(np.searchsorted(frames, t)), max(games - 2, 0)), None)
+        some = State(*(array[k] for array in state))
+        # One frame at a time; goals are planned anew at the ends of steps, as in the environment.
+        ends = (t == frames[k]) | ((t % frame_skip == 0) & (t < frames[k]))
+        rules_of_frame = rules._replace(frame_skip=1)
+        play_all(bank, some, goals[k], records[k], rules_of_frame, actions[(t - 1) // frame_skip, k], stale[k])
+        stale[k] &= ends
+        if stale[k].any():
+            own = fields._replace(own=fields.own + k.start)
+            plan_games(bank, some, own, goals[k], records["share"][k], stale[k])
+        _note_all(bank, some, views, goals[k], records[k], rules, level[k], frames[k], window, t, near[k], out[k])
+    return out

@@ -1,0 +1,201 @@
+"""Evaluation of a policy on a suite of levels: success, steps, efficiency, safety, failures, per tier and category.
+
+    python -m npp_rl.evaluation --checkpoint RUN_DIR/checkpoints/best.pt
+    python -m npp_rl.evaluation --checkpoint RUN_DIR/checkpoints/best.pt --test-dataset DIR --output results/
+    python -m npp_rl.evaluation --checkpoint A/checkpoints/best.pt B/checkpoints/best.pt --cost --train-levels
+    python -m npp_rl.evaluation --checkpoint A/checkpoints/best.pt B/checkpoints/best.pt --ensemble --output results/
+
+One flipped arg max changes a chaotic game, and a matrix product may round differently at another batch size. So the
+policy always sees BATCH rows, the level of index i always in row i % BATCH, where the levels of a row are played one
+after the other, and random numbers are drawn per level and try: results do not depend on what is evaluated beside a
+level.
+"""
+
+import functools
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from npp_rl.commands import LevelError
+from npp_rl.environment.env import NppVectorEnv
+from npp_rl.environment.games import CAUSES
+from npp_rl.evaluation import analysis
+from npp_rl.evaluation.intervals import difference
+from npp_rl.evaluation.summary import summarise
+from npp_rl.levels import builtin
+from npp_rl.levels.categories import CATEGORIES, TIER_NAMES, TIERS
+from npp_rl.levels.maps import Level
+
+# Rows of every policy call. A row of the largest network costs a CPU half as much again as in calls of 64, but of fewer
+# rows fewer wait for the last level.
+BATCH = 16
+
+TRAINING_SAMPLE = 270  # training levels at most that are played for the generalisation gap, as many as test levels
+
+
+def evaluate(
+    policy: Callable[[dict[str, np.ndarray]], np.ndarray],
+    levels: list[Level],
+    *,
+    observations: tuple[str, ...],
+    frame_skip: int = 4,
+    gamma: float = 0.99,
+    frame_stack: int = 4,
+    deterministic: bool = True,
+    seed: int = 0,
+    tries: int = 1,
+    pars: str | Path | None = None,
+    examined: bool = True,
+) -> dict:
+    """Play every level from its start, `tries` times or greedily once, and summarise (content of eval_results.json).
+
+    `policy` maps observations, a dict of arrays [BATCH, ...], to logits float32 [BATCH, 6]. Greedy actions are the
+    first arg max; sampled ones invert the distribution's cumulative sum at a uniform number that depends on `seed`, the
+    level's content, the try and the step only. `pars`: a planner's output folder with par times of other levels than
+    the built-in ones. Without `examined` it is not found out how episodes failed and what they nearly died of, which
+    takes a part of the time (see analysis.py).
+
+    Returns a dict with `overall`, `by_category.<name>` and `by_tier.<name>` (see `summarise`), `levels` (one entry per
+    level with its outcomes per try, among them the actions, one digit a step, and what analysis.py finds) and
+    `settings`. Raises FloatingPointError where the policy gives NaN, LevelError for no level or no planner's folder.
+    """
+    if not levels:
+        raise LevelError("evaluation: the suite has no level")
+    par = builtin.par_of(levels, pars)
+    tries = 1 if deterministic else tries
+    envs = NppVectorEnv(
+        num_envs=min(BATCH, len(levels)),
+        levels=levels,
+        observations=observations,
+        frame_skip=frame_skip,
+        gamma=gamma,
+        frame_stack=frame_stack,
+        seed=0,
+        copy=False,
+    )
+    episodes = []
+    for attempt in range(tries):
+        draw = None if deterministic else _uniforms(levels, seed, attempt)
+        episodes += [{"level": index, **episode} for index, episode in enumerate(_play(policy, envs, draw))]
+    envs.close()
+    if examined:
+        analysis.examine(levels, [(episode["level"], episode) for episode in episodes], frame_skip)
+
+    entries = []
+    for index, level in enumerate(levels):
+        own = [episode for episode in episodes if episode["level"] == index]
+        outcomes = [{key: value for key, value in episode.items() if key != "level"} for episode in own]
+        rate = sum(outcome["success"] for outcome in outcomes) / tries
+        entry = {"id": level.id, "category": level.category, "tier": TIERS.get(level.category, "other")}
+        entry |= {"title": level.title, "digest": level.digest, "par": par[index]}
+        entries.append({**entry, "success_rate": rate, "tries": outcomes})
+    names = {"category": [*CATEGORIES, *sorted({level.category for level in levels} - set(CATEGORIES))]}
+    names["tier"] = TIER_NAMES
+
+    def by(key):
+        parts = {name: [entry for entry in entries if entry[key] == name] for name in names[key]}
+        return {name: summarise(part) for name, part in parts.items() if part}
+
+    return {
+        "overall": summarise(entries),
+        "by_category": by("category"),
+        "by_tier": by("tier"),
+        "levels": entries,
+        "settings": {
+            "deterministic": deterministic,
+            "seed": seed,
+            "tries": tries,
+            "frame_skip": frame_skip,
+            "gamma": gamma,
+        },
+    }
+
+
+def _uniforms(levels, seed, attempt):
+    """Function (level, step) -> the level's own stream of uniform numbers there, in steps from 0 on."""
+
+    @functools.cache
+    def stream(level):
+        return np.random.default_rng(np.random.SeedSequence([seed, attempt, int(levels[level].digest[:32], 16)]))
+
+    drawn = {}  # level: 256 numbers
+
+    def draw(level, step):
+        if step % 256 == 0:
+            drawn[level] = stream(level).random(256)
+        return drawn[level][step % 256]
+
+    return draw
+
+
+def _play(policy, envs, draw):
+    """Outcomes of one episode on each level of `envs`: game r plays the levels r, r + BATCH, and so on."""
+    count, games = len(envs.levels), envs.num_envs
+    playing = np.arange(games)  # level of each game; beyond the last one it plays on, and nobody looks
+    began = np.zeros(games, np.int64)  # step in which its episode did
+    observations, _ = envs.reset(options={"levels": playing})
+    rows = {key: np.zeros((BATCH, *value.shape[1:]), value.dtype) for key, value in observations.items()}
+    outcomes, log = [None] * count, []
+    while (running := playing < count).any():
+        for key, value in observations.items():
+            rows[key][:games] = value
+        logits = policy(rows)[:games]
+        if not np.isfinite(logits[running]).all():
+            raise FloatingPointError(f"evaluation: the policy gave a logit that is not finite at step {len(log)}")
+        if draw is None:
+            actions = logits.argmax(1)
+        else:
+            steps = len(log) - began
+            uniform = np.array([draw(*at) if at[0] < count else 0.0 for at in zip(playing, steps, strict=True)])
+            weights = np.exp(logits.astype(np.float64) - logits.max(1, keepdims=True))
+            cumulative = weights.cumsum(1)
+            actions = (cumulative < uniform[:, None] * cumulative[:, -1:]).sum(1)
+        log.append(actions.astype(np.uint8))
+        envs.set_next_levels(np.minimum(playing + BATCH, count - 1))
+        observations, _, _, _, infos = envs.step(actions)
+        if "_episode" not in infos:
+            continue
+        for game in np.flatnonzero(infos["_episode"] & running):
+            episode = {key: values[game].item() for key, values in infos["episode"].items()}
+            efficiency = episode["shortest"] / max(episode["travelled"], 1e-9)
+            outcomes[playing[game]] = {
+                "success": bool(episode["success"]),
+                "cause": CAUSES[episode["cause"]],
+                "steps": int(episode["l"]),
+                "frames": int(episode["frames"]),
+                "return": round(float(episode["r"]), 6),
+                "gold": int(episode["gold"]),
+                "efficiency": round(min(1.0, efficiency), 6) if episode["success"] else None,
+                "actions": "".join(str(row[game]) for row in log[began[game] :]),
+            }
+            playing[game] += BATCH
+            began[game] = len(log)
+    return outcomes
+
+
+def generalisation(policy: Callable, train_levels: Sequence[Level], results: dict, **rules) -> dict:
+    """Play training levels as `results` were played on others: `train` (see `summarise`), `gap`, `gap_low`, `gap_high`.
+
+    The gap is success there less success here, with its 95% interval. Played is a fixed sample, TRAINING_SAMPLE levels
+    at most, those of least digest, with as many levels of each category as there are here, or all that there are; the
+    gap is the mean over the categories of both, each weighted by its levels here, so that like is compared with like.
+    Where the categories have nothing in common, any levels are compared. rules: arguments of `evaluate`.
+    """
+    here = Counter(entry["category"] for entry in results["levels"])
+    share = min(1.0, TRAINING_SAMPLE / here.total())
+    ordered = sorted(train_levels, key=lambda level: level.digest)
+    sample = []
+    for name, count in here.items():
+        sample += [level for level in ordered if level.category == name][: max(1, int(share * count))]
+    played = evaluate(policy, sample or ordered[:TRAINING_SAMPLE], **rules)
+    train, test = played["by_category"], results["by_category"]
+    if not (common := [name for name in train if name in test]):
+        train, test, common = {"": played["overall"]}, {"": results["overall"]}, [""]
+    weight = {name: test[name]["levels"] / sum(test[k]["levels"] for k in common) for name in common}
+    rate, other = (sum(weight[name] * part[name]["success_rate"] for name in common) for part in (train, test))
+    # As many levels as give a plain rate the same variance.
+    n, m = (1 / sum(weight[name] ** 2 / part[name]["levels"] for name in common) for part in (train, test))
+    low, high = difference(rate * n, n, other * m, m)
+    return {"train": played["overall"], "gap": rate - other, "gap_low": low, "gap_high": high}

@@ -1,0 +1,210 @@
+"""Figures and tables of an evaluation: success with intervals, per tier and category, reports for people."""
+
+from collections import Counter
+
+from npp_rl.environment.games import CAUSES
+from npp_rl.evaluation.analysis import FAILURES, NEAR_GOAL_PX, STUCK_PX, WINDOW_SECONDS, describe
+from npp_rl.evaluation.intervals import wilson
+from npp_rl.levels.categories import TIER_NAMES
+
+
+def summarise(entries: list[dict]) -> dict:
+    """Figures over levels: a level is the unit, so several tries on one level narrow no interval.
+
+    `success_rate` with Wilson's 95% interval `success_low`, `success_high`; over won episodes `steps` and `frames` to
+    finish, `efficiency`, the px of the level's shortest way along free space divided by the px travelled, at most 1,
+    and `par_efficiency`, frames of the level's par divided by its own, where the level has one (means); over all
+    episodes `death_rate`, `timeout_rate`, `safety` (share without a death), `deaths` (cause -> count), `failures` (way
+    of failing -> count, see analysis.py), `near_misses` (mean per episode, see retrace.py), `return` (mean). A mean
+    over nothing is None.
+
+    `solvable`: levels that somebody has solved, because they have a par or a try was won, and the success rate on them;
+    `never_solved`: how many the others are.
+    """
+    outcomes = [outcome for entry in entries for outcome in entry["tries"]]
+    won = [outcome for outcome in outcomes if outcome["success"]]
+    deaths = Counter(
+        outcome["cause"] for outcome in outcomes if not outcome["success"] and outcome["cause"] != CAUSES[0]
+    )
+    failures = Counter(outcome.get("failure") for outcome in outcomes)
+    by_par = [
+        entry["par"] / outcome["frames"]
+        for entry in entries
+        for outcome in entry["tries"]
+        if entry["par"] is not None and outcome["success"]
+    ]
+    solvable = [entry for entry in entries if entry["par"] is not None or entry["success_rate"] > 0]
+
+    def mean(values):
+        values = [value for value in values if value is not None]
+        return sum(values) / len(values) if values else None
+
+    def success(of):
+        total = sum(entry["success_rate"] for entry in of)
+        low, high = wilson(total, len(of))
+        rate = total / len(of) if of else None
+        return {"levels": len(of), "success_rate": rate, "success_low": low, "success_high": high}
+
+    return {
+        **success(entries),
+        "episodes": len(outcomes),
+        "steps": mean(outcome["steps"] for outcome in won),
+        "frames": mean(outcome["frames"] for outcome in won),
+        "efficiency": mean(outcome["efficiency"] for outcome in won),
+        "par_efficiency": mean(by_par),
+        "death_rate": deaths.total() / len(outcomes),
+        "timeout_rate": 1 - (len(won) + deaths.total()) / len(outcomes),
+        "safety": 1 - deaths.total() / len(outcomes),
+        "deaths": dict(sorted(deaths.items())),
+        "near_misses": mean(outcome.get("near_misses") for outcome in outcomes),
+        "failures": {name: failures[name] for name in FAILURES if failures[name]},
+        "return": mean(outcome["return"] for outcome in outcomes),
+        "solvable": success(solvable),
+        "never_solved": len(entries) - len(solvable),
+    }
+
+
+def scalars(results: dict, prefix: str) -> dict[str, float]:
+    """The figures of `results` as a flat dict for metrics.jsonl: `<prefix>/success_rate`, `<prefix>/<category>` ..."""
+    overall = results["overall"]
+    keys = ("success_rate", "success_low", "success_high", "steps", "frames", "efficiency", "par_efficiency")
+    keys += ("safety", "near_misses", "return")
+    flat = {f"{prefix}/{key}": overall[key] for key in keys if overall[key] is not None}
+    flat |= {f"{prefix}/tier_{name}": part["success_rate"] for name, part in results["by_tier"].items()}
+    return flat | {f"{prefix}/{name}": part["success_rate"] for name, part in results["by_category"].items()}
+
+
+def _number(value, form):
+    return "-" if value is None else format(value, form)
+
+
+def _seconds(part):
+    return "-" if part["frames"] is None else f"{part['frames'] / 60:.1f}"
+
+
+def _interval(part):
+    return f"{part['success_low']:.0%} to {part['success_high']:.0%}"
+
+
+def report(results: dict, title: str, about: dict[str, str]) -> str:
+    """Markdown for people: what was evaluated, a table per tier and category, how episodes failed, what it cost."""
+    settings, overall = results["settings"], results["overall"]
+    chosen = (
+        "greedy" if settings["deterministic"] else f"sampled, {settings['tries']} per level, seed {settings['seed']}"
+    )
+    lines = [f"# {title}", ""]
+    lines += [f"- {name}: {value}" for name, value in {**about, "actions": chosen}.items()]
+    lines += [
+        "",
+        "| | levels | success | 95% interval | seconds | steps | efficiency | against par | died | ran out of time "
+        "| near misses |",
+        "| --- | ---: | ---: | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    tiers = [(f"*{name}*", part) for name, part in results["by_tier"].items()]
+    for name, part in [*results["by_category"].items(), *tiers, ("**overall**", overall)]:
+        lines.append(
+            f"| {name} | {part['levels']} | {part['success_rate']:.1%} | {_interval(part)} | {_seconds(part)} "
+            f"| {_number(part['steps'], '.0f')} | {_number(part['efficiency'], '.0%')} "
+            f"| {_number(part['par_efficiency'], '.0%')} | {part['death_rate']:.1%} | {part['timeout_rate']:.1%} "
+            f"| {_number(part['near_misses'], '.2f')} |"
+        )
+    lines += ["", *_failures(results)]
+    solvable = overall["solvable"]
+    if overall["never_solved"] and solvable["levels"]:
+        lines += [
+            "",
+            f"{overall['never_solved']} of {overall['levels']} levels have no known solution (neither a par nor a won "
+            f"try); success on the other {solvable['levels']}: {solvable['success_rate']:.1%} ({_interval(solvable)}).",
+        ]
+    lines += _generalisation(results) + _cost(results)
+    lines += [
+        "",
+        "Seconds and steps to finish, efficiency (px of the shortest way / px travelled) and against par (frames of "
+        "the best known run / own frames) are means over won episodes. The interval is Wilson's, with the level as "
+        "the unit. Near misses (a deadly thing within a few px, an impact just below the deadly speed) are per "
+        "episode. *easy*, *middle* and *hard* are groups of the categories.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _failures(results):
+    """How episodes failed, in words, and the levels that were never won."""
+    overall = results["overall"]
+    lost = sum(overall["failures"].values())
+    if not lost:
+        return ["No episode failed."] if overall["success_rate"] == 1 else ["How episodes failed was not examined."]
+    deaths = ", ".join(f"{cause.replace('_', ' ')} {n}" for cause, n in overall["deaths"].items())
+    words = {
+        "died": f"died: {deaths}",
+        "stuck": f"stuck: moved less than {STUCK_PX:.0f} px in the last {WINDOW_SECONDS} seconds",
+        "timed out near the goal": f"out of time with at most {NEAR_GOAL_PX:.0f} px of way left",
+        "too slow": "too slow: still coming nearer when the time was up",
+        "wandering": "wandering: moved without coming nearer",
+    }
+    lines = [f"{lost} of {overall['episodes']} episodes failed:", ""]
+    lines += [f"- {n} ({n / lost:.0%}) {words[name]}" for name, n in overall["failures"].items()]
+    failed = [entry for entry in results["levels"] if entry["success_rate"] == 0]
+    if failed:
+        lines += ["", f"Never won ({len(failed)} of {len(results['levels'])}):", ""]
+        pictures = results.get("pictures", {})
+        # Those with pictures first; they were chosen over all categories and ways of failing.
+        for entry in sorted(failed, key=lambda entry: entry["id"] not in pictures)[: max(30, len(pictures))]:
+            name = f"[{entry['id']}]({pictures[entry['id']]})" if entry["id"] in pictures else entry["id"]
+            lines.append(f"- {name}: {describe(entry['tries'][0])}")
+        if len(failed) > max(30, len(pictures)):
+            lines.append(f"- and {len(failed) - max(30, len(pictures))} more")
+    return lines
+
+
+def _generalisation(results):
+    if "generalisation" not in results:
+        return []
+    part = results["generalisation"]
+    train = part["train"]
+    return [
+        "",
+        f"Generalisation: {train['success_rate']:.1%} ({_interval(train)}) on {train['levels']} training levels, "
+        f"{results['overall']['success_rate']:.1%} here: a gap of {100 * part['gap']:.1f} points (95% interval "
+        f"{100 * part['gap_low']:.1f} to {100 * part['gap_high']:.1f}).",
+    ]
+
+
+def _cost(results):
+    if "cost" not in results:
+        return []
+    part = results["cost"]
+    times = "; ".join(
+        f"{batch} at once {time['p50']:.3g} ms (99th percentile {time['p99']:.3g})"
+        for batch, time in part["latency_ms"].items()
+    )
+    return [
+        "",
+        f"Cost: {part['parameters']:,} parameters, {part['flops'] / 1e6:,.2f} million operations a decision (matrix "
+        f"products and convolutions), {part['peak_memory_mb']:,.0f} MB of memory at most; a decision of {times}, on "
+        f"{part['device']} with {part['threads']} threads.",
+    ]
+
+
+def comparison(results: dict[str, dict]) -> str:
+    """Markdown table of several evaluations, by name."""
+    tiers = [name for name in TIER_NAMES if any(name in one["by_tier"] for one in results.values())]
+    columns = ["", "levels", "success", "95% interval", *tiers, "seconds", "against par", "died", "near misses"]
+    gap = any("generalisation" in one for one in results.values())
+    cost = any("cost" in one for one in results.values())
+    columns += ["gap"] * gap + ["parameters", "Mflop", "ms (1)", "ms (256)"] * cost
+    lines = [f"| {' | '.join(columns)} |", "| --- |" + " ---: |" * (len(columns) - 1)]
+    for name, one in results.items():
+        part = one["overall"]
+        cells = [name, str(part["levels"]), f"{part['success_rate']:.1%}", _interval(part)]
+        cells += [_number(one["by_tier"].get(tier, {}).get("success_rate"), ".1%") for tier in tiers]
+        cells += [_seconds(part), _number(part["par_efficiency"], ".0%"), f"{part['death_rate']:.1%}"]
+        cells += [_number(part["near_misses"], ".2f")]
+        if gap:
+            cells += [_number(one.get("generalisation", {}).get("gap"), ".1%")]
+        if cost and "cost" in one:
+            spent = one["cost"]
+            cells += [f"{spent['parameters']:,}", f"{spent['flops'] / 1e6:,.2f}"]
+            cells += [f"{spent['latency_ms'][batch]['p50']:.3g}" for batch in ("1", "256")]
+        cells += ["-"] * (len(columns) - len(cells))
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"

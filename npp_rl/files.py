@@ -1,0 +1,40 @@
+"""Files that a crash cannot cut in half, and JSON that may be damaged."""
+
+import contextlib
+import json
+import os
+from pathlib import Path
+
+
+def write_atomically(path: str | Path, data: bytes) -> None:
+    """Write a file beside its place and rename it, so that nobody finds half of it; OSError where that fails."""
+    path = Path(path)
+    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with beside.open("wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        beside.replace(path)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            beside.unlink()
+        if isinstance(error, OSError):
+            error.filename = str(path)  # a full disk does not say where
+        raise
+
+
+def write_json(path: str | Path, content) -> None:
+    """Write `content` as indented JSON, atomically. NaN and infinity are refused (ValueError): they are not JSON."""
+    write_atomically(path, (json.dumps(content, indent=2, allow_nan=False) + "\n").encode())
+
+
+def parsed(text: str, place: str) -> dict:
+    """The JSON object in `text`; ValueError, one line that names its place, for anything else."""
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError):
+        content = None
+    if not isinstance(content, dict):
+        raise ValueError(f"{place}: expected a JSON object")
+    return content

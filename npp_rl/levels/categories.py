@@ -1,0 +1,27 @@
+"""Names of the level categories, and their tiers of difficulty."""
+
+CATEGORIES = (
+    "simplest",
+    "simplest_few_mines",
+    "simplest_with_mines",
+    "simpler",
+    "simple",
+    "medium",
+    "complex",
+    "mine_heavy",
+    "exploration",
+)
+UNCATEGORIZED = "uncategorized"
+
+TIERS = {
+    "simplest": "easy",
+    "simplest_few_mines": "easy",
+    "simplest_with_mines": "easy",
+    "simpler": "easy",
+    "simple": "middle",
+    "medium": "middle",
+    "complex": "hard",
+    "mine_heavy": "hard",
+    "exploration": "hard",
+}
+TIER_NAMES = ("easy", "middle", "hard", "other")  # other: levels of any other category

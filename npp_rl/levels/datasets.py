@@ -1,0 +1,287 @@
+"""Data sets of levels and their splits: folders of map files, category folders with `.pkl` levels, the built-in set."""
+
+import io
+import json
+import math
+import pickle
+import struct
+import sys
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from npp_rl.commands import LevelError
+from npp_rl.levels import builtin
+from npp_rl.levels.categories import CATEGORIES, UNCATEGORIZED
+from npp_rl.levels.maps import (
+    RECORDS_AT,
+    SHORTEST_MAP,
+    Level,
+    complete_locked_door,
+    map_title,
+    mirrored,
+    unknown_records,
+)
+from npp_rl.simulator import check_map
+
+LARGEST_FILE = 1 << 20  # bytes; the largest known level has 2 kB, its pickle 20 kB
+
+# What may lie beside levels. Any other file of a folder is taken for a raw map file, which has no suffix of its own.
+# fmt: off
+OTHER_SUFFIXES = frozenset((
+    ".csv", ".gif", ".gz", ".html", ".ini", ".jpeg", ".jpg", ".json", ".jsonl", ".lock", ".log", ".md", ".mp4", ".npy",
+    ".npz", ".pdf", ".png", ".pt", ".pth", ".py", ".replay", ".rst", ".sh", ".svg", ".tar", ".tmp", ".toml", ".tsv",
+    ".txt", ".webp", ".yaml", ".yml", ".zip",
+))
+# fmt: on
+OTHER_NAMES = frozenset(("LICENSE", "LICENCE", "README", "COPYING", "Makefile"))
+
+
+def load_levels(source: str | Path, split: str = "all", holdout: float = 0.2) -> list[Level]:
+    """Levels of a data set, in the order of CATEGORIES (others after them), then by name.
+
+    source: "builtin"; a folder of raw map files (their category is the sub-folder's name, or "uncategorized"); a folder
+    of category folders with `.pkl` levels; or one such file. split: "train", "test" or "all". In folders a hash of the
+    tiles decides, and about the share `holdout` is "test"; the built-in set has splits of its own.
+
+    Levels that cannot be used are named on stderr and left out, repairs are counted there. Raises LevelError (one line)
+    where nothing usable is left.
+    """
+    if split not in ("train", "test", "all"):
+        raise LevelError(f"split {split!r}: expected train, test or all")
+    if source == "builtin":
+        return builtin.builtin(split)
+    levels = _load_folder(Path(source))
+    if split != "all":
+        levels = split_by_tiles(levels, holdout)[split == "test"]
+        if not levels:
+            raise LevelError(f"{source}: no level falls into the split {split!r} with a holdout of {holdout}")
+    return levels
+
+
+def split_by_tiles(levels: Iterable[Level], holdout: float) -> tuple[list[Level], list[Level]]:
+    """(train, rest): levels with equal tiles go together, about the share `holdout` (0..1) of them into the rest."""
+    if not 0 <= holdout <= 1:
+        raise LevelError(f"holdout {holdout}: expected a share from 0 to 1")
+    train, rest = [], []
+    for level in levels:
+        share = int(level.tiles_digest[:16], 16) / 2**64
+        (rest if share < holdout else train).append(level)
+    return train, rest
+
+
+def _load_folder(path: Path) -> list[Level]:
+    if path.is_file():
+        files = [(path, UNCATEGORIZED, path.stem if path.suffix == ".pkl" else path.name)]
+    elif path.is_dir():
+        files = _level_files(path)
+    else:
+        raise LevelError(f"{path}: no such folder or file, expected a data set of levels or 'builtin'")
+
+    levels, bad = [], []
+    repairs = {"rounded": 0, "limited": 0, "completed": 0}
+    for file, category, name in files:
+        try:
+            level, done = _read_level(file, category, name)
+        except ValueError as error:
+            bad.append((file, str(error)))
+            continue
+        levels.append(level)
+        for repair in done:
+            repairs[repair] += 1
+    if not levels:
+        why = f"; {bad[0][0].name}: {bad[0][1]}" if bad else ""
+        raise LevelError(
+            f"{path}: no usable level among {len(files)} files, expected N++ map files or .pkl levels{why}"
+        )
+    for file, reason in bad[:20]:
+        print(f"{file}: left out: {reason}", file=sys.stderr)
+    if bad:
+        print(f"{path}: {len(bad)} of {len(files)} levels left out", file=sys.stderr)
+    if any(repairs.values()):
+        print(
+            f"{path}: repaired {repairs['rounded']} levels with fractional numbers (rounded), {repairs['limited']} with"
+            f" numbers outside 0..255 (limited), {repairs['completed']} with a 9-byte locked door (zero byte added)",
+            file=sys.stderr,
+        )
+    unknown = sum((unknown_records(level.map_data) for level in levels), Counter())
+    if unknown:
+        types = ", ".join(f"{n} of type {kind}" for kind, n in sorted(unknown.items()))
+        print(f"{path}: records that create nothing here were ignored: {types}", file=sys.stderr)
+    missing = _listed_levels(path) - {level.id for level in levels} - {name for _, _, name in files}
+    if missing:
+        names = ", ".join(sorted(missing)[:5]) + (", ..." if len(missing) > 5 else "")
+        print(f"{path}: {len(missing)} levels that the metadata list are not there: {names}", file=sys.stderr)
+    return levels
+
+
+def _listed_levels(folder: Path) -> set[str]:
+    """Level names in the data set's *_metadata.json; the levels are usable without it, so damage is only reported."""
+    listed = set()
+    for file in sorted(folder.glob("*_metadata.json")) if folder.is_dir() else ():
+        try:
+            for category in json.loads(file.read_bytes())["categories"].values():
+                listed.update(str(name) for name in category["level_ids"])
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            print(f"{file}: ignored, not the metadata of a data set ({type(error).__name__})", file=sys.stderr)
+    return listed
+
+
+def _level_files(folder: Path) -> list[tuple[Path, str, str]]:
+    """(file, category, id) of every file that may be a level, in the folder and its sub-folders."""
+    rank = {name: index for index, name in enumerate(CATEGORIES)}
+    folders = [d for d in folder.iterdir() if d.is_dir() and not d.name.startswith((".", "_"))]
+    files = []
+    for place in [folder, *sorted(folders, key=lambda d: (rank.get(d.name, len(rank)), d.name))]:
+        category = UNCATEGORIZED if place == folder else place.name
+        for file in sorted(place.iterdir()):
+            other = file.suffix.lower() in OTHER_SUFFIXES or file.name in OTHER_NAMES or file.name.startswith(".")
+            if file.is_file() and not other:
+                name = file.stem if file.suffix == ".pkl" else file.relative_to(folder).as_posix()
+                files.append((file, category, name))
+    return files
+
+
+def _read_level(file: Path, category: str, name: str) -> tuple[Level, list[str]]:
+    """(level, repairs done); ValueError with one line, without the file's name, if the file holds no usable level."""
+    try:
+        with file.open("rb") as stream:
+            data = stream.read(LARGEST_FILE + 1)
+    except OSError as error:
+        raise ValueError(f"cannot be read ({error.strerror})") from None
+    if not data:
+        raise ValueError("empty file")
+    if len(data) > LARGEST_FILE:
+        raise ValueError(f"larger than {LARGEST_FILE} bytes, not a level")
+
+    repairs = []
+    if file.suffix == ".pkl":
+        content = _load_pickle(data)
+        if not isinstance(content, dict) or "map_data" not in content:
+            raise ValueError("expected a dictionary with the entry map_data")
+        data, repairs = _bytes_of(content["map_data"])
+        if category == UNCATEGORIZED and isinstance(content.get("category"), str):
+            category = content["category"]
+        if (len(data) - RECORDS_AT) % 5 == 4 and (completed := complete_locked_door(data)):
+            data = completed
+            repairs.append("completed")
+    elif _is_replay(data):
+        raise ValueError("a replay, expected a map file")
+    if len(data) < SHORTEST_MAP:
+        raise ValueError(f"map of {len(data)} bytes, expected at least {SHORTEST_MAP}")
+    # A stand-alone map file states its length; this number is what a cut file still has.
+    _, length, _, _, mark = struct.unpack_from("<5I", data)
+    if mark == 37 and length not in (0, len(data)):
+        raise ValueError(f"map of {len(data)} bytes whose header says {length}: cut or damaged")
+    if (len(data) - RECORDS_AT) % 5:
+        raise ValueError(f"map of {len(data)} bytes, expected {RECORDS_AT} + 5 per entity: the last record is cut")
+    check_map(data)
+    return Level(data, name, category, map_title(data)), repairs
+
+
+class _PlainUnpickler(pickle.Unpickler):
+    """Admits containers, numbers and strings; whatever needs an import (and could so run code) is refused."""
+
+    def find_class(self, module, name):
+        raise ValueError(f"refused: the pickle asks for {f'{module}.{name}'!r}, expected plain containers and numbers")
+
+
+def _load_pickle(data: bytes):
+    try:
+        return _PlainUnpickler(io.BytesIO(data)).load()
+    except Exception as error:  # a damaged pickle raises nearly anything
+        message = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(message if message.startswith("refused") else f"damaged pickle ({message})") from None
+
+
+def _bytes_of(numbers) -> tuple[bytes, list[str]]:
+    """(map bytes, repairs): numbers rounded to the nearest integer (halves to even) and limited to 0..255."""
+    if isinstance(numbers, (bytes, bytearray)):
+        return bytes(numbers), []
+    if not isinstance(numbers, (list, tuple)):
+        raise ValueError(f"map_data is a {type(numbers).__name__}, expected a list of numbers")
+    rounded = limited = False
+    result = bytearray(len(numbers))
+    for index, number in enumerate(numbers):
+        if not isinstance(number, int) and not (isinstance(number, float) and math.isfinite(number)):
+            raise ValueError(f"map_data[{index}] is {repr(number)[:40]}, expected a number")
+        whole = round(number)
+        rounded |= whole != number
+        limited |= not 0 <= whole <= 255
+        result[index] = min(max(whole, 0), 255)
+    return bytes(result), [name for name, done in (("rounded", rounded), ("limited", limited)) if done]
+
+
+def _is_replay(data: bytes) -> bool:
+    """Whether the parts that a replay's header names (PHYSICS.md 9) add up to the file."""
+    if len(data) < 13:
+        return False
+    a, b, c = struct.unpack_from("<3I", data)
+    return len(data) == 8 + a + b or (a <= 100 and len(data) == 13 + b + c)
+
+
+def load_split(
+    train_dataset: str, test_dataset: str, holdout_fraction: float, validation_fraction: float
+) -> tuple[list[Level], list[Level], list[Level]]:
+    """Training, validation and test levels of a run; none shares its tiles with a level of another part.
+
+    A level and its mirror image count as the same tiles: scripts mirror training levels. One data set for both is
+    divided by the hash of the tiles (the built-in one has its own division). Validation levels are taken from the
+    training levels, by other bits of the same hash. Raises LevelError.
+    """
+    test = load_suite(test_dataset, train_dataset, holdout_fraction)
+    same = same_dataset(train_dataset, test_dataset)
+    own = load_levels(train_dataset, "train" if same or train_dataset == "builtin" else "all", holdout_fraction)
+    own = _without(own, test)
+    validation = [level for level in own if held_share(level.tiles_digest) < validation_fraction]
+    train = _without(own, validation)
+    if not train:
+        raise LevelError(f"{train_dataset}: no training level is left beside the test and validation levels")
+    return train, validation, test
+
+
+def tiles_and_mirrored_tiles(levels: Iterable[Level]) -> set[str]:
+    """Digests of the tiles of levels and of their mirror images (`Level.tiles_digest`)."""
+    return {one.tiles_digest for level in levels for one in (level, mirrored(level))}
+
+
+def _without(levels: Iterable[Level], held_out: Iterable[Level]) -> list[Level]:
+    """Those of the levels whose tiles no held-out level has, nor the mirror image of one."""
+    refused = tiles_and_mirrored_tiles(held_out)
+    return [level for level in levels if level.tiles_digest not in refused]
+
+
+def held_share(tiles_digest: str) -> float:
+    """0 to 1, by the tiles' hash: levels below the validation fraction are validation levels."""
+    return int(tiles_digest[-8:], 16) / 2**32
+
+
+def training_levels(
+    own: list[Level], held_out: list[Level], mirror: bool, generated: int, validation_fraction: float, seed: int
+) -> list[Level]:
+    """A training set for a while: the data set's own levels, or half of them mirrored, and freshly generated ones.
+
+    About `generated` levels, as many of each category, are made from `seed`. None of all these levels has the tiles of
+    a held-out level (validation or test) or of its mirror image. Fresh levels whose hash would make them validation
+    levels are left out too (see `load_split`).
+    """
+    turned = np.random.default_rng(seed).random(len(own)) < 0.5
+    levels = [mirrored(level) if mirror and turn else level for level, turn in zip(own, turned, strict=True)]
+    each = math.ceil(generated / len(CATEGORIES))
+    fresh = builtin.data_set("train", count=each, seed=seed, more=True) if generated else []
+    levels += [level for level in fresh if held_share(level.tiles_digest) >= validation_fraction]
+    return _without(levels, held_out)
+
+
+def load_suite(test_dataset: str, train_dataset: str, holdout_fraction: float) -> list[Level]:
+    """Levels of a test suite: the held-out part where training uses the same data set, else all. Raises LevelError."""
+    held_out = test_dataset == "builtin" or same_dataset(train_dataset, test_dataset)
+    return load_levels(test_dataset, "test" if held_out else "all", holdout_fraction)
+
+
+def same_dataset(one: str, other: str) -> bool:
+    return one == other or (
+        "builtin" not in (one, other) and Path(one).expanduser().resolve() == Path(other).expanduser().resolve()
+    )

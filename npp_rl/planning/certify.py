@@ -1,0 +1,74 @@
+"""Certify the built-in levels: solve each one by the planner and write the table.
+
+python -m npp_rl.planning.certify --out REPLAYS
+"""
+
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from npp_rl.commands import command, say
+from npp_rl.environment.games import ACTION_BYTES
+from npp_rl.files import write_atomically
+from npp_rl.levels.builtin import BUILTIN_COUNTS, TABLE, TABLE_COLUMNS, TABLE_FRAME_SKIP, _drawn
+from npp_rl.levels.categories import CATEGORIES
+from npp_rl.levels.replays import read_replays
+from npp_rl.planning import planner
+
+
+def certify(folder: Path, budget: float) -> Iterator[str]:
+    """Solve the built-in levels by the planner and write the table; yields what is to be said of it.
+
+    folder: for the planner's replays; what is there already is not solved again. budget: seconds for a level. A level
+    that the planner does not solve is replaced by the next one drawn for its category and split.
+    """
+    action_of = {int(byte): str(action) for action, byte in enumerate(ACTION_BYTES)}
+    draws = {(c, part): _drawn(c, part, 0, False) for part in BUILTIN_COUNTS for c in CATEGORIES}
+    rows, missing = {}, [(*kind, k) for kind in draws for k in range(BUILTIN_COUNTS[kind[1]])]
+    while missing:
+        drawn = [next(draws[place[:2]]) for place in missing]
+        levels = [
+            replace(level, id=f"{category}/{part}_{k:04d}")
+            for (category, part, k), (_, level) in zip(missing, drawn, strict=True)
+        ]
+        entries = {}
+        for entry in planner.plan_levels(levels, folder, budget, TABLE_FRAME_SKIP):
+            entries[entry["digest"]] = entry
+            if len(entries) % 50 == 0:
+                yield f"{len(entries)} of {len(levels)} levels tried"
+        lost = []
+        for place, (seed, level) in zip(missing, drawn, strict=True):
+            entry = entries[level.digest]
+            if not entry["solved"]:
+                yield f"{entry['id']} of seed {seed} is replaced: {entry['reason']}"
+                lost.append(place)
+                continue
+            inputs = read_replays(folder / entry["file"])[0].inputs
+            actions = "".join(action_of[byte] for byte in inputs[::TABLE_FRAME_SKIP])
+            rows[place] = (*place[:2], seed, level.digest, len(inputs), actions)
+        missing = lost
+    lines = [",".join(TABLE_COLUMNS)]
+    for part in BUILTIN_COUNTS:
+        for category in CATEGORIES:
+            lines += [",".join(map(str, rows[category, part, k])) for k in range(BUILTIN_COUNTS[part])]
+    write_atomically(TABLE, ("\n".join(lines) + "\n").encode())
+    yield f"{TABLE}: {len(rows)} levels"
+
+
+@dataclass
+class Args:
+    out: str | None = None  # folder that keeps the planner's replays; what is there is not solved again
+    budget: str = "10s"  # time for a level, such as 5s, 0.5s or 2m
+
+
+def main(args: Args) -> None:
+    """Solve the built-in levels and write their table. Raises ArgumentError, OSError."""
+    budget = planner.parse_budget(args.budget)
+    with tempfile.TemporaryDirectory() as beside:
+        for line in certify(Path(args.out or beside), budget):
+            say(line)
+
+
+if __name__ == "__main__":
+    command(main, Args)

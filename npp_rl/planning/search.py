@@ -1,0 +1,457 @@
+"""Search over snapshots of a running game, in compiled code: the kernels of planner.py.
+
+A node is a game's row of bytes. It is expanded by the six actions, each held for one step or, while the ninja stays in
+its cell, for some more. Two states are one where position, speed (both by cells) and what is switched are equal; the
+one reached in fewer frames stays. Two queues take turns: the first by frames so far plus what the way still to go may
+take, the second by how many nodes lie in the same tile already, which leads out of dead ends of the first.
+
+Once a solution is known, it says how long the way takes: frames left when it was last as far away. Nodes that would not
+get there in fewer frames than the solution (and some slack) are then left out.
+"""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from npp_rl.environment.games import ACTION_BYTES
+from npp_rl.environment.goals import GOAL, GOAL_NONE, MOST_DOORS, Fields, plan, signature
+from npp_rl.levels.fields import NODES, QUEUE, distance_at
+from npp_rl.simulator import DEAD, WON, frame, new_state, row_bytes
+from npp_rl.simulator.compiled import kernel, njit
+from npp_rl.simulator.layout import CELLS, DYING, EXIT_DOOR, Bank, State
+
+GOALS = 48  # fields kept in one search: states of switches, doors and, where they bar the way, mines
+BINS, BIN = 2048, 8.0  # of the table of frames left: number, px
+SPEED = 3.0  # px per frame, beyond what a solution tells
+LOST = 400.0  # px added where no way leads to the goal
+
+# What a search ends with. FOUND: a solution better than `bound`; the search can go on.
+MORE, FOUND, EXHAUSTED, FULL = 0, 1, 2, 3
+# Entries of `counts`: nodes, sizes of the two queues, the won node, expansions, goals known, frame that a win has to
+# come before, states known.
+COUNT, FIRST, SECOND, BEST, EXPANDED, KNOWN, BOUND, STATES = range(8)
+
+
+class Settings(NamedTuple):
+    """What one search is done with."""
+
+    frame_skip: int
+    cell: float  # px
+    speed_cell: float  # px per frame
+    weight: float  # frames per px of way; with 0 the table of frames left is read instead
+    turns: int  # of so many expansions one is the second queue's; 0: none
+    hold: int  # steps at most that an action is held
+    mines: int  # whether states of mines are told apart
+    movers: int  # whether places of moving entities are told apart
+    slack: float  # frames
+
+
+class Pools(NamedTuple):
+    """All memory of a search."""
+
+    words: np.ndarray  # u8 [nodes, row bytes / 8]: the rows
+    state: State  # views on the rows
+    parent: np.ndarray  # i4 [nodes]
+    action: np.ndarray  # u1 [nodes]
+    held: np.ndarray  # u1 [nodes], steps
+    goal: np.ndarray  # i2 [nodes]: index into goals
+    total: np.ndarray  # f4 [nodes], px to the exit
+    closed: np.ndarray  # u1 [nodes]
+    priority: np.ndarray  # f4 [2, nodes]
+    queue: np.ndarray  # i4 [2, nodes]
+    key: np.ndarray  # u8 [slots]: hashes of known states, 0: none
+    reached: np.ndarray  # i4 [slots]: frame in which they were reached
+    crowd: np.ndarray  # i4 [GOALS, CELLS]: nodes by tile
+    left: np.ndarray  # f4 [BINS]: frames left by distance
+    goals: np.ndarray  # GOAL [GOALS]
+    fields: Fields
+    counts: np.ndarray  # i8 [8]
+    tail: np.ndarray  # u1 [most steps]: scratch
+
+
+def make_pools(bank: Bank, nodes: int, steps: int = 4096) -> Pools:
+    """Memory for searches of up to `nodes` nodes on the levels of a bank, and solutions of up to `steps` steps."""
+    nodes = max(nodes, steps + 2)
+    rows, state = new_state(bank, nodes)
+    fields = Fields(
+        dist=np.zeros((GOALS, NODES), np.uint16),
+        ahead=np.zeros((GOALS, NODES), np.uint8),
+        share=np.zeros(GOALS),
+        stage=np.zeros(0, GOAL),
+        free=np.zeros(NODES, np.uint8),
+        tiles=np.zeros((25, 44), np.uint8),
+        queue=np.zeros(QUEUE, np.int32),
+        doors=np.zeros((MOST_DOORS, 4)),
+        closed=np.zeros(MOST_DOORS, np.uint8),
+        slot=np.zeros(MOST_DOORS, np.int32),
+        goal=np.zeros((1, 2)),
+        ways=np.zeros((2, 2), np.float32),
+        own=GOALS,
+    )
+    slots = 1 << (2 * nodes).bit_length()
+    return Pools(
+        words=rows.view(np.uint64),
+        state=state,
+        parent=np.zeros(nodes, np.int32),
+        action=np.zeros(nodes, np.uint8),
+        held=np.zeros(nodes, np.uint8),
+        goal=np.zeros(nodes, np.int16),
+        total=np.zeros(nodes, np.float32),
+        closed=np.zeros(nodes, np.uint8),
+        priority=np.zeros((2, nodes), np.float32),
+        queue=np.zeros((2, nodes), np.int32),
+        key=np.zeros(slots, np.uint64),
+        reached=np.zeros(slots, np.int32),
+        crowd=np.zeros((GOALS, CELLS), np.int32),
+        left=np.zeros(BINS, np.float32),
+        goals=np.zeros(GOALS, GOAL),
+        fields=fields,
+        counts=np.zeros(8, np.int64),
+        tail=np.zeros(steps, np.uint8),
+    )
+
+
+def node_bytes(bank: Bank) -> int:
+    """Bytes that a node takes, all in all."""
+    return row_bytes(bank) + 8 * max(int(bank.level["movers"].max()), 1) // 2 + 32 + 4 * 12
+
+
+@kernel
+def _push(pools, which, priority, node):
+    size = pools.counts[FIRST + which]
+    keys, heap = pools.priority[which], pools.queue[which]
+    pools.counts[FIRST + which] = size + 1
+    at = size
+    while at > 0:
+        up = (at - 1) >> 1
+        if keys[up] <= priority:
+            break
+        keys[at] = keys[up]
+        heap[at] = heap[up]
+        at = up
+    keys[at] = priority
+    heap[at] = node
+
+
+@kernel
+def _pop(pools, which):
+    keys, heap = pools.priority[which], pools.queue[which]
+    top = heap[0]
+    size = pools.counts[FIRST + which] - 1
+    pools.counts[FIRST + which] = size
+    key, node = keys[size], heap[size]
+    at = 0
+    while True:
+        down = 2 * at + 1
+        if down >= size:
+            break
+        if down + 1 < size and keys[down + 1] < keys[down]:
+            down += 1
+        if keys[down] >= key:
+            break
+        keys[at] = keys[down]
+        heap[at] = heap[down]
+        at = down
+    keys[at] = key
+    heap[at] = node
+    return np.int64(top)
+
+
+@kernel
+def _key(bank, state, i, settings):
+    """Hash of what tells states apart; never 0."""
+    n = state.ninja[i]
+    prime = np.uint64(1099511628211)
+    code = signature(bank, state, i, settings.mines)
+    code = (code ^ np.uint64(int(n.x / settings.cell))) * prime
+    code = (code ^ np.uint64(int(n.y / settings.cell))) * prime
+    code = (code ^ np.uint64(math.floor(n.u / settings.speed_cell) + 1000)) * prime
+    code = (code ^ np.uint64(math.floor(n.v / settings.speed_cell) + 1000)) * prime
+    flags = n.state | n.jump_before << 3 | n.air << 4 | (n.jump_buffer >= 0) << 5 | n.walled << 6
+    code = (code ^ np.uint64(flags)) * prime
+    if settings.movers:
+        level = bank.level[n.level]
+        for slot in range(level.movers):
+            m = state.mover[i, slot]
+            if m.kind != EXIT_DOOR:
+                code = (code ^ np.uint64(int(m.x / 6.0) << 20 | int(m.y / 6.0) << 4 | m.dir)) * prime
+    code ^= code >> np.uint64(29)
+    code *= np.uint64(0xBF58476D1CE4E5B9)
+    code ^= code >> np.uint64(32)
+    return code | np.uint64(1)
+
+
+@kernel
+def _copy(words, source, target):
+    for k in range(words.shape[1]):
+        words[target, k] = words[source, k]
+
+
+@kernel
+def _goal_of(bank, pools, i, before):
+    """Index of the goal of row i, planned anew where what it depends on has changed; -1 if there is no room."""
+    state, goals = pools.state, pools.goals
+    if before >= 0 and signature(bank, state, i, goals[before].mines) == goals[before].signature:
+        return before
+    known = pools.counts[KNOWN]
+    for k in range(known):
+        if signature(bank, state, i, goals[k].mines) == goals[k].signature:
+            return k
+    if known == GOALS:
+        return -1
+    plan(bank, state, i, pools.fields, known, goals[known])
+    pools.counts[KNOWN] = known + 1
+    return known
+
+
+@kernel
+def _way(pools, i, goal, before):
+    """Px from the ninja of row i to the exit, through what comes before it."""
+    n = pools.state.ninja[i]
+    g = pools.goals[goal]
+    if g.kind == GOAL_NONE:
+        return before
+    way = distance_at(pools.fields.dist[g.field], n.x, n.y)
+    if way >= 0.0:
+        return way + g.remaining + (0.0 if g.reached else LOST)
+    if g.reached:
+        return before
+    return np.sqrt((g.x - n.x) * (g.x - n.x) + (g.y - n.y) * (g.y - n.y)) + g.remaining + LOST
+
+
+@kernel
+def _measure(bank, pools, i, before_goal, before):
+    """(goal, px to the exit) of row i, whose parent has the goal and way `before`."""
+    goal = _goal_of(bank, pools, i, before_goal)
+    if goal < 0:
+        return before_goal, before
+    return goal, _way(pools, i, goal, before)
+
+
+@kernel
+def _play(bank, state, i, action, frame_skip):
+    n = state.ninja[i]
+    keys = np.int64(ACTION_BYTES[action])
+    h = -1 if keys & 4 else (1 if keys & 2 else 0)
+    for _ in range(frame_skip):
+        frame(bank, state, i, h, keys & 1)
+        if n.state == DEAD or n.state == WON:
+            break
+
+
+@kernel
+def _frames_left(pools, total):
+    at = total / BIN
+    k = int(at)
+    if k >= BINS - 1:
+        return pools.left[BINS - 1] + (total - BIN * (BINS - 1)) / SPEED
+    return pools.left[k] + (at - k) * (pools.left[k + 1] - pools.left[k])
+
+
+@kernel
+def _add(bank, pools, settings, node):
+    """Queue row `node`, whose parent, action and goal are noted; whether it may lead to a better solution."""
+    n = pools.state.ninja[node]
+    total = pools.total[node]
+    if settings.weight > 0.0:
+        estimate = n.frame + settings.weight * total
+        if n.frame + total / 8.0 >= pools.counts[BOUND]:
+            return False
+    else:
+        estimate = n.frame + _frames_left(pools, total)
+        if estimate >= pools.counts[BOUND] + settings.slack or n.frame >= pools.counts[BOUND]:
+            return False
+    pools.closed[node] = 0
+    _push(pools, 0, estimate, node)
+    if settings.turns:
+        goal = pools.goal[node]
+        tile = min(max(int(n.x / 24.0), 0), 43) * 25 + min(max(int(n.y / 24.0), 0), 24)
+        _push(pools, 1, pools.crowd[goal, tile] + 1e-5 * estimate, node)
+        pools.crowd[goal, tile] += 1
+    return True
+
+
+@kernel
+def _is_new(pools, key, at_frame):
+    """Notes a state; False where it is known from this frame or an earlier one."""
+    mask = len(pools.key) - 1
+    slot = int(key >> np.uint64(1)) & mask
+    while pools.key[slot] != 0:
+        if pools.key[slot] == key:
+            if pools.reached[slot] <= at_frame:
+                return False
+            pools.reached[slot] = at_frame
+            return True
+        slot = (slot + 1) & mask
+    pools.counts[STATES] += 1
+    pools.key[slot] = key
+    pools.reached[slot] = at_frame
+    return True
+
+
+@njit(nogil=True)
+def begin(bank, pools, settings, bound):
+    """Start a search from row 0 for solutions of fewer frames (the game's frame count) than `bound`."""
+    pools.key[:] = 0
+    pools.crowd[:] = 0
+    pools.counts[COUNT] = 1
+    pools.counts[FIRST] = 0
+    pools.counts[SECOND] = 0
+    pools.counts[BEST] = -1
+    pools.counts[EXPANDED] = 0
+    pools.counts[STATES] = 0
+    pools.counts[BOUND] = bound
+    pools.parent[0] = -1
+    pools.goal[0], pools.total[0] = _measure(bank, pools, 0, -1, 1000.0)
+    _is_new(pools, _key(bank, pools.state, 0, settings), 0)
+    _add(bank, pools, settings, 0)
+
+
+@njit(nogil=True)
+def search(bank, pools, settings, expansions):
+    """Expand up to so many nodes -> MORE, FOUND, EXHAUSTED or FULL."""
+    state, counts = pools.state, pools.counts
+    room = len(pools.parent)
+    for _ in range(expansions):
+        which = 1 if settings.turns and counts[EXPANDED] % settings.turns == settings.turns - 1 else 0
+        if counts[FIRST + which] == 0:
+            which = 0
+            if counts[FIRST] == 0:
+                return EXHAUSTED
+        node = _pop(pools, which)
+        if pools.closed[node]:
+            continue
+        pools.closed[node] = 1
+        own = _key(bank, state, node, settings)
+        counts[EXPANDED] += 1
+        for action in range(6):
+            child = counts[COUNT]
+            if child >= room or 4 * counts[STATES] > 3 * len(pools.key):
+                return FULL
+            _copy(pools.words, node, child)
+            n = state.ninja[child]
+            key = own
+            held = 0
+            while held < settings.hold and key == own:
+                _play(bank, state, child, action, settings.frame_skip)
+                held += 1
+                if n.state == DEAD or n.state == DYING or n.state == WON:
+                    break
+                key = _key(bank, state, child, settings)
+            pools.parent[child] = node
+            pools.action[child] = action
+            pools.held[child] = held
+            if n.state == WON:
+                if n.frame < counts[BOUND]:
+                    counts[BEST] = child
+                    counts[BOUND] = n.frame
+                    counts[COUNT] += 1
+                    pools.closed[node] = 0  # its other actions are tried again, should the search go on
+                    _push(pools, 0, np.float32(n.frame), node)
+                    return FOUND
+                continue
+            if n.state == DEAD or n.state == DYING or key == own or not _is_new(pools, key, n.frame):
+                continue
+            goal, total = np.int64(pools.goal[node]), np.float64(pools.total[node])
+            pools.goal[child], pools.total[child] = _measure(bank, pools, child, goal, total)
+            if _add(bank, pools, settings, child):
+                counts[COUNT] += 1
+    return MORE
+
+
+@njit(nogil=True)
+def replay(bank, pools, actions, frame_skip):
+    """Play actions from row 0, the state after each step in the rows behind it -> (steps played, won, frame)."""
+    state = pools.state
+    for step in range(len(actions)):
+        _copy(pools.words, step, step + 1)
+        _play(bank, state, step + 1, np.int64(actions[step]), frame_skip)
+        n = state.ninja[step + 1]
+        if n.state == DEAD or n.state == DYING or n.state == WON:
+            return step + 1, n.state == WON, n.frame
+    return len(actions), False, state.ninja[len(actions)].frame
+
+
+@njit(nogil=True)
+def calibrate(bank, pools, steps):
+    """Fill the table of frames left from a won run in rows 0 to `steps`."""
+    state = pools.state
+    goal, total = _measure(bank, pools, 0, -1, 1000.0)
+    end = state.ninja[steps].frame
+    pools.left[:] = -1.0
+    for step in range(steps):
+        if step:
+            goal, total = _measure(bank, pools, step, goal, total)
+        k = min(max(int(total / BIN), 0), BINS - 1)
+        pools.left[k] = end - state.ninja[step].frame  # the last time at this distance counts
+    # A distance that was left out takes as long as the next larger one that it passed later.
+    last = np.float32(-1.0)
+    for k in range(BINS - 1, -1, -1):
+        if pools.left[k] >= 0.0 and (last < 0.0 or pools.left[k] < last):
+            last = pools.left[k]
+        pools.left[k] = last
+    farthest = 0
+    for k in range(BINS):
+        if pools.left[k] >= 0.0:
+            farthest = k
+    for k in range(farthest + 1, BINS):
+        pools.left[k] = pools.left[farthest] + (k - farthest) * BIN / SPEED
+
+
+@kernel
+def _draw(seed):
+    """Next state of a generator (xorshift64)."""
+    seed ^= seed << np.uint64(13)
+    seed ^= seed >> np.uint64(7)
+    return seed ^ (seed << np.uint64(17))
+
+
+@njit(nogil=True)
+def tweak(bank, pools, actions, steps, frame_skip, frames, seed):
+    """Play small changes of a won run, `frames` in all: spans cut out, replaced by another held action, stretched.
+
+    actions: u1 [most steps], of which `steps` count; changed in place where the run is won in fewer frames. Rows 0 to
+    `steps` hold the run's states. -> (steps, number of changes kept, seed).
+    """
+    state = pools.state
+    scratch = len(pools.parent) - 1
+    kept = 0
+    while frames > 0:
+        frames -= frame_skip
+        seed = _draw(seed)
+        at = int(seed >> np.uint64(33)) % steps
+        seed = _draw(seed)
+        cut = int(seed >> np.uint64(33)) % 9
+        seed = _draw(seed)
+        put = int(seed >> np.uint64(33)) % 9
+        seed = _draw(seed)
+        action = int(seed >> np.uint64(33)) % 8
+        if action >= 6:  # the span before grows, or the one behind it
+            action = actions[at - 1] if action == 6 and at else actions[min(at + cut, steps - 1)]
+        if cut == 0 and put == 0:
+            continue
+        cut = min(cut, steps - at)
+        best = state.ninja[steps].frame
+        _copy(pools.words, at, scratch)
+        n = state.ninja[scratch]
+        length = steps - cut + put
+        played = 0
+        while at + played < length and n.frame < best:
+            now = np.int64(action if played < put else actions[at + cut + played - put])
+            _play(bank, state, scratch, now, frame_skip)
+            pools.tail[played] = now
+            played += 1
+            if n.state == DEAD or n.state == DYING or n.state == WON or played == len(pools.tail):
+                break
+        frames -= played * frame_skip
+        if n.state != WON or n.frame >= best or at + played > len(actions):
+            continue
+        kept += 1
+        steps = at + played
+        for k in range(played):
+            actions[at + k] = pools.tail[k]
+        for step in range(at, steps):
+            _copy(pools.words, step, step + 1)
+            _play(bank, state, step + 1, np.int64(actions[step]), frame_skip)
+    return steps, kept, seed

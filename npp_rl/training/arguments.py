@@ -1,0 +1,150 @@
+"""Arguments of the scripts: their bounds, how they are read from files, and how a resumed run gets its own back."""
+
+import dataclasses
+import json
+import math
+import os
+import sys
+import typing
+from pathlib import Path
+
+from npp_rl.commands import ArgumentError, CheckpointError, parse
+from npp_rl.training import s3
+
+# Arguments that a resumed run may change: where it lives, who watches it, how many threads it has, on which the last
+# bits of its weights depend.
+FREE_ARGUMENTS = ("resume", "run_dir", "track", "wandb_project_name", "wandb_entity", "wandb_group", "wandb_tags")
+FREE_ARGUMENTS += ("capture_video", "s3_bucket", "s3_prefix", "s3_endpoint_url", "s3_sync_freq", "s3_dry_run")
+FREE_ARGUMENTS += ("threads", "inference_threads")
+
+
+def plain_args(args) -> dict:
+    """Arguments as a dict that a checkpoint may hold: tuples are lists."""
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in vars(args).items()}
+
+
+def parse_args(args_type, argv: list[str] | None = None, default=None):
+    """`tyro.cli(args_type)` that knows resumed runs: with `--resume RUN_DIR` every argument defaults to that run's.
+
+    Others default to those of `default`, an `args_type`, where it is given.
+
+    Unknown arguments and bad values end the process with one line on stderr and status 2. Raises CheckpointError where
+    the run directory is unusable or an argument given beside `--resume` differs from the run's.
+    """
+    argv = sys.argv[1:] if argv is None else argv
+    args = parse(args_type, argv, default)
+    if not getattr(args, "resume", None):
+        return args
+    if args.resume.startswith("s3://"):
+        folder = args.run_dir or f"runs/{args.resume.rstrip('/').rpartition('/')[2]}"
+        args.resume = str(s3.download_for_resume(args.resume, folder, args.s3_endpoint_url))
+    config_path = Path(args.resume) / "config.json"
+    try:
+        config = json.loads(config_path.read_text())
+        saved = dict(config["args"])
+    except OSError as error:
+        raise CheckpointError(f"--resume {args.resume}: no run directory ({config_path}: {error.strerror})") from error
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise CheckpointError(f"{config_path}: not a run's configuration") from error
+    default = args_from(args_type, saved, str(config_path))
+    asked = parse(args_type, argv, default)
+    asked.resume = args.resume
+    differences = [f"{name} is in only one of them" for name in sorted(set(vars(default)) ^ set(saved))]
+    differences += differences_of(default, asked)
+    if differences:
+        raise CheckpointError(f"--resume {args.resume}: the run has another configuration: {'; '.join(differences)}")
+    return asked
+
+
+def differences_of(old, new) -> list[str]:
+    """What differs between two runs' arguments, those aside that a resumed run may change."""
+    names = [field.name for field in dataclasses.fields(old) if field.name not in FREE_ARGUMENTS]
+    values = [(name, getattr(old, name), getattr(new, name)) for name in names]
+    return [f"{name} was {before!r}, now {now!r}" for name, before, now in values if before != now]
+
+
+def _plain(value):
+    return tuple(value) if isinstance(value, list) else value
+
+
+# Least and greatest value of arguments by name; ">" excludes the least. Of the others, floats have to be finite.
+BOUNDS = {
+    "seed": (0, 2**63 - 1),
+    "threads": (0, 4 * (os.cpu_count() or 1)),
+    "inference_threads": (0, 4 * (os.cpu_count() or 1)),
+    "holdout_fraction": (0, 1),
+    "validation_fraction": (0, 0.9),
+    "frame_skip": (1, 1000),
+    "eval_freq": (0, 10**15),
+    "save_freq": (0, 10**15),
+    "s3_sync_freq": (0, 10**15),
+    "total_timesteps": (1, 10**15),
+    "max_minutes": (">", 0, 10**6),
+    "bc_max_minutes": (">", 0, 10**6),
+    "learning_rate": (">", 0, 10),
+    "num_envs": (1, 10**6),
+    "num_steps": (1, 10**5),
+    "gamma": (">", 0, 1),
+    "gae_lambda": (0, 1),
+    "num_minibatches": (1, 10**6),
+    "update_epochs": (1, 1000),
+    "clip_coef": (">", 0, 10),
+    "ent_coef": (0, 10**3),
+    "vf_coef": (0, 10**3),
+    "max_grad_norm": (">", 0, 10**9),
+    "target_kl": (">", 0, 10**3),
+    "tries": (1, 10**6),
+    "frame_stack": (1, 64),
+    "fresh_levels": (0, 10**5),
+    "renew_freq": (0, 10**15),
+    "value_warmup_steps": (0, 10**15),
+    "kl_coef": (0, 10**3),
+    "kl_steps": (1, 10**15),
+    "demo_coef": (0, 10**3),
+    "pictures": (0, 1000),
+    "epochs": (1, 10**6),
+    "patience": (0, 10**6),
+    "batch_size": (1, 10**6),
+    "weight_decay": (0, 10),
+    "label_smoothing": (0, 0.99),
+    "value_coef": (0, 10**3),
+}
+WIDTHS = (1, 16384)  # of layers, and other counts in the sizes of an architecture
+
+
+def check_args(args, sizes: tuple[str, ...] = ()) -> None:
+    """Raise ArgumentError for the first argument outside of BOUNDS; `sizes` are an architecture's own counts."""
+    for field in dataclasses.fields(args):
+        name, value = field.name, getattr(args, field.name)
+        *above, low, high = BOUNDS.get(name, WIDTHS if name in sizes else (-math.inf, math.inf))
+        flag = f"--{name.replace('_', '-')} {value}"
+        for number in value if isinstance(value, tuple) else (value,):
+            if isinstance(number, bool) or not isinstance(number, (int, float)):
+                continue
+            if not math.isfinite(number):
+                raise ArgumentError(f"{flag}: expected a finite number")
+            if not low <= number <= high or (above and number == low):
+                raise ArgumentError(f"{flag}: expected {f'more than {low}' if above else f'{low}'} to {high}")
+
+
+def _fits(value, hint) -> bool:
+    """Whether a value from a file is of the type of an argument: numbers, strings, Literal, unions, tuples of them."""
+    origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    if origin is typing.Literal:
+        return value in inner
+    if origin is tuple:
+        return isinstance(value, (list, tuple)) and all(_fits(item, inner[0]) for item in value)
+    if inner:
+        return any(_fits(value, one) for one in inner)
+    if hint is float:
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+    return isinstance(value, hint) and (hint is bool or not isinstance(value, bool))
+
+
+def args_from(args_type, saved: dict, place: str):
+    """`args_type` of values read from a file; raises CheckpointError for one of a wrong type. Others are defaults."""
+    hints = typing.get_type_hints(args_type)
+    for name, hint in hints.items():
+        if name in saved and not _fits(saved[name], hint):
+            raise CheckpointError(f"{place}: {name} is {saved[name]!r:.60}, not of its type")
+    return args_type(**{name: _plain(saved[name]) for name in hints if name in saved})

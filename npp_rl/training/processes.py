@@ -1,0 +1,98 @@
+"""Where a run happens: processes under torchrun, the device and its settings, threads, and the seeds of all of them."""
+
+import os
+import weakref
+from typing import NamedTuple
+
+import numba
+import numpy as np
+import torch
+import torch.distributed as dist
+
+from npp_rl.commands import ArgumentError
+from npp_rl.training.arguments import check_args
+
+
+class Process(NamedTuple):
+    """One process of a run: of rank 0 there is always one, and it alone writes."""
+
+    rank: int
+    world_size: int
+    device: torch.device
+    threads: int  # of the CPU, for updates and the simulator
+    inference_threads: int
+    amp_dtype: torch.dtype  # of forward passes in mixed precision
+    weights_seed: int  # of all processes
+    env_seed: int
+    torch_seed: int
+
+
+def world() -> tuple[int, int, int, int]:
+    """Rank and number of processes, and those on this machine, as torchrun tells them: 0, 1, 0, 1 without it."""
+    numbers = []
+    for name, alone in (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0), ("LOCAL_WORLD_SIZE", 1)):
+        text = os.environ.get(name, str(alone))
+        if not text.isdecimal() or (name.endswith("SIZE") and text == "0"):
+            raise ArgumentError(f"{name}={text} in the environment: expected the number that torchrun sets")
+        numbers.append(int(text))
+    return tuple(numbers)
+
+
+def begin(args, sizes: dict[str, dict]) -> Process:
+    """Check a script's arguments, fill in the sizes that `--size` stands for, and set up this process.
+
+    Of a script without environments or without its own sizes (bc_pretrain.py) what it has is checked and filled in.
+
+    sizes: an architecture's widths by the name of the preset. Raises ArgumentError, one line that names the flag.
+    """
+    rank, world_size, local_rank, local_world_size = world()
+    on_gpu = args.cuda and torch.cuda.is_available()
+    if args.size == "auto":
+        args.size = "full" if on_gpu else "small"
+    for name, value in sizes[args.size].items():
+        if getattr(args, name, 0) is None:
+            setattr(args, name, value)
+    check_args(args, tuple(sizes[args.size]))
+    if hasattr(args, "num_envs") and (
+        args.num_envs % world_size or args.num_envs // world_size * args.num_steps % args.num_minibatches
+    ):
+        raise ArgumentError(
+            f"--num-envs {args.num_envs} --num-steps {args.num_steps}: expected a multiple of {world_size} "
+            f"environments, and {args.num_minibatches} minibatches of equal size in each of {world_size} processes"
+        )
+    if getattr(args, "cudagraphs", False) and not (args.compile and on_gpu):
+        raise ArgumentError("--cudagraphs: needs --compile and a GPU")
+    device = torch.device("cpu")
+    if on_gpu:
+        device = torch.device("cuda", local_rank)
+        torch.cuda.set_device(device)
+    if world_size > 1:
+        dist.init_process_group("nccl" if on_gpu else "gloo")
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    threads = args.threads or max(1, allowed // local_world_size)
+    inference_threads = args.inference_threads or threads
+    torch.set_num_threads(inference_threads)
+    numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
+
+    torch.use_deterministic_algorithms(args.torch_deterministic, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # a search for bugs, which costs a write per tensor
+    torch.backends.cudnn.deterministic = args.torch_deterministic
+    torch.backends.cudnn.benchmark = not args.torch_deterministic
+    torch.set_float32_matmul_precision("high")  # TF32 on GPUs that have it; nothing on CPUs
+    has_bf16 = device.type == "cpu" or torch.cuda.is_bf16_supported(including_emulation=False)
+
+    weights_seed, *rank_seeds = np.random.SeedSequence(args.seed).spawn(1 + world_size)
+    seeds = [int(s.generate_state(1)[0]) for s in (weights_seed, *rank_seeds[rank].spawn(2))]
+    amp_dtype = torch.bfloat16 if has_bf16 else torch.float16
+    return Process(rank, world_size, device, threads, inference_threads, amp_dtype, *seeds)
+
+
+def pin(arrays: dict[str, np.ndarray], device: torch.device) -> None:
+    """Lock arrays that are copied to a GPU again and again in memory, so that the copies run beside other work.
+
+    Only those that fill pages of their own, for whole pages are locked. They are unlocked when Python frees them.
+    """
+    for array in arrays.values():
+        if device.type == "cuda" and array.nbytes >= 2**18:
+            torch.cuda.check_error(torch.cuda.cudart().cudaHostRegister(array.ctypes.data, array.nbytes, 0))
+            weakref.finalize(array, torch.cuda.cudart().cudaHostUnregister, array.ctypes.data).atexit = False

@@ -1,0 +1,587 @@
+"""Runs on S3 (or MinIO and the like): upload in the background while training, download to resume, by content.
+
+    python -m npp_rl.training.s3 upload RUN_DIR s3://bucket/prefix/run [--dry-run] [--endpoint-url http://host:9000]
+    python -m npp_rl.training.s3 download s3://bucket/prefix/run RUN_DIR [--endpoint-url http://host:9000]
+
+The file `a/b` of the folder `run` is the object `prefix/run/a/b`. Its sha256 stands in the object's metadata and in the
+folder's s3_manifest.json, where an entry appears only after the server has confirmed that content, and goes before
+another content is sent to its key: the manifest is true whenever the process dies. A file whose sha256 is there already
+is not sent again. Nothing is ever deleted on the server; links and hidden files stay at home.
+
+What is sent is a copy taken at once, so that a file that grows meanwhile is one content. Of a run, checkpoints are read
+first and sent last: on the server the logs are never older than the checkpoint that a resumed run cuts them back to.
+
+Faults of the server or the network never end a training: they are said once, and uploads are tried again until all is
+there. Only what no waiting mends ends it, before it begins: a bucket that does not exist, credentials that are refused.
+Credentials are boto3's affair (environment, ~/.aws, the machine's role) and need s3:ListBucket, s3:GetObject and
+s3:PutObject. A killed process can leave parts of a large file; a lifecycle rule with AbortIncompleteMultipartUpload
+removes them.
+"""
+
+import contextlib
+import hashlib
+import json
+import mimetypes
+import os
+import re
+import shlex
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+from urllib.parse import urlsplit
+
+import tyro
+
+from npp_rl.commands import ArgumentError, CheckpointError, command
+from npp_rl.files import write_json
+
+MANIFEST = "s3_manifest.json"
+FORMAT = "npp-rl s3 manifest 1"
+ENTRY = {"key": str, "size": int, "sha256": str, "time": str}  # of one file
+MULTIPART_BYTES = 16 << 20  # files from this size on are sent and fetched in parts of it
+SPOOL_BYTES = 8 << 20  # copies of smaller files are held in memory, others in an unnamed file in the folder
+FIRST_PAUSE, LONGEST_PAUSE, LAST_PAUSE = 1.0, 60.0, 5.0  # seconds between tries: doubled to the second; while ending
+ATTEMPTS = 5  # of the commands; a training tries as long as it runs
+
+
+class Sync:
+    """The files of `folder` at s3://bucket/prefix. `start` runs it in a thread; `upload` calls it in the foreground."""
+
+    def __init__(self, client, folder: Path, bucket: str, prefix: str, endpoint_url: str | None, message):
+        self.client, self.bucket, self.prefix = client, bucket, prefix  # without client: a dry run
+        self.path, self.folder = folder, folder if folder.is_dir() else folder.parent
+        self.url, self.endpoint_url, self.message = f"s3://{bucket}/{prefix}", endpoint_url, message
+        self.files = self._load_manifest()  # relative path: {"key", "size", "sha256", "time"}
+        self.remote = {} if client is None else None  # key: size of the objects when this process began
+        self.seen = {}  # relative path: inode, size and time stamps of a file whose content the manifest has
+        self.sent_files = self.sent_bytes = 0
+        self.fault = None  # why the last pass failed
+        self.outage = False  # whether it ended because the server gave no answer
+        self.wanted, self.closing = threading.Event(), threading.Event()
+        self.thread = threading.Thread(target=self._run, name="s3", daemon=True)
+
+    def request(self) -> None:
+        """Ask for an upload of what changed; returns at once, also while an earlier one is under way."""
+        self.wanted.set()
+
+    def finish(self, timeout: float) -> bool:
+        """Upload what is left, for at most `timeout` seconds; True if all is on the server.
+
+        Call it when all files are complete and closed. Otherwise one line tells what is missing and how to send it.
+        """
+        self.message = print  # the run's log is closed by now, and must not change any more
+        self.closing.set()
+        self.wanted.set()
+        self.thread.join(timeout)
+        if not self.thread.is_alive() and not self.fault:
+            return True
+        self.message = lambda text: None
+        missing = self.missing()
+        if missing:
+            count, megabytes = len(missing), sum(missing.values()) / 1e6
+            endpoint = f" --endpoint-url {shlex.quote(self.endpoint_url)}" if self.endpoint_url else ""
+            print(
+                f"S3: {count} files ({megabytes:.1f} MB) are not at {self.url} ({self.fault or 'out of time'}); later: "
+                f"python -m npp_rl.training.s3 upload {shlex.quote(str(self.path))} {shlex.quote(self.url)}{endpoint}",
+                flush=True,
+            )
+        return not missing
+
+    def missing(self) -> dict[str, int]:
+        """Relative path and bytes of each file whose content the manifest does not hold."""
+        files = self.files  # replaced, never changed, by the thread
+        missing = {}
+        for path in self._paths():
+            relative = path.relative_to(self.folder).as_posix()
+            try:
+                with path.open("rb") as stream:
+                    sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
+                if files.get(relative, {}).get("sha256") != sha256:
+                    missing[relative] = path.stat().st_size
+            except FileNotFoundError:
+                continue  # removed meanwhile
+            except OSError:
+                missing[relative] = 0
+        return missing
+
+    def upload_changes(self) -> dict[str, str]:
+        """One pass over the folder; relative path -> reason of what could not be uploaded, empty if all is there.
+
+        A file that is refused or cannot be read does not keep the others back; a server that fails ends the pass.
+        """
+        failures = {}
+        self.outage = False
+        try:
+            if self.remote is None:
+                self._list_remote()
+            paths = sorted(self._paths())
+            with contextlib.ExitStack() as stack:
+                streams = {}
+                for path in sorted(paths, key=_reading_order):
+                    if path.suffix == ".pt":  # renamed into place: an open one keeps its content
+                        with contextlib.suppress(OSError):  # seen again below
+                            streams[path] = stack.enter_context(path.open("rb"))
+                for path in sorted(paths, key=_reading_order, reverse=True):
+                    relative = path.relative_to(self.folder).as_posix()
+                    if path.suffix == ".pt" and any(name.endswith(".jsonl") for name in failures):
+                        failures[relative] = "waits for the logs"
+                        continue
+                    try:
+                        with streams.get(path) or path.open("rb") as stream:
+                            self._upload(relative, stream)
+                    except FileNotFoundError:
+                        continue  # removed since the folder was listed
+                    except Exception as error:  # whatever goes wrong here must not end a training
+                        failures[relative] = describe(error)
+                        self.outage = _kind(error) == "outage"
+                        if self.outage:
+                            break
+        except Exception as error:
+            failures[""] = describe(error)
+            self.outage = _kind(error) == "outage"
+        return failures
+
+    def _run(self):
+        pause = 0.0
+        while True:
+            if pause and self.closing.is_set():
+                time.sleep(min(pause, LAST_PAUSE))
+            elif pause:
+                self.closing.wait(pause)
+            else:
+                self.wanted.wait()
+            closing = self.closing.is_set()  # before the pass: what was written before `finish` is then in it
+            self.wanted.clear()
+            failures = self.upload_changes()
+            fault = None
+            if failures:
+                relative, reason = next(iter(failures.items()))
+                fault = f"{relative}: {reason}" if relative else reason
+                if not self.fault and (self.outage or not closing):  # a refusal at the end is told by `finish`
+                    what = "uploads" if closing else "training goes on, uploads"
+                    self._say(f"S3: {self.url}: {fault}; {what} are tried again until all is there")
+            elif self.fault:
+                self._say(f"S3: {self.url}: uploads work again, nothing is missing")
+            self.fault = fault
+            pause = min(max(2 * pause, FIRST_PAUSE), LONGEST_PAUSE) if failures else 0.0
+            if closing and not self.outage:
+                return
+
+    def _say(self, text):
+        try:
+            self.message(text)
+        except (OSError, ValueError):  # a full disk; a log that is closed already
+            print(text, flush=True)
+
+    def _paths(self):
+        """All files of the folder but links, hidden files and manifests."""
+        if self.path != self.folder:
+            return [self.path]
+        paths = []
+        for place, folders, names in os.walk(self.folder):
+            folders[:] = [name for name in folders if not name.startswith(".")]
+            for name in names:
+                path = Path(place, name)
+                if not name.startswith(".") and name != MANIFEST and path.is_file() and not path.is_symlink():
+                    paths.append(path)
+        return paths
+
+    def _load_manifest(self):
+        """Entries of the folder's manifest; none where it is about another place."""
+        try:
+            manifest = json.loads((self.folder / MANIFEST).read_text())
+            about = (manifest["format"], manifest["url"], manifest["endpoint_url"])
+            files = {
+                relative: {name: kind(entry[name]) for name, kind in ENTRY.items()}
+                for relative, entry in manifest["files"].items()
+            }
+        except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
+            return {}
+        return files if about == (FORMAT, self.url, self.endpoint_url) else {}
+
+    def _save_manifest(self, files):
+        """Make `files` the manifest, on disk first: what cannot be written there (a full disk) is not believed here."""
+        if self.client is not None:
+            write_manifest(self.folder, self.url, self.endpoint_url, files)
+        self.files = files
+
+    def _list_remote(self):
+        """Remember which objects are there, and forget manifest entries whose object is gone or has another size."""
+        remote = list_objects(self.client, self.bucket, self.prefix)
+        true = {relative: entry for relative, entry in self.files.items() if remote.get(entry["key"]) == entry["size"]}
+        if true != self.files:
+            self._save_manifest(true)
+        self.remote = remote
+
+    def _upload(self, relative, stream):
+        """Send one open file unless its content is on the server already."""
+        if not _is_plain(relative):
+            raise ArgumentError("its name cannot be a key (expected printable characters, no backslash)")
+        before = os.fstat(stream.fileno())
+        state = (before.st_ino, before.st_size, before.st_mtime_ns, before.st_ctime_ns)
+        if self.seen.get(relative) == state:
+            return
+        settled = time.time_ns() - before.st_mtime_ns > 2e9  # a later change shows in a time stamp, however coarse
+        with tempfile.SpooledTemporaryFile(SPOOL_BYTES, dir=self.folder) as copy:
+            digest, size = hashlib.sha256(), 0
+            while block := stream.read(min(1 << 20, before.st_size - size)):  # a file that grows has an end here
+                digest.update(block)
+                copy.write(block)
+                size += len(block)
+            copy.seek(0)
+            sha256 = digest.hexdigest()
+            if self.files.get(relative, {}).get("sha256") != sha256:
+                self._send(relative, copy, size, sha256, before.st_mtime)
+        if settled:
+            self.seen[relative] = state
+
+    def _send(self, relative, content, size, sha256, modified):
+        key = f"{self.prefix}/{relative}"
+        if self.client is None:
+            self._say(f"S3 dry run: would upload {relative} ({size:,} bytes) to s3://{self.bucket}/{key}")
+        else:
+            there = False
+            if relative in self.files:
+                self._save_manifest({name: entry for name, entry in self.files.items() if name != relative})
+            elif self.remote.get(key) == size:  # sent by a process that died, or from elsewhere
+                there = self.client.head_object(Bucket=self.bucket, Key=key)["Metadata"].get("sha256") == sha256
+            if not there:
+                metadata = {"sha256": sha256, "modified": _utc(modified), "program": "npp-rl"}
+                kind = mimetypes.guess_type(relative)[0] or "application/octet-stream"
+                self.client.upload_fileobj(
+                    content,
+                    self.bucket,
+                    key,
+                    ExtraArgs={"Metadata": metadata, "ContentType": kind},
+                    Config=_transfer_config(),
+                )
+                self.sent_files, self.sent_bytes = self.sent_files + 1, self.sent_bytes + size
+        entry = {"key": key, "size": size, "sha256": sha256, "time": _utc(time.time())}
+        self._save_manifest({**self.files, relative: entry})
+
+
+def start(
+    run_dir: str | Path,
+    bucket: str,
+    prefix: str = "",
+    endpoint_url: str | None = None,
+    dry_run: bool = False,
+    message: Callable[[str], None] = print,
+) -> Sync | None:
+    """Keep `run_dir` at s3://bucket/prefix/<name of run_dir> from a thread, beginning now; `message` is told of faults.
+
+    The folder is made if it is not there: call this first of all, so that a wrong name costs no time, and set the
+    result's `message` when the run has its log.
+
+    Raises ArgumentError where the server refuses at once (no such bucket, wrong credentials) or an argument is bad. A
+    server that does not answer within some 20 s is no reason to stop. Returns None, and says so, without boto3. A dry
+    run tells `message` of each file, needs neither boto3 nor credentials, sends nothing and writes nothing.
+    """
+    run_dir = Path(run_dir)
+    bucket, prefix = split_url(f"s3://{bucket}/{prefix.strip('/')}/{run_dir.resolve().name}")
+    try:
+        client, fault = (None, None) if dry_run else _connect_and_check(bucket, prefix, endpoint_url)
+    except ModuleNotFoundError:
+        message("boto3 is not installed: nothing is uploaded to S3 (python -m npp_rl.training.s3 upload does it later)")
+        return None
+    run_dir.mkdir(parents=True, exist_ok=True)
+    sync = Sync(client, run_dir, bucket, prefix, endpoint_url, message)
+    sync.fault = fault
+    if fault:
+        message(f"S3: {sync.url}: {fault}; training goes on, uploads are tried again until all is there")
+    else:
+        message(f"S3: {run_dir} is kept at {sync.url}{' (dry run: nothing is sent)' if dry_run else ''}")
+    sync.request()
+    sync.thread.start()
+    return sync
+
+
+def upload(
+    path: str | Path,
+    url: str,
+    endpoint_url: str | None = None,
+    dry_run: bool = False,
+    message: Callable[[str], None] = print,
+) -> dict[str, str]:
+    """Bring a folder's files under `url` (s3://bucket/prefix), or one file beneath it under its name, and wait for it.
+
+    While the server fails it tries again, until ATTEMPTS tries in a row brought nothing. Returns relative path -> why
+    it could not be uploaded. Raises ArgumentError as `start` does, and ModuleNotFoundError without boto3.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise ArgumentError(f"{path}: no such file or folder")
+    bucket, prefix = split_url(url)
+    client = None if dry_run else _connect_and_check(bucket, prefix, endpoint_url)[0]
+    sync = Sync(client, path, bucket, prefix, endpoint_url, message)
+    pause, idle, sent = FIRST_PAUSE, 0, 0
+    while (failures := sync.upload_changes()) and sync.outage:
+        idle, sent = idle + 1 if sync.sent_files == sent else 0, sync.sent_files
+        if idle == ATTEMPTS:
+            break
+        time.sleep(pause)
+        pause = min(2 * pause, LONGEST_PAUSE)
+    if not dry_run:
+        message(f"S3: {sync.sent_files} files ({sync.sent_bytes:,} bytes) sent, {len(sync.files)} are at {sync.url}")
+    return failures
+
+
+def download(
+    url: str, folder: str | Path, endpoint_url: str | None = None, message: Callable[[str], None] = print
+) -> Path:
+    """Bring all under `url` (s3://bucket/prefix/run) into the new or empty `folder`, with a manifest; return `folder`.
+
+    The folder appears when everything is there and every content has the sha256 of its object's metadata. Raises
+    CheckpointError where that fails, ArgumentError for a bad URL, ModuleNotFoundError without boto3, OSError.
+    """
+    bucket, prefix = split_url(url)
+    folder = Path(folder)
+    if folder.is_symlink() or (folder.exists() and (not folder.is_dir() or any(folder.iterdir()))):
+        raise CheckpointError(f"{folder}: is there already (expected a new folder for {url})")
+    client = connect(endpoint_url)
+    try:
+        remote = list_objects(client, bucket, prefix)
+    except Exception as error:
+        raise CheckpointError(f"{url}: {describe(error)}") from error
+    names = {key: key[len(prefix) + 1 :] for key in remote if not key.endswith("/")}  # consoles make such for folders
+    for key, relative in names.items():
+        if not _is_plain(relative) or relative.rpartition("/")[2] == MANIFEST:
+            raise CheckpointError(f"{url}: refused the object {key!r} (expected a plain relative path)")
+    if not names:
+        raise CheckpointError(f"{url}: nothing is there")
+    message(f"S3: fetching {len(names)} files ({sum(remote[key] for key in names) / 1e6:.1f} MB) from {url}")
+    parent = folder.resolve().parent
+    parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{folder.resolve().name}.", dir=parent) as place:
+        complete = Path(place, "complete")
+        complete.mkdir()
+        files = {}
+        # Checkpoints first, as they are read for an upload: while a run goes on, its logs are then never older.
+        for key, relative in sorted(names.items(), key=lambda name: _reading_order(Path(name[1]))):
+            target = complete / relative
+            target.parent.mkdir(parents=True, exist_ok=True)
+            files[relative] = _fetch(client, bucket, key, target)
+        write_manifest(complete, f"s3://{bucket}/{prefix}", endpoint_url, files)
+        complete.rename(folder)
+    return folder
+
+
+def download_for_resume(url: str, folder: str | Path, endpoint_url: str | None = None) -> Path:
+    """`download` for `--resume s3://...`: under torchrun one process of each machine fetches, the others wait for it.
+
+    Raises CheckpointError and ArgumentError only. Machines with a common file system download beforehand instead.
+    """
+    folder = Path(folder)
+    if os.environ.get("LOCAL_RANK", "0") != "0":
+        while not (folder / MANIFEST).exists():  # torchrun ends this process where the fetching one fails
+            time.sleep(0.2)
+        return folder
+    try:
+        return download(url, folder, endpoint_url)
+    except ModuleNotFoundError as error:
+        raise ArgumentError(f"--resume {url}: boto3 is not installed") from error
+
+
+def split_url(url: str) -> tuple[str, str]:
+    """Bucket and prefix (without slashes at its ends) of s3://bucket/prefix. Raises ArgumentError."""
+    match = re.fullmatch(r"s3://([A-Za-z0-9._-]{3,255})/+(.*?)/*", url)
+    prefix = "/".join(part for part in match[2].split("/") if part) if match else ""
+    if not prefix or {".", ".."} & set(prefix.split("/")) or not prefix.isprintable():
+        raise ArgumentError(f"{url!r}: expected s3://BUCKET/PREFIX")
+    return match[1], prefix
+
+
+def connect(endpoint_url: str | None, connect_timeout: float = 10, read_timeout: float = 60, attempts: int = 5):
+    """An S3 client with time limits in seconds. Raises ArgumentError, and ModuleNotFoundError without boto3."""
+    import boto3
+    from botocore.config import Config
+
+    settings = {}
+    if endpoint_url:
+        try:
+            parts = urlsplit(endpoint_url)
+            fine = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0 and "@" not in parts.netloc
+        except ValueError:
+            fine = False
+        if not fine or parts.query or parts.fragment:  # not repeated here: a password may stand in it
+            raise ArgumentError(
+                "the S3 endpoint URL is not usable: expected http://HOST:PORT or https://HOST without user or password"
+            )
+        # Without boto3's own checksums, which not every server knows, the SHA-256 of each body is signed and checked.
+        settings = {"request_checksum_calculation": "when_required", "response_checksum_validation": "when_required"}
+    try:
+        return boto3.session.Session().client(
+            "s3",
+            endpoint_url=endpoint_url,
+            config=Config(
+                connect_timeout=connect_timeout,
+                read_timeout=read_timeout,
+                retries={"mode": "standard", "total_max_attempts": attempts},
+                **settings,
+            ),
+        )
+    except Exception as error:  # a profile that does not exist, an unreadable ~/.aws/config
+        raise ArgumentError(f"boto3 cannot be set up: {describe(error)}") from error
+
+
+def _connect_and_check(bucket, prefix, endpoint_url):
+    """Client, and None or why the server does not answer. Raises ArgumentError where the server refuses."""
+    try:
+        connect(endpoint_url, 5, 5, 2).list_objects_v2(Bucket=bucket, Prefix=f"{prefix}/", MaxKeys=1)
+        fault = None
+    except Exception as error:
+        if isinstance(error, (ArgumentError, ModuleNotFoundError)):
+            raise
+        fault = describe(error)
+        if _kind(error) == "refusal":
+            place = f" at {endpoint_url}" if endpoint_url else ""
+            raise ArgumentError(f"s3://{bucket}/{prefix}{place}: {fault}") from error
+    return connect(endpoint_url), fault
+
+
+def list_objects(client, bucket: str, prefix: str) -> dict[str, int]:
+    """Key -> bytes of every object under prefix/."""
+    pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=f"{prefix}/")
+    return {entry["Key"]: entry["Size"] for page in pages for entry in page.get("Contents", ())}
+
+
+def write_manifest(folder: Path, url: str, endpoint_url: str | None, files: dict[str, dict]) -> None:
+    """Write the folder's s3_manifest.json, atomically; `files` maps relative paths to key, size, sha256 and time."""
+    manifest = {"format": FORMAT, "url": url, "endpoint_url": endpoint_url, "files": dict(sorted(files.items()))}
+    write_json(folder / MANIFEST, manifest)
+
+
+def describe(error: Exception) -> str:
+    """A few words on an error, with nothing in them that a server sent or that could hold a secret."""
+    kind, name = _kind(error), type(error).__name__
+    if isinstance(error, ArgumentError):
+        return str(error)
+    if kind == "own" and getattr(error, "strerror", None):
+        return f"{error.strerror} ({error.filename})" if error.filename else error.strerror
+    if isinstance(response := getattr(error, "response", None), dict):
+        code = str(response.get("Error", {}).get("Code", ""))
+        code = code if re.fullmatch(r"[A-Za-z]{1,40}", code) else "no code"
+        status = response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+        what = "no such bucket" if code == "NoSuchBucket" else "refused" if kind == "refusal" else "the server fails"
+        return f"{what} ({code}, HTTP {status})"
+    if name == "NoCredentialsError":
+        return "no credentials (boto3 looks in the environment, in ~/.aws and asks the machine's role)"
+    return f"no answer ({name})" if kind == "outage" else name
+
+
+def _kind(error):
+    """`own`: a file of ours is the trouble; `refusal`: waiting will not help; `outage`: the server or the way to it."""
+    if isinstance(error, (OSError, ValueError)) and not type(error).__module__.startswith("botocore"):
+        return "own"
+    from botocore.exceptions import BotoCoreError, ClientError, ConnectionError, HTTPClientError, IncompleteReadError
+
+    if isinstance(error, ClientError):
+        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 500)
+        slow = error.response.get("Error", {}).get("Code") in ("RequestTimeout", "SlowDown", "Throttling")
+        return "outage" if status >= 500 or status in (408, 429) or slow else "refusal"
+    if isinstance(error, (ConnectionError, HTTPClientError, IncompleteReadError)):
+        return "outage"
+    return "refusal" if isinstance(error, BotoCoreError) else "outage"  # such as no credentials: nothing was even asked
+
+
+def _fetch(client, bucket, key, target):
+    """Download one object and return its manifest entry. Raises CheckpointError."""
+    problem = None
+    for attempt in range(ATTEMPTS):
+        if attempt:
+            time.sleep(FIRST_PAUSE * 2 ** (attempt - 1))
+        try:
+            about = client.head_object(Bucket=bucket, Key=key)
+            sha256 = about["Metadata"].get("sha256")
+            if not sha256:
+                raise CheckpointError(f"s3://{bucket}/{key}: no sha256 in its metadata to check it with")
+            with target.open("w+b") as stream:
+                client.download_fileobj(bucket, key, stream, Config=_transfer_config())
+                stream.flush()
+                os.fsync(stream.fileno())
+                stream.seek(0)
+                found = hashlib.file_digest(stream, "sha256").hexdigest()
+                size = stream.seek(0, os.SEEK_END)
+        except Exception as error:
+            if _kind(error) == "own":
+                raise
+            problem = describe(error)
+            continue
+        if found == sha256:
+            return {"key": key, "size": size, "sha256": sha256, "time": _utc(about["LastModified"].timestamp())}
+        problem = f"the content's sha256 {found[:12]}... is not the {sha256[:12]!a}... of its metadata"
+    raise CheckpointError(f"s3://{bucket}/{key}: {problem}")
+
+
+def _is_plain(relative):
+    """Whether a relative path (a server may send any) stays beneath its folder and can be printed."""
+    return relative.isprintable() and "\\" not in relative and not {"", ".", ".."} & set(relative.split("/"))
+
+
+def _transfer_config():
+    from boto3.s3.transfer import TransferConfig
+
+    # No threads of its own: they would keep the process alive at its end, and share the cores with the training.
+    return TransferConfig(multipart_threshold=MULTIPART_BYTES, multipart_chunksize=MULTIPART_BYTES, use_threads=False)
+
+
+def _reading_order(path):
+    """latest.pt, other checkpoints, the rest: what is read later is never older (sent in the opposite order)."""
+    return 0 if path.name == "latest.pt" else 1 if path.suffix == ".pt" else 2
+
+
+def _utc(seconds):
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
+
+
+@dataclass
+class Upload:
+    """Upload what is new or changed in a folder."""
+
+    path: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="PATH")]
+    """folder whose files go under the URL, or one file"""
+    url: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="URL")]
+    """s3://bucket/prefix/run"""
+    endpoint_url: str | None = None
+    """server other than AWS, such as http://127.0.0.1:9000"""
+    dry_run: bool = False
+    """say what would be uploaded, send nothing"""
+
+
+@dataclass
+class Download:
+    """Download a folder and check every file's sha256."""
+
+    url: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="URL")]
+    """s3://bucket/prefix/run"""
+    folder: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER")]
+    """new folder for it"""
+    endpoint_url: str | None = None
+    """server other than AWS, such as http://127.0.0.1:9000"""
+
+
+@dataclass
+class Args:
+    command: Annotated[Upload | Download, tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes]
+    """what to do"""
+
+
+def main(args: Args) -> None:
+    """Carry out a command. Raises ArgumentError, CheckpointError, ModuleNotFoundError, OSError."""
+    command = args.command
+    if isinstance(command, Download):
+        print(f"S3: {command.url} is in {download(command.url, command.folder, command.endpoint_url)}")
+        return
+    failures = upload(command.path, command.url, command.endpoint_url, command.dry_run)
+    if failures:
+        relative, reason = next(iter(failures.items()))
+        name = f"{command.url}/{relative}" if relative else command.url
+        raise CheckpointError(f"{name}: {reason}; not everything is uploaded")
+
+
+if __name__ == "__main__":
+    command(main, Args)
