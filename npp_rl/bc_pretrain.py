@@ -246,7 +246,7 @@ def main(args: Args) -> Path:
     )
     if world_size > 1 and rank == 0:
         dist.barrier()
-    train_rows, held_rows = demos.split(args.validation_fraction)
+    train_rows, held_rows = demos.split(args.validation_fraction, validation_levels)
     train_rows = train_rows[: len(train_rows) // world_size * world_size]
     if not len(train_rows):
         raise demonstrations.DemonstrationError(

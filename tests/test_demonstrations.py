@@ -185,6 +185,25 @@ def test_levels_are_split_whole_and_with_their_mirror_images(tmp_path):
     assert (demos.actions[held] == 2).all()  # no mirror images among them
 
 
+def test_no_training_step_is_of_a_held_out_level_in_the_mirror(tmp_path):
+    """Ten levels and their mirror images, each with a run of its own: their hashes would divide them separately."""
+    ones = []
+    for column in range(10):
+        tiles = CORRIDOR.copy()
+        tiles[0, column] = 0
+        ones.append(level(tiles, here(5), [(here(20), here(12))]))
+        write(tmp_path, f"{column}.replay", ones[-1], run_right(ones[-1]))
+        image = mirrored(ones[-1])
+        write(tmp_path, f"{column}_turned.replay", image, cut_at_win(image.map_data, LEFT * 400))
+    demos = load_demonstrations([tmp_path], [], ("game_state",))
+    pair = {one.tiles_digest: k for k, both in enumerate(ones) for one in (both, mirrored(both))}
+    train, held = ({pair[demos.levels[k].tiles_digest] for k in demos.level[rows]} for rows in demos.split(0.2))
+    assert train and held and not train & held
+    left = min(train)
+    again = demos.split(0.2, [mirrored(ones[left])])[0]
+    assert {pair[demos.levels[k].tiles_digest] for k in demos.level[again]} == train - {left}
+
+
 def test_cache(tmp_path, monkeypatch, capsys):
     write(tmp_path / "runs", "a.replay", STEP, JUMPED)
 

@@ -196,17 +196,17 @@ def test_split_shares_no_tiles():
 
 def test_training_levels_change_and_stay_apart_from_the_suites():
     train, validation, test = datasets.load_split("builtin", "builtin", 0.2, 0.2)
-    one, again, other = (datasets.training_levels(train, True, 90, 0.2, seed) for seed in (5, 5, 6))
+    held_out = validation + test
+    one, again, other = (datasets.training_levels(train, held_out, True, 90, 0.2, seed) for seed in (5, 5, 6))
     assert [level.digest for level in one] == [level.digest for level in again]
     assert len(train) + 50 < len(one) <= len(train) + 90  # a fifth of the generated ones are left out
-    held_out = {level.tiles_digest for level in validation + test}
-    assert not held_out & {level.tiles_digest for level in one + other}
+    assert not datasets.tiles_and_mirrored_tiles(held_out) & {level.tiles_digest for level in one + other}
     own, fresh = one[: len(train)], one[len(train) :]
     turned = sum(level.id.endswith("mirrored") for level in own)
     assert 0.4 * len(own) < turned < 0.6 * len(own)
     assert not {level.digest for level in fresh} & {level.digest for level in other + train}
     assert {level.category for level in fresh} == set(CATEGORIES)
-    assert datasets.training_levels(train, False, 0, 0.2, 5) == train
+    assert datasets.training_levels(train, held_out, False, 0, 0.2, 5) == train
 
 
 def test_same_folder_is_divided(shared):

@@ -7,10 +7,10 @@ import pytest
 
 from npp_rl.commands import LevelError
 from npp_rl.files import write_atomically
-from npp_rl.levels import maps
+from npp_rl.levels import builtin, maps
 from npp_rl.levels.categories import CATEGORIES
-from npp_rl.levels.datasets import load_levels, split_by_tiles
-from npp_rl.levels.maps import Level, encode_map, unknown_records
+from npp_rl.levels.datasets import held_share, load_levels, load_split, split_by_tiles, training_levels
+from npp_rl.levels.maps import Level, encode_map, mirrored, unknown_records
 from npp_rl.simulator import simulate
 
 NINJA, EXIT, SWITCH = (0, 10, 20, 0, 0), (3, 30, 20, 0, 0), (4, 20, 20, 0, 0)
@@ -211,6 +211,43 @@ def test_split_by_tiles_is_a_partition_that_keeps_equal_tiles_together():
     assert split_by_tiles(found, 0) == (found, []) and split_by_tiles(found, 1) == ([], found)
 
 
+def write_levels(folder, levels):
+    folder.mkdir()
+    for level in levels:
+        (folder / level.id).write_bytes(level.map_data)
+    return str(folder)
+
+
+def test_no_training_level_is_a_held_out_one_in_the_mirror(tmp_path):
+    """The training folder holds two test levels, one of them mirrored, and both sides of many other levels."""
+    own = [Level(some_map(k), str(k), "simple") for k in range(40)]
+    images = [Level(mirrored(level).map_data, f"{level.id} turned", "simple") for level in own]
+    test = write_levels(tmp_path / "test", [own[0], images[1]])
+    train, validation, suite = load_split(write_levels(tmp_path / "train", own + images), test, 0.2, 0.2)
+    assert [level.id for level in suite] == ["0", "1 turned"] and len(validation) > 4 and len(train) > 4
+    assert not {"0", "0 turned", "1", "1 turned"} & {level.id for level in train + validation}
+    held = {level.id.split()[0] for level in validation}
+    assert all(level.id.split()[0] not in held for level in train)
+    shares = {level.id: held_share(level.tiles_digest) for level in own + images}
+    assert all(shares[level.id] < 0.2 for level in validation), "the hash decides as before"
+    left = {str(k) for k in range(2, 40)} - held
+    assert {level.id.split()[0] for level in train} == left, "and only what mirrors a held-out level is left out"
+
+
+def test_levels_shown_in_training_are_no_held_out_ones_in_the_mirror(monkeypatch):
+    own, held_out = ([Level(some_map(k), str(k), "simple") for k in part] for part in (range(30), range(30, 60)))
+    fresh = [Level(some_map(k), f"fresh {k}", "simple") for k in range(60, 70)]
+    fresh += [mirrored(held_out[0]), held_out[1]]
+    monkeypatch.setattr(builtin, "data_set", lambda *_, **__: fresh)
+    shown = training_levels(own, held_out, True, 100, 0.0, 1)
+    assert [level.id for level in shown if level.id.startswith("fresh")] == [f"fresh {k}" for k in range(60, 70)]
+    assert len(shown) == 40
+    turned = [level for level in shown if level.id.endswith("mirrored")]
+    assert 5 < len(turned) < 25
+    shown = training_levels(own, [*held_out, mirrored(own[0])], True, 0, 0.0, 1)  # as it is, or in the mirror
+    assert [level.id.split()[0] for level in shown] == [str(k) for k in range(1, 30)]
+
+
 def test_split_does_not_change_between_versions():
     # The hash decides who is in a published test split, so it must stay: SHA-256 of the tile bytes, first 64 bits.
     level = Level(encode_map(np.zeros((23, 42), np.uint8), [NINJA]), "empty", "simple")
@@ -265,16 +302,16 @@ def test_mirrored_level_is_the_level_in_a_mirror():
         (200, 3, 3, 9, 9),
     ]
     level = Level(some_map(3, records), "a", "simple", "title")
-    image = maps.mirrored(level)
+    image = mirrored(level)
     assert image.tiles[4, 7] == maps.MIRRORED[level.tiles[4, 41 - 7]]
     flipped = [(0, 166, 20, 4, 0), (1, 171, 6, 4, 0), (10, 169, 8, 3, 0), (11, 167, 8, 5, 0), (14, 126, 40, 2, 2)]
     flipped += [(3, 146, 20, 4, 0), (4, 156, 20, 4, 0), (200, 3, 3, 9, 9)]
     assert [tuple(record) for record in image.entities.tolist()] == flipped
-    twice = maps.mirrored(image)
+    twice = mirrored(image)
     assert twice.map_data == level.map_data and image.category == "simple"
     cut = Level(level.map_data[:-3], "cut", "simple")
-    assert maps.mirrored(maps.mirrored(cut)).map_data == cut.map_data
-    off = maps.mirrored(Level(some_map(3, [NINJA, (1, 200, 6, 0, 0), EXIT, SWITCH]), "off", "simple"))
+    assert mirrored(mirrored(cut)).map_data == cut.map_data
+    off = mirrored(Level(some_map(3, [NINJA, (1, 200, 6, 0, 0), EXIT, SWITCH]), "off", "simple"))
     assert off.entities[1].tolist() == [1, 0, 6, 4, 0]
 
 
@@ -287,7 +324,7 @@ def test_the_ninja_moves_in_the_mirror_as_its_image(shared):
         )
     same = 0
     for map_data, keys, path in zip(maps, inputs, paths, strict=True):
-        image = maps.mirrored(Level(map_data.tobytes(), "a", "simple"))
+        image = mirrored(Level(map_data.tobytes(), "a", "simple"))
         swapped = keys & 1 | (keys & 2) << 1 | (keys & 4) >> 1
         ours, _ = simulate(image.map_data, swapped.astype(np.uint8).tobytes())
         frames = min(len(ours), len(path))

@@ -37,7 +37,7 @@ from npp_rl.environment.env import NppVectorEnv
 from npp_rl.environment.games import ACTIONS
 from npp_rl.files import write_atomically
 from npp_rl.levels.categories import CATEGORIES, UNCATEGORIZED
-from npp_rl.levels.datasets import held_share, load_levels, split_by_tiles
+from npp_rl.levels.datasets import held_share, load_levels, split_by_tiles, tiles_and_mirrored_tiles
 from npp_rl.levels.maps import TILES_AT, Level, map_title, mirrored
 from npp_rl.levels.replays import ReplayError, encode_replay, validate_files
 from npp_rl.planning import held_actions
@@ -114,16 +114,20 @@ class Demonstrations:
         indices = busy[rng.integers(len(busy), size=size)]
         return self.rows(indices), self.actions[indices], self.returns[indices], self.level[indices]
 
-    def split(self, fraction: float) -> tuple[np.ndarray, np.ndarray]:
+    def split(self, fraction: float, held_out: Sequence[Level] = ()) -> tuple[np.ndarray, np.ndarray]:
         """Rows (training, validation), int64: about `fraction` of the levels are held out, never single steps.
 
-        The same levels are taken as in `evaluation.load_split`, and a mirror image goes with its original. No row of a
-        mirror image is in the validation part.
+        The same levels are taken as in `datasets.load_split`, and a mirror image goes with its original. No row of a
+        mirror image is in the validation part, and no training row is of a level that has the tiles of a validation
+        level or of one in `held_out`, or their mirror image.
         """
         held = np.array([held_share(origin) < fraction for origin in self.origins], bool)
+        refused = [level for level, out in zip(self.levels, held, strict=True) if out]
+        refused = tiles_and_mirrored_tiles([*refused, *held_out])
+        out = np.array([level.tiles_digest in refused for level in self.levels], bool)
         own = np.array([level.tiles_digest == o for level, o in zip(self.levels, self.origins, strict=True)], bool)
-        held, own = held[self.level], own[self.level]
-        return np.flatnonzero(~held & ~self.idle), np.flatnonzero(held & own & ~self.idle)
+        held, out, own = held[self.level], out[self.level], own[self.level]
+        return np.flatnonzero(~out & ~self.idle), np.flatnonzero(held & own & ~self.idle)
 
 
 def find_runs(
