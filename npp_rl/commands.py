@@ -60,9 +60,15 @@ def command(main: Callable, args_type, parse: Callable = parse) -> None:
         with contextlib.suppress(AttributeError):
             stream.reconfigure(errors="backslashreplace")  # names of levels may be in any script
     try:
-        main(parse(args_type))
+        try:
+            main(parse(args_type))
+        finally:
+            _flush()
     except KeyboardInterrupt:
         fail("interrupted", 130)
+    except BrokenPipeError:  # whoever read the output has gone, such as `head`
+        _flush()
+        raise SystemExit(128 + signal.SIGPIPE) from None
     except MemoryError as error:
         fail(f"not enough memory ({error})")
     except OSError as error:
@@ -74,6 +80,17 @@ def command(main: Callable, args_type, parse: Callable = parse) -> None:
             raise
         print(f"error: process {os.environ.get('RANK')}: {str(error).splitlines()[0]}", file=sys.stderr)
         raise  # of the other processes; torchrun shows what they said
+
+
+def _flush() -> None:
+    """Send out what was printed. Nothing happens where nobody reads it any more; OSError where a disk is full."""
+    try:
+        if sys.stdout:
+            sys.stdout.flush()
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else the interpreter tries again at its end
+        if not isinstance(error, BrokenPipeError):
+            raise OSError(error.errno, error.strerror, "standard output") from None
 
 
 def fail(message: str, status: int = 2):

@@ -5,6 +5,8 @@ import json
 import os
 from pathlib import Path
 
+from npp_rl.commands import UserError
+
 
 def write_atomically(path: str | Path, data: bytes) -> None:
     """Write a file beside its place and rename it, so that nobody finds half of it; OSError where that fails."""
@@ -30,11 +32,11 @@ def write_json(path: str | Path, content) -> None:
 
 
 def parsed(text: str, place: str) -> dict:
-    """The JSON object in `text`; ValueError, one line that names its place, for anything else."""
+    """The JSON object in `text`; UserError, one line that names its place, for anything else."""
     try:
         content = json.loads(text)
     except (ValueError, RecursionError):
         content = None
     if not isinstance(content, dict):
-        raise ValueError(f"{place}: expected a JSON object")
+        raise UserError(f"{place}: expected a JSON object")
     return content

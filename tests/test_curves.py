@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from benchmark import curves
+from benchmark.reporting import games
 from npp_rl import ppo_mlp_baseline
 from npp_rl.environment.games import OBSERVATIONS
 from npp_rl.levels.datasets import load_levels
@@ -77,11 +78,11 @@ def test_tries_are_drawn(tmp_path):
         "agent": ppo_mlp_baseline.Agent(shapes, args).state_dict(),
     }
     checkpoints.save(tmp_path / "best.pt", content)
-    curves.tries(tmp_path / "best.pt", "simplest/test_0000", tmp_path / "tries.png", count=2)
+    games.draw_tries(tmp_path / "best.pt", "simplest/test_0000", tmp_path / "tries.png", count=2)
     with Image.open(tmp_path / "tries.png") as picture:
         assert picture.size == (1056, 600)
-    with pytest.raises(ValueError, match="simplest/none: not among the built-in test levels"):
-        curves.tries(tmp_path / "best.pt", "simplest/none", tmp_path / "other.png")
+    with pytest.raises(ValueError, match="simplest/none: not a built-in test level"):
+        games.draw_tries(tmp_path / "best.pt", "simplest/none", tmp_path / "other.png")
 
 
 def test_a_strip_shows_a_recorded_game(tmp_path):
@@ -92,20 +93,20 @@ def test_a_strip_shows_a_recorded_game(tmp_path):
     entry = {"id": level.id, "digest": level.digest, "tries": [game]}
     results = {"levels": [entry], "settings": {"frame_skip": 4}}
     (tmp_path / "eval_results.json").write_text(json.dumps(results))
-    curves.strip(tmp_path, level.id, str(tmp_path / "set"), tmp_path / "strip.png")
+    games.draw_strip(tmp_path, level.id, str(tmp_path / "set"), tmp_path / "strip.png")
     with Image.open(tmp_path / "strip.png") as picture:
         pixels = np.asarray(picture)
         assert picture.size == (3 * 424 - 4, 2 * 304 - 4)
     still, same, last = pixels[40:300, 424:844], pixels[40:300, 848:], pixels[344:604, 848:]
     assert (still == same).mean() > 0.99 and (still != last).mean() > 0.02
     with pytest.raises(ValueError, match=r"--level none: .* has no actions of a game on it"):
-        curves.strip(tmp_path, "none", "builtin", tmp_path / "other.png")
+        games.draw_strip(tmp_path, "none", "builtin", tmp_path / "other.png")
     with pytest.raises(ValueError, match="--dataset builtin: has not the level"):
-        curves.strip(tmp_path, level.id, "builtin", tmp_path / "other.png")
+        games.draw_strip(tmp_path, level.id, "builtin", tmp_path / "other.png")
     for bad in ({}, {"levels": [{**entry, "tries": []}]}, {"levels": [{**entry, "tries": [{**game, "actions": "9"}]}]}):
         (tmp_path / "eval_results.json").write_text(json.dumps({"settings": {"frame_skip": 4}, **bad}))
         with pytest.raises(ValueError, match="has no actions of a game on it"):
-            curves.strip(tmp_path, level.id, str(tmp_path / "set"), tmp_path / "other.png")
+            games.draw_strip(tmp_path, level.id, str(tmp_path / "set"), tmp_path / "other.png")
     assert not (tmp_path / "other.png").exists()
 
 

@@ -14,20 +14,16 @@ from made_runs import make
 from torch.utils.tensorboard import SummaryWriter
 
 from benchmark import report
-from benchmark.reporting import decision, experiments
-from benchmark.reporting import details as report_details
-from benchmark.reporting import page as report_page
-from benchmark.reporting import plots as report_plots
-from benchmark.reporting import sections as report_sections
+from benchmark.reporting import decision, details, experiments, page, plots, sections
 from npp_rl import ARCHITECTURES
-from npp_rl.commands import ArgumentError
+from npp_rl.commands import ArgumentError, command
 
 ROOT = Path(__file__).parents[1]
 WEIGHTS = decision.parse_weights(None)
 
 
 def words(blocks):
-    return "\n".join(block.text for block in blocks if isinstance(block, report_page.Text))
+    return "\n".join(block.text for block in blocks if isinstance(block, page.Text))
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +48,7 @@ def test_the_page_is_whole_and_loads_nothing(whole):
         assert f">{section}</h2>" in html
     for name in ARCHITECTURES:
         assert html.count(name) > 20
-    assert html.count("data:image/webp;base64,") == report_details.PICTURES
+    assert html.count("data:image/webp;base64,") == details.PICTURES
     assert "n=3" in html and "Probability of improvement" in html and "Difficulty tiers" in html
 
 
@@ -70,7 +66,7 @@ def test_markdown_has_its_pictures_beside_it(whole):
 
 def test_the_same_runs_give_the_same_report(tmp_path):
     make(tmp_path, ("gat", "mlp_cnn"), [1, 2, 3], ["no_pretrain"])
-    once, again = (report_page.page(*report.report([tmp_path], WEIGHTS)) for _ in range(2))
+    once, again = (page.page(*report.report([tmp_path], WEIGHTS)) for _ in range(2))
     assert once == again
 
 
@@ -95,7 +91,7 @@ def test_too_few_seeds_are_said_to_be_too_few(tmp_path, seeds):
     title, blocks = report.report([tmp_path], WEIGHTS)
     assert "**Too few seeds to conclude:** all contenders have fewer than 3" in words(blocks)
     assert "**Take" not in words(blocks)
-    html = report_page.page(title, blocks)
+    html = page.page(title, blocks)
     assert "nan" not in re.sub(r"<[^>]+>", " ", html).lower().replace("finance", "") and ">nan" not in html
 
 
@@ -110,15 +106,56 @@ def test_one_run_alone(tmp_path):
 
 
 def test_kept_results_of_real_runs():
-    folders = [ROOT / "benchmark/results" / name for name in ("vision_free_40_minutes", "nclone_trained_10_minutes")]
-    found = experiments.read_experiments(folders)
-    assert [(experiment.name, len(experiment.runs)) for experiment in found] == [
-        ("vision_free_40_minutes", 1),
-        ("nclone_trained_10_minutes", 2),
-    ]
-    title, blocks = report.report(folders, WEIGHTS)
-    assert "It won 96.3% of the test levels (95%: 93 to 98" in words(blocks)
-    assert "Between experiments" not in report_page.page(title, blocks)  # they have no levels in common
+    """The figures of benchmark/RESULTS.md come from these."""
+    folder = ROOT / "benchmark/results/eight_architectures_6_minutes"
+    (found,) = experiments.read_experiments([folder])
+    assert {run.architecture for run in found.runs} == set(ARCHITECTURES) and len(found.runs) == 24
+    _, blocks = report.report([folder], WEIGHTS)
+    assert "**Take mlp_baseline** for success: it won 98.4% of the test levels (3 seeds)" in words(blocks)
+    assert "over mlp_cnn, the next, it is ahead by +32.3 points (+23.3 to +41.4)" in words(blocks)
+
+
+def test_suites_are_experiments_of_their_own(tmp_path):
+    """One folder, two test suites: their levels have nothing in common, so neither have their figures."""
+    make(tmp_path, ("gat",), [1, 2], ["no_pretrain"])
+    place = tmp_path / "gat/no_pretrain/seed_2/config.json"
+    config = json.loads(place.read_text())
+    config["args"]["test_dataset"] = "/somewhere/nclone"
+    place.write_text(json.dumps(config))
+    found = experiments.read_experiments([tmp_path])
+    assert [e.name.removeprefix(tmp_path.name) for e in found] == [" on nclone", " on builtin"]
+    title, blocks = report.report([tmp_path], WEIGHTS)
+    assert "Between experiments" not in page.page(title, blocks)
+
+
+def test_a_console_that_is_gone_ends_nothing(tmp_path):
+    """A full disk behind it, and a reader that has left: the report is written, and nothing is said but errors."""
+    make(tmp_path, ("gat",), [1], ["no_pretrain"], full=False)
+    line = f"{sys.executable} -m benchmark.report {tmp_path} --out {tmp_path}"
+    for end, said in (("/dev/full", ""), ("/dev/null", "")):
+        done = subprocess.run(
+            ["bash", "-c", f"{line}/out > {end}"], cwd=ROOT, capture_output=True, text=True, timeout=300
+        )
+        assert done.returncode == 0 and done.stderr == said and (tmp_path / "out/report.md").is_file()
+        shutil.rmtree(tmp_path / "out")
+    done = subprocess.run(["bash", "-c", f"{line}/out | true"], cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.stderr == "" and (tmp_path / "out/report.md").is_file()
+    done = subprocess.run(
+        ["bash", "-c", f"{sys.executable} -m benchmark.report --help > /dev/full"],
+        cwd=ROOT, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 2 and done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
+
+
+def test_an_interrupted_report_says_so(tmp_path, monkeypatch, capsys):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(report, "read_experiments", interrupt)
+    monkeypatch.setattr(sys, "argv", ["report", str(tmp_path)])
+    with pytest.raises(SystemExit) as end:
+        command(report.main, report.Args)
+    assert end.value.code == 130 and capsys.readouterr().err == "error: interrupted\n"
 
 
 def test_weights():
@@ -139,7 +176,7 @@ def test_scores_fall_from_the_best_to_the_worst():
 
 def test_decision_matrix_follows_weights_and_says_how_far_it_holds(tmp_path):
     make(tmp_path, ("full_hgt", "mlp_cnn", "mlp_baseline"), [1, 2, 3], ["no_pretrain"])
-    comparison = report_sections.compare(experiments.read_experiments([tmp_path])[0])
+    comparison = sections.compare(experiments.read_experiments([tmp_path])[0])
     names = [c.name for c in comparison.able]
     runs = [c.tested for c in comparison.able]
     matrix = decision.matrix(runs, dict.fromkeys(WEIGHTS, 0.0) | {"size": 1.0}, np.random.default_rng(0))
@@ -156,7 +193,7 @@ def test_what_is_not_known_of_all_is_left_out_of_the_matrix(tmp_path):
     make(tmp_path, ("gat", "mlp_cnn"), [1, 2], ["no_pretrain"], full=False)
     title, blocks = report.report([tmp_path], WEIGHTS)
     assert "generalisation is left out" in words(blocks)
-    html = report_page.page(title, blocks)
+    html = page.page(title, blocks)
     assert "Difficulty tiers: missing" in html and "one decision, ms" in html and "No pictures of failures" in html
     assert "training steps per second" in html  # in the place of latency
 
@@ -168,7 +205,7 @@ def test_a_figure_that_one_seed_has_alone_stays_as_it_is_in_the_draws(tmp_path):
         results = json.loads(place.read_text())
         del results["generalisation"]
         place.write_text(json.dumps(results))
-    runs = [c.tested for c in report_sections.compare(experiments.read_experiments([tmp_path])[0]).able]
+    runs = [c.tested for c in sections.compare(experiments.read_experiments([tmp_path])[0]).able]
     matrix = decision.matrix(runs, WEIGHTS, np.random.default_rng(0))
     assert "generalisation" in [c.name for c in matrix.criteria]
     assert matrix.first_by_seeds.sum() == pytest.approx(1) and matrix.notes == []
@@ -197,10 +234,10 @@ def test_experiments_are_compared(tmp_path):
         make(tmp_path / name, ("gat", "mlp_cnn"), [1, 2, 3], ["no_pretrain"], shift=shift)
     title, blocks = report.report([tmp_path / "old", tmp_path / "new"], WEIGHTS)
     assert title == "old and new"
-    table = next(b for b in blocks if isinstance(b, report_page.Table) and b.header[1:3] == ["old", "new"])
+    table = next(b for b in blocks if isinstance(b, page.Table) and b.header[1:3] == ["old", "new"])
     assert [row[0] for row in table.rows] == ["gat", "mlp_cnn"] and all(row[3].startswith("+") for row in table.rows)
     assert "Success on the 90 test levels that all these experiments share" in words(blocks)
-    _, files = report_page.markdown(blocks, "figures")
+    _, files = page.markdown(blocks, "figures")
     assert {"iqm.svg", "iqm_2.svg", "experiments.svg"} <= set(files)
     for place in (tmp_path / "new").glob("*/*/*/eval_results.json"):  # other levels of the same names
         results = json.loads(place.read_text())
@@ -222,7 +259,7 @@ def test_differences_between_runs_are_warned_of(tmp_path):
     results = json.loads(place.read_text())
     place.write_text(json.dumps(results | {"levels": results["levels"][:-5]}))
     _, blocks = report.report([tmp_path], WEIGHTS)
-    warned = "\n".join(i for b in blocks if isinstance(b, report_page.Bullets) and b.kind == "warn" for i in b.items)
+    warned = "\n".join(i for b in blocks if isinstance(b, page.Bullets) and b.kind == "warn" for i in b.items)
     budget = "budget, minutes: 10.0 (5 runs) and 20.0 (1 runs)"
     for what in (budget, "revision", "CPU cores", "not all runs were tested"):
         assert what.lower() in warned.lower()
@@ -252,7 +289,7 @@ def test_damage_is_listed_and_the_rest_goes_on(tmp_path):
     listed = [{"name": "mlp_cnn/no_pretrain/seed_4", "status": "failed", "reason": "exit status 1"}]
     (tmp_path / "all_results.json").write_text(json.dumps({"runs": listed}))
     title, blocks = report.report([tmp_path], WEIGHTS)
-    html = report_page.page(title, blocks)
+    html = page.page(title, blocks)
     for line in ("left out: gat/no_pretrain/seed_1/config.json: expected a JSON object",
                  "gat/no_pretrain/seed_2/eval_results.json: expected a JSON object",
                  "gat/no_pretrain/seed_3/metrics.jsonl: 2 damaged lines left out (62, 63)",
@@ -281,7 +318,7 @@ def test_bad_input_is_one_line(tmp_path, what, monkeypatch, capsys):
     words = ["--weights", "beauty=1"] if what == "weights" else []
     monkeypatch.setattr(sys, "argv", ["report", str(folder), *words])
     with pytest.raises(SystemExit) as end:
-        report.main()
+        command(report.main, report.Args)
     said = capsys.readouterr().err
     assert end.value.code == 2 and said.startswith("error: ") and said.count("\n") == 1
     assert ("--weights" if what == "weights" else str(folder)) in said
@@ -298,8 +335,8 @@ def test_names_from_files_are_text(tmp_path):
         config["device"] = evil
         (run / "config.json").write_text(json.dumps(config))
     title, blocks = report.report([tmp_path], WEIGHTS)
-    html = report_page.page(title, blocks)
-    text, _ = report_page.markdown(blocks, "figures")
+    html = page.page(title, blocks)
+    text, _ = page.markdown(blocks, "figures")
     assert "<script>alert" not in html and "&lt;script&gt;alert(1)" in html and html.count("<script>") == 1
     assert "<script>" not in text.replace("\\<script\\>", "") and "](javascript" not in text.replace("\\]", "")
 
@@ -309,10 +346,10 @@ def test_pictures_stay_inside_the_run(tmp_path):
     (tmp_path / "secret.png").write_bytes(b"x")
     for file in ("../secret.png", "/etc/passwd", 3):
         with pytest.raises(ValueError, match="expected a path inside"):
-            report_details.picture(tmp_path / "run", file)
+            details.picture(tmp_path / "run", file)
     (tmp_path / "run/no.png").write_text("no picture")
     with pytest.raises(OSError):
-        report_details.picture(tmp_path / "run", "no.png")
+        details.picture(tmp_path / "run", "no.png")
 
 
 def only_run(folder):
@@ -342,7 +379,7 @@ def test_tensorboard_is_read_where_metrics_are_missing(tmp_path):
     (run / "config.json").unlink()  # then the folder's names say what it is
     found = only_run(tmp_path)
     assert (found.architecture, found.seed, found.condition) == ("gat", 1, "no_pretrain")
-    assert "metrics from" in report_page.page(*report.report([tmp_path], WEIGHTS))
+    assert "metrics from" in page.page(*report.report([tmp_path], WEIGHTS))
 
 
 def test_wandb_history_is_read(tmp_path):
@@ -407,19 +444,19 @@ def test_an_offline_run_of_wandb_is_read(tmp_path, monkeypatch):
 
 
 def test_ticks_are_round_and_inside():
-    assert report_plots.ticks(0, 1) == pytest.approx([0, 0.2, 0.4, 0.6, 0.8, 1])
-    assert report_plots.ticks(0, 7.9) == pytest.approx([0, 2, 4, 6])
-    assert report_plots.log_ticks(80, 3000) == [100, 200, 500, 1000, 2000]
-    assert [report_plots.short(v) for v in (1_500_000, 20_000, 300, 0.25)] == ["1.5M", "20k", "300", "0.25"]
+    assert plots.ticks(0, 1) == pytest.approx([0, 0.2, 0.4, 0.6, 0.8, 1])
+    assert plots.ticks(0, 7.9) == pytest.approx([0, 2, 4, 6])
+    assert plots.log_ticks(80, 3000) == [100, 200, 500, 1000, 2000]
+    assert [plots.short(v) for v in (1_500_000, 20_000, 300, 0.25)] == ["1.5M", "20k", "300", "0.25"]
 
 
 def test_an_axis_becomes_logarithmic_where_curves_differ_much_in_length():
     def curve(*x):
-        return report_plots.Curve("", 0, np.array(x, float), np.zeros(len(x)))
+        return plots.Curve("", 0, np.array(x, float), np.zeros(len(x)))
 
-    assert report_plots.span([curve(0, 50), curve(0, 100, 400)]) == ((0, 400), False)
-    assert report_plots.span([curve(0, 50), curve(0, 100, 401)]) == ((25, 401), True)
-    assert report_plots.span([curve(0, 1), curve(0, 1e6)]) == ((100, 1e6), True)  # four powers of ten at most
+    assert plots.span([curve(0, 50), curve(0, 100, 400)]) == ((0, 400), False)
+    assert plots.span([curve(0, 50), curve(0, 100, 401)]) == ((25, 401), True)
+    assert plots.span([curve(0, 1), curve(0, 1e6)]) == ((100, 1e6), True)  # four powers of ten at most
 
 
 def test_the_page_in_a_browser(whole, tmp_path):

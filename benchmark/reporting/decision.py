@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from benchmark.reporting import significance as statistics
+from benchmark.reporting import significance
 from benchmark.reporting.experiments import Run, number, part
 from npp_rl.commands import ArgumentError
 
@@ -177,7 +177,7 @@ def matrix(
                 wide = aggregate(criterion, own[rows])
                 # Stretched, a logarithm's argument could become negative; of a single seed there is nothing to stretch.
                 if not criterion.log and len(own) > 1:
-                    wide = statistics.stretched(wide, estimate, len(own))
+                    wide = significance.stretched(wide, estimate, len(own))
                 columns[c][k] = wide if criterion.name != "stability" else np.maximum(wide, 0)
         for c, criterion in enumerate(criteria):
             drawn += weight[c] * normalised(criterion, np.stack(columns[c], -1))

@@ -10,10 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from benchmark.reporting import decision
-from benchmark.reporting import plots as report_plots
-from benchmark.reporting import scores as report_scores
-from benchmark.reporting import significance as statistics
+from benchmark.reporting import decision, plots, significance
 from benchmark.reporting.experiments import CONDITIONS, Experiment, Run, number, part
 from benchmark.reporting.page import Bullets, Cell, Figure, Figures, Gallery, Heading, Picture, Table, Text
 from benchmark.reporting.sections import Comparison, estimate, listed, percent, points, seeds
@@ -58,13 +55,13 @@ def cost(comparison: Comparison) -> list:
         front = decision.pareto([table[name][k] for k in known], [success[k] for k in known])
         fronts[name] = {known[k] for k in front}
         dots = [(able[k].name, able[k].colour, able[k].hollow, table[name][k], success[k]) for k in known]
-        drawn = report_plots.scatter(dots, label, "test levels won", front)
+        drawn = plots.scatter(dots, label, "test levels won", front)
         best = listed([able[known[k]].name for k in sorted(front, key=lambda k: table[name][known[k]])])
         figures.append(Figure(f"cost_{name}", drawn, f"Success against {title.split(',')[0]}. On the front: {best}."))
     rows = []
     for k, c in enumerate(able):
         row = [c.name, str(len(c.tested)), percent(success[k])]
-        row += [report_plots.short(table[name][k]) if math.isfinite(table[name][k]) else "-" for name, _ in shown]
+        row += [plots.short(table[name][k]) if math.isfinite(table[name][k]) else "-" for name, _ in shown]
         row.append(listed([title.split(",")[0] for name, title, _, _ in COSTS if k in fronts.get(name, ())]) or "-")
         rows.append(row)
     note = "Means over seeds. Front: no other is at most as costly and at least as successful (Pareto)."
@@ -102,8 +99,8 @@ def failures(comparison: Comparison) -> list:
             bars.append((c.name, shares))
             misses = mean_of(c.tested, lambda run: number(part(run.results, "overall"), "near_misses"))
             row = [c.name, str(len(c.tested)), percent(float(sum(shares))), *[percent(value) for value in shares]]
-            rows.append([*row, report_plots.short(misses) if math.isfinite(misses) else "-"])
-        drawn = report_plots.bars(bars, shown, "test episodes lost")
+            rows.append([*row, plots.short(misses) if math.isfinite(misses) else "-"])
+        drawn = plots.bars(bars, shown, "test episodes lost")
         blocks.append(Figures([Figure("failures", drawn, "How test episodes were lost, all seeds together.")]))
         header = ["", "seeds", "lost", *shown, "near misses"]
         blocks.append(Table(header, rows, "Shares of all test episodes of all seeds; near misses: mean over seeds."))
@@ -181,7 +178,7 @@ def levels(comparison: Comparison) -> list:
     shares = np.array([c.levels.mean(0) for c in able])
     groups = [(comparison.tasks[k], int((comparison.strata == k).sum())) for k in np.unique(comparison.strata)]
     rows = [f"{c.name} (n={len(c.tested)})" for c in able]
-    drawn = report_plots.heat_map(shares, rows, groups, "success on every test level")
+    drawn = plots.heat_map(shares, rows, groups, "success on every test level")
     blocks = [Figure("levels", drawn, "Each column is a test level: blue won by all seeds, orange by none.", wide=True)]
     never = [name for name, won in zip(names, shares.max(0), strict=True) if won == 0]
     always = int((shares.min(0) == 1).sum())
@@ -211,7 +208,7 @@ def runs(experiment: Experiment) -> list:
                 str(run.folder.relative_to(experiment.folder)),
                 str(run.seed),
                 f"{run.minutes:.1f}" if math.isfinite(run.minutes) else "-",
-                report_plots.short(run.steps) if run.steps else "-",
+                plots.short(run.steps) if run.steps else "-",
                 percent(run.overall("success_rate")),
             ]
         )
@@ -221,7 +218,7 @@ def runs(experiment: Experiment) -> list:
         rows = []
         for run in experiment.pretraining:
             last = {k: v for row in run.rows for k, v in row.items() if k not in ("kind", "global_step", "minutes")}
-            figures = ", ".join(f"{k} {report_plots.short(v)}" for k, v in list(last.items())[:8])
+            figures = ", ".join(f"{k} {plots.short(v)}" for k, v in list(last.items())[:8])
             minutes = f"{run.minutes:.1f}" if math.isfinite(run.minutes) else "-"
             rows.append([run.architecture, figures or "no metrics", str(run.seed), minutes])
         blocks += [Table(["architecture", "last metrics", "seed", "minutes"], rows, left=2, folded="Pretraining runs")]
@@ -265,12 +262,12 @@ def across(comparisons: list[Comparison], rng) -> list:
             scores = c.success
             if common:
                 scores = c.levels[:, [comparison.levels.index(k) for k in common]].mean(1, keepdims=True)
-            value, low, high = estimate(scores, statistics.mean, rng)
+            value, low, high = estimate(scores, significance.mean, rng)
             inside = f"{100 * low:.0f} to {100 * high:.0f}, " if math.isfinite(low) else ""
             row.append(Cell(percent(value), f"{inside}n={len(scores)}", value))
             change = "-"
             if first is not None:
-                gap = statistics.difference(scores, first, statistics.mean, rng)
+                gap = significance.difference(scores, first, significance.mean, rng)
                 change = points(*gap)
                 label = name if len(comparisons) == 2 else f"{name}: {comparison.experiment.name}"
                 marks.append((label, [(c.colour, c.hollow, *gap, f"n={len(scores)}")]))
@@ -283,13 +280,13 @@ def across(comparisons: list[Comparison], rng) -> list:
     header.pop(2)
     rows = [row[:2] + row[3:] for row in rows]
     if marks:
-        reach = report_scores.axis(m for _, lane in marks for m in lane)
-        drawn = report_plots.dots(marks, "difference in levels won", reach, zero=True)
+        reach = plots.reach(m for _, lane in marks for m in lane)
+        drawn = plots.dots(marks, "difference in levels won", reach, zero=True)
         blocks.append(
             Figures([Figure("experiments", drawn, "Differences to the first experiment, with 95% intervals.")])
         )
     few = min((len(c.tested) for comparison in comparisons for c in comparison.able), default=0)
     note = "Means with 95% intervals over seeds; differences to the first experiment that has it (95%, each alone)."
-    if few < statistics.MIN_SEEDS:
+    if few < significance.MIN_SEEDS:
         note += f" Some have only {seeds(few)}: differences there conclude nothing."
     return [*blocks, Table(header, rows, note)]

@@ -13,6 +13,7 @@ from functools import cached_property
 from pathlib import Path
 
 from npp_rl import ARCHITECTURES
+from npp_rl.commands import UserError
 from npp_rl.files import parsed
 from npp_rl.levels.categories import TIER_NAMES
 
@@ -115,15 +116,15 @@ def number(content: dict, key: str) -> float:
 
 
 def read_experiments(folders: list[Path]) -> list[Experiment]:
-    """The experiments of some folders, one more for each further test suite in a folder; ValueError where none is."""
+    """The experiments of some folders, one more for each further test suite in a folder; UserError where none is."""
     found = []
     for folder in folders:
         if not folder.is_dir():
-            raise ValueError(f"{folder}: expected a folder with the runs of an experiment")
+            raise UserError(f"{folder}: expected a folder with the runs of an experiment")
         whole = read_experiment(folder)
         if not whole.runs:
             more = f"; {whole.problems[0]}" if whole.problems else ""
-            raise ValueError(f"{folder}: holds no run (no config.json with an architecture, no TensorBoard data){more}")
+            raise UserError(f"{folder}: holds no run (no config.json with an architecture, no TensorBoard data){more}")
         suites = sorted({str(run.args.get("test_dataset", "")) for run in whole.runs})
         for suite in suites:
             name = whole.name if len(suites) == 1 else f"{whole.name} on {Path(suite).name or 'unknown levels'}"

@@ -7,6 +7,7 @@ what a colour says, a dash, a marker's shape or a name says as well.
 """
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from html import escape
 
@@ -79,6 +80,14 @@ def log_ticks(low: float, high: float) -> list[float]:
         if len(found) <= 6:
             return found
     return found[:: -(-len(found) // 6)]
+
+
+def reach(marks: Iterable[tuple]) -> tuple[float, float]:
+    """Round limits of an axis of shares that holds 0 and all marks (colour, hollow, estimate, low, high, note)."""
+    ends = [v for m in marks for v in m[2:5] if math.isfinite(v)]
+    low, high = min([*ends, 0.0]), max([*ends, 0.0])
+    room = max(0.05, high - low)
+    return math.floor((low - 0.02 * room) * 20) / 20, math.ceil((high + 0.02 * room) * 20) / 20
 
 
 def short(value: float) -> str:

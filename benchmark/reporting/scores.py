@@ -4,8 +4,7 @@ import math
 
 import numpy as np
 
-from benchmark.reporting import plots as report_plots
-from benchmark.reporting import significance as statistics
+from benchmark.reporting import plots, significance
 from benchmark.reporting.experiments import CONDITIONS, number, part
 from benchmark.reporting.page import Cell, Figure, Figures, Heading, Table, Text
 from benchmark.reporting.plots import Curve
@@ -19,15 +18,15 @@ THRESHOLDS = np.linspace(0, 1, 101)
 def success(comparison: Comparison, rng) -> list:
     """Interquartile mean, mean and distance to the best with intervals, as figures and a table."""
     able = comparison.able
-    best, gaps = statistics.behind_best([c.success[:, 0] for c in able])
+    best, gaps = significance.behind_best([c.success[:, 0] for c in able])
     rows, marks, behind = [], {}, {}
     for k, c in enumerate(able):
-        middle, low, high = estimate(c.scores, statistics.iqm, rng)
+        middle, low, high = estimate(c.scores, significance.iqm, rng)
         wider = (math.nan, math.nan)
         if comparison.levels and len(c.tested) > 1:
-            drawn = statistics.draw_levels(c.levels, comparison.strata, statistics.iqm, rng)
-            wider = estimate(c.scores, statistics.iqm, rng, drawn)[1:]
-        average, *inside = estimate(c.success, statistics.mean, rng)
+            drawn = significance.draw_levels(c.levels, comparison.strata, significance.iqm, rng)
+            wider = estimate(c.scores, significance.iqm, rng, drawn)[1:]
+        average, *inside = estimate(c.success, significance.mean, rng)
         note = f"n={len(c.tested)}"
         marks.setdefault(c.architecture, []).append((c.colour, c.hollow, middle, low, high, note))
         if k != best:
@@ -44,21 +43,19 @@ def success(comparison: Comparison, rng) -> list:
                 "" if k == best else points(*(-v for v in (gaps[k][0], gaps[k][2], gaps[k][1]))),
                 percent(float(c.success.std(ddof=1))) if len(c.tested) > 1 else "-",
                 f"{minutes:.1f}" if math.isfinite(minutes) else "-",
-                report_plots.short(steps) if steps else "-",
+                plots.short(steps) if steps else "-",
             ]
         )
     lowest = min(v for own in marks.values() for m in own for v in m[2:4] if math.isfinite(v))
     limits = (max(0.0, math.floor(lowest * 10 - 0.5) / 10), 1.0)
     hollow = " Filled: from scratch; hollow and dashed: pretrained." if len(comparison.conditions) > 1 else ""
-    drawn = report_plots.dots(list(marks.items()), "interquartile mean of success on test levels", limits)
+    drawn = plots.dots(list(marks.items()), "interquartile mean of success on test levels", limits)
     words = "Interquartile mean with 95% intervals over seeds; n: seeds." + hollow
     figures = [Figure("iqm", drawn, words)]
     if behind:
-        reach = axis(m for own in behind.values() for m in own)
-        drawn = report_plots.dots(
-            list(behind.items()), f"levels won, less those of {able[best].name}", reach, zero=True
-        )
-        words = f"Difference to {able[best].name}, which won most; 95% intervals that hold for all pairs together."
+        reach = plots.reach(m for own in behind.values() for m in own)
+        drawn = plots.dots(list(behind.items()), f"levels won, less those of {able[best].name}", reach, zero=True)
+        words = f"Difference to {able[best].name}, which won most; 95% intervals that hold together for all."
         figures.append(Figure("behind", drawn, words))
     header = [
         "",
@@ -79,14 +76,6 @@ def success(comparison: Comparison, rng) -> list:
     return [Figures(figures), Table(header, rows, note)]
 
 
-def axis(marks):
-    """Round limits of an axis that holds the marks' differences and zero."""
-    ends = [v for m in marks for v in m[2:5] if math.isfinite(v)]
-    low, high = min([*ends, 0.0]), max([*ends, 0.0])
-    room = max(0.05, high - low)
-    return math.floor((low - 0.02 * room) * 20) / 20, math.ceil((high + 0.02 * room) * 20) / 20
-
-
 def learning(comparison: Comparison, rng) -> list:
     """Success over minutes and over steps: all contenders of a condition together, then each with its band."""
     runs = comparison.experiment.runs
@@ -100,11 +89,11 @@ def learning(comparison: Comparison, rng) -> list:
         for c in comparison.contenders:
             own = [np.array(s) for run in c.runs if len(s := run.series(kind, key)) > 1]
             if own:
-                x, y = statistics.curves([(s[:, column], s[:, 2]) for s in own])
+                x, y = significance.curves([(s[:, column], s[:, 2]) for s in own])
                 drawn = y[rng.integers(len(y), size=(500, len(y)))].mean(1)
                 curves[c.name] = Curve(c.name, c.colour, x, y.mean(0), *_band(y.mean(0), drawn, len(y)))
         if curves:
-            x, log = report_plots.span(list(curves.values()))
+            x, log = plots.span(list(curves.values()))
             label = labels[axis] + (", logarithmic, 0 at the left edge" if log else "")
             overview += _together(
                 comparison, curves, f"learning_{axis}", label, "levels won", f"Success over {axis}", x, log
@@ -117,7 +106,7 @@ def learning(comparison: Comparison, rng) -> list:
 
 
 def _band(estimate, draws, count):
-    return statistics.interval(estimate, draws, count, (0, 1))
+    return significance.interval(estimate, draws, count, (0, 1))
 
 
 def _together(comparison, curves, name, xlabel, ylabel, caption, x, log=False, xpercent=False):
@@ -130,7 +119,7 @@ def _together(comparison, curves, name, xlabel, ylabel, caption, x, log=False, x
             if c.condition == condition and (e := curves.get(c.name))
         ]
         if own:
-            drawn = report_plots.lines(own, xlabel, ylabel, x, log, condition == "with_pretrain", xpercent)
+            drawn = plots.lines(own, xlabel, ylabel, x, log, condition == "with_pretrain", xpercent)
             both = f", {CONDITIONS[condition]}" if len(comparison.conditions) > 1 else ""
             figures.append(
                 Figure(f"{name}_{condition}", drawn, f"{caption}{both}. Point at a name to see its curve alone.")
@@ -147,7 +136,7 @@ def _apart(comparison, curves, name, xlabel, title, x, log=False, xpercent=False
         if mine:
             own = [(curves[c.name], c.hollow) for c in mine]
             count = " and ".join(str(len(c.tested) or len(c.runs)) for c in mine)
-            drawn = report_plots.small_lines(own, rest, f"{architecture}, n={count}", xlabel, x, log, xpercent)
+            drawn = plots.small_lines(own, rest, f"{architecture}, n={count}", xlabel, x, log, xpercent)
             figures.append(Figure(f"{name}_{architecture}", drawn))
     hollow = "; solid: from scratch, dashed: pretrained" if len(comparison.conditions) > 1 else ""
     words = f"{title}: 95% bands over seeds, the others in grey{hollow}; n: seeds"
@@ -158,8 +147,8 @@ def profiles(comparison: Comparison, rng) -> list:
     """Performance profiles and the probability of improvement, for each condition."""
     curves = {}
     for c in comparison.able:
-        value = statistics.profile(c.scores, THRESHOLDS)
-        drawn = statistics.profile(statistics.draw(c.scores, rng, 500), THRESHOLDS)
+        value = significance.profile(c.scores, THRESHOLDS)
+        drawn = significance.profile(significance.draw(c.scores, rng, 500), THRESHOLDS)
         curves[c.name] = Curve(c.name, c.colour, THRESHOLDS, value, *_band(value, drawn, len(c.scores)), steps=True)
     words = (
         "How large a share of all seeds and categories lies above a success (Agarwal et al. 2021, section 4.2). A "
@@ -194,9 +183,9 @@ def _improvement(a, others, rng):
         if a is b:
             row.append("")
             continue
-        value = statistics.probability_of_improvement(a.scores, b.scores)
-        draws = statistics.draw_improvement(a.scores, b.scores, rng)
-        low, high = statistics.interval(value, draws, min(len(a.tested), len(b.tested)), (0, 1))
+        value = significance.probability_of_improvement(a.scores, b.scores)
+        draws = significance.draw_improvement(a.scores, b.scores, rng)
+        low, high = significance.interval(value, draws, min(len(a.tested), len(b.tested)), (0, 1))
         row.append(Cell(f"{value:.2f}", f"{low:.2f} to {high:.2f}" if math.isfinite(low) else "", value))
     return row
 
@@ -238,7 +227,7 @@ def share(own: np.ndarray, levels: int, rng) -> Cell:
     "levels."""
     if not len(own):
         return Cell("-")
-    value, low, high = estimate(own, statistics.mean, rng)
+    value, low, high = estimate(own, significance.mean, rng)
     if levels and (len(own) == 1 or low == high):
         low, high = wilson(value * levels, levels)
     return Cell(
@@ -260,9 +249,9 @@ def pretraining(comparison: Comparison, rng) -> list:
         with_, without = (
             np.array([[run.overall("success_rate")] for run in c.tested if run.seed in pairs]) for c in (one, other)
         )
-        drawn = statistics.paired_draws(with_, without, statistics.mean, rng)
+        drawn = significance.paired_draws(with_, without, significance.mean, rng)
         pooled.append(drawn)
-        value, low, high = statistics.combination([drawn], [1])
+        value, low, high = significance.combination([drawn], [1])
         marks.append((name, [(one.colour, False, value, low, high, f"n={len(pairs)}")]))
         rows.append(
             [
@@ -275,14 +264,14 @@ def pretraining(comparison: Comparison, rng) -> list:
         )
     if not rows:
         return [Text("No architecture was trained both ways with the same seed.")]
-    value, low, high = statistics.combination(pooled, [1 / len(pooled)] * len(pooled))
+    value, low, high = significance.combination(pooled, [1 / len(pooled)] * len(pooled))
     verdict = "helps" if low > 0 else "harms" if high < 0 else "shows no effect beyond chance"
-    few = min(n for _, _, n in pooled) < statistics.MIN_SEEDS
+    few = min(n for _, _, n in pooled) < significance.MIN_SEEDS
     words = "Too few seeds to say whether pretraining helps" if few else f"Over all architectures pretraining {verdict}"
     if len(rows) > 1:
         rows.append(["mean over architectures", "", "", "", points(value, low, high)])
-    reach = axis(m for _, own in marks for m in own)
-    drawn = report_plots.dots(marks, "change in levels won by pretraining", reach, zero=True)
+    reach = plots.reach(m for _, own in marks for m in own)
+    drawn = plots.dots(marks, "change in levels won by pretraining", reach, zero=True)
     return [
         Text(f"{words}: {points(value, low, high)}."),
         Figures(

@@ -13,9 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from benchmark.reporting import decision
-from benchmark.reporting import plots as report_plots
-from benchmark.reporting import significance as statistics
+from benchmark.reporting import decision, plots, significance
 from benchmark.reporting.experiments import CONDITIONS, Experiment, Run, part
 from benchmark.reporting.page import Bullets, Table, Text, Weights
 from npp_rl import ARCHITECTURES
@@ -131,7 +129,9 @@ def points(value: float, low: float = math.nan, high: float = math.nan) -> str:
 def estimate(scores: np.ndarray, statistic, rng, levels=None) -> tuple[float, float, float]:
     """A statistic of shares [seeds, tasks] with its interval."""
     value = float(statistic(scores))
-    low, high = statistics.interval(value, statistic(statistics.draw(scores, rng)), len(scores), (0, 1), levels=levels)
+    low, high = significance.interval(
+        value, statistic(significance.draw(scores, rng)), len(scores), (0, 1), levels=levels
+    )
     return value, float(low), float(high)
 
 
@@ -143,10 +143,10 @@ def conclusion(comparison: Comparison, matrix: decision.Matrix | None, rng) -> l
     if len(able) == 1:
         return [Text(_alone(able[0], rng), "lead")]
     means = [float(c.success.mean()) for c in able]
-    lead, gaps = statistics.behind_best([c.success[:, 0] for c in able])
+    lead, gaps = significance.behind_best([c.success[:, 0] for c in able])
     leader = able[lead]
     others = [k for k in range(len(able)) if k != lead]
-    few = [c for c in able if len(c.tested) < statistics.MIN_SEEDS]
+    few = [c for c in able if len(c.tested) < significance.MIN_SEEDS]
     unclear = sorted((k for k in others if not gaps[k][1] > 0), key=lambda k: -means[k])
     ranked = [] if matrix is None else [int(k) for k in np.argsort(-matrix.total, kind="stable")]
     most = f"{leader.name} won the most test levels, {percent(means[lead])} ({seeds(len(leader.tested))})"
@@ -154,8 +154,8 @@ def conclusion(comparison: Comparison, matrix: decision.Matrix | None, rng) -> l
         names = listed([c.name for c in few])
         who = "all contenders have" if len(few) == len(able) else f"{names} {'has' if len(few) == 1 else 'have'}"
         words = (
-            f"**Too few seeds to conclude:** {who} fewer than {statistics.MIN_SEEDS} tested seeds. {most}; with other "
-            "seeds the order may be another."
+            f"**Too few seeds to conclude:** {who} fewer than {significance.MIN_SEEDS} tested seeds. {most}; with "
+            "other seeds the order may be another."
         )
     elif unclear:
         behind = [able[k].name for k in others if k not in unclear]
@@ -190,8 +190,7 @@ def conclusion(comparison: Comparison, matrix: decision.Matrix | None, rng) -> l
         blocks.append(Text(words + "."))
     blocks.append(
         Text(
-            "Beyond chance: by intervals that hold for all pairs of contenders together at 95% (Tukey, Kramer), over "
-            "seeds."
+            "Beyond chance: by 95% intervals over seeds that hold together for all contenders (see Method)."
             + (
                 ""
                 if min(len(c.tested) for c in able) > 4
@@ -207,7 +206,7 @@ def _alone(c, rng):
     value, count = float(c.success.mean()), len(c.tested)
     words = f"**Nothing to compare:** {c.name} is the only contender. It won {percent(value)} of the test levels"
     if count > 1:
-        _, low, high = estimate(c.success, statistics.mean, rng)
+        _, low, high = estimate(c.success, significance.mean, rng)
         return f"{words} (95%: {between(low, high)}, over {seeds(count)})."
     levels = c.tested[0].overall("levels")
     if not math.isfinite(levels):
@@ -283,7 +282,7 @@ def head(comparison: Comparison) -> tuple[list, list[str]]:
     if minutes:
         rows.append(["trained, minutes", f"{min(minutes):.1f} to {max(minutes):.1f}"])
         steps = [run.steps for run in runs if run.rows]
-        rows.append(["trained, steps", f"{report_plots.short(min(steps))} to {report_plots.short(max(steps))}"])
+        rows.append(["trained, steps", f"{plots.short(min(steps))} to {plots.short(max(steps))}"])
         if max(minutes) > 1.1 * min(minutes) + 0.1:
             warnings.append(
                 f"Runs ended after {min(minutes):.1f} to {max(minutes):.1f} minutes, evaluations included: "
@@ -351,4 +350,4 @@ def decide(comparison: Comparison, matrix: decision.Matrix | None, weights: dict
 def _raw(criterion, value):
     if criterion.unit == "%":
         return percent(value)
-    return f"{report_plots.short(value)} {criterion.unit}".strip()
+    return f"{plots.short(value)} {criterion.unit}".strip()
