@@ -159,6 +159,122 @@ def _way_at(dist, x, y):
     return -1.0 if far == UNREACHED else UNIT * far
 
 
+@kernel(forceinline=True)
+def _ground_near(clearance, x, y, u, wn):
+    """The solid ground beside the ninja, which in a corner is first pushed out of the wall.
+
+    wn: normal of the last wall. -> (inside, px, dx, dy, x, u, walled, wn, impact): whether (x, y) is inside of solid
+    ground; px to the ground that is left, and its normal; the ninja's new x and u; whether a wall is beside it, and the
+    normal of the last one; impact on the corner's wall (1 is deadly).
+    """
+    px, dx, dy, bend = _solid(clearance, x, y)
+    if px >= BESIDE:
+        return False, px, dx, dy, x, u, False, wn, 0.0
+    slope = math.sqrt(dx * dx + dy * dy)
+    if slope == 0.0:
+        return True, px, dx, dy, x, u, False, wn, 0.0
+    dx /= slope
+    dy /= slope
+    # The distance is flat along a wall or a slope and bent one way around an edge; in a corner where walls meet, the
+    # less of two, it is bent the other way.
+    if (bend if dx * dy > 0.0 else -bend) > 2.0:  # a corner: the wall first, then the ground or the ceiling
+        side = 1.0 if dx > 0.0 else -1.0
+        up = 1.0 if dy > 0.0 else -1.0
+        wall, px = _wall_and_flat(clearance, x, y, side, up)
+        impact = 0.0
+        if wall < RADIUS:
+            x += side * (RADIUS - wall)
+            into = max(-u * side, 0.0)
+            u += into * side
+            impact = into / 6.0
+        return False, px, 0.0, up, x, u, wall < BESIDE, side if wall < BESIDE else wn, impact
+    if abs(dy) < 0.1:
+        return False, px, dx, dy, x, u, True, 1.0 if dx > 0.0 else -1.0, 0.0
+    return False, px, dx, dy, x, u, False, wn, 0.0
+
+
+@kernel(forceinline=True)
+def _push_out(x, y, u, v, px, dx, dy):
+    """Put the ninja beside ground that it overlaps, and take its speed into the ground away -> (x, y, u, v, impact).
+
+    Impact is in units of the deadly speed (PHYSICS.md 4.9).
+    """
+    into = max(-(u * dx + v * dy), 0.0)
+    bears = 6.0 - (4.0 / 3.0) * abs(dy)  # px per frame
+    return x + dx * (RADIUS - px), y + dy * (RADIUS - px), u + into * dx, v + into * dy, into / bears
+
+
+@kernel(forceinline=True)
+def _steer(u, h, ground):
+    """Horizontal speed after a frame's input and friction (PHYSICS.md 4.10.1, 4.10.2)."""
+    z = u + h * (A_GROUND if ground else A_AIR)
+    if abs(z) < V_MAX:
+        u = z
+    if ground and h * u <= 0.0:
+        u *= F_GROUND
+    return u
+
+
+@kernel(forceinline=True)
+def _leap(x, y, u, v, h, at_wall, nx, ny, sliding, wn):
+    """A jump from a wall, or from ground with the normal (nx, ny) -> (x, y, u, v)."""
+    if at_wall and u * wn < 0.0:
+        u = 0.0
+    v = min(v, 0.0)
+    du, dv = _jump(u, h, not at_wall, nx, ny, sliding, wn)
+    u += du
+    v += dv
+    return x + du, y + dv, u, v
+
+
+@kernel(forceinline=True)
+def _pass_hazards(x, y, hazards, marks, toggles, untouched, touched, least):
+    """Look at the hazards near (x, y) -> (least px to a deadly one so far, bits of toggle mines untouched, touched).
+
+    toggles: bits of all toggle mines that are not deadly at the arc's begin. One that was touched and left is.
+    """
+    column = min(max(int(x * (1.0 / CELL)), 0), MARKS_X - 1)
+    row = min(max(int(y * (1.0 / CELL)), 0), MARKS_Y - 1)
+    mark = marks[column] & marks[MARKS_X + row]
+    bit = np.uint64(1)
+    k = 0
+    while mark:
+        if mark & np.uint64(1):
+            hx = x - hazards[k, 0]
+            hy = y - hazards[k, 1]
+            reach = hazards[k, 2]
+            if abs(hx) < reach + FAR and abs(hy) < reach + FAR:
+                away = math.sqrt(hx * hx + hy * hy)
+                if untouched & bit:
+                    if away < TOGGLE_IN:
+                        untouched ^= bit
+                        touched |= bit
+                elif touched & bit:
+                    if away > TOGGLE_OUT:
+                        touched ^= bit
+                elif away < reach or not toggles & bit:
+                    least = min(least, away - reach)
+        mark >>= np.uint64(1)
+        bit <<= np.uint64(1)
+        k += 1
+    return least, untouched, touched
+
+
+@kernel
+def _write_arc(row, n, x, y, t, died, least, landed, impact, way, nearest, dist):
+    """Describe an arc that ends at (x, y) after t frames, as the module's table says."""
+    row[0] = 1.0 - died / FRAMES if died > 0 else 0.0
+    row[1] = max(least, 0.0) / FAR
+    row[2] = landed
+    row[3] = t / FRAMES
+    row[4] = (x - n.x) / 100.0
+    row[5] = (y - n.y) / 100.0
+    here = _way_at(dist, x, y)
+    row[6] = min(max((way - here) / 100.0, -2.0), 2.0) if here >= 0.0 else -1.0
+    row[7] = min(impact, 2.0)
+    row[8] = min((way - nearest) / 100.0, 2.0)
+
+
 @kernel
 def _follow(n, h, jump, clearance, dist, way, hazards, marks, row):
     """Follow one arc: horizontal input h, the jump key held for `jump` frames."""
@@ -174,7 +290,7 @@ def _follow(n, h, jump, clearance, dist, way, hazards, marks, row):
     ny = n.ny
     pressed = jump > 0 and n.jump_before == 0
     held = n.jump_frames
-    flight = 4 if n.air else 0
+    flight = 4 if n.air else 0  # frames in the air
     died = 0
     least = FAR
     impact = 0.0
@@ -191,42 +307,18 @@ def _follow(n, h, jump, clearance, dist, way, hazards, marks, row):
         v = v * DRAG + (G_JUMP if rising else G_FALL)
         x += u
         y += v
-        walled = False
-        px, dx, dy, bend = _solid(clearance, x, y)
-        if px < BESIDE:
-            slope = math.sqrt(dx * dx + dy * dy)
-            if slope == 0.0:  # inside of solid ground
-                break
-            dx /= slope
-            dy /= slope
-            # The distance is flat along a wall or a slope and bent one way around an edge; in a corner where walls
-            # meet, the less of two, it is bent the other way.
-            if (bend if dx * dy > 0.0 else -bend) > 2.0:  # a corner: the wall first, then the ground or the ceiling
-                side = 1.0 if dx > 0.0 else -1.0
-                dx = 0.0
-                dy = 1.0 if dy > 0.0 else -1.0
-                wall, px = _wall_and_flat(clearance, x, y, side, dy)
-                walled = wall < BESIDE
-                if walled:
-                    wn = side
-                if wall < RADIUS:
-                    x += side * (RADIUS - wall)
-                    into = max(-u * side, 0.0)
-                    u += into * side
-                    impact = max(impact, into / 6.0)
-            elif abs(dy) < 0.1:
-                walled = True
-                wn = 1.0 if dx > 0.0 else -1.0
+
+        inside, px, dx, dy, x, u, walled, wn, hit = _ground_near(clearance, x, y, u, wn)
+        if inside:
+            break
+        impact = max(impact, hit)
         if px < RADIUS:
-            x += dx * (RADIUS - px)
-            y += dy * (RADIUS - px)
-            into = max(-(u * dx + v * dy), 0.0)
-            u += into * dx
-            v += into * dy
-            bears = 6.0 - (4.0 / 3.0) * abs(dy)  # px per frame; more kills, on the ground after a flight only
-            if dy < -0.4:
+            x, y, u, v, hit = _push_out(x, y, u, v, px, dx, dy)
+            if dy >= -0.4:  # a wall or a ceiling
+                impact = max(impact, hit)
+            else:
                 if flight > 3:
-                    impact = max(impact, into / bears)
+                    impact = max(impact, hit)  # on ground it counts after a flight only
                     landed = True
                     land_t = t
                     nx = dx if abs(dx) > 0.1 else 0.0
@@ -234,33 +326,21 @@ def _follow(n, h, jump, clearance, dist, way, hazards, marks, row):
                 ground = True
                 flight = 0
                 rising = False
-            else:
-                impact = max(impact, into / bears)
             if impact > 1.0:
                 died = t
         elif px > RADIUS + 2.0:
             ground = False
         if not ground:
             flight += 1
-        z = u + h * (A_GROUND if ground else A_AIR)
-        if abs(z) < V_MAX:
-            u = z
-        if ground and h * u <= 0.0:
-            u *= F_GROUND
+
+        u = _steer(u, h, ground)
         if rising:
             held += 1
             rising = held <= JUMP_FRAMES and t <= jump
         # A press counts for five frames, and ground or a wall for as many after it was left (PHYSICS.md 4.10).
         at_wall = not ground and (walled or (t == 1 and 0 <= n.wall_buffer < 4))
         if pressed and t <= 5 and (ground or at_wall or (t == 1 and 0 <= n.floor_buffer < 4)):
-            if at_wall and u * wn < 0.0:
-                u = 0.0
-            v = min(v, 0.0)
-            du, dv = _jump(u, h, not at_wall, nx, ny, sliding, wn)
-            u += du
-            v += dv
-            x += du
-            y += dv
+            x, y, u, v = _leap(x, y, u, v, h, at_wall, nx, ny, sliding, wn)
             pressed = False
             rising = True
             sliding = False
@@ -279,30 +359,8 @@ def _follow(n, h, jump, clearance, dist, way, hazards, marks, row):
         if landed and land_t == t:
             land_x = x
             land_y = y
-        column = min(max(int(x * (1.0 / CELL)), 0), MARKS_X - 1)
-        row_of_cells = min(max(int(y * (1.0 / CELL)), 0), MARKS_Y - 1)
-        mark = marks[column] & marks[MARKS_X + row_of_cells]
-        bit = np.uint64(1)
-        k = 0
-        while mark:
-            if mark & np.uint64(1):
-                hx = x - hazards[k, 0]
-                hy = y - hazards[k, 1]
-                reach = hazards[k, 2]
-                if abs(hx) < reach + FAR and abs(hy) < reach + FAR:
-                    away = math.sqrt(hx * hx + hy * hy)
-                    if untouched & bit:
-                        if away < TOGGLE_IN:
-                            untouched ^= bit
-                            touched |= bit
-                    elif touched & bit:
-                        if away > TOGGLE_OUT:
-                            touched ^= bit
-                    elif away < reach or not toggles & bit:
-                        least = min(least, away - reach)
-            mark >>= np.uint64(1)
-            bit <<= np.uint64(1)
-            k += 1
+
+        least, untouched, touched = _pass_hazards(x, y, hazards, marks, toggles, untouched, touched, least)
         if least <= 0.0 and died == 0:
             died = t
         if t % 2 == 0 or landed:  # few px at a time
@@ -317,16 +375,7 @@ def _follow(n, h, jump, clearance, dist, way, hazards, marks, row):
         t = land_t
         x = land_x
         y = land_y
-    row[0] = 1.0 - died / FRAMES if died > 0 else 0.0
-    row[1] = max(least, 0.0) / FAR
-    row[2] = landed
-    row[3] = t / FRAMES
-    row[4] = (x - n.x) / 100.0
-    row[5] = (y - n.y) / 100.0
-    here = _way_at(dist, x, y)
-    row[6] = min(max((way - here) / 100.0, -2.0), 2.0) if here >= 0.0 else -1.0
-    row[7] = min(impact, 2.0)
-    row[8] = min((way - nearest) / 100.0, 2.0)
+    _write_arc(row, n, x, y, t, died, least, landed, impact, way, nearest, dist)
 
 
 @kernel
