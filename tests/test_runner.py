@@ -15,22 +15,18 @@ import types
 from pathlib import Path
 
 import pytest
-from runner_calls import ARCHITECTURES, ROOT, entries, steps, wait_for, words
+from runner_calls import ARCHITECTURES, ROOT, carry_out, entries, stand_ins, steps, wait_for, words
 
 from benchmark import train_and_compare
-from benchmark.runner import cluster, launch
-from benchmark.runner.launch import Run, Settings
+from benchmark.runner import arguments, cluster, launch, machine, plan, processes, runs
+from benchmark.runner.runs import Run, Settings, Slot
 from npp_rl.commands import ArgumentError, CheckpointError
+from npp_rl.training import s3
 
 
 @pytest.fixture
 def scripts(tmp_path, monkeypatch):
-    folder = tmp_path / "scripts"
-    folder.mkdir()
-    for name in ("bc_pretrain", *(f"ppo_{name}" for name in ARCHITECTURES)):
-        shutil.copy(Path(__file__).with_name("stand_in.py"), folder / f"{name}.py")
-    monkeypatch.setattr(launch, "SCRIPTS", folder)
-    return folder
+    return stand_ins(tmp_path / "scripts", ARCHITECTURES, monkeypatch)
 
 
 def weights(folder):
@@ -39,7 +35,7 @@ def weights(folder):
 
 def start(argv):
     """The runner as a process of its own, forked: what the fixture `scripts` has set holds there too."""
-    process = multiprocessing.get_context("fork").Process(target=train_and_compare.command, args=(argv,))
+    process = multiprocessing.get_context("fork").Process(target=train_and_compare.program, args=(argv,))
     process.start()
     return process
 
@@ -52,7 +48,7 @@ def ended(process):
 
 def test_an_experiment_leaves_its_files(scripts, tmp_path, capsys):
     folder = tmp_path / "exp"
-    assert train_and_compare.main(words(tmp_path, "--jobs", "2", "--", "--gamma", "0.9")) == 0
+    assert carry_out(words(tmp_path, "--jobs", "2", "--", "--gamma", "0.9")) == 0
     found = entries(folder)
     assert list(found) == [(a, "no_pretrain", s) for s in (1, 2) for a in ARCHITECTURES]
     for (architecture, condition, seed), run in found.items():
@@ -73,12 +69,12 @@ def test_an_experiment_leaves_its_files(scripts, tmp_path, capsys):
 
 def test_cores_are_divided_and_runs_stay_on_theirs(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
-    monkeypatch.setattr(train_and_compare, "find_gpus", list)
-    args = train_and_compare.Args(jobs=4)
-    made = train_and_compare.slots(args)
+    monkeypatch.setattr(machine, "find_gpus", list)
+    args = arguments.Args(jobs=4)
+    made = machine.slots(args)
     assert [slot.cpus for slot in made] == [(0, 1), (2, 3), (4, 5), (6, 7)]
     assert {slot.threads for slot in made} == {2} and {slot.gpus for slot in made} == {None}
-    (alone,) = train_and_compare.slots(train_and_compare.Args())
+    (alone,) = machine.slots(arguments.Args())
     assert alone.threads == 8 and alone.cpus == ()
 
 
@@ -88,18 +84,18 @@ def test_gpus_are_divided(tmp_path, monkeypatch):
     smi.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    one_each = train_and_compare.slots(train_and_compare.Args(num_gpus=3))
+    one_each = machine.slots(arguments.Args(num_gpus=3))
     assert [slot.gpus for slot in one_each] == [("0",), ("1",), ("2",)]
-    pairs = train_and_compare.slots(train_and_compare.Args(gpus_per_run=2))
+    pairs = machine.slots(arguments.Args(gpus_per_run=2))
     assert [slot.gpus for slot in pairs] == [("0", "1"), ("2", "3")]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,GPU-1")
-    assert [slot.gpus for slot in train_and_compare.slots(train_and_compare.Args())] == [("4",), ("GPU-1",)]
+    assert [slot.gpus for slot in machine.slots(arguments.Args())] == [("4",), ("GPU-1",)]
     with pytest.raises(ArgumentError, match="--num-gpus 3: there are 2"):
-        train_and_compare.slots(train_and_compare.Args(num_gpus=3))
+        machine.slots(arguments.Args(num_gpus=3))
     settings = Settings(str(tmp_path), [], [], processes=2)
-    line = launch.commands(settings, Run("gcn", "no_pretrain", 1), pairs[0])["ppo"]
+    line = runs.commands(settings, Run("gcn", "no_pretrain", 1), pairs[0])["ppo"]
     assert line[1:6] == ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
-    assert launch.environment(pairs[1])["CUDA_VISIBLE_DEVICES"] == "2,3"
+    assert processes.environment(1, pairs[1].gpus)["CUDA_VISIBLE_DEVICES"] == "2,3"
 
 
 REFUSALS = [
@@ -120,6 +116,11 @@ REFUSALS = [
     (["--s3-prefix", "x"], "--s3-bucket is missing"),
     (["--experiment-name", "../up"], "--experiment-name '../up'"),
     (["--gpus-per-run", "2"], "--gpus-per-run 2: there are 0 GPUs"),
+    (["--slurm-signal-seconds", "59"], "--slurm-signal-seconds 59: expected at least 60"),
+    (
+        ["--launcher", "local-submitit", "--slurm-minutes", "2"],
+        "--slurm-signal-seconds 120: expected less than a job's time, --slurm-minutes 2",
+    ),
     (["--slurm-args", "qos"], "--slurm-args qos: expected NAME=VALUE"),
     (["--", "--seed", "3"], "-- --seed: the runner sets this flag"),
     (["--", "--run_dir=x"], "-- --run_dir=x: the runner sets"),
@@ -130,20 +131,20 @@ REFUSALS = [
 @pytest.mark.parametrize(("more", "message"), REFUSALS, ids=[" ".join(more) for more, _ in REFUSALS])
 def test_what_cannot_be_meant_is_refused_before_the_start(scripts, tmp_path, more, message):
     with pytest.raises(ArgumentError) as refusal:
-        train_and_compare.main(words(tmp_path, *more))
+        carry_out(words(tmp_path, *more))
     assert message in str(refusal.value) and "\n" not in str(refusal.value)
     assert not (tmp_path / "exp").exists()
 
 
 def test_too_little_disk_or_memory_is_refused(scripts, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(train_and_compare, "available_memory", lambda: 0.5)
+    monkeypatch.setattr(machine, "available_memory", lambda: 0.5)
     with pytest.raises(ArgumentError, match=r"0\.5 GB of memory are free, 1 runs at a time may take 2\.0"):
-        train_and_compare.main(words(tmp_path))
+        carry_out(words(tmp_path))
     usage = shutil.disk_usage(tmp_path)._replace(free=10**6)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
     with pytest.raises(ArgumentError, match=r"0\.0 GB are free, 4 runs may take 1\.2 GB"):
-        train_and_compare.main(words(tmp_path))
-    assert train_and_compare.main(words(tmp_path, "--no-checks", "--dry-run")) == 0
+        carry_out(words(tmp_path))
+    assert carry_out(words(tmp_path, "--no-checks", "--dry-run")) == 0
     assert "nothing was started" in capsys.readouterr().out
 
 
@@ -151,7 +152,7 @@ def test_dry_run_says_everything_and_writes_nothing(scripts, tmp_path, capsys):
     replays = tmp_path / "replays"
     replays.mkdir()
     line = words(tmp_path, "--replay-data-dir", str(replays), "--s3-bucket", "bucket", "--s3-prefix", "a/", "--dry-run")
-    assert train_and_compare.main([*line, "--", "--learning-rate", "1e-3"]) == 0
+    assert carry_out([*line, "--", "--learning-rate", "1e-3"]) == 0
     shown = capsys.readouterr().out
     assert shown.count("  training: ") == 8 and shown.count("  pretraining: ") == 4
     assert f"--pretrained-checkpoint {tmp_path}/exp/gcn/with_pretrain/seed_2/bc/checkpoints/best.pt" in shown
@@ -164,31 +165,31 @@ def test_an_experiment_goes_on_with_the_flags_that_began_it(scripts, tmp_path, m
     monkeypatch.chdir(tmp_path)
     (tmp_path / "suite").mkdir()
     line = words(tmp_path, "--test-dataset", "suite", seeds=[1])
-    assert train_and_compare.main(line) == 0
-    assert train_and_compare.main([*line, "--resume-from", "exp"]) == 0
+    assert carry_out(line) == 0
+    assert carry_out([*line, "--resume-from", "exp"]) == 0
     settings = Settings(str(tmp_path / "exp"), [], [])
-    resumed = launch.commands(settings, Run("gcn", "no_pretrain", 1), launch.Slot("", 3))["ppo"]
+    resumed = runs.commands(settings, Run("gcn", "no_pretrain", 1), Slot("", 3))["ppo"]
     assert resumed[2:] == ["--resume", str(tmp_path / "exp/gcn/no_pretrain/seed_1"), "--threads", "3"]
 
 
 def test_an_experiment_is_not_started_twice_nor_mixed_with_another(scripts, tmp_path):
-    assert train_and_compare.main(words(tmp_path, seeds=[1])) == 0
+    assert carry_out(words(tmp_path, seeds=[1])) == 0
     with pytest.raises(CheckpointError, match=r"holds an experiment already, with this configuration \(--resume-from"):
-        train_and_compare.main(words(tmp_path, seeds=[1]))
+        carry_out(words(tmp_path, seeds=[1]))
     with pytest.raises(CheckpointError, match=r"of another configuration: seeds was \(1,\), now \(1, 2\)"):
-        train_and_compare.main(words(tmp_path))
+        carry_out(words(tmp_path))
     with pytest.raises(CheckpointError, match="total_timesteps was 20, now 30"):
-        train_and_compare.main(["--resume-from", str(tmp_path / "exp"), "--total-timesteps", "30"])
+        carry_out(["--resume-from", str(tmp_path / "exp"), "--total-timesteps", "30"])
     with pytest.raises(CheckpointError, match="no experiment"):
-        train_and_compare.main(["--resume-from", str(tmp_path / "scripts")])
+        carry_out(["--resume-from", str(tmp_path / "scripts")])
     (tmp_path / "exp/config.json").write_text('{"args": {"seeds": "many"}, "script_args": []}')
     with pytest.raises(CheckpointError, match="seeds is 'many', not of its type"):
-        train_and_compare.main(["--resume-from", str(tmp_path / "exp")])
+        carry_out(["--resume-from", str(tmp_path / "exp")])
 
 
 def test_a_run_that_dies_is_resumed_to_the_same_weights(scripts, tmp_path):
-    assert train_and_compare.main(words(tmp_path, name="whole")) == 0
-    assert train_and_compare.main(words(tmp_path, "--", "--die-at", "13", name="killed")) == 0
+    assert carry_out(words(tmp_path, name="whole")) == 0
+    assert carry_out(words(tmp_path, "--", "--die-at", "13", name="killed")) == 0
     whole, killed = weights(tmp_path / "whole"), weights(tmp_path / "killed")
     assert len(whole) == 4 and whole == killed
     for run in entries(tmp_path / "killed").values():
@@ -197,7 +198,7 @@ def test_a_run_that_dies_is_resumed_to_the_same_weights(scripts, tmp_path):
 
 
 def test_a_run_that_fails_fails_alone(scripts, tmp_path, capsys):
-    assert train_and_compare.main(words(tmp_path, "--", "--refuse-seed", "1")) == 1
+    assert carry_out(words(tmp_path, "--", "--refuse-seed", "1")) == 1
     found = entries(tmp_path / "exp")
     for architecture in ARCHITECTURES:
         refused, fine = found[architecture, "no_pretrain", 1], found[architecture, "no_pretrain", 2]
@@ -220,18 +221,18 @@ def test_an_experiment_is_evaluated_in_full_once_asked(scripts, tmp_path, monkey
         "place.write_text(json.dumps(found | {'generalisation': {}, 'cost': {}}))\n"
     )
     monkeypatch.setattr(train_and_compare, "EVALUATION", (str(evaluation),))
-    assert train_and_compare.main(words(tmp_path, seeds=[1])) == 0
+    assert carry_out(words(tmp_path, seeds=[1])) == 0
     asked = ["--resume-from", str(tmp_path / "exp"), "--evaluate-fully"]
-    assert train_and_compare.main(asked) == 1
+    assert carry_out(asked) == 1
     assert "gcn/no_pretrain/seed_1: error: no room" in capsys.readouterr().out
     (tmp_path / "mended").touch()
-    assert train_and_compare.main(asked) == train_and_compare.main(asked) == 0
+    assert carry_out(asked) == carry_out(asked) == 0
     for name in ARCHITECTURES:
         assert "cost" in json.loads((tmp_path / f"exp/{name}/no_pretrain/seed_1/eval_results.json").read_text())
 
 
 def test_retries_end(scripts, tmp_path):
-    assert train_and_compare.main(words(tmp_path, "--retries", "1", "--", "--die-always", seeds=[1])) == 1
+    assert carry_out(words(tmp_path, "--retries", "1", "--", "--die-always", seeds=[1])) == 1
     for run in entries(tmp_path / "exp").values():
         assert (run["status"], run["attempts"], run["exit_status"]) == ("failed", 2, -9)
         assert run["reason"] == "ended by SIGKILL"
@@ -242,7 +243,7 @@ def test_pretraining_is_done_once_and_handed_over(scripts, tmp_path):
     replays.mkdir()
     (replays / "one").write_text("a replay")
     line = words(tmp_path, "--test-pretraining", "--replay-data-dir", str(replays), seeds=[1], architectures=["gcn"])
-    assert train_and_compare.main(line) == 0
+    assert carry_out(line) == 0
     found = entries(tmp_path / "exp")
     assert [run["pretraining"] for run in found.values()] == ["none", "bc/checkpoints/best.pt"]
     run_dir = tmp_path / "exp/gcn/with_pretrain/seed_1"
@@ -256,11 +257,11 @@ def test_the_minutes_of_a_pretraining_are_the_runs_own(tmp_path):
     bc = tmp_path / "gcn/with_pretrain/seed_1/bc"
     bc.mkdir(parents=True)
     flags = ["--max-minutes", "10", "--num-envs", "8"]
-    settings = launch.Settings(str(tmp_path), flags, [])
-    slot = launch.Slot("cores", 1)
+    settings = Settings(str(tmp_path), flags, [])
+    slot = Slot("cores", 1)
 
-    def minutes(condition, pretraining=launch.BC_CHECKPOINT):
-        line = launch.commands(settings, Run("gcn", condition, 1, pretraining=pretraining), slot)["ppo"]
+    def minutes(condition, pretraining=runs.BC_CHECKPOINT):
+        line = runs.commands(settings, Run("gcn", condition, 1, pretraining=pretraining), slot)["ppo"]
         return float(line[line.index("--max-minutes") + 1])
 
     assert minutes("with_pretrain") == 10  # nothing is known of it
@@ -268,7 +269,7 @@ def test_the_minutes_of_a_pretraining_are_the_runs_own(tmp_path):
     assert minutes("with_pretrain") == 7.75 and flags[1] == "10"
     assert minutes("with_pretrain", "none, because of a reason") == 10 and minutes("no_pretrain", "none") == 10
     (bc / "metrics.jsonl").write_text('{"kind": "test", "minutes": 12}\n')
-    assert minutes("with_pretrain") == launch.LEAST_MINUTES
+    assert minutes("with_pretrain") == runs.LEAST_MINUTES
 
 
 def test_a_pretraining_that_was_stopped_goes_on(scripts, tmp_path, monkeypatch):
@@ -285,14 +286,14 @@ def test_a_pretraining_that_was_stopped_goes_on(scripts, tmp_path, monkeypatch):
         assert ended(process) == 143
     run = entries(folder)["gcn", "with_pretrain", 1]
     assert (run["status"], run["reason"], run["attempts"]) == ("stopped", "in its pretraining", 0)
-    assert train_and_compare.main(["--resume-from", str(folder)]) == 0
+    assert carry_out(["--resume-from", str(folder)]) == 0
     assert steps(bc) == list(range(1, 21)) and steps(bc.parent) == list(range(1, 21))
     assert entries(folder)["gcn", "with_pretrain", 1]["pretraining"] == "bc/checkpoints/best.pt"
 
 
 def test_nothing_of_a_run_is_left_behind(scripts, tmp_path):
     line = words(tmp_path, "--", "--leave-behind", seeds=[1], architectures=["gcn"])
-    assert train_and_compare.main(line) == 0
+    assert carry_out(line) == 0
     child = int((tmp_path / "exp/gcn/no_pretrain/seed_1/child").read_text())
     wait_for(lambda: not Path(f"/proc/{child}").exists() or "(sleep) Z" in Path(f"/proc/{child}/stat").read_text())
 
@@ -301,39 +302,39 @@ def test_pretraining_gets_what_has_to_fit(tmp_path):
     replays = tmp_path / "replays"
     replays.mkdir()
     line = words(tmp_path, "--replay-data-dir", str(replays), "--bc-epochs", "3", "--mixed-precision")
-    args, extra, folder = train_and_compare.parse([*line, "--", "--size", "full", "--gamma", "0.9"])
-    train_and_compare.check(args, extra)
-    settings, _ = train_and_compare.plan(args, extra, folder, False)
+    args, extra, folder = arguments.read([*line, "--", "--size", "full", "--gamma", "0.9"])
+    arguments.check(args, extra)
+    settings = plan.plan(args, extra, folder, False).settings
     assert settings.bc_flags[2:] == [
         *("--train-dataset", "builtin", "--test-dataset", "builtin", "--epochs", "3", "--mixed-precision"),
         *("--size", "full"),
     ]
     assert settings.flags[-4:] == ["--size", "full", "--gamma", "0.9"]
-    settings, _ = train_and_compare.plan(args, ["--size=full", "--holdout-fraction", "0.4"], folder, False)
+    settings = plan.plan(args, ["--size=full", "--holdout-fraction", "0.4"], folder, False).settings
     assert settings.bc_flags[-4:] == ["--size", "full", "--holdout-fraction", "0.4"]
     with pytest.raises(ArgumentError, match="-- --hidden: pretrained weights have the sizes of a --size only"):
-        train_and_compare.plan(args, ["--hidden", "256"], folder, False)
+        plan.plan(args, ["--hidden", "256"], folder, False)
 
 
 def test_without_usable_replays_training_goes_on_without(scripts, tmp_path, capsys):
     replays = tmp_path / "replays"
     replays.mkdir()
     line = ["--replay-data-dir", str(replays)]
-    assert train_and_compare.main(words(tmp_path, *line, seeds=[1], architectures=["gcn"])) == 0
+    assert carry_out(words(tmp_path, *line, seeds=[1], architectures=["gcn"])) == 0
     run = entries(tmp_path / "exp")["gcn", "with_pretrain", 1]
     assert run["status"] == "done" and run["pretraining"] == f"none, because {replays}: no usable replays"
     assert capsys.readouterr().out.count("trains WITHOUT pretraining") == 1
     # What has not begun tries its pretraining again.
-    args, extra, folder = train_and_compare.parse(["--resume-from", str(tmp_path / "exp")])
-    settings, runs = train_and_compare.plan(args, extra, folder, False)
-    train_and_compare.restore(folder, settings, runs)
-    assert [run.pretraining for run in runs] == ["none", run["pretraining"]]
+    args, extra, folder = arguments.read(["--resume-from", str(tmp_path / "exp")])
+    experiment = plan.plan(args, extra, folder, False)
+    plan.restore(experiment)
+    assert [run.pretraining for run in experiment.runs] == ["none", run["pretraining"]]
     (tmp_path / "exp/gcn/with_pretrain/seed_1/config.json").unlink()
-    settings, runs = train_and_compare.plan(args, extra, folder, False)
-    train_and_compare.restore(folder, settings, runs)
-    assert [run.pretraining for run in runs] == ["none", ""]
+    experiment = plan.plan(args, extra, folder, False)
+    plan.restore(experiment)
+    assert [run.pretraining for run in experiment.runs] == ["none", ""]
     line = words(tmp_path, *line, "--require-pretraining", name="strict", seeds=[1], architectures=["gcn"])
-    assert train_and_compare.main(line) == 1
+    assert carry_out(line) == 1
     run = entries(tmp_path / "strict")["gcn", "with_pretrain", 1]
     assert run["status"] == "failed" and run["reason"] == f"no pretraining: {replays}: no usable replays"
 
@@ -350,7 +351,7 @@ def test_a_stopped_experiment_goes_on(scripts, tmp_path, number, status):
     assert found["gcn", "no_pretrain", 2]["status"] == "queued"
     assert f"stopped by {number.name}" in (folder / "runner.log").read_text()
     saved = {a: len(steps(folder / a / "no_pretrain/seed_1")) for a in ARCHITECTURES}
-    assert train_and_compare.main(["--resume-from", str(folder)]) == 0
+    assert carry_out(["--resume-from", str(folder)]) == 0
     for (_, _, seed), run in entries(folder).items():
         assert run["status"] == "done" and run["attempts"] == (2 if seed == 1 else 1)
         assert steps(folder / run["run_dir"]) == list(range(1, 21))  # the stopped runs saved: no step is taken twice
@@ -365,14 +366,14 @@ def test_a_killed_runner_takes_its_runs_with_it_and_its_experiment_goes_on(scrip
     assert ended(process) == -signal.SIGKILL
     done = {path: path.stat().st_mtime_ns for path in folder.glob("*/*/seed_1/report.md")}
     assert len(done) >= 1
-    assert train_and_compare.main(["--resume-from", str(folder)]) == 0  # waits for runs that are still saving
+    assert carry_out(["--resume-from", str(folder)]) == 0  # waits for runs that are still saving
     for run in entries(folder).values():
         assert run["status"] == "done" and run["attempts"] <= 2
         assert steps(folder / run["run_dir"]) == list(range(1, 21))
     assert done == {path: path.stat().st_mtime_ns for path in done}
-    assert train_and_compare.main(words(tmp_path, name="whole")) == 0
+    assert carry_out(words(tmp_path, name="whole")) == 0
     assert weights(folder) == weights(tmp_path / "whole")
-    assert train_and_compare.main(["--resume-from", str(folder)]) == 0  # nothing is left to do
+    assert carry_out(["--resume-from", str(folder)]) == 0  # nothing is left to do
     assert all(len(steps(folder / run["run_dir"])) == 20 for run in entries(folder).values())
 
 
@@ -384,18 +385,18 @@ def test_a_process_of_an_earlier_runner_is_waited_for(scripts, tmp_path, capsys)
     wait_for(trace.exists)
     process.kill()
     assert ended(process) == -signal.SIGKILL
-    assert train_and_compare.main(["--resume-from", str(folder)]) == 0
+    assert carry_out(["--resume-from", str(folder)]) == 0
     assert "waits for a process of an earlier runner" in capsys.readouterr().out
     assert steps(trace.parent) == list(range(1, 21))
     assert entries(folder)["gcn", "no_pretrain", 1]["status"] == "done"
 
 
 def test_two_runners_do_not_share_an_experiment(scripts, tmp_path):
-    assert train_and_compare.main(words(tmp_path, seeds=[1], architectures=["gcn"])) == 0
+    assert carry_out(words(tmp_path, seeds=[1], architectures=["gcn"])) == 0
     with (tmp_path / "exp/runner.log").open("a") as log:
         fcntl.flock(log, fcntl.LOCK_EX)
         with pytest.raises(CheckpointError, match="another runner works in this experiment"):
-            train_and_compare.main(["--resume-from", str(tmp_path / "exp")])
+            carry_out(["--resume-from", str(tmp_path / "exp")])
 
 
 def test_remains_of_a_start_that_failed_are_cleared(scripts, tmp_path):
@@ -403,7 +404,7 @@ def test_remains_of_a_start_that_failed_are_cleared(scripts, tmp_path):
     (run_dir / "tensorboard").mkdir(parents=True)
     (run_dir / ".config.json.1.tmp").write_text("{")
     (run_dir / "console.log").write_text("earlier\n")
-    assert train_and_compare.main(words(tmp_path, seeds=[1], architectures=["gcn"])) == 0
+    assert carry_out(words(tmp_path, seeds=[1], architectures=["gcn"])) == 0
     assert (run_dir / "console.log").read_text().startswith("earlier\n$ ")
     assert (
         not (run_dir / "tensorboard").exists()
@@ -413,16 +414,17 @@ def test_remains_of_a_start_that_failed_are_cleared(scripts, tmp_path):
 
 def test_manifests_are_merged(scripts, tmp_path):
     line = words(tmp_path, "--s3-bucket", "bucket", "--s3-prefix", "p", seeds=[1], architectures=["gcn"])
-    args, extra, folder = train_and_compare.parse(line)
-    settings, runs = train_and_compare.plan(args, extra, folder, False)
+    args, extra, folder = arguments.read(line)
+    experiment = plan.plan(args, extra, folder, False)
+    settings, (run,) = experiment.settings, experiment.runs
     assert settings.s3_prefix == "p/exp"
     entry = {"key": "p/exp/gcn/no_pretrain/seed_1/report.md", "size": 1, "sha256": "0" * 64, "time": "now"}
-    (folder / runs[0].path).mkdir(parents=True)
+    (folder / run.path).mkdir(parents=True)
     url = "s3://bucket/p/exp/gcn/no_pretrain/seed_1"
-    train_and_compare.s3.write_manifest(folder / runs[0].path, url, None, {"report.md": entry})
-    train_and_compare.merge_manifests(args, folder, settings, runs)
+    s3.write_manifest(folder / run.path, url, None, {"report.md": entry})
+    plan.merge_manifests(experiment)
     merged = json.loads((folder / "s3_manifest.json").read_text())
-    assert merged["url"] == "s3://bucket/p/exp" and merged["files"] == {f"{runs[0].path}/report.md": entry}
+    assert merged["url"] == "s3://bucket/p/exp" and merged["files"] == {f"{run.path}/report.md": entry}
 
 
 def test_the_table_shows_all_runs(tmp_path):
@@ -430,22 +432,22 @@ def test_the_table_shows_all_runs(tmp_path):
 
     from benchmark.runner.board import Board
 
-    runs = [Run("gcn", "no_pretrain", seed) for seed in range(1, 5)]
+    several = [Run("gcn", "no_pretrain", seed) for seed in range(1, 5)]
     settings = Settings(str(tmp_path), [], [])
-    run_dir = tmp_path / runs[0].path
+    run_dir = tmp_path / several[0].path
     run_dir.mkdir(parents=True)
     (run_dir / "config.json").write_text('{"args": {"total_timesteps": 200, "max_minutes": null}}')
     row = {"kind": "train", "global_step": 50, "minutes": 2.0, "charts/SPS": 1234.0, "charts/success_rate": 0.5}
     (run_dir / "metrics.jsonl").write_text(json.dumps(row) + "\n" + '{"kind": "tr')  # the last line is half-written
-    runs[0].status = "running"
-    runs[1].status, runs[1].reason = "failed", "the disk is full"
-    board = Board(settings, runs, (tmp_path / "log").open("w"))
+    several[0].status = "running"
+    several[1].status, several[1].reason = "failed", "the disk is full"
+    board = Board(settings, several, (tmp_path / "log").open("w"))
     console = Console(width=140, record=True, file=(tmp_path / "shown").open("w"))
     console.print(board.table())
     shown = console.export_text()
     assert "25% (50 steps)" in shown and "1,234 steps/s" in shown and "train 50.0%" in shown and "6.0 min left" in shown
     assert "the disk is full" in shown and "1 running, 1 failed, 2 queued of 4 runs" in shown
-    assert launch.progress(settings, runs[2]) == launch.Progress()  # nothing is there yet
+    assert runs.progress(settings, several[2]) == runs.Progress()  # nothing is there yet
 
 
 def test_sweeps_can_be_planned(tmp_path, monkeypatch, capsys):
@@ -470,10 +472,10 @@ def test_sweeps_can_be_planned(tmp_path, monkeypatch, capsys):
         lines = listed.read_text().split("-m\nbenchmark.train_and_compare\n")[1:]
         assert len(lines) == (3 if sweep.stem == "learning" else 1)
         gpus = [(str(k), 80.0) for k in range(8)] if sweep.stem == "full_size_gpus" else []
-        monkeypatch.setattr(train_and_compare, "find_gpus", lambda gpus=gpus: gpus)
+        monkeypatch.setattr(machine, "find_gpus", lambda gpus=gpus: gpus)
         for line in lines:
             assert "--dry-run" in line.splitlines()
-            assert train_and_compare.main(["--no-checks", *line.splitlines()]) == 0
+            assert carry_out(["--no-checks", *line.splitlines()]) == 0
             assert "nothing was started" in capsys.readouterr().out
     assert [place.name for place in (tmp_path / "experiments").iterdir()] == ["quick_levels"]
 
@@ -497,7 +499,7 @@ def test_a_full_disk_is_said_and_the_others_go_on(scripts, small_disk, tmp_path)
     """The run of seed 1 has room for its logs, not for what it saves."""
     run_dir = tmp_path / "exp/gcn/no_pretrain/seed_1"
     small_disk(run_dir, "64k")
-    assert train_and_compare.main(words(tmp_path)) == 1
+    assert carry_out(words(tmp_path)) == 1
     found = entries(tmp_path / "exp")
     full = found.pop(("gcn", "no_pretrain", 1))
     assert full["status"] == "failed" and full["attempts"] == 1
@@ -521,11 +523,11 @@ def test_the_experiments_own_disk_may_fill_up(scripts, small_disk, tmp_path, cap
     line = words(tmp_path / "disk", "--no-checks", seeds=[1, 2], architectures=["gcn"])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(launch, "judge", fill)
-        assert train_and_compare.main(line) == 1
+        assert carry_out(line) == 1
     shown = capsys.readouterr().out
     assert "warning: " in shown and "No space left on device" in shown
     (tmp_path / "disk/filler").unlink()
-    assert train_and_compare.main(["--resume-from", str(tmp_path / "disk/exp")]) == 0
+    assert carry_out(["--resume-from", str(tmp_path / "disk/exp")]) == 0
     found = entries(tmp_path / "disk/exp")
     assert [run["status"] for run in found.values()] == ["done", "done"]
     assert steps(tmp_path / "disk/exp/gcn/no_pretrain/seed_1") == list(range(1, 21))

@@ -12,11 +12,10 @@ import pytest
 import torch
 from runner_calls import ROOT, entries, wait_for, words
 
-from benchmark import train_and_compare
 from benchmark.runner import launch
-from benchmark.runner.launch import Run, Settings, Slot
+from benchmark.runner.runs import Run, Settings, Slot, directory, results
 from npp_rl.make_levels import main as write_levels
-from npp_rl.training import checkpoints
+from npp_rl.training import checkpoints, s3
 
 SMALL = ["--num-steps", "32", "--num-minibatches", "4", "--validation-fraction", "0", "--fresh-levels", "0"]
 
@@ -73,7 +72,7 @@ def test_a_real_run_killed_midway_is_retried_and_ends_the_same(levels, tmp_path)
     assert whole.wait(timeout=400) == 0
     run = entries(tmp_path / "exp")["mlp_baseline", "no_pretrain", 1]
     assert (run["status"], run["attempts"]) == ("done", 2)
-    assert run["overall"] == launch.results(tmp_path / "whole")["overall"]
+    assert run["overall"] == results(tmp_path / "whole")["overall"]
     assert same(agent(run_dir), agent(tmp_path / "whole"))
 
 
@@ -156,7 +155,7 @@ def test_two_processes_of_a_run_stop_and_resume_and_die_together(levels, tmp_pat
         run, started = Run("mlp_baseline", "no_pretrain", 1), []
         slot = Slot("here", 1)
         launch.work(settings, [run], [slot], stop, print, lambda: None, lambda: tick(started), started)
-        return run, launch.directory(settings, run)
+        return run, directory(settings, run)
 
     class Stop:
         number = 0
@@ -196,14 +195,14 @@ def test_an_experiment_is_kept_on_s3(levels, tmp_path, monkeypatch):
         endpoint = "http://{}:{}".format(*server.get_host_and_port())
         for name, value in (("ACCESS_KEY_ID", "a"), ("SECRET_ACCESS_KEY", "b"), ("DEFAULT_REGION", "us-east-1")):
             monkeypatch.setenv(f"AWS_{name}", value)
-        client = train_and_compare.s3.connect(endpoint)
+        client = s3.connect(endpoint)
         client.create_bucket(Bucket="bucket")
         more = ["--s3-bucket", "bucket", "--s3-prefix", "p", "--s3-endpoint-url", endpoint]
         argv = real(tmp_path, levels, *more, name="exp", seeds=[1, 2])
         argv[argv.index("8192")] = "1024"
         out, _ = (process := runner(argv)).communicate(timeout=600)
         assert process.returncode == 0, out
-        objects = train_and_compare.s3.list_objects(client, "bucket", "p/exp")
+        objects = s3.list_objects(client, "bucket", "p/exp")
         manifest = json.loads((tmp_path / "exp/s3_manifest.json").read_text())
         assert {entry["key"]: entry["size"] for entry in manifest["files"].values()} == objects
         for name in ("all_results.json", "config.json", "mlp_baseline/no_pretrain/seed_2/checkpoints/best.pt"):

@@ -15,11 +15,11 @@ import time
 from pathlib import Path
 
 import pytest
-from runner_calls import ROOT, steps, wait_for
+from runner_calls import ROOT, carry_out, stand_ins, steps, wait_for
 
 from benchmark import train_and_compare
-from benchmark.runner import cluster, launch
-from benchmark.runner.launch import Run, Settings
+from benchmark.runner import arguments, cluster, processes, runs
+from benchmark.runner.runs import Run, Settings, Slot
 from npp_rl.commands import ArgumentError
 from npp_rl.make_levels import main as write_levels
 from npp_rl.training import checkpoints
@@ -32,11 +32,7 @@ def environment(monkeypatch):
 
 @pytest.fixture
 def scripts(tmp_path, monkeypatch):
-    folder = tmp_path / "scripts"
-    folder.mkdir()
-    for name in ("bc_pretrain", "ppo_gcn", "ppo_gat"):
-        shutil.copy(Path(__file__).with_name("stand_in.py"), folder / f"{name}.py")
-    monkeypatch.setattr(launch, "SCRIPTS", folder)
+    return stand_ins(tmp_path / "scripts", ("gcn", "gat"), monkeypatch)
 
 
 def words(tmp_path, launcher, *more, architectures=("gcn",), seeds=(1, 2), name="exp"):
@@ -65,7 +61,7 @@ def begun(run_dir, count=1):
 
 def jobs_fail_alone(tmp_path, launcher):
     """One of two runs is refused, the other dies once."""
-    assert train_and_compare.main(words(tmp_path, launcher, "--", "--refuse-seed", "1", "--die-at", "7")) == 1
+    assert carry_out(words(tmp_path, launcher, "--", "--refuse-seed", "1", "--die-at", "7")) == 1
     found = entries(tmp_path / "exp")
     assert (found["gcn", 1]["status"], found["gcn", 1]["exit_status"]) == ("failed", 2)
     assert found["gcn", 1]["reason"] == "--refuse-seed: this seed is refused"
@@ -74,20 +70,28 @@ def jobs_fail_alone(tmp_path, launcher):
     assert steps(tmp_path / "exp/gcn/no_pretrain/seed_2") == [*range(1, 8), *range(6, 21)]
 
 
-def job_is_requeued(tmp_path, launcher, interrupt):
-    """A job that is told of its end lets the run save, goes back into the queue and resumes: no step is lost."""
+def job_is_requeued(tmp_path, launcher, interrupt, *more):
+    """A job is told of its end midway, goes back into the queue, and its run resumes; the run's directory."""
     run_dir = tmp_path / "exp/gcn/no_pretrain/seed_1"
-    line = words(tmp_path, launcher, "--", "--pause", "0.2", seeds=[1])
-    process = multiprocessing.get_context("fork").Process(target=train_and_compare.command, args=(line,))
+    line = words(tmp_path, launcher, "--", "--pause", "0.2", *more, seeds=[1])
+    process = multiprocessing.get_context("fork").Process(target=train_and_compare.program, args=(line,))
     process.start()
     wait_for(begun(run_dir, 3), 120)
     interrupt(json.loads((tmp_path / "exp/slurm/gcn__no_pretrain__seed_1.json").read_text())["job"])
     process.join(120)
     assert process.exitcode == 0
     assert entries(tmp_path / "exp")["gcn", 1]["status"] == "done"
-    assert steps(run_dir) == list(range(1, 21))
-    console = (run_dir / "console.log").read_text()
-    assert "stopped at step" in console and f"--resume {run_dir}" in console
+    assert f"--resume {run_dir}" in (run_dir / "console.log").read_text()
+    return run_dir
+
+
+def lost_nothing(run_dir):
+    return steps(run_dir) == list(range(1, 21)) and "stopped at step" in (run_dir / "console.log").read_text()
+
+
+def warn_local_job(number):
+    (task,) = processes.children(int(number))
+    os.kill(task, signal.SIGUSR2)
 
 
 def test_jobs_of_the_local_executor_fail_alone(scripts, tmp_path):
@@ -95,16 +99,31 @@ def test_jobs_of_the_local_executor_fail_alone(scripts, tmp_path):
 
 
 def test_a_job_of_the_local_executor_is_requeued(scripts, tmp_path):
-    def interrupt(number):
-        (task,) = launch.children(int(number))
-        os.kill(task, signal.SIGUSR2)
+    assert lost_nothing(job_is_requeued(tmp_path, "local-submitit", warn_local_job))
 
-    job_is_requeued(tmp_path, "local-submitit", interrupt)
+
+def test_a_run_that_does_not_stop_is_killed_before_its_job_is_over(scripts, tmp_path, monkeypatch):
+    """The warning leaves it a second: it is killed then, and resumes from its last save in the job put back."""
+    monkeypatch.setattr(cluster, "REQUEUE_SECONDS", 119)
+    run_dir = job_is_requeued(tmp_path, "local-submitit", warn_local_job, "--stubborn")
+    taken = steps(run_dir)
+    assert taken[-1] == 20 and len(taken) > 20 and "stopped at step" not in (run_dir / "console.log").read_text()
+    killed = next(k for k in range(1, len(taken)) if taken[k] <= taken[k - 1])
+    assert taken == [*range(1, killed + 1), *range(killed // 5 * 5 + 1, 21)] and killed < 15
+    (log,) = (tmp_path / "exp/slurm").glob("*_log.out")
+    assert "gcn/no_pretrain/seed_1: has not stopped within 1 s and is killed" in log.read_text()
+
+
+def test_a_run_has_stopped_before_its_job_is_over(tmp_path):
+    args = arguments.Args(experiment_name="exp", launcher="local-submitit", slurm_signal_seconds=200)
+    assert cluster.grace(args) == 200 - arguments.REQUEUE_SECONDS
+    assert cluster.grace(arguments.Args(slurm_signal_seconds=arguments.LEAST_WARNING)) >= 30
+    assert cluster.executor(args, tmp_path).parameters["signal_delay_s"] == 200
 
 
 def test_slurm_is_asked_for_what_was_given(tmp_path, monkeypatch):
     monkeypatch.setattr(cluster.submitit.SlurmExecutor, "affinity", classmethod(lambda cls: 2))
-    args = train_and_compare.Args(experiment_name="exp", launcher="slurm", gpus_per_run=4, nodes_per_run=2)
+    args = arguments.Args(experiment_name="exp", launcher="slurm", gpus_per_run=4, nodes_per_run=2)
     args.slurm_partition, args.slurm_account, args.slurm_args = "big", "us", ("qos=high",)
     made = cluster.executor(args, tmp_path)._executor
     text = made._make_submission_file_text("command", "1")
@@ -125,8 +144,8 @@ def test_machines_of_a_run_meet_where_the_first_one_says(tmp_path):
     first = cluster.meeting_place(place, 0)
     assert first == cluster.meeting_place(place, 1) and first.startswith(socket.gethostname() + ":")
     settings = Settings(str(tmp_path), [], [], processes=4, nodes=2)
-    slot = launch.Slot("", 1, node=1, master=first)
-    line = " ".join(launch.commands(settings, Run("gcn", "no_pretrain", 1), slot)["ppo"])
+    slot = Slot("", 1, node=1, master=first)
+    line = " ".join(runs.commands(settings, Run("gcn", "no_pretrain", 1), slot)["ppo"])
     assert f"--nproc-per-node 4 --nnodes 2 --node-rank 1 --master-addr {socket.gethostname()} --master-port" in line
 
 
@@ -234,14 +253,14 @@ def test_a_job_of_slurm_is_requeued(slurm, scripts, tmp_path):
         wait_for(pending, 120)  # Slurm lets a requeued job wait for two minutes
         subprocess.run(["scontrol", "update", f"job={number}", "StartTime=now"], check=True)
 
-    job_is_requeued(tmp_path, "slurm", interrupt)
+    assert lost_nothing(job_is_requeued(tmp_path, "slurm", interrupt))
 
 
 @pytest.mark.slow
 def test_a_runner_finds_the_jobs_of_an_earlier_one(slurm, scripts, tmp_path, capsys, monkeypatch):
     """The first one is stopped, its jobs go on, one of them is cancelled."""
     line = words(tmp_path, "slurm", "--", "--pause", "0.3", architectures=["gcn", "gat"], seeds=[1])
-    process = multiprocessing.get_context("fork").Process(target=train_and_compare.command, args=(line,))
+    process = multiprocessing.get_context("fork").Process(target=train_and_compare.program, args=(line,))
     process.start()
     run_dirs = [tmp_path / f"exp/{name}/no_pretrain/seed_1" for name in ("gcn", "gat")]
     wait_for(lambda: all(begun(run_dir)() for run_dir in run_dirs), 120)
@@ -251,12 +270,12 @@ def test_a_runner_finds_the_jobs_of_an_earlier_one(slurm, scripts, tmp_path, cap
     assert "2 jobs stay with the cluster" in (tmp_path / "exp/runner.log").read_text()
     jobs = {name: entries(tmp_path / "exp")[name, 1]["job"] for name in ("gcn", "gat")}
     subprocess.run(["scancel", jobs["gat"]], check=True)
-    assert train_and_compare.main(["--resume-from", str(tmp_path / "exp")]) == 1
+    assert carry_out(["--resume-from", str(tmp_path / "exp")]) == 1
     assert "jobs of an earlier runner are still there" in capsys.readouterr().out
     found = entries(tmp_path / "exp")
     assert found["gcn", 1]["status"] == "done" and found["gcn", 1]["job"] == jobs["gcn"]
     assert found["gat", 1]["status"] == "stopped" and "was cancelled" in found["gat", 1]["reason"]
-    assert train_and_compare.main(["--resume-from", str(tmp_path / "exp")]) == 0
+    assert carry_out(["--resume-from", str(tmp_path / "exp")]) == 0
     assert [steps(run_dir) for run_dir in run_dirs] == [list(range(1, 21))] * 2
 
 

@@ -192,7 +192,7 @@ def test_behind_the_best_is_the_wider_of_tukey_and_of_games_and_howell():
 
 
 def test_students_range():
-    """Tables of its upper 5% points give 8.33, 5.82 and 4.90 (Harter 1960, Annals of Mathematical Statistics 31:1122)."""
+    """Tables of the upper 5% points give 8.33, 5.82 and 4.90 (Harter 1960, Annals of Mathematical Statistics 31)."""
     for groups, freedom, expected in ((3, 2, 8.331), (8, 7, 5.815), (8, 16, 4.896)):
         assert significance.studentized_range(0.95, groups, freedom) == pytest.approx(expected, abs=0.001)
     for groups, freedom in ((3, 2.5), (8, 3.3), (8, 12.7)):

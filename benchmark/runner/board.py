@@ -1,4 +1,4 @@
-"""What a person sees of an experiment: messages and all runs, as a table that is rewritten or as lines."""
+"""What a person sees of an experiment while it runs."""
 
 import contextlib
 import time
@@ -9,8 +9,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from benchmark.runner import launch
-from benchmark.runner.launch import Run, Settings
+from benchmark.runner.runs import Run, Settings, directory, progress, success
 
 LINE_SECONDS = 30  # between lines about the runs where stdout is no terminal
 
@@ -55,17 +54,17 @@ class Board:
         """Cells of a run: who, status, progress, steps per second, success, time left."""
         who = (run.architecture, run.condition, str(run.seed), run.status)
         if run.status == "done":
-            success = launch.success(launch.directory(self.settings, run))
-            shown = f"test {success:.1%}" if success is not None else ""
+            rate = success(directory(self.settings, run))
+            shown = f"test {rate:.1%}" if rate is not None else ""
             return (*who, f"{run.minutes:.1f} min", "", shown, "")
         if run.status != "running":
             return (*who, run.reason[:60], "", "", "")
-        now = launch.progress(self.settings, run)
+        now = progress(self.settings, run)
         share = now.stage or (f"{now.share:.0%} ({now.step:,} steps)" if now.share is not None else "starting")
         speed = f"{now.steps_per_second:,.0f} steps/s" if now.steps_per_second is not None else ""
-        success = f"train {now.success:.1%}" if now.success is not None else ""
+        won = f"train {now.success:.1%}" if now.success is not None else ""
         left = f"{now.minutes_left:.1f} min left" if now.minutes_left is not None else ""
-        return (*who, share, speed, success, left)
+        return (*who, share, speed, won, left)
 
     def table(self) -> Table:
         table = Table(title=Path(self.settings.folder).name, caption=self.summary())
