@@ -6,7 +6,8 @@ python npp_rl/bc_pretrain.py --resume runs/bc_mlp_baseline__1__...
 torchrun --nproc-per-node 2 npp_rl/bc_pretrain.py --arch vision_free --replay-data-dir REPLAYS
 
 The script of the same architecture goes on from the result: ppo_<arch>.py --pretrained-checkpoint
-RUN_DIR/checkpoints/best.pt. Which runs are used demonstrations.py decides, and the results tell why others are not.
+RUN_DIR/checkpoints/best.pt. planning/demonstrations.py decides which runs are used, and the results tell why others
+are not.
 """
 
 import dataclasses
@@ -30,14 +31,16 @@ from torch import nn, optim
 from torch.nn.parallel import DistributedDataParallel
 
 from npp_rl import ARCHITECTURES
-from npp_rl.commands import ArgumentError, StopSignals, command, say
+from npp_rl.commands import ArgumentError, StopSignals, command
 from npp_rl.environment.games import ACTIONS
-from npp_rl.evaluation import analysis, players, result_files, suite, summary
+from npp_rl.evaluation import analysis, intervals, players, result_files, suite, summary
 from npp_rl.levels import datasets
 from npp_rl.planning import demonstrations
-from npp_rl.training import checkpoints, processes, s3
+from npp_rl.training import checkpoints, processes, run_folder
 from npp_rl.training.arguments import parse_args, plain_args
-from npp_rl.training.run_log import RunLog, describe_system
+from npp_rl.training.clock import Clock
+from npp_rl.training.episodes import rules_of
+from npp_rl.training.run_log import start_log
 from npp_rl.viewing.render import text_font
 
 BINS = 10  # of confidence, for the calibration
@@ -96,6 +99,24 @@ class Args:
     max_grad_norm: float = 1.0  # largest norm of the gradient
     mixed_precision: bool = False  # bfloat16 in forward passes (float16 with loss scaling on GPUs without it)
     size: Literal["auto", "small", "full"] = "auto"  # preset of the layers' sizes (auto: full on a GPU, small without)
+
+
+@dataclass
+class Counters:
+    """What a resumed run continues from, beside weights, optimizer and random generators."""
+
+    global_step: int = 0  # demonstrated steps, over all epochs and ranks
+    epoch: int = 0
+    batch: int = 0  # of the epoch
+    stale: int = 0  # epochs without a better loss on held-out levels
+    measured_at: int = -1  # step of the newest measurement on held-out levels
+    evaluated_at: int = -1  # epoch of the newest evaluation
+    best_won: list = dataclasses.field(default_factory=list)  # success on each validation level, of the best so far
+    best_loss: float = math.inf  # on held-out levels, of best.pt
+    least_loss: float = math.inf  # the same over all epochs
+    minutes: float = 0.0  # these three are the clock's
+    ready_minutes: float = 0.0
+    evaluation_minutes: float = 0.0
 
 
 class Heads(nn.Module):
@@ -208,10 +229,10 @@ def draw_reliability(bins: np.ndarray, error: float) -> Image.Image:
 
 def main(args: Args) -> Path:
     """Train, evaluate, report; return the run directory. Raises ArgumentError, CheckpointError, LevelError, OSError."""
-    start_time = time.monotonic()
+    clock = Clock(args.max_minutes)
 
-    # Under torchrun each rank has its share of every batch; rank 0 alone writes.
-    script = importlib.import_module(f"npp_rl.ppo_{args.arch}")  # Literal: one of checkpoints.ARCHITECTURES
+    # Under torchrun each rank has its share of every batch. Rank 0 alone writes.
+    script = importlib.import_module(f"npp_rl.ppo_{args.arch}")  # Literal: one of ARCHITECTURES
     args.exp_name = args.exp_name or f"bc_{args.arch}"
     if not args.replay_data_dir:
         raise ArgumentError("--replay-data-dir: expected one or more folders of replays")
@@ -220,20 +241,14 @@ def main(args: Args) -> Path:
     if args.batch_size % world_size:
         raise ArgumentError(f"--batch-size {args.batch_size}: expected a multiple of {world_size} processes")
     own_args = agent_args(args, script)
-    threads, inference_threads, amp_dtype = process.threads, process.inference_threads, process.amp_dtype
-    torch.set_num_threads(threads)
-    order_seed = np.random.SeedSequence(args.seed).spawn(2)[1]  # of all ranks
+    result_files.check_video(args.capture_video)
 
     # Levels and demonstrations come before the run's folder: without usable ones nothing is left behind.
-    result_files.check_video(args.capture_video)
-    if rank == 0:
-        say("waiting for levels and demonstrations (the first start compiles the simulator)")
     _, validation_levels, test_levels = datasets.load_split(
         args.train_dataset, args.test_dataset, args.holdout_fraction, args.validation_fraction
     )
     analysis.compile_ahead()  # the first evaluation is timed: it decides when the training has to end
-    rules = {"observations": script.Agent.observations, "frame_skip": args.frame_skip, "gamma": args.gamma}
-    rules["frame_stack"] = getattr(own_args, "frame_stack", 1)  # of scripts that see frames
+    rules = rules_of(own_args, script.Agent.observations)
     if rank:
         dist.barrier()  # rank 0 fills the cache
     demos = demonstrations.load_demonstrations(
@@ -246,7 +261,7 @@ def main(args: Args) -> Path:
     )
     if world_size > 1 and rank == 0:
         dist.barrier()
-    train_rows, held_rows = demos.split(args.validation_fraction, validation_levels)
+    train_rows, held_rows = demos.split(args.validation_fraction)
     train_rows = train_rows[: len(train_rows) // world_size * world_size]
     if not len(train_rows):
         raise demonstrations.DemonstrationError(
@@ -258,94 +273,55 @@ def main(args: Args) -> Path:
     if args.class_weights == "balanced":
         weights = torch.from_numpy(class_weights(demos.actions[train_rows])).to(device)
     batches = math.ceil(len(train_rows) / args.batch_size)
+    total_steps = args.epochs * len(train_rows)
 
-    name = f"{args.exp_name}__{args.seed}__{time.strftime('%Y%m%d-%H%M%S')}"
-    run_dir = Path(args.resume or args.run_dir or f"runs/{name}")
-    sync = None
-    if rank == 0:
-        lock = checkpoints.claim(run_dir, bool(args.resume))  # noqa: F841  (held until the end)
-        if args.s3_bucket:
-            sync = s3.start(run_dir, args.s3_bucket, args.s3_prefix, args.s3_endpoint_url, args.s3_dry_run)
-    used = "".join(level.digest for level in demos.levels + validation_levels + test_levels)
-    levels_digest = hashlib.sha256(used.encode() + demos.actions.tobytes()).hexdigest()
-    latest_path = run_dir / "checkpoints/latest.pt"
-    checkpoint = checkpoints.load_latest(latest_path, args, levels_digest, world_size) if args.resume else None
+    # Run directory, and what a resumed run continues from.
+    run_dir = run_folder.path_of(args)
+    lock, sync = run_folder.begin(run_dir, args) if rank == 0 else (None, None)  # noqa: RUF059  (held until the end)
+    levels_digest = checkpoints.digest_of(demos.levels, validation_levels, test_levels)
+    levels_digest = hashlib.sha256(levels_digest.encode() + demos.actions.tobytes()).hexdigest()
+    checkpoint, counters = checkpoints.load_latest(run_dir, args, levels_digest, world_size, Counters)
 
+    # Agent and optimizer.
+    torch.set_num_threads(process.threads)
     torch.manual_seed(process.weights_seed)
-    shapes = {key: array.shape[1:] for key, array in demos.rows(train_rows[:1]).items()}
+    shapes = {key: list(array.shape[1:]) for key, array in demos.rows(train_rows[:1]).items()}
     agent = script.Agent(shapes, own_args).to(device)
     optimizer = optim.AdamW(agent.parameters(), lr=args.learning_rate, weight_decay=args.weight_decay, fused=True)
-    scaler = torch.amp.GradScaler(device.type, enabled=args.mixed_precision and amp_dtype == torch.float16)
+    scaler = torch.amp.GradScaler(device.type, enabled=args.mixed_precision and process.amp_dtype == torch.float16)
     model = Heads(agent)
     if world_size > 1:  # without the value loss the critic's weights have no gradient
         model = DistributedDataParallel(model, find_unused_parameters=args.value_coef == 0)
     policy = players.agent_policy(agent, device)
-
-    # Everything that a resumed run continues from. At the head of the loop below nothing else is remembered.
-    epoch, batch, measured_at, evaluated_at, stale = 0, 0, -1, -1, 0
-    best_success, best_loss, least_loss = -1.0, math.inf, math.inf  # of best.pt, and over all epochs
-    evaluation_minutes, ready_minutes = 0.0, None
+    order_seed = np.random.SeedSequence(args.seed).spawn(2)[1]  # of all ranks
     sums = torch.zeros(4, dtype=torch.float64, device=device)  # of this epoch: losses, gradient, correct steps
-    if checkpoint:
-        with checkpoints.restoring(latest_path):
-            agent.load_state_dict(checkpoint["agent"])
-            optimizer.load_state_dict(checkpoint["optimizer"])
-            scaler.load_state_dict(checkpoint["scaler"])
-            counters, own = checkpoint["counters"], checkpoint["ranks"][rank]
-            epoch, batch, stale = int(counters["epoch"]), int(counters["batch"]), int(counters["stale"])
-            measured_at, evaluated_at = int(counters["measured_at"]), int(counters["evaluated_at"])
-            best_success, best_loss = float(counters["best_success"]), float(counters["best_loss"])
-            least_loss, evaluation_minutes = float(counters["least_loss"]), float(counters["evaluation_minutes"])
-            ready_minutes = float(counters["ready_minutes"])
-            start_time -= 60 * counters["minutes"]
-            sums.copy_(own["sums"])
-            torch.set_rng_state(own["torch_rng"].cpu())
-            if device.type == "cuda":
-                torch.cuda.set_rng_state(own["cuda_rng"].cpu())
 
-    def seen():  # demonstrated steps, over all epochs and ranks
-        return epoch * len(train_rows) + min(batch * args.batch_size, len(train_rows))
-
+    if checkpoint:  # beside `counters`, all that a resumed run continues from
+        own = checkpoints.restore(checkpoint, run_dir, agent, optimizer, scaler, process)
+        sums.copy_(torch.from_numpy(own["sums"]))
     if rank == 0:
-        config = {
+        train_levels = len(np.unique(demos.level[train_rows]))
+        about = {
             "architecture": args.arch,
-            "args": dataclasses.asdict(args),
             "sizes": script.SIZES[args.size],
             "observation_shapes": shapes,
-            "parameters": sum(p.numel() for p in agent.parameters()),
-            "levels": {
-                "train": len(np.unique(demos.level[train_rows])),
-                "validation": len(validation_levels),
-                "test": len(test_levels),
-            },
+            "levels": {"train": train_levels, "validation": len(validation_levels), "test": len(test_levels)},
             "demonstrations": demos.report,
-            "world_size": world_size,
-            "threads": threads,
-            **describe_system(device),
         }
-        run_log = RunLog(run_dir, config, checkpoint and checkpoint["log_bytes"], seen())
-        if args.track:
-            run_log.track()
-        if sync:
-            sync.message = run_log.message
+        run_log = start_log(run_dir, about, args, agent, process, checkpoint, counters.global_step, sync)
         run_log.message(demonstrations.table(demos.report))
         run_log.message(
-            f"{run_dir}: {config['parameters']:,} parameters; {len(train_rows):,} steps to train on, "
-            f"{len(held_rows):,} on {len(np.unique(demos.level[held_rows]))} held-out levels, {demos.idle.sum():,} idle"
-            + ("" if len(held_rows) else ", so that no loss ends the run early")
+            f"{len(train_rows):,} steps to train on, {len(held_rows):,} on {len(np.unique(demos.level[held_rows]))} "
+            f"held-out levels, {demos.idle.sum():,} idle" + ("" if len(held_rows) else "; no loss ends the run early")
         )
     stop = StopSignals()  # they save and end the run at the head of the loop
+    last_calls = suite.policy_calls(validation_levels) + suite.policy_calls(test_levels)
+    clock.begin(counters, checkpoint is not None, counters.global_step / total_steps, last_calls)
 
-    def minutes():
-        return (time.monotonic() - start_time) / 60
-
-    def calls(levels):  # the length of an evaluation in a unit that fits every suite
-        return math.ceil(len(levels) / suite.BATCH)
-
-    def evaluate(levels):
-        torch.set_num_threads(inference_threads)
-        results = suite.evaluate(policy, levels, **rules)
-        torch.set_num_threads(threads)
+    def evaluate(levels, examined):
+        torch.set_num_threads(process.inference_threads)
+        results = suite.evaluate(policy, levels, **rules, examined=examined, stop=stop)
+        torch.set_num_threads(process.threads)
         return results
 
     def outputs(rows):  # logits [n, 6] and values [n] of many steps, as NumPy arrays
@@ -359,143 +335,113 @@ def main(args: Args) -> Path:
         agent.train()
         return (np.concatenate(part) for part in zip(*parts, strict=True))
 
-    def agent_state():
-        return {
-            "architecture": args.arch,
-            # The script's arguments, for its agent, and those of this run.
-            "args": {**plain_args(own_args), **plain_args(args)},
-            "observation_shapes": {key: list(shape) for key, shape in shapes.items()},
-            "agent": agent.state_dict(),
-        }
-
     agent.train()
-    ready_minutes = minutes() if ready_minutes is None else ready_minutes
     order, epoch_start, shown_at = None, 0.0, -math.inf
-    best_path = run_dir / "checkpoints/best.pt"
     while True:
-        # With --max-minutes the schedule ends with the epochs or with the time, whichever is sooner; the length of the
-        # last evaluations is known from those before (without any: a twentieth), and 4 s go into files and the report.
-        progress = seen() / (args.epochs * len(train_rows))
-        if args.max_minutes is not None:
-            last = 1.25 * evaluation_minutes * (calls(validation_levels) + calls(test_levels))
-            end = args.max_minutes - (last or args.max_minutes / 20) - 4 / 60
-            left = end - minutes()
-            progress = max(progress, 1 - left / (end - ready_minutes) if left > 0 else 1.0)
-        if world_size > 1:
-            control = torch.tensor([progress, stop.number, stale], dtype=torch.float64, device=device)
-            dist.all_reduce(control, dist.ReduceOp.MAX)
-            progress, stop.number, stale = control.tolist()
+        # The schedule ends with the epochs or with --max-minutes, whichever is sooner.
+        done = counters.global_step / total_steps
+        progress = processes.agree(max(done, clock.progress(done)), stop, process)
         stopped = stop.number > 0
-        finished = progress >= 1 or (args.patience > 0 and stale >= args.patience)
+        tired = args.patience > 0 and counters.stale >= args.patience
+        finished = progress >= 1 or tired
 
         # After each epoch: the loss on held-out levels, and now and then success in the environment.
         improved = False
-        if not stopped and (batch == 0 or finished) and measured_at != seen():
-            measured_at = seen()
-            if rank == 0:
-                metrics, loss = {}, math.nan
-                if len(held_rows):
-                    figures, confusion, bins = measures(
-                        *outputs(held_rows), demos.actions[held_rows], demos.returns[held_rows]
-                    )
-                    loss = figures["loss"]
-                    metrics |= {f"eval/{key}": value for key, value in figures.items()}
-                    pictures = {
-                        "confusion": draw_confusion(confusion),
-                        "reliability": draw_reliability(bins, figures["calibration_error"]),
-                    }
-                    for key, picture in pictures.items():
-                        run_log.writers["eval"].add_image(f"eval/{key}", np.asarray(picture), seen(), dataformats="HWC")
-                    better = loss < least_loss - LEAST_GAIN
-                    stale = 0 if better else stale + 1
-                    least_loss = loss if better else least_loss
-                ending = finished or (args.patience > 0 and stale >= args.patience)
-                playing = bool(validation_levels and args.eval_freq)
-                success = None
-                if playing and (ending or evaluated_at < 0 or epoch // args.eval_freq > evaluated_at // args.eval_freq):
-                    evaluated_at, began = epoch, minutes()
-                    results = evaluate(validation_levels)
-                    evaluation_minutes = max(evaluation_minutes, (minutes() - began) / calls(validation_levels))
-                    success = results["overall"]["success_rate"]
-                    metrics |= summary.scalars(results, "eval")
-                    improved = success > best_success or (success == best_success and not loss >= best_loss)
-                elif not playing:
-                    improved = loss < best_loss if len(held_rows) else ending
-                if improved:
-                    best_success = best_success if success is None else success
-                    best_loss = loss if len(held_rows) else math.inf
-                    if len(held_rows):
-                        for key, picture in pictures.items():
-                            picture.save(run_dir / f"{key}.png")
-                if metrics:
-                    run_log.metrics("eval", seen(), minutes(), {"charts/epoch": epoch, **metrics})
-                words = f"epoch {epoch}"
-                words += (
-                    f": held-out loss {loss:.3f}, accuracy {metrics['eval/accuracy']:.1%}" if len(held_rows) else ""
-                )
-                words += "" if success is None else f", success on validation levels {success:.1%}"
-                if success is not None or ending or time.monotonic() - shown_at > 10:
-                    shown_at = time.monotonic()
-                    run_log.message(words)
-            if world_size > 1:
-                shared = torch.tensor([stale], dtype=torch.float64, device=device)
-                dist.broadcast(shared, 0)
-                stale = shared.item()
-            finished = finished or (args.patience > 0 and stale >= args.patience)
-
-        # Checkpoints: best.pt holds the agent, latest.pt all that a resumed run needs (of every rank).
-        if rank == 0 and improved:
-            checkpoints.save(best_path, {**agent_state(), "global_step": seen(), "epoch": epoch})
-        if finished or stopped or (args.save_freq and batch == 0 and epoch and epoch % args.save_freq == 0):
-            own = {"sums": sums, "torch_rng": torch.get_rng_state()}
-            if device.type == "cuda":
-                own["cuda_rng"] = torch.cuda.get_rng_state()
-            ranks = [own] * world_size
-            if world_size > 1:
-                dist.gather_object(own, ranks if rank == 0 else None)
-            if rank == 0:
-                latest = {
-                    **agent_state(),
-                    "optimizer": optimizer.state_dict(),
-                    "scaler": scaler.state_dict(),
-                    "ranks": ranks,
-                    "levels_digest": levels_digest,
-                    "log_bytes": run_log.sizes(),
-                    "counters": {
-                        "global_step": seen(),
-                        "epoch": epoch,
-                        "batch": batch,
-                        "stale": int(stale),
-                        "measured_at": measured_at,
-                        "evaluated_at": evaluated_at,
-                        "best_success": best_success,
-                        "best_loss": best_loss,
-                        "least_loss": least_loss,
-                        "evaluation_minutes": evaluation_minutes,
-                        "ready_minutes": ready_minutes,
-                        "minutes": minutes(),
-                    },
+        if not stopped and (counters.batch == 0 or finished) and counters.measured_at != counters.global_step:
+            metrics, loss, pictures = {}, math.nan, {}
+            if len(held_rows):
+                truth = demos.actions[held_rows], demos.returns[held_rows]
+                figures, confusion, bins = measures(*outputs(held_rows), *truth)
+                loss = processes.from_rank_0(figures["loss"], process)  # all ranks decide alike
+                metrics |= {f"eval/{key}": value for key, value in figures.items()}
+                pictures = {
+                    "confusion": draw_confusion(confusion),
+                    "reliability": draw_reliability(bins, figures["calibration_error"]),
                 }
-                checkpoints.save(latest_path, latest)
+                better = loss < counters.least_loss - LEAST_GAIN
+                counters.stale = 0 if better else counters.stale + 1
+                counters.least_loss = loss if better else counters.least_loss
+            finished = finished or (args.patience > 0 and counters.stale >= args.patience)
+            playing = bool(validation_levels and args.eval_freq)
+            asked = playing and (finished or counters.evaluated_at < 0)
+            asked = asked or (playing and counters.epoch // args.eval_freq > counters.evaluated_at // args.eval_freq)
+            results = None
+            if asked:
+                began = clock.minutes()
+                results = evaluate(validation_levels, examined=False)
+                stopped = results is None
+            if not stopped:
+                counters.measured_at = counters.global_step
+            if results:
+                # Cloning learns by heart in the end. Of agents that win as much, the one of less loss is kept.
+                counters.evaluated_at = counters.epoch
+                clock.note_evaluation(began, suite.policy_calls(validation_levels), untrained=False)
+                metrics |= summary.scalars(results, "eval")
+                won = [entry["success_rate"] for entry in results["levels"]]
+                clearly = bool(counters.best_won) and intervals.worse(counters.best_won, won)
+                kept, counters.best_won = intervals.keep_newer(won, counters.best_won)
+                improved = clearly or (kept and not loss >= counters.best_loss)
+            elif not playing:
+                improved = loss < counters.best_loss if len(held_rows) else finished
+            if improved:
+                counters.best_loss = loss if len(held_rows) else math.inf
+            if rank == 0 and not stopped:
+                for key, picture in pictures.items():
+                    pixels = np.asarray(picture)
+                    run_log.writers["eval"].add_image(f"eval/{key}", pixels, counters.global_step, dataformats="HWC")
+                    if improved:
+                        picture.save(run_dir / f"{key}.png")
+                if metrics:
+                    metrics["charts/epoch"] = counters.epoch
+                    run_log.metrics("eval", counters.global_step, clock.minutes(), metrics)
+                words = [f"epoch {counters.epoch}"]
+                if len(held_rows):
+                    words.append(f"held-out loss {loss:.3f}, accuracy {metrics['eval/accuracy']:.1%}")
+                if results:
+                    words.append(f"success on validation levels {metrics['eval/success_rate']:.1%}")
+                if results or finished or time.monotonic() - shown_at > 10:
+                    shown_at = time.monotonic()
+                    run_log.message(", ".join(words))
+
+        # Checkpoints: best.pt holds the agent, latest.pt all that a resumed run needs.
+        state = {
+            "architecture": args.arch,
+            "args": {**plain_args(own_args), **plain_args(args)},  # the script's, for its agent, and this run's
+            "observation_shapes": shapes,
+            "agent": agent.state_dict(),
+        }
+        if rank == 0 and improved:
+            about_best = {"global_step": counters.global_step, "epoch": counters.epoch}
+            checkpoints.save(run_dir / checkpoints.BEST, {**state, **about_best})
+        saving = args.save_freq and counters.batch == 0 and counters.epoch and counters.epoch % args.save_freq == 0
+        if finished or stopped or saving:
+            clock.save(counters)
+            state |= {"optimizer": optimizer.state_dict(), "scaler": scaler.state_dict()}
+            state["levels_digest"] = levels_digest
+            own = {"sums": sums.cpu().numpy()}
+            checkpoints.save_latest(run_dir, state, counters, own, process, run_log if rank == 0 else None)
         if finished or stopped:
             break
 
         # One batch. All ranks draw the same order of an epoch's steps, and take every world_size-th of a batch.
         factor = {"cosine": (1 + math.cos(math.pi * progress)) / 2, "linear": 1 - progress, "constant": 1.0}
         optimizer.param_groups[0]["lr"] = args.learning_rate * factor[args.schedule]
-        if order is None or batch == 0:
+        if order is None or counters.batch == 0:
             epoch_start = time.perf_counter()
-            order_of = np.random.SeedSequence(order_seed.entropy, spawn_key=(*order_seed.spawn_key, epoch))
+            key = (*order_seed.spawn_key, counters.epoch)
+            order_of = np.random.SeedSequence(order_seed.entropy, spawn_key=key)
             order = train_rows[np.random.default_rng(order_of).permutation(len(train_rows))]
-        rows = order[batch * args.batch_size : (batch + 1) * args.batch_size][rank::world_size]
+        first = counters.batch * args.batch_size
+        rows = order[first : first + args.batch_size][rank::world_size]
         mb_obs = demos.rows(rows)
         if args.hide_inputs:  # who acts as before is mostly right, and stands still for ever (arXiv 2010.14876)
-            others = np.random.default_rng([args.seed, epoch, batch, rank]).permutation(len(rows))
+            random = np.random.default_rng([args.seed, counters.epoch, counters.batch, rank])
+            others = random.permutation(len(rows))
             mb_obs["game_state"][:, HELD_INPUTS] = mb_obs["game_state"][others, HELD_INPUTS]
         mb_obs = {key: torch.from_numpy(array).to(device) for key, array in mb_obs.items()}
         mb_rows = torch.from_numpy(rows).to(device)
         mb_actions, mb_returns = actions[mb_rows], returns[mb_rows]
-        with torch.autocast(device.type, amp_dtype, enabled=args.mixed_precision):
+        with torch.autocast(device.type, process.amp_dtype, enabled=args.mixed_precision):
             logits, value = model(mb_obs)
         logp = torch.log_softmax(logits, 1)
         label_loss = -logp.gather(1, mb_actions[:, None]).squeeze(1)
@@ -513,19 +459,22 @@ def main(args: Args) -> Path:
         with torch.no_grad():
             correct = (logits.argmax(1) == mb_actions).sum()
             sums += torch.stack((action_loss * len(rows), value_loss * len(rows), grad_norm, correct))
-        batch += 1
+        counters.batch += 1
+        counters.global_step = counters.epoch * len(train_rows) + min(first + args.batch_size, len(train_rows))
 
         # An epoch's figures, over all ranks.
-        if batch == batches:
-            epoch, batch = epoch + 1, 0
+        if counters.batch == batches:
+            counters.epoch, counters.batch = counters.epoch + 1, 0
             totals = sums.clone()
             sums.zero_()
             if world_size > 1:
                 dist.all_reduce(totals)
             action_loss, value_loss, grad_norm, correct = totals.tolist()
+            if not math.isfinite(action_loss + value_loss):
+                raise FloatingPointError(f"epoch {counters.epoch}: the loss is not finite")
             if rank == 0:
                 metrics = {
-                    "charts/epoch": epoch,
+                    "charts/epoch": counters.epoch,
                     "charts/SPS": len(train_rows) / (time.perf_counter() - epoch_start),
                     "charts/learning_rate": optimizer.param_groups[0]["lr"],
                     "losses/action_loss": action_loss / len(train_rows),
@@ -533,45 +482,38 @@ def main(args: Args) -> Path:
                     "losses/grad_norm": grad_norm / (batches * world_size),
                     "charts/accuracy": correct / len(train_rows),
                 }
-                if not math.isfinite(action_loss + value_loss):
-                    raise FloatingPointError(f"epoch {epoch}: the loss is not finite")
-                run_log.metrics("train", seen(), minutes(), metrics)
-                before = seen() - len(train_rows)
-                if sync and args.s3_sync_freq and seen() // args.s3_sync_freq > before // args.s3_sync_freq:
+                run_log.metrics("train", counters.global_step, clock.minutes(), metrics)
+                before = counters.global_step - len(train_rows)
+                frequency = args.s3_sync_freq
+                if sync and frequency and counters.global_step // frequency > before // frequency:
                     sync.request()
 
     # The test suite is played once, by the best agent.
+    best = {} if stopped else checkpoints.load_best(run_dir, agent, device)
+    results = None if stopped else evaluate(test_levels, examined=True)
     stop.restore()
-    if rank == 0 and stopped:
-        run_log.message(f"stopped by {stop.name()} in epoch {epoch}; --resume {run_dir} continues")
+    if rank == 0 and results is None:
+        run_log.message(f"stopped by {stop.name()} in epoch {counters.epoch}; --resume {run_dir} continues")
     elif rank == 0:
-        best = checkpoints.load(best_path, device)
-        agent.load_state_dict(best["agent"])
-        results = evaluate(test_levels)
-        run_log.metrics("test", seen(), minutes(), summary.scalars(results, "test"))
         results["demonstrations"] = demos.report
         if len(held_rows):
             held = measures(*outputs(held_rows), demos.actions[held_rows], demos.returns[held_rows])
             results["held_out"] = {"steps": len(held_rows), **held[0], "confusion": held[1].tolist()}
-        title = f"{run_dir.name} on {args.test_dataset}"
         sizes = ", ".join(f"{name} {value}" for name, value in script.SIZES[args.size].items())
         early = f", ended by the loss on held-out levels (patience {args.patience})" if progress < 1 else ""
         about = {
-            "architecture": f"{args.arch}, {args.size} ({sizes}; {config['parameters']:,} parameters)",
-            "training": f"behavioural cloning, {epoch} epochs of {len(train_rows):,} demonstrated steps in "
-            f"{minutes():.1f} minutes, seed {args.seed}{early}",
+            "architecture": f"{args.arch}, {args.size} ({sizes}; {run_log.config['parameters']:,} parameters)",
+            "training": f"behavioural cloning, {counters.epoch} epochs of {len(train_rows):,} demonstrated steps in "
+            f"{clock.minutes():.1f} minutes, seed {args.seed}{early}",
             "demonstrations": f"{', '.join(args.replay_data_dir)}; {demonstrations.summary(demos.report)}",
             "checkpoint": f"best.pt of epoch {best['epoch']}, chosen on {len(validation_levels)} other levels",
         }
-        result_files.write_results(results, run_dir, title, about, test_levels if args.capture_video else ())
-        run_log.message(summary.report(results, title, about))
-        run_log.message(f"{run_dir}: done in {minutes():.1f} minutes")
+        result_files.finish_with(run_log, clock, results, about, test_levels if args.capture_video else ())
     if rank == 0:
         run_log.close()
     if sync:
-        sync.finish(timeout=20 if stopped else 300)
-    if world_size > 1:
-        dist.destroy_process_group()
+        sync.finish(timeout=20 if results is None else 300)
+    processes.leave()
     return run_dir
 
 

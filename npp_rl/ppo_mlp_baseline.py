@@ -6,12 +6,9 @@ python npp_rl/ppo_mlp_baseline.py --resume runs/ppo_mlp_baseline__1__...
 torchrun --nproc-per-node 2 npp_rl/ppo_mlp_baseline.py --num-envs 512
 """
 
-import copy
-import dataclasses
-import hashlib
+import itertools
 import math
 import os
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -22,19 +19,18 @@ os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what deterministi
 import numpy as np
 import torch
 import torch.distributed as dist
-from gymnasium.vector import AutoresetMode
 from torch import nn, optim
 from torch.nn.parallel import DistributedDataParallel
 
-from npp_rl.commands import StopSignals, command, say
-from npp_rl.environment.env import NppVectorEnv
-from npp_rl.evaluation import analysis, players, result_files, suite, summary
+from npp_rl.commands import StopSignals, command
+from npp_rl.evaluation import analysis, intervals, players, result_files, suite, summary
 from npp_rl.levels import datasets
-from npp_rl.planning import demonstrations
-from npp_rl.training import checkpoints, processes, s3
+from npp_rl.training import checkpoints, processes, run_folder
 from npp_rl.training.arguments import parse_args, plain_args
-from npp_rl.training.episodes import episode_metrics
-from npp_rl.training.run_log import RunLog, describe_system
+from npp_rl.training.clock import Clock
+from npp_rl.training.episodes import begin_envs, episode_metrics, rules_of
+from npp_rl.training.pretraining import Pretraining
+from npp_rl.training.run_log import LOSSES, start_log
 
 
 # Args: this part differs between the scripts.
@@ -96,8 +92,6 @@ class Args:
     value_warmup_steps: int = 0  # environment steps after pretraining in which only the critic's head learns
     kl_coef: float = 0.0  # weight of the divergence from the pretrained policy, at the start
     kl_steps: int = 1_000_000  # environment steps in which that weight falls to zero
-    replay_data_dir: tuple[str, ...] = ()  # folders of replays that are imitated beside the update (see --demo-coef)
-    demo_coef: float = 0.0  # weight of the demonstrations' loss; a fourth as many rows of them join each minibatch
 
     size: Literal["auto", "small", "full"] = "auto"  # preset of the sizes below (auto: full on a GPU, small without)
     hidden: int | None = None  # width of the two vector encoders (default: by size)
@@ -203,69 +197,34 @@ def gae(rewards, values, next_values, terminated, truncated, gamma, gae_lambda):
 
 def main(args: Args) -> Path:
     """Train, evaluate, report; return the run directory. Raises ArgumentError, CheckpointError, LevelError, OSError."""
-    start_time = time.monotonic()
+    clock = Clock(args.max_minutes)
 
-    # Under torchrun each rank has its share of the environments; rank 0 alone writes.
+    # Under torchrun each rank has its share of the environments. Rank 0 alone writes.
     process = processes.begin(args, SIZES)
     rank, world_size, device = process.rank, process.world_size, process.device
     num_envs = args.num_envs // world_size  # of this rank
     batch_size = num_envs * args.num_steps
     minibatch_size = batch_size // args.num_minibatches
-
-    name = f"{args.exp_name}__{args.seed}__{time.strftime('%Y%m%d-%H%M%S')}"
-    run_dir = Path(args.resume or args.run_dir or f"runs/{name}")
     result_files.check_video(args.capture_video)
-    sync = None
-    if rank == 0:
-        lock = checkpoints.claim(run_dir, bool(args.resume))  # noqa: F841  (held until the end)
-        if args.s3_bucket:
-            sync = s3.start(run_dir, args.s3_bucket, args.s3_prefix, args.s3_endpoint_url, args.s3_dry_run)
-        say("waiting for levels and the simulator (the first start compiles it, for a minute or so)")
+    run_dir = run_folder.path_of(args)
+    lock, sync = run_folder.begin(run_dir, args) if rank == 0 else (None, None)  # noqa: RUF059  (held until the end)
+
+    # Levels and environments.
     own_levels, validation_levels, test_levels = datasets.load_split(
         args.train_dataset, args.test_dataset, args.holdout_fraction, args.validation_fraction
     )
     analysis.compile_ahead()  # the first evaluation is timed: it decides when the training has to end
+    levels_digest = checkpoints.digest_of(own_levels, validation_levels, test_levels)
+    checkpoint, counters = checkpoints.load_latest(run_dir, args, levels_digest, world_size)
+    rules = rules_of(args, Agent.observations)
     held_out = validation_levels + test_levels
-    used = "".join(level.digest for level in own_levels + held_out)
-    levels_digest = hashlib.sha256(used.encode()).hexdigest()
-    latest_path = run_dir / "checkpoints/latest.pt"
-    checkpoint = checkpoints.load_latest(latest_path, args, levels_digest, world_size) if args.resume else None
-    rules = {"observations": Agent.observations, "frame_skip": args.frame_skip, "gamma": args.gamma}
-    rules["frame_stack"] = getattr(args, "frame_stack", 1)  # of scripts that see frames
+    envs, next_obs = begin_envs(args, process, rules, own_levels, held_out, counters.renewal)
 
-    def begin_envs(renewal):
-        """Environments on the training levels of a time, of which each renewal has others."""
-        levels_seed, reset_seed = (
-            int(np.random.SeedSequence((seed, renewal)).generate_state(1)[0])
-            for seed in (process.weights_seed, process.env_seed)
-        )
-        levels = datasets.training_levels(
-            own_levels, held_out, args.mirror, args.fresh_levels, args.validation_fraction, levels_seed
-        )
-        # With copy=False its buffers are rewritten in every step; the rollout below copies them into its own.
-        envs = NppVectorEnv(num_envs=num_envs, levels=levels, **rules, copy=False)
-        assert envs.metadata["autoreset_mode"] == AutoresetMode.SAME_STEP
-        envs.reset(seed=reset_seed)
-        if not renewal:
-            envs.step(np.zeros(num_envs, np.int64))  # compiles the step, so that no later clock counts it
-        next_obs, _ = envs.reset(seed=reset_seed)
-        processes.pin(next_obs, device)
-        return envs, next_obs
-
-    renewal = int(checkpoint["counters"]["renewal"]) if checkpoint else 0
-    envs, next_obs = begin_envs(renewal)
-    torch.set_num_threads(process.inference_threads)  # Numba's first parallel call sets OpenMP's number for all
+    # Agent and optimizer.
     torch.manual_seed(process.weights_seed)
-    shapes = {key: space.shape for key, space in envs.single_observation_space.items()}
+    shapes = {key: list(space.shape) for key, space in envs.single_observation_space.items()}
     agent = Agent(shapes, args).to(device)
-    teacher, demos = None, None
-    pretrained = args.pretrained_checkpoint is not None
-    if pretrained:
-        checkpoints.load_weights(args.pretrained_checkpoint, ARCHITECTURE, agent)
-        if args.kl_coef:
-            teacher = copy.deepcopy(agent).requires_grad_(False)
-    if args.replay_data_dir and args.demo_coef:
-        demos = demonstrations.load_demonstrations(args.replay_data_dir, held_out, **rules)
+    pretraining = Pretraining(args, ARCHITECTURE, agent, checkpoint)
     optimizer = optim.Adam(agent.parameters(), lr=args.learning_rate, eps=1e-5, fused=True)
     scaler = torch.amp.GradScaler(device.type, enabled=args.mixed_precision and process.amp_dtype == torch.float16)
     autocast = {"device_type": device.type, "dtype": process.amp_dtype, "enabled": args.mixed_precision}
@@ -284,134 +243,59 @@ def main(args: Args) -> Path:
     terminated, truncated = np.zeros((2, args.num_steps, num_envs), bool)
     last_obs = {key: np.zeros_like(value) for key, value in next_obs.items()}
 
-    # Everything that a resumed run continues from. At the head of the loop below nothing else is remembered.
-    global_step, evaluated_at, saved_at, halved = 0, -1, -1, False
-    best_success, evaluation_minutes, ready_minutes = 0.0, 0.0, None
-    if checkpoint:
-        with checkpoints.restoring(latest_path):
-            agent.load_state_dict(checkpoint["agent"])
-            optimizer.load_state_dict(checkpoint["optimizer"])
-            scaler.load_state_dict(checkpoint["scaler"])
-            counters = checkpoint["counters"]
-            global_step, evaluated_at = int(counters["global_step"]), int(counters["evaluated_at"])
-            best_success, evaluation_minutes = float(counters["best_success"]), float(counters["evaluation_minutes"])
-            ready_minutes, saved_at, halved = float(counters["ready_minutes"]), global_step, bool(counters["halved"])
-            start_time -= 60 * counters["minutes"]
-            next_obs = envs.set_state(checkpoints.restore_rank(checkpoint["ranks"][rank], device))
-
+    if checkpoint:  # beside `counters`, all that a resumed run continues from
+        next_obs = checkpoints.restore(checkpoint, run_dir, agent, optimizer, scaler, process, envs)
     if rank == 0:
-        config = {
-            "architecture": ARCHITECTURE,
-            "args": dataclasses.asdict(args),
-            "observation_shapes": shapes,
-            "parameters": sum(p.numel() for p in agent.parameters()),
-            "levels": {"train": len(own_levels), "validation": len(validation_levels), "test": len(test_levels)},
-            "world_size": world_size,
-            "threads": process.threads,
-            **describe_system(device),
-        }
-        run_log = RunLog(run_dir, config, checkpoint and checkpoint["log_bytes"], global_step)
-        if args.track:
-            run_log.track()
-        if sync:
-            sync.message = run_log.message
-        counts = ", ".join(f"{count} {use}" for use, count in config["levels"].items())
-        ready = f"levels: {counts}; ready after {time.monotonic() - start_time:.1f} s"
-        run_log.message(f"{run_dir}: {config['parameters']:,} parameters; {ready}")
+        counts = {"train": len(own_levels), "validation": len(validation_levels), "test": len(test_levels)}
+        about = {"architecture": ARCHITECTURE, "observation_shapes": shapes, "levels": counts}
+        run_log = start_log(run_dir, about, args, agent, process, checkpoint, counters.global_step, sync)
     stop = StopSignals()  # they save and end the run at the head of the loop
+    last_calls = suite.policy_calls(validation_levels) + suite.policy_calls(test_levels)
+    clock.begin(counters, checkpoint is not None, counters.global_step / args.total_timesteps, last_calls)
 
-    def due(frequency, last):
-        return frequency > 0 and global_step // frequency > last // frequency
-
-    def evaluate(levels, examined=True):
-        return suite.evaluate(policy, levels, **rules, examined=examined)
-
-    def policy_calls(levels):  # the length of an evaluation in a unit that fits every suite
-        return math.ceil(len(levels) / suite.BATCH)
-
-    def minutes():
-        return (time.monotonic() - start_time) / 60
-
-    progress = iteration_seconds = logging_seconds = 0.0
-    first_step, first_minutes = global_step, minutes()
-    ready_minutes = first_minutes if ready_minutes is None else ready_minutes
     while True:
-        # With --max-minutes the schedules run to the moment at which the last evaluations must begin; their length is
-        # known from the newest one (without any: a twentieth of all), and 4 s go into files and the report.
-        before, progress = progress, global_step / args.total_timesteps
-        if args.max_minutes is not None:
-            calls = policy_calls(validation_levels) + policy_calls(test_levels)
-            end = args.max_minutes - (evaluation_minutes * calls or args.max_minutes / 20) - 4 / 60
-            left = end - minutes()
-            progress = max(before, 1 - left / (end - ready_minutes) if left > iteration_seconds / 60 else 1.0)
-        if world_size > 1:
-            control = torch.tensor([progress, stop.number], dtype=torch.float64, device=device)
-            dist.all_reduce(control, dist.ReduceOp.MAX)
-            progress, stop.number = control.tolist()
+        # Rank 0's clock decides for all, a signal that any rank got stops all. Schedules follow `progress`.
+        progress = processes.agree(clock.progress(counters.global_step / args.total_timesteps), stop, process)
         finished, stopped = progress >= 1, stop.number > 0
 
-        # Validation, before the first update too (games last longest: counted half), and halfway through --max-minutes.
+        # Validation: before the first update, then as often as asked for, halfway through --max-minutes, at the end.
         improved = finished and not (validation_levels and args.eval_freq)
-        asked = finished or (args.max_minutes is not None and progress >= 0.5 and not halved)
-        if validation_levels and not stopped and (due(args.eval_freq, evaluated_at) or (asked and args.eval_freq)):
-            if rank == 0 and evaluated_at != global_step:
-                began = minutes()
-                results = evaluate(validation_levels, examined=False)
-                lasted = minutes() - began
-                evaluation_minutes = (lasted if global_step else lasted / 2) / policy_calls(validation_levels)
-                success = results["overall"]["success_rate"]
-                metrics = summary.scalars(results, "eval") | {"time/evaluation": 60 * lasted}
-                run_log.metrics("eval", global_step, minutes(), metrics)
-                run_log.message(f"step {global_step:,}: success on validation levels {success:.1%}")
-                # The later agent is kept unless it is worse than the best by two standard errors of that few levels.
-                variance = (success + best_success) * (2 - success - best_success) / 2 / len(validation_levels)
-                improved = success >= best_success - 2 * variance**0.5
-                best_success = max(best_success, success)
-            evaluated_at, halved = global_step, progress >= 0.5
+        asked = finished or (args.max_minutes is not None and progress >= 0.5 and not counters.halved)
+        asked = (asked and args.eval_freq > 0) or counters.due(args.eval_freq, counters.evaluated_at)
+        if asked and validation_levels and not stopped and counters.evaluated_at != counters.global_step:
+            began = clock.minutes()
+            results = suite.evaluate(policy, validation_levels, **rules, examined=False, stop=stop)
+            stopped = results is None
+            if not stopped:
+                counters.evaluated_at, counters.halved = counters.global_step, progress >= 0.5
+                lasted = clock.note_evaluation(began, suite.policy_calls(validation_levels), counters.global_step == 0)
+                # The newer agent becomes best.pt unless it is worse on these very levels beyond chance.
+                won = [entry["success_rate"] for entry in results["levels"]]
+                improved, counters.best_won = intervals.keep_newer(won, counters.best_won)
+                if rank == 0:
+                    metrics = summary.scalars(results, "eval") | {"time/evaluation": 60 * lasted}
+                    run_log.evaluation(counters.global_step, clock.minutes(), metrics)
 
-        # Checkpoints: best.pt holds the agent, latest.pt all that a resumed run needs (of every rank).
-        agent_state = {
-            "architecture": ARCHITECTURE,
-            "args": plain_args(args),
-            "observation_shapes": {key: list(shape) for key, shape in shapes.items()},
-            "agent": agent.state_dict(),
-        }
+        # Checkpoints: best.pt holds the agent, latest.pt all that a resumed run needs.
+        state = {"architecture": ARCHITECTURE, "args": plain_args(args), "observation_shapes": shapes}
+        state["agent"] = agent.state_dict()
         if rank == 0 and improved:
-            checkpoints.save(run_dir / "checkpoints/best.pt", {**agent_state, "global_step": global_step})
-        if finished or stopped or due(args.save_freq, saved_at):
-            saved_at = global_step
-            ranks = checkpoints.gather_ranks(envs.get_state(), device)
-            if rank == 0:
-                latest = {
-                    **agent_state,
-                    "optimizer": optimizer.state_dict(),
-                    "scaler": scaler.state_dict(),
-                    "ranks": ranks,
-                    "levels_digest": levels_digest,
-                    "log_bytes": run_log.sizes(),
-                    "counters": {
-                        "global_step": global_step,
-                        "renewal": renewal,
-                        "evaluated_at": evaluated_at,
-                        "halved": halved,
-                        "best_success": best_success,
-                        "evaluation_minutes": evaluation_minutes,
-                        "ready_minutes": ready_minutes,
-                        "minutes": minutes(),
-                    },
-                }
-                checkpoints.save(latest_path, latest)
+            checkpoints.save(run_dir / "checkpoints/best.pt", {**state, "global_step": counters.global_step})
+        if finished or stopped or counters.due(args.save_freq, counters.saved_at):
+            counters.saved_at = counters.global_step
+            clock.save(counters)
+            state |= {"optimizer": optimizer.state_dict(), "scaler": scaler.state_dict(), **pretraining.state()}
+            state["levels_digest"] = levels_digest
+            checkpoints.save_latest(run_dir, state, counters, envs.get_state(), process, run_log if rank == 0 else None)
         if finished or stopped:
             break
-        iteration_start = time.perf_counter()
-        env_seconds = inference_seconds = 0.0
-        if args.anneal_lr:
-            optimizer.param_groups[0]["lr"] = args.learning_rate * (1 - progress)
-        ent_coef = args.ent_coef * (1 - progress) if args.anneal_ent else args.ent_coef
-        if args.renew_freq and global_step // args.renew_freq > renewal:
-            renewal = global_step // args.renew_freq
+        clock.begin_iteration()
+        optimizer.param_groups[0]["lr"] = args.learning_rate * (1 - progress * args.anneal_lr)
+        ent_coef = args.ent_coef * (1 - progress * args.anneal_ent)
+        if args.renew_freq and counters.global_step // args.renew_freq > counters.renewal:
+            counters.renewal = counters.global_step // args.renew_freq
             envs.close()
-            envs, next_obs = begin_envs(renewal)
+            envs, next_obs = begin_envs(args, process, rules, own_levels, held_out, counters.renewal)
 
         # Rollout.
         episodes = []  # figures of those that ended
@@ -419,17 +303,15 @@ def main(args: Args) -> Path:
         for step in range(args.num_steps):
             for key, storage in obs.items():
                 storage[step].copy_(torch.from_numpy(next_obs[key]), non_blocking=True)
-            began = time.perf_counter()
+            clock.lap("rest")
             with torch.no_grad(), torch.autocast(**autocast):
-                action, logprobs[step], values[step] = agent.get_action_and_value(
-                    {key: storage[step] for key, storage in obs.items()}
-                )
+                x = {key: storage[step] for key, storage in obs.items()}
+                action, logprobs[step], values[step] = agent.get_action_and_value(x)
             actions[step] = action
             action = action.cpu().numpy()  # waits for the GPU
-            acted = time.perf_counter()
+            clock.lap("inference")
             next_obs, rewards[step], terminated[step], truncated[step], infos = envs.step(action)
-            env_seconds += time.perf_counter() - acted
-            inference_seconds += acted - began
+            clock.lap("env")
             if "_episode" in infos:
                 done = np.flatnonzero(infos["_episode"])
                 episodes.append({key: column[done] for key, column in infos["episode"].items()})
@@ -438,10 +320,10 @@ def main(args: Args) -> Path:
                     cut_at.append(step * num_envs + cut)
                     for key, rows in cut_obs.items():
                         rows.append(infos["final_obs"][key][cut])
-        global_step += args.num_envs * args.num_steps
+        counters.global_step += args.num_envs * args.num_steps
 
         # Values of the observations that followed, in passes of the rollout's shape; then advantages and returns.
-        began = time.perf_counter()
+        clock.lap("rest")
         with torch.no_grad(), torch.autocast(**autocast):
             next_value = agent.get_value({key: torch.from_numpy(next_obs[key]).to(device) for key in obs})
             next_values[:-1], next_values[-1] = values[1:].cpu().numpy(), next_value.cpu().numpy()
@@ -454,154 +336,104 @@ def main(args: Args) -> Path:
                         value[: len(rows)] = cut_obs[key][first : first + num_envs]
                     last_value = agent.get_value({key: torch.from_numpy(v).to(device) for key, v in last_obs.items()})
                     next_values.reshape(-1)[rows] = last_value[: len(rows)].cpu().numpy()
-        inference_seconds += time.perf_counter() - began
+        clock.lap("inference")
         old_values = values.cpu().numpy()
         advantages = gae(rewards, old_values, next_values, terminated, truncated, args.gamma, args.gae_lambda)
         returns = advantages + old_values
+        clock.lap("rest")
 
         # Update.
-        began = time.perf_counter()
         torch.set_num_threads(process.threads)
         b_obs = {key: value.flatten(0, 1) for key, value in obs.items()}
         b_actions, b_logprobs, b_values = actions.flatten(), logprobs.flatten(), values.flatten()
         b_advantages, b_returns = (torch.from_numpy(array).flatten().to(device) for array in (advantages, returns))
-        kl_coef = args.kl_coef * max(0.0, 1 - global_step / args.kl_steps)
-        losses = torch.zeros(9, device=device)  # sums over minibatches, read once per iteration
+        losses = torch.zeros(len(LOSSES), device=device)  # sums over minibatches, read once per iteration
         minibatches = 0
-        demo_random = np.random.default_rng((process.torch_seed, global_step))
-        for _ in range(args.update_epochs):
-            b_inds = torch.randperm(batch_size, device=device)
-            for mb_inds in b_inds.split(minibatch_size):
-                mb_obs = {key: value.index_select(0, mb_inds) for key, value in b_obs.items()}
-                if demos:
-                    demo_obs, demo_actions, _, _ = demos.minibatch(demo_random, minibatch_size // 4)
-                    demo_obs = {key: torch.from_numpy(value).to(device) for key, value in demo_obs.items()}
-                    mb_obs = {key: torch.cat((value, demo_obs[key])) for key, value in mb_obs.items()}
-                with torch.autocast(**autocast):
-                    logits, newvalue = model(mb_obs)
-                newlogprobs = torch.log_softmax(logits, 1)
-                demo_loss = kl_loss = torch.zeros((), device=device)
-                if demos:
-                    demo_actions = torch.from_numpy(demo_actions).to(device)
-                    demo_loss = nn.functional.nll_loss(newlogprobs[minibatch_size:], demo_actions)
-                    newlogprobs, newvalue = newlogprobs[:minibatch_size], newvalue[:minibatch_size]
-                if teacher and kl_coef:
-                    with torch.no_grad(), torch.autocast(**autocast):
-                        logits = teacher.get_logits({key: value[:minibatch_size] for key, value in mb_obs.items()})
-                    kl_loss = nn.functional.kl_div(
-                        newlogprobs, torch.log_softmax(logits, 1), log_target=True, reduction="batchmean"
-                    )
-                newlogprob = newlogprobs.gather(1, b_actions[mb_inds, None]).squeeze(1)
-                entropy = -(newlogprobs.exp() * newlogprobs).sum(1)
-                logratio = newlogprob - b_logprobs[mb_inds]
-                ratio = logratio.exp()
+        orders = (torch.randperm(batch_size, device=device) for _ in range(args.update_epochs))
+        for mb_inds in itertools.chain.from_iterable(b_inds.split(minibatch_size) for b_inds in orders):
+            mb_obs = {key: value.index_select(0, mb_inds) for key, value in b_obs.items()}
+            with torch.autocast(**autocast):
+                logits, newvalue = model(mb_obs)
+            newlogprobs = torch.log_softmax(logits, 1)
+            newlogprob = newlogprobs.gather(1, b_actions[mb_inds, None]).squeeze(1)
+            logratio = newlogprob - b_logprobs[mb_inds]
+            ratio = logratio.exp()
 
-                mb_advantages = b_advantages[mb_inds]
-                if args.norm_adv and minibatch_size * world_size > 1:  # one row has no deviation
-                    moments = torch.stack((mb_advantages.double().sum(), mb_advantages.double().square().sum()))
-                    if world_size > 1:
-                        dist.all_reduce(moments)
-                    rows = minibatch_size * world_size
-                    mean = moments[0] / rows
-                    std = ((moments[1] - rows * mean.square()).clamp_min(0) / (rows - 1)).sqrt()
-                    mb_advantages = (mb_advantages - mean.float()) / (std.float() + 1e-8)
+            # Advantages, normalised over the minibatches of all ranks.
+            mb_advantages = b_advantages[mb_inds]
+            if args.norm_adv and minibatch_size * world_size > 1:  # one row has no deviation
+                moments = torch.stack((mb_advantages.double().sum(), mb_advantages.double().square().sum()))
+                if world_size > 1:
+                    dist.all_reduce(moments)
+                rows = minibatch_size * world_size
+                mean = moments[0] / rows
+                std = ((moments[1] - rows * mean.square()).clamp_min(0) / (rows - 1)).sqrt()
+                mb_advantages = (mb_advantages - mean.float()) / (std.float() + 1e-8)
 
-                pg_loss1 = -mb_advantages * ratio
-                pg_loss2 = -mb_advantages * ratio.clamp(1 - args.clip_coef, 1 + args.clip_coef)
-                pg_loss = torch.max(pg_loss1, pg_loss2).mean()
-                v_loss = (newvalue - b_returns[mb_inds]).square()
-                if args.clip_vloss:
-                    change = (newvalue - b_values[mb_inds]).clamp(-args.clip_coef, args.clip_coef)
-                    v_loss = torch.max(v_loss, (b_values[mb_inds] + change - b_returns[mb_inds]).square())
-                v_loss = 0.5 * v_loss.mean()
-                entropy_loss = entropy.mean()
-                loss = pg_loss - ent_coef * entropy_loss + args.vf_coef * v_loss
-                loss = loss + kl_coef * kl_loss + args.demo_coef * demo_loss
+            # Policy loss
+            pg_loss1 = -mb_advantages * ratio
+            pg_loss2 = -mb_advantages * ratio.clamp(1 - args.clip_coef, 1 + args.clip_coef)
+            pg_loss = torch.max(pg_loss1, pg_loss2).mean()
 
-                optimizer.zero_grad()
-                scaler.scale(loss).backward()
-                if pretrained and global_step <= args.value_warmup_steps:  # the policy and what it reads from stay
-                    for name, parameter in agent.named_parameters():
-                        if not name.startswith("critic"):
-                            parameter.grad = None
-                scaler.unscale_(optimizer)
-                grad_norm = nn.utils.clip_grad_norm_(agent.parameters(), args.max_grad_norm)
-                scaler.step(optimizer)
-                scaler.update()
+            # Value loss
+            v_loss = (newvalue - b_returns[mb_inds]).square()
+            if args.clip_vloss:
+                change = (newvalue - b_values[mb_inds]).clamp(-args.clip_coef, args.clip_coef)
+                v_loss = torch.max(v_loss, (b_values[mb_inds] + change - b_returns[mb_inds]).square())
+            v_loss = 0.5 * v_loss.mean()
 
-                with torch.no_grad():  # http://joschu.net/blog/kl-approx.html
-                    approx_kl = ((ratio - 1) - logratio).mean()
-                    clipfrac = ((ratio - 1).abs() > args.clip_coef).float().mean()
-                    old_approx_kl = -logratio.mean()
-                    sums = (pg_loss, v_loss, entropy_loss, old_approx_kl, approx_kl, clipfrac, kl_loss, demo_loss)
-                    losses += torch.stack((*sums, grad_norm))
-                minibatches += 1
+            # Entropy, divergence from a pretrained policy, and the whole loss
+            entropy_loss = -(newlogprobs.exp() * newlogprobs).sum(1).mean()
+            kl_loss, weighted_kl_loss = pretraining.kl_loss(mb_obs, newlogprobs, counters.global_step, autocast)
+            loss = pg_loss - ent_coef * entropy_loss + args.vf_coef * v_loss + weighted_kl_loss
+
+            # Optimizer step
+            optimizer.zero_grad()
+            scaler.scale(loss).backward()
+            pretraining.drop_gradients(agent, counters.global_step)
+            scaler.unscale_(optimizer)
+            grad_norm = nn.utils.clip_grad_norm_(agent.parameters(), args.max_grad_norm)
+            scaler.step(optimizer)
+            scaler.update()
+
+            with torch.no_grad():  # http://joschu.net/blog/kl-approx.html
+                approx_kl = ((ratio - 1) - logratio).mean()
+                clipfrac = ((ratio - 1).abs() > args.clip_coef).float().mean()
+                sums = (pg_loss, v_loss, entropy_loss, -logratio.mean(), approx_kl, clipfrac, kl_loss, grad_norm)
+                losses += torch.stack(sums)
+            minibatches += 1
             if args.target_kl is not None:
                 if world_size > 1:
                     dist.all_reduce(approx_kl)
-                if approx_kl / world_size > args.target_kl:
+                if approx_kl / world_size > args.target_kl:  # waits for the GPU
                     break
         if world_size > 1:
             dist.all_reduce(losses)
         losses = (losses / (minibatches * world_size)).tolist()  # waits for the GPU
         torch.set_num_threads(process.inference_threads)
-        update_seconds = time.perf_counter() - began
+        clock.lap("update")
 
         metrics = episode_metrics(episodes, envs.levels, device)  # of all ranks
+        metrics |= dict(zip(LOSSES, losses, strict=True)) | clock.speed(args.num_envs * args.num_steps)
         if rank == 0:
-            seconds = iteration_seconds = time.perf_counter() - iteration_start + logging_seconds
-            names = ("policy_loss", "value_loss", "entropy", "old_approx_kl", "approx_kl", "clipfrac")
-            names += ("pretrained_kl", "demonstrations", "grad_norm")
-            metrics |= {
-                "charts/SPS": args.num_envs * args.num_steps / seconds,
-                "charts/learning_rate": optimizer.param_groups[0]["lr"],
-                **{f"losses/{name}": value for name, value in zip(names, losses, strict=True)},
-                "losses/explained_variance": 1 - np.var(returns - old_values) / max(np.var(returns), 1e-12),
-                "time/env": env_seconds / seconds,
-                "time/inference": inference_seconds / seconds,
-                "time/update": update_seconds / seconds,
-                "time/rest": (seconds - env_seconds - inference_seconds - update_seconds) / seconds,
-            }
-            if not math.isfinite(sum(losses[:-1] if scaler.is_enabled() else losses)):  # fp16's gradients may overflow
-                raise FloatingPointError(
-                    f"step {global_step}: the loss is not finite; latest.pt is from step {saved_at}"
-                )
-            began = time.perf_counter()
-            run_log.metrics("train", global_step, minutes(), metrics)
-            logging_seconds = time.perf_counter() - began
-
-            left = (minutes() - first_minutes) * (args.total_timesteps - global_step) / (global_step - first_step)
-            left = left if args.max_minutes is None else args.max_minutes - minutes()
-            run_log.progress(global_step, left, metrics)
-            if sync and due(args.s3_sync_freq, global_step - args.num_envs * args.num_steps):
+            metrics["charts/learning_rate"] = optimizer.param_groups[0]["lr"]
+            metrics["losses/explained_variance"] = 1 - np.var(returns - old_values) / max(np.var(returns), 1e-12)
+            left = clock.minutes_left(counters.global_step / args.total_timesteps)
+            run_log.iteration(counters, clock.minutes(), left, metrics)  # ends a run whose loss is not finite
+            if sync and counters.due(args.s3_sync_freq, counters.global_step - args.num_envs * args.num_steps):
                 sync.request()
+            clock.lap("rest")  # of the next iteration
 
     # The test suite is played once, by the agent that did best on the validation levels.
+    best = {} if stopped else checkpoints.load_best(run_dir, agent, device)
+    results = None if stopped else suite.evaluate(policy, test_levels, **rules, stop=stop)
     stop.restore()
-    if rank == 0 and stopped:
-        run_log.message(f"stopped by {stop.name()} at step {global_step:,}; --resume {run_dir} continues")
-    elif rank == 0:
-        best = checkpoints.load(run_dir / "checkpoints/best.pt", device)
-        agent.load_state_dict(best["agent"])
-        results = evaluate(test_levels)
-        run_log.metrics("test", global_step, minutes(), summary.scalars(results, "test"))
-        title = f"{run_dir.name} on {args.test_dataset}"
-        sizes = ", ".join(f"{name} {getattr(args, name)}" for name in SIZES[args.size])
-        about = {
-            "architecture": f"{ARCHITECTURE}, {args.size} ({sizes}; {config['parameters']:,} parameters)",
-            "training": f"{global_step:,} steps in {minutes():.1f} minutes on {args.train_dataset}, seed {args.seed}",
-            "checkpoint": f"best.pt of step {best['global_step']:,}, chosen on {len(validation_levels)} others",
-        }
-        result_files.write_results(results, run_dir, title, about, test_levels if args.capture_video else ())
-        run_log.message(summary.report(results, title, about))
-        run_log.message(f"{run_dir}: done in {minutes():.1f} minutes")
     if rank == 0:
-        run_log.close()
+        result_files.finish(run_log, clock, results, best, SIZES[args.size], test_levels, stop)
     if sync:
-        sync.finish(timeout=20 if stopped else 300)
+        sync.finish(timeout=20 if results is None else 300)
     envs.close()
-    if world_size > 1:
-        dist.destroy_process_group()
+    processes.leave()
     return run_dir
 
 

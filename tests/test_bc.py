@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -23,7 +22,7 @@ from npp_rl.levels import datasets
 from npp_rl.levels.replays import write_replay
 from npp_rl.planning.demonstrations import DemonstrationError
 from npp_rl.simulator import WON, simulate
-from npp_rl.training import arguments, checkpoints, processes, run_log
+from npp_rl.training import checkpoints
 from npp_rl.training.arguments import parse_args
 
 SCRIPT = Path(bc_pretrain.__file__)
@@ -55,15 +54,6 @@ def test_class_weights_by_hand():
     weights = class_weights(np.array([0, 0, 0, 2]))
     assert weights.tolist() == [pytest.approx(2 / 3), 0, 2, 0, 0, 0]
     assert weights[[0, 0, 0, 2]].mean() == 1
-
-
-def test_every_argument_is_read():
-    source = SCRIPT.read_text()
-    own, after = source.split("class Heads")
-    others = after + "".join(Path(module.__file__).read_text() for module in (arguments, processes, run_log))
-    for field in dataclasses.fields(Args):
-        assert f"args.{field.name}" in others or f'"{field.name}"' in others, f"{field.name} is read nowhere"
-        assert re.search(rf"^    {field.name}: .+ = .+  # .+$", own, re.M), f"{field.name}: expected a line of help"
 
 
 def demonstration(folder, name, one, inputs):

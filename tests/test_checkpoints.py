@@ -20,8 +20,9 @@ from npp_rl.commands import ArgumentError, CheckpointError
 from npp_rl.environment.games import OBSERVATIONS
 from npp_rl.files import write_json
 from npp_rl.ppo_mlp_baseline import SIZES, Agent, Args
-from npp_rl.training import checkpoints
+from npp_rl.training import checkpoints, run_folder
 from npp_rl.training.arguments import check_args, parse_args
+from npp_rl.training.checkpoints import Counters
 from npp_rl.training.run_log import RunLog
 
 SHAPES = {name: OBSERVATIONS[name][0] for name in Agent.observations}
@@ -49,7 +50,7 @@ def test_round_trip(saved):
     agent, run = load_agent(saved)
     expected = checkpoint_of(Args(hidden=4, tiles_hidden=4, features=4))
     assert run == dataclasses.asdict(Args(hidden=4, tiles_hidden=4, features=4))
-    assert expected["args"] | {"wandb_tags": (), "replay_data_dir": ()} == run
+    assert expected["args"] | {"wandb_tags": ()} == run
     assert all(torch.equal(agent.state_dict()[key], value) for key, value in expected["agent"].items())
     assert [path.name for path in saved.parent.iterdir()] == ["best.pt"]
 
@@ -225,28 +226,28 @@ def test_values_out_of_bounds(name, values):
 
 
 def test_only_one_process_works_in_a_run(tmp_path):
-    lock = checkpoints.claim(tmp_path / "run", False)
+    lock = run_folder.claim(tmp_path / "run", False)
     with pytest.raises(CheckpointError, match="another process works in this run"):
-        checkpoints.claim(tmp_path / "run", False)
+        run_folder.claim(tmp_path / "run", False)
     lock.close()
-    checkpoints.claim(tmp_path / "run", False).close()
+    run_folder.claim(tmp_path / "run", False).close()
     (tmp_path / "run/levels.txt").touch()
     with pytest.raises(CheckpointError, match="is not empty"):
-        checkpoints.claim(tmp_path / "run", False)
+        run_folder.claim(tmp_path / "run", False)
     (tmp_path / "run/config.json").touch()
     with pytest.raises(CheckpointError, match="holds a run already"):
-        checkpoints.claim(tmp_path / "run", False)
-    checkpoints.claim(tmp_path / "run", True).close()
+        run_folder.claim(tmp_path / "run", False)
+    run_folder.claim(tmp_path / "run", True).close()
     with pytest.raises(CheckpointError, match="is a file"):
-        checkpoints.claim(tmp_path / "run/levels.txt", False)
+        run_folder.claim(tmp_path / "run/levels.txt", False)
 
 
 @pytest.mark.parametrize(("wrote", "left"), [("", False), ("a line", True)])
 def test_a_start_that_failed_leaves_no_folder(tmp_path, wrote, left):
     code = (
         "import sys\nfrom pathlib import Path\n"
-        "from npp_rl.commands import fail\nfrom npp_rl.training import checkpoints\n"
-        "run_dir = Path(sys.argv[1])\nlock = checkpoints.claim(run_dir, False)\n"
+        "from npp_rl.commands import fail\nfrom npp_rl.training import run_folder\n"
+        "run_dir = Path(sys.argv[1])\nlock = run_folder.claim(run_dir, False)\n"
         "assert (run_dir / 'log.jsonl').exists()\nlock.write(sys.argv[2])\nlock.flush()\n"
         "fail('no levels')"
     )
@@ -256,18 +257,27 @@ def test_a_start_that_failed_leaves_no_folder(tmp_path, wrote, left):
 
 
 def test_a_resumed_runs_checkpoint_is_of_its_arguments(tmp_path):
-    path = tmp_path / "latest.pt"
-    args = Args(hidden=4, tiles_hidden=4, features=4)
-    assert checkpoints.load_latest(path, args, "abc", 2) is None
+    path = tmp_path / "checkpoints/latest.pt"
+    path.parent.mkdir()
+    args = Args(hidden=4, tiles_hidden=4, features=4, resume=str(tmp_path))
+    assert checkpoints.load_latest(tmp_path, args, "abc", 2) == (None, Counters())
     checkpoints.save(path, checkpoint_of(args))
     with pytest.raises(CheckpointError, match=r"latest\.pt: does not fit this run \(KeyError: 'levels_digest'\)"):
-        checkpoints.load_latest(path, args, "abc", 2)
-    checkpoints.save(path, {**checkpoint_of(args), "levels_digest": "abc", "ranks": [1, 2]})
-    assert checkpoints.load_latest(path, dataclasses.replace(args, track=True, run_dir="b"), "abc", 2) is not None
+        checkpoints.load_latest(tmp_path, args, "abc", 2)
+    counters = dataclasses.asdict(Counters(global_step=512, best_won=[1.0, 0.0]))
+    whole = {**checkpoint_of(args), "levels_digest": "abc", "ranks": [1, 2], "counters": counters}
+    checkpoints.save(path, whole)
+    other = dataclasses.replace(args, track=True, run_dir="b")
+    assert checkpoints.load_latest(tmp_path, other, "abc", 2)[1] == Counters(global_step=512, best_won=[1.0, 0.0])
+    assert checkpoints.load_latest(tmp_path, dataclasses.replace(args, resume=None), "abc", 2)[0] is None
     with pytest.raises(CheckpointError, match=r"configuration: seed was 1, now 2; gamma was 0\.99, now 0\.9$"):
-        checkpoints.load_latest(path, dataclasses.replace(args, seed=2, gamma=0.9), "abc", 2)
+        checkpoints.load_latest(tmp_path, dataclasses.replace(args, seed=2, gamma=0.9), "abc", 2)
     with pytest.raises(CheckpointError, match=r"digest was 'abc', now 'abd'; the number of processes was 2, now 1$"):
-        checkpoints.load_latest(path, args, "abd", 1)
+        checkpoints.load_latest(tmp_path, args, "abd", 1)
+    for wrong in ({}, counters | {"minutes": "ten"}, counters | {"best_won": 3}):
+        checkpoints.save(path, whole | {"counters": wrong})
+        with pytest.raises(CheckpointError, match=r"latest\.pt: does not fit this run"):
+            checkpoints.load_latest(tmp_path, args, "abc", 2)
 
 
 def test_logs_are_cut_to_what_the_checkpoint_knew_and_never_lengthened(tmp_path):

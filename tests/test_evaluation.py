@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import types
 from collections import Counter
 
 import numpy as np
@@ -14,7 +15,7 @@ from npp_rl.commands import ArgumentError, CheckpointError, LevelError
 from npp_rl.environment.env import NppVectorEnv
 from npp_rl.environment.graph import GRAPH_OBSERVATIONS
 from npp_rl.evaluation import __main__ as evaluation_command
-from npp_rl.evaluation import players, suite, summary
+from npp_rl.evaluation import intervals, players, suite, summary
 from npp_rl.evaluation.intervals import difference, wilson
 from npp_rl.evaluation.suite import BATCH, evaluate
 from npp_rl.evaluation.summary import summarise
@@ -295,7 +296,7 @@ def test_places_of_results(run_dir, tmp_path, levels, monkeypatch):
 def test_a_runs_own_results_are_those_of_its_best_agent(run_dir, levels, monkeypatch):
     """Those of others, and of runs that may go on, stand beside; what is known of the same games stays."""
     monkeypatch.setattr(evaluation_command, "load_suite", lambda *_: levels[:4])
-    monkeypatch.setattr(datasets, "load_split", lambda *_: (levels[4:8], [], levels[:4]))
+    monkeypatch.setattr(evaluation_command, "load_split", lambda *_: (levels[4:8], [], levels[:4]))
     best = run_dir / "checkpoints/best.pt"
     (run_dir / "report.md").unlink()
     evaluation_command.main(make_args(best))
@@ -455,3 +456,50 @@ def test_missing_dataset(run_dir, tmp_path):
         evaluation_command.main(make_args(run_dir / "checkpoints/best.pt", test_dataset=str(tmp_path / "nowhere")))
     assert sorted(path.name for path in run_dir.iterdir()) == ["checkpoints", "config.json", "report.md"]
     assert (run_dir / "report.md").read_text() == ""
+
+
+def test_worse_beyond_chance_by_hand():
+    """Exact binomial shares: 0 of 4 decided levels is 1/16, 0 of 5 is 1/32; 2 of 10 is 56/1024, 2 of 11 is 67/2048."""
+
+    def pair(gained, lost, both=20, neither=5):
+        won = [1.0] * both + [0.0] * neither + [1.0] * gained + [0.0] * lost
+        best = [1.0] * both + [0.0] * neither + [0.0] * gained + [1.0] * lost
+        return won, best
+
+    for (gained, lost), expected in {(0, 4): False, (0, 5): True, (2, 8): False, (2, 9): True, (0, 0): False}.items():
+        assert intervals.worse(*pair(gained, lost)) == expected, (gained, lost)
+        assert intervals.worse(*pair(gained, lost, both=0, neither=0)) == expected  # the others say nothing
+    assert not intervals.worse(*pair(9, 2))
+    assert intervals.worse(*pair(9, 2)[::-1])
+
+
+def test_which_agent_is_kept():
+    all_won, none_won = [1.0] * 6, [0.0] * 6
+    assert intervals.keep_newer(none_won, []) == (True, none_won)
+    assert intervals.keep_newer(all_won, none_won) == (True, all_won)
+    assert intervals.keep_newer(none_won, all_won) == (False, all_won)
+    nearly = [0.0, *all_won[1:]]
+    assert intervals.keep_newer(nearly, all_won) == (True, all_won)  # kept, but the comparison stays with the best
+
+
+def test_losses_do_not_add_up():
+    """Each agent loses four more of 40 levels than the one before: the second is not worse than the best, later are."""
+    best, kept = [], []
+    for lost in (0, 4, 8, 12):
+        won = [0.0] * lost + [1.0] * (40 - lost)
+        improved, best = intervals.keep_newer(won, best)
+        kept.append(improved)
+    assert kept == [True, True, False, False]
+
+
+def test_a_signal_stops_an_evaluation(levels):
+    calls = []
+
+    def policy(observations):
+        calls.append(1)
+        stop.number = 15 if len(calls) == 7 else 0
+        return np.zeros((BATCH, 6), np.float32)
+
+    stop = types.SimpleNamespace(number=0)
+    assert evaluate(policy, levels, observations=("game_state",), stop=stop) is None
+    assert len(calls) == 7

@@ -208,9 +208,9 @@ def test_cloning_on_the_gpu(tmp_path, few_levels):
     settings |= {"replay_data_dir": (str(replays),), "run_dir": str(tmp_path / "bc")}
     run_dir = Path(bc_pretrain.main(bc_pretrain.Args(**settings)))
     pretrained = str(run_dir / "checkpoints/best.pt")
-    changes = {"pretrained_checkpoint": pretrained, "kl_coef": 0.5, "replay_data_dir": (str(replays),)}
-    _, lines = trained("full_hgt", tmp_path / "run", **changes, demo_coef=0.1, mixed_precision=True)
-    assert lines[0]["losses/demonstrations"] > 0 and math.isfinite(lines[-1]["losses/pretrained_kl"])
+    changes = {"pretrained_checkpoint": pretrained, "kl_coef": 0.5}
+    _, lines = trained("full_hgt", tmp_path / "run", **changes, mixed_precision=True)
+    assert math.isfinite(lines[-1]["losses/pretrained_kl"])
 
 
 def test_arrays_are_locked_until_they_are_freed():

@@ -141,6 +141,55 @@ def test_an_update_of_two_ranks_is_that_of_one_process_on_both_batches(levels, t
         assert step > 0 and (after[name] - expected).abs().max() < 1e-3 * step, name
 
 
+# Two ranks that see different clocks, get a signal, and evaluate together.
+TOGETHER = """
+import json, os, sys, types
+import numpy as np
+from npp_rl.evaluation import suite
+from npp_rl.levels.generator import generate
+from npp_rl.ppo_mlp_baseline import SIZES, Args
+from npp_rl.training import processes
+
+process = processes.begin(Args(threads=1, cuda=False), SIZES)
+stop = types.SimpleNamespace(number=0)
+said = {"progress": processes.agree((0.25, 0.75)[process.rank], stop, process), "signal": stop.number}
+said["least"] = processes.agree((0.5, 0.25)[process.rank], stop, process)
+calls = []
+
+def policy(observations):
+    calls.append(1)
+    x = observations["game_state"]
+    return np.stack([x[:, 0], x[:, 1], x[:, 2], np.abs(x).sum(1) % 1, x[:, 3], x[:, 4]], 1).astype(np.float32)
+
+levels = [generate("simplest", seed) for seed in range(45)]
+rules = {"observations": ("game_state",), "deterministic": False, "tries": 2, "seed": 3}
+said["results"] = suite.evaluate(policy, levels, **rules)
+said["calls"], said["policy_calls"] = len(calls), suite.policy_calls(levels)
+stop.number = 15 if process.rank == 1 else 0
+said["stopped"] = suite.evaluate(policy, levels[:32], **rules, stop=stop)
+processes.agree(0.0, stop, process)
+said["signal"] = stop.number
+open(f"{sys.argv[1]}/said{process.rank}.json", "w").write(json.dumps(said))
+processes.leave()
+"""
+
+
+def test_ranks_decide_and_evaluate_together(tmp_path):
+    """Rank 0's clock counts, any rank's signal does. Each rank plays its share; all get what one process gets."""
+    (tmp_path / "together.py").write_text(TOGETHER)
+    finish([sys.executable, str(tmp_path / "together.py"), str(tmp_path)])
+    alone = json.loads((tmp_path / "said0.json").read_text())
+    finish([*TWO_RANKS, str(tmp_path / "together.py"), str(tmp_path)])
+    one, two = (json.loads((tmp_path / f"said{rank}.json").read_text()) for rank in (0, 1))
+    assert (one["progress"], one["least"]) == (two["progress"], two["least"]) == (0.25, 0.5)
+    assert one["signal"] == two["signal"] == 15
+    assert one["results"] == two["results"] == alone["results"]
+    assert len(alone["results"]["levels"]) == 45
+    assert one["calls"] < alone["calls"] and two["calls"] < alone["calls"]
+    assert (alone["policy_calls"], one["policy_calls"]) == (3, 2)
+    assert one["stopped"] is two["stopped"] is None and alone["stopped"] is not None
+
+
 def test_a_killed_rank_ends_the_job_which_can_be_resumed(levels, tmp_path):
     words = command(levels, tmp_path / "run", "--threads", "1", "--total-timesteps", "16384")[1:]
     job = subprocess.Popen([*TWO_RANKS, *words], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
@@ -166,7 +215,7 @@ def test_two_ranks_train_one_agent(levels, tmp_path):
     finish([*TWO_RANKS, *command(levels, tmp_path / "run", "--threads", "1")[1:]])
     checkpoint = checkpoints.load(tmp_path / "run/checkpoints/latest.pt")
     assert len(checkpoint["ranks"]) == 2 and checkpoint["counters"]["global_step"] == 8192
-    one, two = (rank["envs"] for rank in checkpoint["ranks"])
+    one, two = (rank["arrays"] for rank in checkpoint["ranks"])
     assert checkpoints.unpack(one)["rows"].shape[0] == 8  # 16 environments are divided
     assert (checkpoints.unpack(one)["rows"] != checkpoints.unpack(two)["rows"]).any()
     assert (tmp_path / "run/report.md").is_file()

@@ -1,6 +1,7 @@
-"""Confidence intervals of success rates."""
+"""Intervals and tests of success rates."""
 
 import math
+from collections.abc import Sequence
 
 
 def wilson(successes: float, n: int, z: float = 1.959963984540054) -> tuple[float, float]:
@@ -21,3 +22,27 @@ def difference(successes: float, n: int, other: float, m: int) -> tuple[float, f
     one, two = successes / n, other / m
     (low1, high1), (low2, high2) = wilson(successes, n), wilson(other, m)
     return one - two - math.hypot(one - low1, high2 - two), one - two + math.hypot(high1 - one, two - low2)
+
+
+def worse(won: Sequence[float], best: Sequence[float], level: float = 0.05) -> bool:
+    """Whether an agent is worse than another on the same levels beyond chance: McNemar's exact test, one-sided.
+
+    won, best: success of each on each level, in the same order. Levels on which both did the same say nothing. Of the
+    others, half would be lost if the two were equal (McNemar 1947, Psychometrika 12:153).
+    """
+    gained = sum(one > other for one, other in zip(won, best, strict=True))
+    lost = sum(one < other for one, other in zip(won, best, strict=True))
+    decided = gained + lost
+    return sum(math.comb(decided, k) for k in range(gained + 1)) < level * 2**decided
+
+
+def keep_newer(won: list[float], best: list[float]) -> tuple[bool, list[float]]:
+    """Whether the newer of two agents is to be kept, and which of the two later ones are compared with.
+
+    won, best: success on each validation level, of the newest agent and of the one that won most of them so far (empty:
+    there is none yet). The newer one is kept unless it is `worse`: training goes on to improve an agent, and the most
+    that any has won is partly luck. It is compared with the one that won most, so that many small losses do not add up.
+    """
+    if not best:
+        return True, won
+    return not worse(won, best), won if sum(won) >= sum(best) else best

@@ -8,7 +8,7 @@ import numpy as np
 
 from npp_rl.commands import ArgumentError
 from npp_rl.environment.games import ACTION_BYTES, CAUSES
-from npp_rl.evaluation.summary import report
+from npp_rl.evaluation.summary import report, scalars
 from npp_rl.files import write_atomically, write_json
 from npp_rl.levels.maps import Level
 from npp_rl.viewing import video
@@ -31,6 +31,36 @@ def write_results(
     write_atomically(folder / "report.md", text)
     if filmed:
         film(results, filmed, folder / "videos")
+
+
+def finish(run_log, clock, results: dict | None, best: dict, sizes: dict, levels: Sequence[Level], stop) -> None:
+    """Write and say the results of a PPO run on its test suite, or that a signal stopped it, and close its log.
+
+    best: content of best.pt. sizes: names of what `--size` decides. levels: the suite, filmed if the arguments say so.
+    """
+    config, step, run_dir = run_log.config, run_log.last_step, run_log.run_dir
+    args = config["args"]
+    if results is None:
+        run_log.message(f"stopped by {stop.name()} at step {step}; --resume {run_dir} continues")
+    else:
+        widths = ", ".join(f"{name} {args[name]}" for name in sizes)
+        about = {
+            "architecture": f"{config['architecture']}, {args['size']} ({widths}; {config['parameters']:,} parameters)",
+            "training": f"{step:,} steps in {clock.minutes():.1f} minutes on {args['train_dataset']}, "
+            f"seed {args['seed']}",
+            "checkpoint": f"best.pt of step {best['global_step']:,}, chosen on {config['levels']['validation']} others",
+        }
+        finish_with(run_log, clock, results, about, levels if args["capture_video"] else ())
+    run_log.close()
+
+
+def finish_with(run_log, clock, results: dict, about: dict[str, str], filmed: Sequence[Level] = ()) -> None:
+    """Write and say the results of a run on its test suite; `about` and `filmed` as in `write_results`."""
+    run_log.metrics("test", run_log.last_step, clock.minutes(), scalars(results, "test"))
+    title = f"{run_log.run_dir.name} on {run_log.config['args']['test_dataset']}"
+    write_results(results, run_log.run_dir, title, about, filmed)
+    run_log.message(report(results, title, about))
+    run_log.message(f"{run_log.run_dir}: done in {clock.minutes():.1f} minutes")
 
 
 def check_video(wanted: bool) -> None:

@@ -1,10 +1,5 @@
 """Evaluation of a policy on a suite of levels: success, steps, efficiency, safety, failures, per tier and category.
 
-    python -m npp_rl.evaluation --checkpoint RUN_DIR/checkpoints/best.pt
-    python -m npp_rl.evaluation --checkpoint RUN_DIR/checkpoints/best.pt --test-dataset DIR --output results/
-    python -m npp_rl.evaluation --checkpoint A/checkpoints/best.pt B/checkpoints/best.pt --cost --train-levels
-    python -m npp_rl.evaluation --checkpoint A/checkpoints/best.pt B/checkpoints/best.pt --ensemble --output results/
-
 One flipped arg max changes a chaotic game, and a matrix product may round differently at another batch size. So the
 policy always sees BATCH rows, the level of index i always in row i % BATCH, where the levels of a row are played one
 after the other, and random numbers are drawn per level and try: results do not depend on what is evaluated beside a
@@ -12,11 +7,14 @@ level.
 """
 
 import functools
+import itertools
+import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+import torch.distributed as dist
 
 from npp_rl.commands import LevelError
 from npp_rl.environment.env import NppVectorEnv
@@ -48,14 +46,16 @@ def evaluate(
     tries: int = 1,
     pars: str | Path | None = None,
     examined: bool = True,
-) -> dict:
+    stop=None,
+) -> dict | None:
     """Play every level from its start, `tries` times or greedily once, and summarise (content of eval_results.json).
 
     `policy` maps observations, a dict of arrays [BATCH, ...], to logits float32 [BATCH, 6]. Greedy actions are the
     first arg max; sampled ones invert the distribution's cumulative sum at a uniform number that depends on `seed`, the
     level's content, the try and the step only. `pars`: a planner's output folder with par times of other levels than
     the built-in ones. Without `examined` it is not found out how episodes failed and what they nearly died of, which
-    takes a part of the time (see analysis.py).
+    takes a part of the time (see analysis.py). Under torchrun each rank plays its share of the levels, and all ranks
+    get the same results. `stop` (StopSignals): once any rank has a signal, None is returned.
 
     Returns a dict with `overall`, `by_category.<name>` and `by_tier.<name>` (see `summarise`), `levels` (one entry per
     level with its outcomes per try, among them the actions, one digit a step, and what analysis.py finds) and
@@ -65,28 +65,24 @@ def evaluate(
         raise LevelError("evaluation: the suite has no level")
     par = builtin.par_of(levels, pars)
     tries = 1 if deterministic else tries
-    envs = NppVectorEnv(
-        num_envs=min(BATCH, len(levels)),
-        levels=levels,
-        observations=observations,
-        frame_skip=frame_skip,
-        gamma=gamma,
-        frame_stack=frame_stack,
-        seed=0,
-        copy=False,
-    )
-    episodes = []
-    for attempt in range(tries):
-        draw = None if deterministic else _uniforms(levels, seed, attempt)
-        episodes += [{"level": index, **episode} for index, episode in enumerate(_play(policy, envs, draw))]
-    envs.close()
-    if examined:
-        analysis.examine(levels, [(episode["level"], episode) for episode in episodes], frame_skip)
+    world_size, rank = (dist.get_world_size(), dist.get_rank()) if dist.is_initialized() else (1, 0)
+    # Whole calls: a level is in the same row as if one process played all.
+    own = [index for index in range(len(levels)) if index // BATCH % world_size == rank]
+    rules = {"observations": observations, "frame_skip": frame_skip, "gamma": gamma, "frame_stack": frame_stack}
+    draws = [None if deterministic else _uniforms(levels, own, seed, attempt) for attempt in range(tries)]
+    episodes = _play_all(policy, [levels[index] for index in own], rules, draws, stop) if own else []
+    if examined and episodes:
+        analysis.examine([levels[index] for index in own], episodes, frame_skip)
+    if world_size > 1:
+        parts = [None] * world_size
+        dist.all_gather_object(parts, None if episodes is None else [(own[at], outcome) for at, outcome in episodes])
+        episodes = None if None in parts else sorted(itertools.chain.from_iterable(parts), key=lambda entry: entry[0])
+    if episodes is None:
+        return None
 
     entries = []
     for index, level in enumerate(levels):
-        own = [episode for episode in episodes if episode["level"] == index]
-        outcomes = [{key: value for key, value in episode.items() if key != "level"} for episode in own]
+        outcomes = [outcome for at, outcome in episodes if at == index]
         rate = sum(outcome["success"] for outcome in outcomes) / tries
         entry = {"id": level.id, "category": level.category, "tier": TIERS.get(level.category, "other")}
         entry |= {"title": level.title, "digest": level.digest, "par": par[index]}
@@ -113,12 +109,18 @@ def evaluate(
     }
 
 
-def _uniforms(levels, seed, attempt):
+def policy_calls(levels: Sequence[Level]) -> int:
+    """The length of an evaluation in a unit that fits every suite: calls of the policy while all its rows play."""
+    world_size = dist.get_world_size() if dist.is_initialized() else 1
+    return math.ceil(len(levels) / BATCH / world_size)
+
+
+def _uniforms(levels, own, seed, attempt):
     """Function (level, step) -> the level's own stream of uniform numbers there, in steps from 0 on."""
 
     @functools.cache
     def stream(level):
-        return np.random.default_rng(np.random.SeedSequence([seed, attempt, int(levels[level].digest[:32], 16)]))
+        return np.random.default_rng(np.random.SeedSequence([seed, attempt, int(levels[own[level]].digest[:32], 16)]))
 
     drawn = {}  # level: 256 numbers
 
@@ -130,8 +132,21 @@ def _uniforms(levels, seed, attempt):
     return draw
 
 
-def _play(policy, envs, draw):
-    """Outcomes of one episode on each level of `envs`: game r plays the levels r, r + BATCH, and so on."""
+def _play_all(policy, levels, rules, draws, stop):
+    """(index of the level, outcome) of an episode on each level for each of `draws`; None once a signal has come."""
+    envs = NppVectorEnv(num_envs=min(BATCH, len(levels)), levels=levels, **rules, seed=0, copy=False)
+    episodes = []
+    for draw in draws:
+        outcomes = _play(policy, envs, draw, stop)
+        if outcomes is None:
+            return None
+        episodes += enumerate(outcomes)
+    envs.close()
+    return episodes
+
+
+def _play(policy, envs, draw, stop):
+    """Outcomes of an episode on each level of `envs`, None once a signal came: game r plays r, r + BATCH, and so on."""
     count, games = len(envs.levels), envs.num_envs
     playing = np.arange(games)  # level of each game; beyond the last one it plays on, and nobody looks
     began = np.zeros(games, np.int64)  # step in which its episode did
@@ -139,6 +154,8 @@ def _play(policy, envs, draw):
     rows = {key: np.zeros((BATCH, *value.shape[1:]), value.dtype) for key, value in observations.items()}
     outcomes, log = [None] * count, []
     while (running := playing < count).any():
+        if stop is not None and stop.number:
+            return None
         for key, value in observations.items():
             rows[key][:games] = value
         logits = policy(rows)[:games]

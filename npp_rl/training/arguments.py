@@ -1,9 +1,11 @@
 """Arguments of the scripts: their bounds, how they are read from files, and how a resumed run gets its own back."""
 
 import dataclasses
+import inspect
 import json
 import math
 import os
+import re
 import sys
 import typing
 from pathlib import Path
@@ -16,6 +18,42 @@ from npp_rl.training import s3
 FREE_ARGUMENTS = ("resume", "run_dir", "track", "wandb_project_name", "wandb_entity", "wandb_group", "wandb_tags")
 FREE_ARGUMENTS += ("capture_video", "s3_bucket", "s3_prefix", "s3_endpoint_url", "s3_sync_freq", "s3_dry_run")
 FREE_ARGUMENTS += ("threads", "inference_threads")
+
+
+# What `--help` shows together, and in which order. Any other argument is the network's.
+GROUPS = {
+    "first": "arch replay_data_dir train_dataset test_dataset max_minutes total_timesteps num_envs seed size run_dir "
+    "resume track",
+    "run": "exp_name eval_freq save_freq capture_video pretrained_checkpoint value_warmup_steps kl_coef kl_steps",
+    "levels": "holdout_fraction validation_fraction fresh_levels mirror renew_freq frame_skip keep_idle cache_dir",
+    "cloning": "epochs patience batch_size schedule weight_decay label_smoothing hide_inputs class_weights value_coef",
+    "ppo": "learning_rate num_steps anneal_lr gamma gae_lambda num_minibatches update_epochs norm_adv clip_coef "
+    "clip_vloss ent_coef anneal_ent vf_coef max_grad_norm target_kl",
+    "speed": "cuda threads inference_threads mixed_precision compile cudagraphs torch_deterministic",
+    "tracking": "wandb_project_name wandb_entity wandb_group wandb_tags s3_bucket s3_prefix s3_endpoint_url "
+    "s3_sync_freq s3_dry_run",
+}
+OTHERS = "network"
+
+
+def in_groups(args_type):
+    """A dataclass with the arguments of `args_type` in GROUPS, for its help: the same flags, defaults and lines."""
+    import tyro
+
+    lines = dict(re.findall(r"^    (\w+): .*?  # (.*)$", inspect.getsource(args_type), re.MULTILINE))
+    group_of = {name: group for group, names in GROUPS.items() for name in names.split()}
+    if "epochs" in lines:  # cloning shares some arguments with PPO
+        group_of |= dict.fromkeys(GROUPS["ppo"].split(), "cloning")
+    groups = {group: [] for group in (*GROUPS, OTHERS)}
+    for field in dataclasses.fields(args_type):
+        kind = typing.Annotated[typing.get_type_hints(args_type)[field.name], tyro.conf.arg(help=lines[field.name])]
+        groups[group_of.get(field.name, OTHERS)].append((field.name, kind, dataclasses.field(default=field.default)))
+    shown = []
+    for name, fields in groups.items():
+        if fields:
+            group = dataclasses.make_dataclass(name, fields)
+            shown.append((name, tyro.conf.OmitArgPrefixes[group], dataclasses.field(default_factory=group)))
+    return dataclasses.make_dataclass(args_type.__name__, shown)
 
 
 def plain_args(args) -> dict:
@@ -32,6 +70,8 @@ def parse_args(args_type, argv: list[str] | None = None, default=None):
     the run directory is unusable or an argument given beside `--resume` differs from the run's.
     """
     argv = sys.argv[1:] if argv is None else argv
+    if {"-h", "--help"} & set(argv):
+        parse(in_groups(args_type), ["--help"])
     args = parse(args_type, argv, default)
     if not getattr(args, "resume", None):
         return args
@@ -56,9 +96,9 @@ def parse_args(args_type, argv: list[str] | None = None, default=None):
     return asked
 
 
-def differences_of(old, new) -> list[str]:
-    """What differs between two runs' arguments, those aside that a resumed run may change."""
-    names = [field.name for field in dataclasses.fields(old) if field.name not in FREE_ARGUMENTS]
+def differences_of(old, new, free=FREE_ARGUMENTS) -> list[str]:
+    """What differs between two runs' arguments, those aside that a resumed run may change (`free`)."""
+    names = [field.name for field in dataclasses.fields(old) if field.name not in free]
     values = [(name, getattr(old, name), getattr(new, name)) for name in names]
     return [f"{name} was {before!r}, now {now!r}" for name, before, now in values if before != now]
 
@@ -100,7 +140,6 @@ BOUNDS = {
     "value_warmup_steps": (0, 10**15),
     "kl_coef": (0, 10**3),
     "kl_steps": (1, 10**15),
-    "demo_coef": (0, 10**3),
     "pictures": (0, 1000),
     "epochs": (1, 10**6),
     "patience": (0, 10**6),

@@ -5,9 +5,9 @@ that nothing in a file is ever executed. Files are written beside their final na
 the old file or the new one.
 """
 
-import atexit
 import contextlib
-import fcntl
+import dataclasses
+import hashlib
 import io
 import warnings
 from pathlib import Path
@@ -18,9 +18,11 @@ import torch.distributed as dist
 
 from npp_rl.commands import CheckpointError
 from npp_rl.files import write_atomically
+from npp_rl.levels.maps import Level
 from npp_rl.training.arguments import args_from, differences_of
 
 FORMAT = "npp-rl checkpoint 1"
+BEST, LATEST = "checkpoints/best.pt", "checkpoints/latest.pt"  # in a run's folder
 
 
 def save(path: str | Path, checkpoint: dict) -> None:
@@ -65,6 +67,11 @@ def load_weights(path: str | Path, architecture: str, agent: torch.nn.Module) ->
         agent.load_state_dict(checkpoint["agent"])
 
 
+def digest_of(*parts: list[Level]) -> str:
+    """SHA-256 (hex) of the levels of a run, in their order: a resumed run must have the same."""
+    return hashlib.sha256("".join(level.digest for part in parts for level in part).encode()).hexdigest()
+
+
 def pack(arrays: dict[str, np.ndarray]) -> dict[str, dict]:
     """NumPy arrays of any plain dtype as uint8 tensors with dtype and shape beside them (see `unpack`)."""
     packed = {}
@@ -85,44 +92,96 @@ def unpack(packed: dict[str, dict]) -> dict[str, np.ndarray]:
     }
 
 
-def gather_ranks(arrays: dict[str, np.ndarray], device: torch.device) -> list[dict] | None:
-    """What a resumed run needs of each rank, in rank 0: environments (arrays of `get_state`), random generators."""
-    own = {"envs": pack(arrays), "torch_rng": torch.get_rng_state()}
-    if device.type == "cuda":
-        own["cuda_rng"] = torch.cuda.get_rng_state()
-    if not dist.is_initialized():
-        return [own]
-    ranks = [None] * dist.get_world_size() if dist.get_rank() == 0 else None
-    dist.gather_object(own, ranks)
-    return ranks
+@dataclasses.dataclass
+class Counters:
+    """What a resumed PPO run continues from, beside weights, optimizer, environments and random generators."""
+
+    global_step: int = 0  # environment steps, of all ranks
+    renewal: int = 0  # of the training levels
+    evaluated_at: int = -1  # step of the newest evaluation
+    saved_at: int = -1  # step of the newest latest.pt
+    halved: bool = False  # the evaluation halfway through --max-minutes is done
+    best_won: list = dataclasses.field(default_factory=list)  # success on each validation level, of the best so far
+    minutes: float = 0.0  # these three are the clock's
+    ready_minutes: float = 0.0
+    evaluation_minutes: float = 0.0
+
+    def due(self, frequency: int, last: int) -> bool:
+        """Whether a multiple of `frequency` steps was reached after step `last`; a frequency of 0 is never due."""
+        return frequency > 0 and self.global_step // frequency > last // frequency
 
 
-def restore_rank(own: dict, device: torch.device) -> dict[str, np.ndarray]:
-    """Set the random generators of `gather_ranks` for this rank -> arrays of its environments."""
-    torch.set_rng_state(own["torch_rng"].cpu())
-    if device.type == "cuda":
-        torch.cuda.set_rng_state(own["cuda_rng"].cpu())
-    return unpack(own["envs"])
+def counters_from(saved: dict, counters_type=Counters):
+    """Counters of a checkpoint; KeyError, TypeError or ValueError where one is missing or of another kind."""
+    kinds = {name: type(value) for name, value in vars(counters_type()).items()}
+    return counters_type(**{name: kind(saved[name]) for name, kind in kinds.items()})
 
 
-def load_latest(path: Path, args, levels_digest: str, processes: int) -> dict | None:
-    """The checkpoint that a resumed run continues from; None where the run ended before it had saved one.
+def load_latest(run_dir: Path, args, levels_digest: str, world_size: int, counters_type=Counters) -> tuple:
+    """latest.pt and its counters, for a run to continue from; None and new counters where there is nothing to continue.
 
     Raises CheckpointError for a checkpoint that cannot be read or is of other arguments, levels or processes.
     """
-    if not path.exists():
-        return None
+    path = run_dir / LATEST
+    if not args.resume or not path.exists():
+        return None, counters_type()
     checkpoint = load(path)
     with restoring(path):
         differences = differences_of(args_from(type(args), checkpoint["args"], str(path)), args)
         for what, old, new in (
             ("the levels' digest", checkpoint["levels_digest"], levels_digest),
-            ("the number of processes", len(checkpoint["ranks"]), processes),
+            ("the number of processes", len(checkpoint["ranks"]), world_size),
         ):
             differences += [f"{what} was {old!r}, now {new!r}"] if old != new else []
     if differences:
         raise CheckpointError(f"{path}: is of another configuration: {'; '.join(differences)}")
-    return checkpoint
+    with restoring(path):
+        return checkpoint, counters_from(checkpoint["counters"], counters_type)
+
+
+def restore(checkpoint: dict, run_dir: Path, agent, optimizer, scaler, process, envs=None):
+    """Set weights, optimizer, loss scale and this rank's random generators to those of a checkpoint.
+
+    Environments are set too, and their observations returned; without them the arrays that this rank has saved.
+    """
+    with restoring(run_dir / LATEST):
+        agent.load_state_dict(checkpoint["agent"])
+        optimizer.load_state_dict(checkpoint["optimizer"])
+        scaler.load_state_dict(checkpoint["scaler"])
+        own = checkpoint["ranks"][process.rank]
+        torch.set_rng_state(own["torch_rng"].cpu())
+        if process.device.type == "cuda":
+            torch.cuda.set_rng_state(own["cuda_rng"].cpu())
+        arrays = unpack(own["arrays"])
+        return arrays if envs is None else envs.set_state(arrays)
+
+
+def save_latest(run_dir: Path, state: dict, counters, arrays: dict[str, np.ndarray], process, run_log) -> None:
+    """Write latest.pt, all that a resumed run needs of every rank. All ranks call it; rank 0 alone has a `run_log`.
+
+    state: what is the same on all ranks. arrays: what is this rank's own, beside its random generators.
+    """
+    own = {"arrays": pack(arrays), "torch_rng": torch.get_rng_state()}
+    if process.device.type == "cuda":
+        own["cuda_rng"] = torch.cuda.get_rng_state()
+    ranks = [own] * process.world_size
+    if process.world_size > 1:
+        dist.gather_object(own, ranks if process.rank == 0 else None)
+    if run_log is not None:
+        more = {"ranks": ranks, "log_bytes": run_log.sizes(), "counters": dataclasses.asdict(counters)}
+        save(run_dir / LATEST, {**state, **more})
+
+
+def load_best(run_dir: Path, agent: torch.nn.Module, device: torch.device) -> dict:
+    """Give the agents of all ranks the weights of best.pt, which rank 0 reads and returns. Others return {}."""
+    best = {}
+    if not dist.is_initialized() or dist.get_rank() == 0:
+        best = load(run_dir / BEST, device)
+        agent.load_state_dict(best["agent"])
+    if dist.is_initialized():
+        for tensor in agent.state_dict().values():
+            dist.broadcast(tensor, 0)
+    return best
 
 
 @contextlib.contextmanager
@@ -135,37 +194,3 @@ def restoring(path: str | Path, what: str = "this run"):
             raise
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:160]
         raise CheckpointError(f"{path}: does not fit {what} ({reason})") from error
-
-
-def claim(run_dir: Path, resumed: bool):
-    """Make the run's folder and lock its log.jsonl, for as long as the file that is returned stays open.
-
-    Raises CheckpointError where it holds a run already (unless resumed), other things, or a process works in it.
-    """
-    if run_dir.exists() and not run_dir.is_dir():
-        raise CheckpointError(f"{run_dir}: is a file (expected a folder for the run)")
-    if not resumed and (run_dir / "config.json").exists():
-        raise CheckpointError(f"{run_dir}: holds a run already (--resume {run_dir} continues it)")
-    ours = ("log.jsonl", "checkpoints", "bc")  # of a start that failed; of the pretraining before it
-    others = [path for path in run_dir.iterdir() if path.name not in ours] if run_dir.exists() else []
-    if not resumed and any(path.suffix != ".log" for path in others):
-        raise CheckpointError(f"{run_dir}: is not empty (expected a new folder for the run)")
-    if not run_dir.exists():
-        atexit.register(_leave_nothing, run_dir)
-    run_dir.mkdir(parents=True, exist_ok=True)
-    lock = (run_dir / "log.jsonl").open("a")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise CheckpointError(f"{run_dir}: another process works in this run") from None
-    except OSError:  # a file system without locks
-        pass
-    return lock
-
-
-def _leave_nothing(run_dir):
-    """Remove the folder of a run that failed before it wrote anything (a data set that is not there, say)."""
-    with contextlib.suppress(OSError):
-        if [path.name for path in run_dir.iterdir()] == ["log.jsonl"] and not (run_dir / "log.jsonl").stat().st_size:
-            (run_dir / "log.jsonl").unlink()
-            run_dir.rmdir()

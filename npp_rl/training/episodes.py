@@ -1,13 +1,17 @@
-"""Metrics over the episodes that ended in a rollout."""
+"""Training episodes: the environments that play them, and metrics over those that ended."""
 
 from collections.abc import Sequence
 
 import numpy as np
 import torch
 import torch.distributed as dist
+from gymnasium.vector import AutoresetMode
 
+from npp_rl.environment.env import NppVectorEnv
 from npp_rl.environment.games import CAUSES
+from npp_rl.levels import datasets
 from npp_rl.levels.maps import Level
+from npp_rl.training.processes import pin
 
 EPISODE_MEANS = {  # metric: key in infos["episode"]
     "charts/episodic_return": "r",
@@ -21,6 +25,41 @@ EPISODE_MEANS = {  # metric: key in infos["episode"]
     "reward/shaping": "r_shaping",
     "reward/idle": "r_idle",
 }
+
+
+def rules_of(args, observations: tuple[str, ...]) -> dict:
+    """How a run's games are played and observed, as the environment and evaluations take it."""
+    frame_stack = getattr(args, "frame_stack", 1)  # of scripts that see frames
+    return {
+        "observations": observations,
+        "frame_skip": args.frame_skip,
+        "gamma": args.gamma,
+        "frame_stack": frame_stack,
+    }
+
+
+def begin_envs(args, process, rules: dict, own_levels: list[Level], held_out: list[Level], renewal: int):
+    """Environments of this rank on the training levels of a time, which each renewal makes anew, and observations.
+
+    rules: how the games are played and observed. held_out: validation and test levels, which are not trained on. With
+    `copy=False` the environments' buffers are rewritten in every step: the rollout copies them into its own.
+    """
+    levels_seed, reset_seed = (
+        int(np.random.SeedSequence((seed, renewal)).generate_state(1)[0])
+        for seed in (process.weights_seed, process.env_seed)
+    )
+    levels = datasets.training_levels(
+        own_levels, held_out, args.mirror, args.fresh_levels, args.validation_fraction, levels_seed
+    )
+    envs = NppVectorEnv(num_envs=args.num_envs // process.world_size, levels=levels, **rules, copy=False)
+    assert envs.metadata["autoreset_mode"] == AutoresetMode.SAME_STEP
+    envs.reset(seed=reset_seed)
+    if not renewal:
+        envs.step(np.zeros(envs.num_envs, np.int64))  # compiles the step, so that no later clock counts it
+    next_obs, _ = envs.reset(seed=reset_seed)
+    pin(next_obs, process.device)
+    torch.set_num_threads(process.inference_threads)  # Numba's first parallel call sets OpenMP's number for all
+    return envs, next_obs
 
 
 def episode_metrics(episodes: list[dict], levels: Sequence[Level], device: torch.device) -> dict[str, float]:

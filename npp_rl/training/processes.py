@@ -1,5 +1,6 @@
 """Where a run happens: processes under torchrun, the device and its settings, threads, and the seeds of all of them."""
 
+import datetime
 import os
 import weakref
 from typing import NamedTuple
@@ -9,8 +10,10 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-from npp_rl.commands import ArgumentError
+from npp_rl.commands import ArgumentError, say
 from npp_rl.training.arguments import check_args
+
+TIMEOUT = datetime.timedelta(hours=1)  # that ranks wait for each other: one may write videos, or wait for a disk
 
 
 class Process(NamedTuple):
@@ -47,11 +50,29 @@ def begin(args, sizes: dict[str, dict]) -> Process:
     """
     rank, world_size, local_rank, local_world_size = world()
     on_gpu = args.cuda and torch.cuda.is_available()
+    fill_in_sizes(args, sizes, on_gpu)
+    check(args, sizes, world_size, on_gpu)
+    device = join(world_size, local_rank, on_gpu)
+    threads, inference_threads = set_threads(args, local_world_size)
+    set_precision(args)
+    has_bf16 = device.type == "cpu" or torch.cuda.is_bf16_supported(including_emulation=False)
+    amp_dtype = torch.bfloat16 if has_bf16 else torch.float16
+    if rank == 0:
+        say("waiting for levels and the simulator (the first start compiles it, for a minute or so)")
+    return Process(rank, world_size, device, threads, inference_threads, amp_dtype, *seeds(args.seed, rank, world_size))
+
+
+def fill_in_sizes(args, sizes: dict[str, dict], on_gpu: bool) -> None:
+    """Give `args` the widths of the preset that `--size` names, where the user gave none."""
     if args.size == "auto":
         args.size = "full" if on_gpu else "small"
     for name, value in sizes[args.size].items():
         if getattr(args, name, 0) is None:
             setattr(args, name, value)
+
+
+def check(args, sizes: dict[str, dict], world_size: int, on_gpu: bool) -> None:
+    """Raise ArgumentError for the first argument that cannot be used."""
     check_args(args, tuple(sizes[args.size]))
     if hasattr(args, "num_envs") and (
         args.num_envs % world_size or args.num_envs // world_size * args.num_steps % args.num_minibatches
@@ -62,29 +83,67 @@ def begin(args, sizes: dict[str, dict]) -> Process:
         )
     if getattr(args, "cudagraphs", False) and not (args.compile and on_gpu):
         raise ArgumentError("--cudagraphs: needs --compile and a GPU")
-    device = torch.device("cpu")
+
+
+def join(world_size: int, local_rank: int, on_gpu: bool) -> torch.device:
+    """The device of this process, which joins the others of the run."""
+    device = torch.device("cuda", local_rank) if on_gpu else torch.device("cpu")
     if on_gpu:
-        device = torch.device("cuda", local_rank)
         torch.cuda.set_device(device)
     if world_size > 1:
-        dist.init_process_group("nccl" if on_gpu else "gloo")
+        dist.init_process_group("nccl" if on_gpu else "gloo", timeout=TIMEOUT)
+    return device
+
+
+def set_threads(args, local_world_size: int) -> tuple[int, int]:
+    """Threads of torch and the simulator, for updates and for inference: this process's share unless told."""
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     threads = args.threads or max(1, allowed // local_world_size)
     inference_threads = args.inference_threads or threads
     torch.set_num_threads(inference_threads)
     numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
+    return threads, inference_threads
 
+
+def set_precision(args) -> None:
+    """Which kernels torch takes: deterministic ones if asked for, TF32 on GPUs that have it."""
     torch.use_deterministic_algorithms(args.torch_deterministic, warn_only=True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # a search for bugs, which costs a write per tensor
     torch.backends.cudnn.deterministic = args.torch_deterministic
     torch.backends.cudnn.benchmark = not args.torch_deterministic
     torch.set_float32_matmul_precision("high")  # TF32 on GPUs that have it; nothing on CPUs
-    has_bf16 = device.type == "cpu" or torch.cuda.is_bf16_supported(including_emulation=False)
 
-    weights_seed, *rank_seeds = np.random.SeedSequence(args.seed).spawn(1 + world_size)
-    seeds = [int(s.generate_state(1)[0]) for s in (weights_seed, *rank_seeds[rank].spawn(2))]
-    amp_dtype = torch.bfloat16 if has_bf16 else torch.float16
-    return Process(rank, world_size, device, threads, inference_threads, amp_dtype, *seeds)
+
+def seeds(seed: int, rank: int, world_size: int) -> list[int]:
+    """Seeds of the weights (of all ranks), and of this rank's environments and torch generator."""
+    weights_seed, *rank_seeds = np.random.SeedSequence(seed).spawn(1 + world_size)
+    return [int(s.generate_state(1)[0]) for s in (weights_seed, *rank_seeds[rank].spawn(2))]
+
+
+def agree(progress: float, stop, process: Process) -> float:
+    """The progress that rank 0 sees, for all ranks; `stop.number` becomes a signal that any of them got."""
+    if process.world_size == 1:
+        return progress
+    own = [0.0 if process.rank else progress, stop.number]
+    control = torch.tensor(own, dtype=torch.float64, device=process.device)
+    dist.all_reduce(control, dist.ReduceOp.MAX)
+    progress, stop.number = control.tolist()
+    return progress
+
+
+def from_rank_0(value: float, process: Process) -> float:
+    """The value that rank 0 has: what ranks decide by must be the same number, also on unlike machines."""
+    if process.world_size == 1:
+        return value
+    shared = torch.tensor([value], dtype=torch.float64, device=process.device)
+    dist.broadcast(shared, 0)
+    return shared.item()
+
+
+def leave() -> None:
+    """Part from the other processes of the run, where there are any."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
 
 
 def pin(arrays: dict[str, np.ndarray], device: torch.device) -> None:

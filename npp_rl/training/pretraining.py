@@ -1,0 +1,56 @@
+"""A run that begins with the weights of another: what it loads, and how long it stays near them."""
+
+import copy
+
+import torch
+from torch import nn
+
+from npp_rl.training import checkpoints
+
+
+class Pretraining:
+    """The pretrained policy of a run, where it has one; without one all of this does nothing.
+
+    While `value_warmup_steps` last, only the critic's head learns, so that its first errors do not spoil the policy. A
+    term of the loss keeps the policy near the pretrained one; its weight falls from `kl_coef` to zero in `kl_steps`
+    (as in Kickstarting, Schmitt et al. 2018, arXiv 1803.03835).
+
+    Raises CheckpointError where `pretrained_checkpoint` does not fit. A resumed run does not need that file: its
+    own checkpoint has its weights and the teacher's.
+    """
+
+    def __init__(self, args, architecture: str, agent: nn.Module, checkpoint: dict | None):
+        self.given = args.pretrained_checkpoint is not None
+        self.warmup_steps = args.value_warmup_steps if self.given else 0
+        self.kl_coef = args.kl_coef if self.given else 0.0
+        self.kl_steps = args.kl_steps
+        self.teacher = None
+        if self.given and checkpoint is None:
+            checkpoints.load_weights(args.pretrained_checkpoint, architecture, agent)
+        if self.kl_coef:
+            self.teacher = copy.deepcopy(agent).requires_grad_(False)
+            if checkpoint is not None:
+                self.teacher.load_state_dict(checkpoint["teacher"])
+
+    def state(self) -> dict:
+        """What a resumed run needs: the teacher's weights, if there is one."""
+        return {"teacher": self.teacher.state_dict()} if self.teacher else {}
+
+    def kl_loss(self, mb_obs: dict, newlogprobs: torch.Tensor, global_step: int, autocast: dict):
+        """Divergence of the pretrained policy from log-probabilities [B, 6], and the same times its weight now."""
+        coef = self.kl_coef * max(0.0, 1 - global_step / self.kl_steps)
+        if not self.teacher or not coef:
+            zero = torch.zeros((), device=newlogprobs.device)
+            return zero, zero
+        with torch.no_grad(), torch.autocast(**autocast):
+            logits = self.teacher.get_logits(mb_obs)
+        target = torch.log_softmax(logits, 1)
+        kl_loss = nn.functional.kl_div(newlogprobs, target, log_target=True, reduction="batchmean")
+        return kl_loss, coef * kl_loss
+
+    def drop_gradients(self, agent: nn.Module, global_step: int) -> None:
+        """While the critic warms up, forget the gradients of all but its head."""
+        if global_step <= self.warmup_steps:
+            for name, parameter in agent.named_parameters():
+                if not name.startswith("critic"):
+                    parameter.grad = None

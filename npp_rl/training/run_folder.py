@@ -1,0 +1,62 @@
+"""The folder of a run: its name, and the lock that keeps other processes out of it."""
+
+import atexit
+import contextlib
+import fcntl
+import time
+from pathlib import Path
+
+from npp_rl.commands import CheckpointError
+from npp_rl.training import s3
+
+
+def path_of(args) -> Path:
+    """The folder that a script's arguments name, or `runs/<exp_name>__<seed>__<time>`."""
+    name = f"{args.exp_name}__{args.seed}__{time.strftime('%Y%m%d-%H%M%S')}"
+    return Path(args.resume or args.run_dir or f"runs/{name}")
+
+
+def begin(run_dir: Path, args):
+    """Lock the folder and start keeping it in S3, where the arguments ask for that -> (lock, what syncs or None).
+
+    Rank 0 calls it, and holds the lock until the run ends. Raises CheckpointError, ArgumentError.
+    """
+    lock = claim(run_dir, bool(args.resume))
+    sync = None
+    if args.s3_bucket:
+        sync = s3.start(run_dir, args.s3_bucket, args.s3_prefix, args.s3_endpoint_url, args.s3_dry_run)
+    return lock, sync
+
+
+def claim(run_dir: Path, resumed: bool):
+    """Make the run's folder and lock its log.jsonl, for as long as the file that is returned stays open.
+
+    Raises CheckpointError where it holds a run already (unless resumed), other things, or a process works in it.
+    """
+    if run_dir.exists() and not run_dir.is_dir():
+        raise CheckpointError(f"{run_dir}: is a file (expected a folder for the run)")
+    if not resumed and (run_dir / "config.json").exists():
+        raise CheckpointError(f"{run_dir}: holds a run already (--resume {run_dir} continues it)")
+    ours = ("log.jsonl", "checkpoints", "bc")  # of a start that failed; of the pretraining before it
+    others = [path for path in run_dir.iterdir() if path.name not in ours] if run_dir.exists() else []
+    if not resumed and any(path.suffix != ".log" for path in others):
+        raise CheckpointError(f"{run_dir}: is not empty (expected a new folder for the run)")
+    if not run_dir.exists():
+        atexit.register(_leave_nothing, run_dir)
+    run_dir.mkdir(parents=True, exist_ok=True)
+    lock = (run_dir / "log.jsonl").open("a")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise CheckpointError(f"{run_dir}: another process works in this run") from None
+    except OSError:  # a file system without locks
+        pass
+    return lock
+
+
+def _leave_nothing(run_dir):
+    """Remove the folder of a run that failed before it wrote anything (a data set that is not there, say)."""
+    with contextlib.suppress(OSError):
+        if [path.name for path in run_dir.iterdir()] == ["log.jsonl"] and not (run_dir / "log.jsonl").stat().st_size:
+            (run_dir / "log.jsonl").unlink()
+            run_dir.rmdir()

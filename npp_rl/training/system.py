@@ -1,0 +1,50 @@
+"""What a run's figures depend on beside its arguments, and what it takes of the machine while it goes on."""
+
+import contextlib
+import importlib.metadata
+import os
+import platform
+import subprocess
+import time
+from pathlib import Path
+
+import npp_rl
+
+
+def describe_system(device: str = "cpu") -> dict:
+    """Versions, git revision (None outside a checkout), processors, and the device by its name."""
+    versions = {"python": platform.python_version(), "npp_rl": npp_rl.__version__}
+    versions |= {name: importlib.metadata.version(name) for name in ("torch", "numpy", "numba", "gymnasium")}
+    git = ["git", "-C", str(Path(__file__).parent)]
+    try:
+        revision, changed = (
+            subprocess.run([*git, *words], capture_output=True, text=True, check=True).stdout.strip()
+            for words in (("rev-parse", "HEAD"), ("status", "--porcelain", "-uno"))
+        )
+    except (OSError, subprocess.CalledProcessError):
+        revision, changed = None, ""
+    return {
+        "versions": versions,
+        "git_revision": revision,
+        "git_changed": bool(changed),
+        "machine": platform.machine(),
+        "cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "device": device,
+    }
+
+
+class Usage:
+    """What this process takes of the machine, from one look to the next."""
+
+    def __init__(self):
+        self.clocks = time.monotonic(), time.process_time()
+
+    def look(self) -> dict[str, float]:
+        """`system/...` metrics: MiB in memory, processors that were busy since the last look, load over a minute."""
+        before, self.clocks = self.clocks, (time.monotonic(), time.process_time())
+        wall, busy = (now - then for now, then in zip(self.clocks, before, strict=True))
+        values = {"system/processors_busy": busy / max(wall, 1e-9), "system/load": os.getloadavg()[0]}
+        with contextlib.suppress(OSError, ValueError, IndexError):  # Linux tells; elsewhere it is left out
+            pages = int(Path("/proc/self/statm").read_text().split()[1])
+            values["system/memory_mib"] = pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+        return values
