@@ -1,8 +1,12 @@
-"""How fast the simulator and the environment run: `python benchmark/throughput.py [--out FILE.json]`.
+"""How fast the simulator, the environment and the training run.
 
-Prints a table and writes the same as JSON. Every figure is the median over repeats, with the least and the greatest: on
-a shared machine a single time says little. What runs on one core is timed by the processor time that it took, which
-other processes disturb less; the rest by the clock.
+    python -m benchmark.throughput --out FILE.json
+    python -m benchmark.throughput --only environment --num-envs 1024      # environment and memory of 1,024 games
+    python -m benchmark.throughput --only training --scripts gcn gat --training-minutes 2
+
+Prints a table, and writes the same as JSON. Every figure is the median over repeats, with the least and the greatest,
+since on a shared machine a single time says little. What runs on one core is timed by the processor time that it took,
+which other processes disturb less. The rest is timed by the clock.
 
 - physics: frames per second of recorded games, played to their end by the compiled loop, on one core and on all;
 - with `--nclone PATH`, the same on one core by the reference simulator (nclone, pure Python; a checkout at PATH, whose
@@ -16,13 +20,10 @@ other processes disturb less; the rest by the clock.
 - memory: what an environment with all observations adds to its process, once every level has been visited;
 - training: each script as a process of its own, `--training-minutes` long, its start included: steps per second, the
   share of the time that goes into environment, inference, update and all else (medians over iterations but the
-  first), parameters, and the process's peak memory; and for some of them two processes under torchrun with half the
-  cores each, against one with all.
-
-`--only environment --num-envs 1024` measures environment and memory with 1,024 games.
+  first), parameters, and the process's peak memory. Some are also trained by two processes under torchrun with half
+  the cores each.
 """
 
-import argparse
 import importlib
 import json
 import multiprocessing
@@ -34,22 +35,25 @@ import sys
 import tempfile
 import time
 import zipfile
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numba
 import numpy as np
 
 from npp_rl import ARCHITECTURES
-from npp_rl.commands import fail
+from npp_rl.commands import ArgumentError, UserError, command, say
 from npp_rl.environment.env import NppVectorEnv
 from npp_rl.environment.goals import level_fields
 from npp_rl.environment.graph import GRAPH_OBSERVATIONS, level_graphs
 from npp_rl.environment.observations import level_clearances
 from npp_rl.environment.pictures import GLOBAL_PIXEL, PLAYER_PIXEL, level_pictures
 from npp_rl.files import write_json
+from npp_rl.levels.builtin import data_set
 from npp_rl.levels.datasets import load_levels
 from npp_rl.levels.fields import NODES
-from npp_rl.make_levels import main as write_levels
+from npp_rl.make_levels import write_data_set
 from npp_rl.simulator import DEAD, WON, build_bank, frame, new_state, reset_game
 from npp_rl.simulator.compiled import kernel, njit
 
@@ -106,6 +110,11 @@ def reset_all(bank, state, times):
             reset_game(bank, state, i, i)
 
 
+def spread(values):
+    """Median, least and greatest of some figures."""
+    return {"median": statistics.median(values), "least": min(values), "greatest": max(values), "repeats": len(values)}
+
+
 def measure(run, repeats, clock=time.process_time):
     """Rates per second of `run`, which returns how much it did; once before without counting, which compiles."""
     run()
@@ -114,7 +123,7 @@ def measure(run, repeats, clock=time.process_time):
         start = clock()
         done = run()
         rates.append(done / (clock() - start))
-    return {"median": statistics.median(rates), "least": min(rates), "greatest": max(rates), "repeats": repeats}
+    return spread(rates)
 
 
 def physics(path, repeats, copies=32):
@@ -154,7 +163,7 @@ def nclone(path, cases, seconds=20.0):
     """Rows about the reference simulator in the folder `path` on the same cases, one after the other for `seconds`.
 
     Expects a module `nsim` in `path` or `path`/nclone with `Simulator`, made from a `SimConfig` where there is one,
-    `load(list of map bytes)` and `tick(horizontal, jump)`. Raises ValueError, one line, where it is not so.
+    `load(list of map bytes)` and `tick(horizontal, jump)`. Raises UserError where it is not so.
     """
     sys.path[:0] = [str(path), str(path / "nclone")]
     try:
@@ -175,11 +184,10 @@ def nclone(path, cases, seconds=20.0):
             if time.process_time() - started > seconds:
                 break
     except Exception as error:  # whatever a checkout of another time does otherwise
-        raise ValueError(f"--nclone {path}: not usable ({type(error).__name__}: {error})") from error
+        raise UserError(f"--nclone {path}: not usable ({type(error).__name__}: {error})") from error
     finally:
         del sys.path[:2]
-    spread = {"median": statistics.median(rates), "least": min(rates), "greatest": max(rates), "repeats": len(rates)}
-    return f"nclone, {cases.stem}, one core", "frames/s", spread
+    return f"nclone, {cases.stem}, one core", "frames/s", spread(rates)
 
 
 def visited(observations, num_envs):
@@ -250,13 +258,7 @@ def memory(observations, num_envs):
     """Row of the table about the memory of one environment, in a process of its own."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         mebibytes = pool.apply(growth, (observations, num_envs))
-    rates = {"median": mebibytes, "least": mebibytes, "greatest": mebibytes, "repeats": 1}
-    return f"memory, {num_envs:,} environments, {names(observations)}", "MiB", rates
-
-
-def spread(values):
-    """Median, least and greatest of some figures."""
-    return {"median": statistics.median(values), "least": min(values), "greatest": max(values), "repeats": len(values)}
+    return f"memory, {num_envs:,} environments, {names(observations)}", "MiB", spread([mebibytes])
 
 
 def trained(name, minutes, suite, processes=1):
@@ -274,12 +276,12 @@ def trained(name, minutes, suite, processes=1):
             _, status, usage = os.wait4(process.pid, 0)
         if status:
             lines = log.read_text(errors="replace").strip().splitlines() or ["no output"]
-            raise ValueError(f"ppo_{name}.py ended with status {os.waitstatus_to_exitcode(status)}: {lines[-1]}")
+            raise UserError(f"ppo_{name}.py ended with status {os.waitstatus_to_exitcode(status)}: {lines[-1]}")
         lines = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
         config = json.loads((run_dir / "config.json").read_text())
     rows = [line for line in lines if line["kind"] == "train"][1:]
     if not rows:
-        raise ValueError(f"ppo_{name}.py: made less than two iterations in {minutes} minutes (--training-minutes)")
+        raise UserError(f"ppo_{name}.py: made less than two iterations in {minutes} minutes (--training-minutes)")
     return rows, config, usage.ru_maxrss / 1024
 
 
@@ -287,7 +289,7 @@ def training(names, minutes):
     """Rows of the table about training at the size that the machine's scripts choose."""
     with tempfile.TemporaryDirectory() as place:
         suite = Path(place) / "suite"
-        write_levels(["--out", str(suite), "--split", "test", "--count", "1"])
+        write_data_set(suite, data_set("test", count=1), {})
         for name in names:
             rows, config, memory = trained(name, minutes, suite)
             one = spread([row["charts/SPS"] for row in rows])
@@ -303,52 +305,69 @@ def training(names, minutes):
                 yield f"training, {name}, two processes / one", "%", spread([100 * two["median"] / one["median"]])
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def default_cases() -> tuple[Path, ...]:
+    """Golden files that are there: the shared ones, else the one that the project carries."""
     shared = Path(os.environ.get("NPP_SHARED") or ROOT.parent / "shared")
     files = [shared / "golden" / f"{name}.npz" for name in ("human", "attract", "fuzz")]
-    files = [f for f in files if f.is_file()] or [ROOT / "tests" / "golden" / "fuzz.npz"]
-    parser.add_argument("--cases", type=Path, nargs="+", default=files, help="golden files to play")
-    parser.add_argument("--num-envs", type=int, default=256)
-    parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--nclone", type=Path, help="checkout of the reference simulator to measure beside ours")
-    parser.add_argument("--only", choices=("physics", "environment", "training"), help="one part of the table")
-    parser.add_argument("--scripts", nargs="+", choices=ARCHITECTURES, default=ARCHITECTURES, help="whose training")
-    parser.add_argument("--training-minutes", type=float, default=1.0, help="length of each training")
-    parser.add_argument("--out", type=Path, help="JSON file to write")
-    parser.error = fail
-    args = parser.parse_args()
+    return tuple(file for file in files if file.is_file()) or (ROOT / "tests" / "golden" / "fuzz.npz",)
+
+
+@dataclass
+class Args:
+    """Measure how fast the simulator, the environment and the training run."""
+
+    cases: tuple[Path, ...] = ()
+    """golden files to play (default: those that are there)"""
+    num_envs: int = 256
+    """games of an environment"""
+    repeats: int = 7
+    """how often each figure is taken"""
+    nclone: Path | None = None
+    """checkout of the reference simulator to measure beside ours"""
+    only: Literal["physics", "environment", "training"] | None = None
+    """one part of the table"""
+    scripts: tuple[Literal[ARCHITECTURES], ...] = ARCHITECTURES
+    """architectures whose training is measured"""
+    training_minutes: float = 1.0
+    """length of each training"""
+    out: Path | None = None
+    """JSON file to write"""
+
+
+def check(args: Args) -> None:
+    """Raise ArgumentError for what cannot be measured. `cases` become the default ones where none are given."""
+    args.cases = args.cases or default_cases()
     for path in args.cases:
         if not path.is_file():
-            parser.error(f"--cases {path}: no such file")
+            raise ArgumentError(f"--cases {path}: no such file")
         try:
             with np.load(path) as z:
                 missing = {"maps", "map_offsets", "inputs", "input_offsets", "trajectory_offsets", "names"} - set(z)
         except (OSError, ValueError, zipfile.BadZipFile, AttributeError):
             missing = {"its arrays"}
         if missing:
-            parser.error(f"--cases {path}: expected a golden file, {', '.join(sorted(missing))} not in it")
+            raise ArgumentError(f"--cases {path}: expected a golden file, {', '.join(sorted(missing))} not in it")
     if args.nclone and not any((args.nclone / name).is_file() for name in ("nsim.py", "nclone/nsim.py")):
-        parser.error(
-            f"--nclone {args.nclone}: expected a checkout of nclone, with nsim.py in it or in its folder nclone"
-        )
-    if args.repeats < 1 or args.num_envs < 1:
-        parser.error("--repeats and --num-envs must be at least 1")
+        expected = "expected a checkout of nclone, with nsim.py in it or in its folder nclone"
+        raise ArgumentError(f"--nclone {args.nclone}: {expected}")
+    for name, most in (("repeats", 10**6), ("num_envs", 10**6)):
+        if not 1 <= getattr(args, name) <= most:
+            flag = f"--{name.replace('_', '-')} {getattr(args, name)}"
+            raise ArgumentError(f"{flag}: expected 1 to {most:,}")
     if not 0 < args.training_minutes <= 600:
-        parser.error(f"--training-minutes {args.training_minutes}: expected more than 0 and at most 600")
-    if args.num_envs > 10**6:
-        parser.error(f"--num-envs {args.num_envs}: expected at most 1,000,000")
+        raise ArgumentError(f"--training-minutes {args.training_minutes:g}: expected more than 0 and at most 600")
     if args.out and (args.out.is_dir() or not args.out.absolute().parent.is_dir()):
-        parser.error(f"--out {args.out}: expected a file in a folder that is there")
+        raise ArgumentError(f"--out {args.out}: expected a file in a folder that is there")
 
+
+def main(args: Args) -> None:
+    """Measure, print the table and write it. Raises UserError, OSError."""
+    check(args)
     rows = []
     if args.only in (None, "physics"):
         rows += [row for path in args.cases for row in physics(path, args.repeats)]
     if args.nclone and rows:
-        try:
-            theirs = nclone(args.nclone, args.cases[0])
-        except ValueError as error:
-            parser.error(str(error))
+        theirs = nclone(args.nclone, args.cases[0])
         ratio = rows[0][2]["median"] / theirs[2]["median"]
         rows += [theirs, ("ours / nclone", "times", dict.fromkeys(("median", "least", "greatest"), ratio))]
     if args.only in (None, "environment"):
@@ -356,13 +375,10 @@ def main():
         rows += [row for keys in OBSERVATIONS for row in environment(keys, args.num_envs, args.repeats)]
         rows.append(memory(OBSERVATIONS[-1], args.num_envs))
     if args.only in (None, "training"):
-        try:
-            rows += training(args.scripts, args.training_minutes)
-        except ValueError as error:
-            parser.error(str(error))
+        rows += training(args.scripts, args.training_minutes)
     width = max((len(what) for what, _, _ in rows), default=0)
     for what, unit, rates in rows:
-        print(f"{what:{width}}  {rates['median']:>14,.0f} {unit:9} ({rates['least']:,.0f} to {rates['greatest']:,.0f})")
+        say(f"{what:{width}}  {rates['median']:>14,.0f} {unit:9} ({rates['least']:,.0f} to {rates['greatest']:,.0f})")
     if args.out:
         result = {
             "machine": {"cores": numba.get_num_threads(), "processor": platform.processor() or platform.machine()},
@@ -374,4 +390,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    command(main, Args)

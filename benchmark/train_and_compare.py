@@ -10,7 +10,6 @@ failed or was stopped, 2 when nothing was started because of the arguments, 130 
 """
 
 import contextlib
-import fcntl
 import json
 import os
 import subprocess
@@ -26,7 +25,7 @@ from benchmark.runner.board import Board
 from benchmark.runner.plan import Experiment, plan, restore, show, url_of, write_all_results
 from benchmark.runner.processes import environment
 from npp_rl.commands import ArgumentError, CheckpointError, StopSignals, command
-from npp_rl.files import write_json
+from npp_rl.files import take_lock, write_json
 from npp_rl.training import s3
 
 EVALUATION = ("-m", "npp_rl.evaluation")  # what Python is called with
@@ -115,12 +114,8 @@ def main(args: Args, extra: list[str], folder: Path) -> int:
 
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "runner.log").open("a") as log:
-        try:
-            fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise CheckpointError(f"{folder}: another runner works in this experiment") from None
-        except OSError:  # a file system without locks
-            pass
+        if not take_lock(log):
+            raise CheckpointError(f"{folder}: another runner works in this experiment")
         board = Board(experiment.settings, experiment.runs, log)
         for text in warnings:
             board.say(f"warning: {text}")

@@ -1,6 +1,7 @@
-"""Files that a crash cannot cut in half, and JSON that may be damaged."""
+"""Files that a crash cannot cut in half, locks, and JSON that may be damaged."""
 
 import contextlib
+import fcntl
 import json
 import os
 from pathlib import Path
@@ -29,6 +30,17 @@ def write_atomically(path: str | Path, data: bytes) -> None:
 def write_json(path: str | Path, content) -> None:
     """Write `content` as indented JSON, atomically. NaN and infinity are refused (ValueError): they are not JSON."""
     write_atomically(path, (json.dumps(content, indent=2, allow_nan=False) + "\n").encode())
+
+
+def take_lock(stream) -> bool:
+    """Lock an open file until it is closed; False where another process has it. Some file systems lock nothing."""
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        pass
+    return True
 
 
 def parsed(text: str, place: str) -> dict:

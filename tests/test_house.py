@@ -27,6 +27,7 @@ FLOORS = (
     {"npp_rl.evaluation.__main__", "npp_rl.cost", "npp_rl.play", "npp_rl.relabel", "npp_rl.make_levels"},
     {"benchmark.reporting"},
     {"benchmark.runner"},
+    {"benchmark.tuning"},
     {f"benchmark.{name}" for name in ("curves", "report", "throughput", "train_and_compare", "tune", "wandb_report")},
 )
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}

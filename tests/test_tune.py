@@ -11,14 +11,17 @@ import threading
 import time
 from pathlib import Path
 
+import numpy as np
 import optuna
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from scipy import stats
 from torch import nn
 
 from benchmark import tune
+from benchmark.tuning import spaces, standing, trials
 from npp_rl import ARCHITECTURES, ppo_mlp_baseline
-from npp_rl.commands import ArgumentError, command
+from npp_rl.commands import ArgumentError
 from npp_rl.environment.games import OBSERVATIONS
 from npp_rl.make_levels import main as write_levels
 from npp_rl.training.arguments import parse_args
@@ -28,7 +31,7 @@ SPACE = ("learning_rate=log:1e-4:1e-2", "hidden=choice:16,32", "anneal_lr=choice
 
 # Behaves like a script: ten validations that rise to a success that its parameters determine, then the test. `slow`
 # waits in the middle, `behind` in all trials but the first; `fail` ends with an error where hidden is 16; `ignore`
-# records another learning rate.
+# records another learning rate; `helpless` never wins.
 STAND_IN = """
 import json, os, signal, sys, time
 from pathlib import Path
@@ -64,8 +67,10 @@ if mode == "fail" and args["hidden"] == 16:
     sys.exit("error: --hidden 16: too narrow")
 bad = mode == "slow" or (mode == "behind" and "trial_0000" not in args["run_dir"])
 recorded = args | ({"learning_rate": 1e-3} if mode == "ignore" else {}) | {"tiles_hidden": 128, "features": 128}
-(run / "config.json").write_text(json.dumps({"args": recorded, "parameters": 1000 * args["hidden"]}))
+about = {"parameters": 1000 * args["hidden"], "levels": {"train": 675, "validation": 225, "test": 270}}
+(run / "config.json").write_text(json.dumps({"args": recorded, **about}))
 best = 0.5 + 0.1 * (args["hidden"] == 32) + 0.1 * args["anneal_lr"] + 0.01 * args["seed"] + args["learning_rate"]
+best *= mode != "helpless"
 with (run / "metrics.jsonl").open("w") as log:
     for k in range(11):
         step = args["total_timesteps"] * k // 10
@@ -80,11 +85,9 @@ DRIVER = """
 import sys
 from pathlib import Path
 from benchmark import tune
-from npp_rl.training import arguments
-tune.script_path = lambda arch: Path(sys.argv[1])
-words = sys.argv[2:]
-args = arguments.parse_args(tune.Args, words)
-tune.main(args, [])
+from benchmark.tuning import trials
+trials.script_path = lambda arch: Path(sys.argv[1])
+tune.program(sys.argv[2:])
 """
 
 
@@ -93,7 +96,7 @@ def stand_in(tmp_path, monkeypatch):
     """Path of the stand-in, which `tune` starts from here on."""
     path = tmp_path / "stand_in.py"
     path.write_text(STAND_IN)
-    monkeypatch.setattr(tune, "script_path", lambda arch: path)
+    monkeypatch.setattr(trials, "script_path", lambda arch: path)
     monkeypatch.setattr(tune, "POLL", 0.02)
     defaults = dataclasses.asdict(ppo_mlp_baseline.Args())
     defaults["wandb_tags"] = []
@@ -122,8 +125,8 @@ def test_spaces():
     script = importlib.import_module("npp_rl.ppo_full_hgt")
     words = ("learning-rate=log:1e-4:3e-3", "update_epochs=uniform:1:4", "gamma=uniform:0.9:0.99:0.01")
     words += ("cnn_channels=choice:8x16x32,16x32x64", "target_kl=choice:none,0.02", "hidden=log:8:64")
-    space = tune.read_space(words)
-    assert tune.distributions(space, script, "small") == {
+    space = spaces.read_space(words)
+    assert spaces.distributions(space, script, "small") == {
         "learning_rate": FloatDistribution(1e-4, 3e-3, log=True),
         "update_epochs": IntDistribution(1, 4),
         "gamma": FloatDistribution(0.9, 0.99, step=0.01),
@@ -131,9 +134,9 @@ def test_spaces():
         "target_kl": CategoricalDistribution(["none", "0.02"]),
         "hidden": IntDistribution(8, 64, log=True),
     }
-    values = tune.values_of({"cnn_channels": "8x16x32", "target_kl": "none", "anneal_lr": "false", "hidden": 9})
+    values = spaces.values_of({"cnn_channels": "8x16x32", "target_kl": "none", "anneal_lr": "false", "hidden": 9})
     assert values == {"cnn_channels": (8, 16, 32), "target_kl": None, "anneal_lr": False, "hidden": 9}
-    args = parse_args(script.Args, tune.flags(values))
+    args = parse_args(script.Args, spaces.flags(values))
     assert {name: getattr(args, name) for name in values} == values
 
 
@@ -146,11 +149,11 @@ def test_space_files(tmp_path):
         'learning_rate = "log:1e-4:3e-3"\nhidden = [16, 32]\ncnn_channels = [[4, 8, 16], "8x16x32"]\n'
     )
     for name in ("space.json", "space.toml"):
-        assert tune.read_space((str(tmp_path / name),)) == expected
+        assert spaces.read_space((str(tmp_path / name),)) == expected
     for name, text in (("bad.toml", "hidden = "), ("bad.json", "[1, 2]"), ("number.json", '{"hidden": 3}')):
         (tmp_path / name).write_text(text)
         with pytest.raises(ArgumentError, match=rf"--space .*{name}: ") as caught:
-            tune.read_space((str(tmp_path / name),))
+            spaces.read_space((str(tmp_path / name),))
         assert "\n" not in str(caught.value)
 
 
@@ -177,7 +180,7 @@ def test_space_files(tmp_path):
 )
 def test_bad_spaces(item, message):
     with pytest.raises(ArgumentError, match=message) as caught:
-        tune.distributions(tune.read_space((item,)), ppo_mlp_baseline, "small")
+        spaces.distributions(spaces.read_space((item,)), ppo_mlp_baseline, "small")
     assert str(caught.value).startswith(f"--space {item}") and "\n" not in str(caught.value)
 
 
@@ -186,14 +189,14 @@ def test_default_spaces(architecture, monkeypatch):
     """The smallest and the largest layers can be built, with as many heads as there may be."""
     monkeypatch.setattr(nn.init, "orthogonal_", lambda weight, gain: weight)  # slow
     script = importlib.import_module(f"npp_rl.ppo_{architecture}")
-    space = tune.default_space(script, "small")
-    assert set(script.SIZES["small"]) < set(space) and set(tune.default_space(script, "full")) == set(space)
-    chosen = tune.distributions(space, script, "small")
+    space = spaces.default_space(script, "small")
+    assert set(script.SIZES["small"]) < set(space) and set(spaces.default_space(script, "full")) == set(space)
+    chosen = spaces.distributions(space, script, "small")
     layers = {name for name in chosen if name in script.SIZES["small"] or name.startswith("graph")}
     sizes = []
     for end in (0, -1):
         corner = {name: space[name].partition(":")[2].replace(":", ",").split(",")[end] for name in layers}
-        values = tune.values_of(corner) | ({"graph_heads": 8} if "graph_heads" in layers else {})
+        values = spaces.values_of(corner) | ({"graph_heads": 8} if "graph_heads" in layers else {})
         args = script.Args(size="small", **values)
         shapes = {name: OBSERVATIONS[name][0] for name in script.Agent.observations}
         if "player_frames" in shapes:
@@ -204,27 +207,31 @@ def test_default_spaces(architecture, monkeypatch):
 
 def test_a_study_finds_the_best_and_writes_it(stand_in, tmp_path, capsys):
     folder = tmp_path / "study"
-    best = tune.main(arguments(folder, trials=6, jobs=2), ["--gamma", "0.95"])
+    found = tune.main(arguments(folder, trials=6, jobs=2), ["--gamma", "0.95"])
     study = study_of(folder)
-    assert [trial["state"] for trial in study["trials"]] == ["complete"] * 6 and study["best"] == best["number"]
+    assert [trial["state"] for trial in study["trials"]] == ["complete"] * 6 and study["best"] == found["best"]
     for trial in study["trials"]:
         params, by_seed = trial["params"], []
         for seed in (1, 2):
             run = folder / f"trial_{trial['number']:04d}/seed_{seed}"
             recorded = json.loads((run / "config.json").read_text())["args"]
             assert {name: recorded[name] for name in params} == params and recorded["gamma"] == 0.95
-            assert (recorded["seed"], recorded["eval_freq"], recorded["threads"]) == (
-                seed,
-                100,
-                max(1, os.cpu_count() // 2),
-            )
+            expected = {"seed": seed, "eval_freq": 200, "threads": max(1, os.cpu_count() // 2)}
+            expected["validation_fraction"] = 0.25
+            assert {name: recorded[name] for name in expected} == expected
             assert not (run / "checkpoints/latest.pt").exists()
             success = 0.5 + 0.1 * (params["hidden"] == 32) + 0.1 * params["anneal_lr"] + 0.01 * seed
-            by_seed.append(success + params["learning_rate"])
+            by_seed.append(0.9 * (success + params["learning_rate"]))  # of 0.8, 0.9 and 1.0 of it
         assert trial["success_by_seed"] == pytest.approx(by_seed) and trial["parameters"] == 1000 * params["hidden"]
         assert trial["value"] == pytest.approx(sum(by_seed) / 2)
-        assert len(trial["intermediate"]) == 20 and trial["intermediate"]["5"] == pytest.approx(by_seed[0] / 2)
-    assert best["value"] == max(trial["value"] for trial in study["trials"])
+        assert len(trial["intermediate"]) == 20 and trial["intermediate"]["5"] == pytest.approx(by_seed[0] / 0.9 * 0.4)
+        assert trial["validation_levels"] == 225
+    best = study["trials"][study["best"]]
+    assert best["value"] == max(trial["value"] for trial in study["trials"]) == found["value"]
+    tukey = stats.tukey_hsd(*[trial["success_by_seed"] for trial in study["trials"]]).pvalue[best["number"]]
+    assert found["tied"] == [k for k in range(6) if tukey[k] > 0.05 and k != best["number"]]
+    assert found["others"] == 5 and found["over"] == "seeds" and study["standing"] == found
+    assert f"best: trial {best['number']}, {best['value']:.1%} (95%: " in capsys.readouterr().out
     assert set(study["importance"]) == set(best["params"])
     assert sum(study["importance"].values()) == pytest.approx(1)
     for name in ("history", "importance", "slices", "parallel"):
@@ -241,7 +248,7 @@ def test_a_study_finds_the_best_and_writes_it(stand_in, tmp_path, capsys):
     assert {name: getattr(args, name) for name in best["params"]} == best["params"]
     assert (args.gamma, args.num_envs, args.total_timesteps, args.size) == (0.95, 8, 1000, "small")
     kept = json.loads((folder / "best.json").read_text())
-    assert kept["params"] == best["params"] and kept["value"] == best["value"]
+    assert kept["params"] == best["params"] and kept["value"] == best["value"] and kept["standing"] == found
 
     # With the same settings and more trials the study goes on; with others it is refused.
     tune.main(arguments(folder, trials=7), ["--gamma", "0.95"])
@@ -254,6 +261,77 @@ def test_a_study_finds_the_best_and_writes_it(stand_in, tmp_path, capsys):
     capsys.readouterr()
 
 
+def study_with(*by_seed, levels=225):
+    """Whole trials with these successes of their seeds."""
+    return [
+        {"number": k, "value": sum(own) / len(own), "success_by_seed": list(own), "validation_levels": levels}
+        for k, own in enumerate(by_seed)
+    ]
+
+
+def test_how_sure_the_best_is():
+    """Of three trials with two seeds each that lie 0.01 apart the deviation is 0.00707; Tukey's range is 5.91."""
+    found = standing.standing(study_with((0.50, 0.51), (0.70, 0.71), (0.72, 0.73)))
+    assert (found["best"], found["tied"], found["others"], found["over"]) == (2, [1], 2, "seeds")  # within 0.0295
+    half = 3.1824 * 0.00707107 / 2**0.5  # Student's t of three degrees of freedom
+    assert (found["low"], found["high"]) == pytest.approx((0.725 - half, 0.725 + half), abs=1e-4)
+    words = "best: trial 2, 72.5% (95%: 70.9 to 74.1, over seeds); 1 of the other 2 whole trials cannot be told from it"
+    assert standing.in_words(found) == words
+    found = standing.standing(study_with((0.50, 0.51), (0.69, 0.70), (0.72, 0.73)))
+    assert found["tied"] == [] and "each of the other 2 whole trials is worse beyond chance" in standing.in_words(found)
+    found = standing.standing(study_with((0.4, 0.8), (0.7, 0.5), (0.9, 0.5)))
+    assert found["tied"] == [0, 1] and standing.in_words(found).startswith("no clear best: trial 2, 70.0% ")
+
+
+def test_one_seed_is_judged_by_its_levels():
+    found = standing.standing(study_with((0.5,), (0.80,), (0.84,)))
+    assert (found["best"], found["tied"], found["over"]) == (2, [1], "levels")
+    assert (found["low"], found["high"]) == pytest.approx((0.7864, 0.8822), abs=1e-3)  # Wilson, 189 of 225
+    assert standing.standing(study_with((0.5,), (0.84,), levels=None))["tied"] == [0]  # nothing is known of them
+    assert standing.in_words(standing.standing(study_with((0.5,)))).endswith("over levels), the only whole trial")
+
+
+def test_of_equal_trials_none_is_called_the_best():
+    """Forty that win half of 33 levels, with two seeds: the highest value is luck, and is said to be."""
+    rng = np.random.default_rng(0)
+    told_apart = 0
+    for _ in range(200):
+        found = standing.standing(study_with(*rng.binomial(33, 0.5, (40, 2)) / 33, levels=33))
+        told_apart += len(found["tied"]) < 39
+    assert told_apart / 200 < 0.08
+    assert standing.standing(study_with(*[(0.0, 0.0)] * 5)) is None
+    assert standing.standing(study_with((0.2, 0.3), (0.3, 0.3), (0.3, 0.3), (0.2, 0.2)))["tied"] == [0, 2, 3]
+
+
+def test_a_study_that_learned_nothing_has_no_best(stand_in, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("STAND_IN_MODE", "helpless")
+    folder = tmp_path / "study"
+    with pytest.raises(SystemExit) as stop:
+        tune.main(arguments(folder, trials=3), [])
+    assert stop.value.code == 1 and study_of(folder)["best"] is None and not (folder / "best.sh").exists()
+    said = capsys.readouterr()
+    assert "error: " in said.err and "nothing was learned: all 3 whole trials have a success of 0.0%" in said.err
+    assert "no best yet" in said.out and (folder / "history.png").exists()
+
+
+def test_many_levels_judge_a_trial():
+    """Unless told otherwise: a quarter of the training levels, or a tenth where a network is slow."""
+    for architecture, share in (("mlp_baseline", 0.25), ("gcn", 0.1)):
+        args = tune.Args(arch=architecture, max_minutes=5)
+        settings = tune.prepare(args, [])[-1]
+        assert (settings["validation_fraction"], settings["eval_freq"]) == (share, tune.RARELY)
+        assert trials.budget_of([]) == ["max_minutes", "total_timesteps", "eval_freq", "validation_fraction"]
+    own = ["--validation-fraction", "0.5", "--eval-freq", "7"]
+    settings = tune.prepare(tune.Args(arch="mlp_baseline", total_timesteps=100), own)[-1]
+    assert (settings["validation_fraction"], settings["eval_freq"], settings["script_arguments"]) == (0.5, None, own)
+    assert trials.budget_of(own) == ["max_minutes", "total_timesteps"]
+
+
+def test_the_last_evaluations_of_a_run_are_averaged():
+    assert trials.recent([(0.0, 0.1), (0.5, 0.2)]) == 0.2
+    assert trials.recent([(0.7, 0.1), (0.8, 0.5), (0.9, 0.6), (1.0, 1.0)]) == pytest.approx(0.7)
+
+
 def test_failures_are_recorded_and_the_study_goes_on(stand_in, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("STAND_IN_MODE", "fail")
     tune.main(arguments(tmp_path / "a", trials=6, seeds=(1,)), [])
@@ -261,9 +339,7 @@ def test_failures_are_recorded_and_the_study_goes_on(stand_in, tmp_path, monkeyp
     failed = [trial for trial in trials if trial["params"]["hidden"] == 16]
     assert len(trials) == 6 and 0 < len(failed) < 6
     for trial in trials:
-        expected = (
-            ("fail", "seed 1: exit status 1: error: --hidden 16: too narrow") if trial in failed else ("complete", None)
-        )
+        expected = ("fail", "seed 1: --hidden 16: too narrow") if trial in failed else ("complete", None)
         assert (trial["state"], trial["reason"]) == expected
 
     monkeypatch.setenv("STAND_IN_MODE", "ignore")
@@ -364,15 +440,14 @@ def test_several_machines_share_a_study(stand_in, tmp_path):
         (["--max-minutes", "1", "--", "--colour", "3"], "error: "),
         (["--max-minutes", "1", "--seeds", "1", "1"], "error: --seeds 1 1: expected different seeds"),
         (["--max-minutes", "1", "--trials", "0"], "error: --trials 0: expected 1 or more"),
+        (["--max-minutes", "1", "--validation-fraction", "0"], "error: --validation-fraction 0: expected more"),
         (["--max-minutes", "1", "--storage", "nowhere://"], "error: --storage nowhere://: "),
     ],
 )
 def test_bad_arguments_are_one_line(words, message, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    split = words.index("--") if "--" in words else len(words)
-    monkeypatch.setattr(sys, "argv", ["tune", "--arch", "mlp_baseline", *words[:split]])
     with pytest.raises(SystemExit) as stop:
-        command(lambda args: tune.main(args, words[split + 1 :]), tune.Args)
+        tune.program(["--arch", "mlp_baseline", *words])
     error = capsys.readouterr().err
     assert stop.value.code == 2 and error.startswith(message) and error.count("\n") == 1
     assert not list(tmp_path.rglob("study.json"))
@@ -390,13 +465,16 @@ def test_a_real_study(tmp_path):
     done = subprocess.run(
         [sys.executable, "-m", "benchmark.tune", *words], capture_output=True, text=True, cwd=ROOT, timeout=400
     )
-    assert done.returncode == 0, done.stderr
-    trials = study_of(tmp_path / "study")["trials"]
-    assert [trial["state"] for trial in trials] == ["complete"] * 2
-    for trial in trials:
+    assert done.returncode == 0 or "nothing was learned" in done.stderr, done.stderr
+    whole = study_of(tmp_path / "study")["trials"]
+    assert [trial["state"] for trial in whole] == ["complete"] * 2
+    for trial in whole:
         run = tmp_path / f"study/trial_{trial['number']:04d}/seed_1"
         config = json.loads((run / "config.json").read_text())
         assert {name: config["args"][name] for name in trial["params"]} == trial["params"]
         rows = [json.loads(line) for line in (run / "metrics.jsonl").open()]
-        assert trial["value"] == [row["eval/success_rate"] for row in rows if row["kind"] == "eval"][-1]
+        evaluations = [row for row in rows if row["kind"] == "eval"]
+        last = [row["eval/success_rate"] for row in evaluations if row["global_step"] >= 0.8 * 512]
+        assert trial["value"] == pytest.approx(sum(last) / len(last)) and config["args"]["validation_fraction"] == 0.3
+        assert trial["validation_levels"] == config["levels"]["validation"]
         assert trial["parameters"] == config["parameters"] and len(trial["intermediate"]) == 10

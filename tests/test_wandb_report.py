@@ -11,9 +11,8 @@ from pathlib import Path
 import pytest
 
 from benchmark import wandb_report
-from npp_rl.commands import ArgumentError
+from npp_rl.commands import ArgumentError, parse
 from npp_rl.levels.categories import CATEGORIES
-from npp_rl.training.arguments import parse_args
 
 ROOT = Path(__file__).parents[1]
 
@@ -228,5 +227,5 @@ def test_without_what_it_needs(missing, monkeypatch):
 
 def test_help_names_the_local_report(capsys):
     with pytest.raises(SystemExit):
-        parse_args(wandb_report.Args, ["--help"])
+        parse(wandb_report.Args, ["--help"])
     assert "python -m benchmark.report" in " ".join(capsys.readouterr().out.split())

@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import platform
 import re
 import shutil
 import subprocess
@@ -12,6 +11,7 @@ from pathlib import Path
 from benchmark.runner.arguments import Args
 from benchmark.runner.runs import Run, Slot
 from npp_rl.commands import ArgumentError
+from npp_rl.training.system import describe_system
 
 DISK_GB = 0.3  # that a run may take: checkpoints and logs
 # Resident memory of a run of small size with its usual number of environments, rounded up; 1 GB is there without any.
@@ -97,22 +97,10 @@ def available_memory() -> float | None:
 
 def describe() -> dict:
     """What an experiment's figures depend on beside its arguments."""
-    import torch
-
-    from npp_rl.training.run_log import describe_system
-
-    about = describe_system(torch.device("cpu"))
-    gpus = (
-        subprocess.run(
-            ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"], capture_output=True, text=True
-        ).stdout.splitlines()
-        if shutil.which("nvidia-smi")
-        else []
-    )
-    return {
-        "git_revision": about["git_revision"],
-        "versions": about["versions"],
-        "machine": platform.machine(),
-        "cpus": os.cpu_count(),
-        "gpus": gpus,
-    }
+    about = describe_system()
+    gpus = []
+    if shutil.which("nvidia-smi"):
+        words = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+        gpus = subprocess.run(words, capture_output=True, text=True).stdout.splitlines()
+    about = {name: about[name] for name in ("git_revision", "versions", "machine")}
+    return about | {"cpus": os.cpu_count(), "gpus": gpus}

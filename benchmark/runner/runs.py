@@ -6,13 +6,14 @@ does not matter which process of which day looks at it.
 """
 
 import contextlib
-import fcntl
 import functools
 import json
 import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+
+from npp_rl.files import take_lock
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = ROOT / "npp_rl"
@@ -159,15 +160,11 @@ def python(settings: Settings, slot: Slot) -> list[str]:
 
 
 def locked(run_dir: Path) -> bool:
-    """Whether a process works in a run's directory or in its pretraining's (see checkpoints.claim)."""
+    """Whether a process works in a run's directory or in its pretraining's: it holds the lock of its log.jsonl."""
     for path in (run_dir / "log.jsonl", run_dir / "bc/log.jsonl"):
         with contextlib.suppress(FileNotFoundError), path.open("r+b") as stream:
-            try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+            if not take_lock(stream):
                 return True
-            except OSError:  # a file system without locks
-                pass
     return False
 
 

@@ -1,4 +1,4 @@
-"""Pictures of a study of `benchmark.tune`: history, importance of the parameters, slices, parallel coordinates."""
+"""Pictures of a study: history, importance of the parameters, slices, parallel coordinates."""
 
 import io
 import math
@@ -44,8 +44,8 @@ def axis_of(text: str):
 def draw(study: dict, importance: dict[str, float], folder: Path) -> None:
     """Write history.png, importance.png (where it is known), slices.png and parallel.png into `folder`.
 
-    study: the content of study.json, of which at least one trial is complete. Without importance (too few trials) that
-    picture is left out.
+    study: the content of study.json, of which at least one trial is complete. `best` may be None: then no trial stands
+    out. Without importance (too few trials) that picture is left out.
     """
     import matplotlib
 
@@ -54,7 +54,7 @@ def draw(study: dict, importance: dict[str, float], folder: Path) -> None:
 
     trials, space = study["trials"], study["space"]
     complete = [trial for trial in trials if trial["state"] == "complete"]
-    best = max(complete, key=lambda trial: trial["value"])
+    best = next((trial for trial in complete if trial["number"] == study["best"]), None)
     names = sorted(space, key=lambda name: -importance.get(name, 0))
 
     def save(figure, name):
@@ -102,7 +102,9 @@ def draw(study: dict, importance: dict[str, float], folder: Path) -> None:
         points = [(place(t["params"][name]), 100 * t["value"], t["number"]) for t in complete]
         x, y, number = zip(*points, strict=True)
         dots = panel.scatter(x, y, c=number, cmap=MAP, s=22, vmin=0, vmax=max(t["number"] for t in trials) or 1)
-        panel.scatter([place(best["params"][name])], [100 * best["value"]], s=90, facecolors="none", edgecolors=BEST)
+        if best:
+            ring = {"s": 90, "facecolors": "none", "edgecolors": BEST}
+            panel.scatter([place(best["params"][name])], [100 * best["value"]], **ring)
         if logarithmic:
             panel.set_xscale("log")
             panel.minorticks_off()
