@@ -23,7 +23,7 @@ from npp_rl.commands import ArgumentError, UserError, command
 from npp_rl.files import parsed, write_atomically
 from npp_rl.levels.categories import CATEGORIES
 
-MOST_ROWS = {"train": 50, "eval": 20}  # that are kept of a run, its last ones among them
+MOST_ROWS = {"train": 50, "eval": 20}  # kept rows of a kind, the last one among them
 SMOOTHING = 0.85  # weight of the past in the drawn curves
 
 
@@ -62,7 +62,7 @@ def keep(run: Path, out: Path) -> None:
     results, config = (parsed((run / name).read_text(errors="replace"), str(run / name)) for name in names)
     for entry in results.get("levels", []):
         for episode in entry["tries"]:
-            episode.pop("actions", None)  # most of the file, and what `python -m npp_rl.evaluation` makes again
+            episode.pop("actions", None)  # most of the file; `python -m npp_rl.evaluation` makes them again
     out.mkdir(parents=True, exist_ok=True)
     write_atomically(out / "config.json", json.dumps(without_folders(config), indent=1).encode() + b"\n")
     documents = (without_folders(results), *rounded)

@@ -116,7 +116,7 @@ def spread(values):
 
 
 def measure(run, repeats, clock=time.process_time):
-    """Rates per second of `run`, which returns how much it did; once before without counting, which compiles."""
+    """Rates per second of `run`, which returns how much it did. A first run, which compiles, does not count."""
     run()
     rates = []
     for _ in range(repeats):
@@ -183,7 +183,7 @@ def nclone(path, cases, seconds=20.0):
             rates.append(len(inputs) / (time.process_time() - begun))
             if time.process_time() - started > seconds:
                 break
-    except Exception as error:  # whatever a checkout of another time does otherwise
+    except Exception as error:  # another version of it may do anything
         raise UserError(f"--nclone {path}: not usable ({type(error).__name__}: {error})") from error
     finally:
         del sys.path[:2]
@@ -191,7 +191,7 @@ def nclone(path, cases, seconds=20.0):
 
 
 def visited(observations, num_envs):
-    """An environment that has begun every level once, as in a training after its first minute: fields are kept."""
+    """An environment that has begun every level once and so keeps its fields, as in a training after a minute."""
     envs = NppVectorEnv(num_envs=num_envs, observations=observations, seed=0, copy=False)
     envs.reset(seed=0)
     for first in range(0, len(envs.levels), num_envs):
@@ -204,7 +204,7 @@ def names(observations):
 
 
 def levels(repeats):
-    """Row of the table about what the environment computes of a level when it is loaded."""
+    """Row of the table about what the environment computes when it loads a level."""
     bank = build_bank([level.map_data for level in load_levels("builtin", "train")])
     clearance = np.zeros((len(bank.level), NODES), np.uint8)
 

@@ -28,11 +28,11 @@ from npp_rl.commands import ArgumentError, CheckpointError, StopSignals, command
 from npp_rl.files import take_lock, write_json
 from npp_rl.training import s3
 
-EVALUATION = ("-m", "npp_rl.evaluation")  # what Python is called with
+EVALUATION = ("-m", "npp_rl.evaluation")  # Python's arguments
 
 
 def make_levels(folder: Path) -> None:
-    """The levels of --debug. Raises CheckpointError."""
+    """Make the levels of --debug. Raises CheckpointError."""
     words = [sys.executable, "-m", "npp_rl.make_levels", "--out", str(folder / "levels")]
     words += ["--categories", "simplest", "--split", "train", "--count", "12"]
     done = subprocess.run(words, env=environment(1), capture_output=True, text=True)
@@ -79,7 +79,7 @@ def make_report(folder: Path, say: Callable[[str], None]) -> bool:
 
 
 def upload(experiment: Experiment, say: Callable[[str], None]) -> None:
-    """Bring the experiment's own files to S3 too, and what its runs could not send."""
+    """Send the experiment's own files to S3, and what its runs could not send."""
     args, url = experiment.args, url_of(experiment)
     try:
         failures = s3.upload(experiment.folder, url, args.s3_endpoint_url, args.s3_dry_run, say)
@@ -143,7 +143,7 @@ def prepare(experiment: Experiment, say: Callable[[str], None]) -> None:
 
 
 def train(experiment: Experiment, places: Sequence, board: Board, stop: StopSignals, cluster) -> None:
-    """Carry out the runs that are not done; cluster: the module, where they are jobs."""
+    """Carry out the runs that are not done. cluster: the module of that name where runs are jobs, else None."""
     args, settings, runs, say = experiment.args, experiment.settings, experiment.runs, board.say
 
     def changed():

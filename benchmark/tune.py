@@ -156,7 +156,7 @@ def carry_out(args: Args, rest: list[str], script, space: dict, chosen: dict, se
     say(f"{folder}: {', '.join(f'{name}={text}' for name, text in space.items())}")
     stop = StopSignals()
     working: list[trials.Trial] = []
-    room = True  # perhaps for another trial
+    room = True  # there may be room for another trial
     try:
         while True:
             if room:
@@ -206,7 +206,7 @@ def carry_out(args: Args, rest: list[str], script, space: dict, chosen: dict, se
 
 
 def advance(work, args: Args, script, rest: list[str], known) -> str:
-    """Go on with a trial in work; how it ended, in words, "" where it has not."""
+    """Go on with a trial in work. Returns how it has ended, in words; "" where it has not."""
     from optuna.trial import TrialState
 
     from benchmark.tuning import trials

@@ -57,7 +57,7 @@ def tracked_runs(api, entity: str, project: str, tags: tuple[str, ...]) -> dict[
         for run in api.runs(f"{entity}/{project}", filters=filters, lazy=False):
             if (architecture := run.config.get("architecture")) in ARCHITECTURES:
                 found[architecture].append({"name": run.name, "config": run.config, "summary": dict(run.summary)})
-    except ValueError as error:  # so it says that there is no such project
+    except ValueError as error:  # how the library says that there is no such project
         raise ArgumentError(f"--project {project}: {' '.join(str(error).split())[:200]} (of {entity})") from None
     if not found:
         wanted = f" with a tag of {', '.join(tags)}" if tags else ""
@@ -66,7 +66,7 @@ def tracked_runs(api, entity: str, project: str, tags: tuple[str, ...]) -> dict[
 
 
 def table(runs: dict[str, list[dict]]) -> str:
-    """Markdown: a row an architecture, means over its runs that have been tested, with the least and the greatest."""
+    """Markdown: a row for each architecture with means over its tested runs, and the least and the greatest success."""
     lines = ["| architecture | runs | tested | success on test levels | least to greatest | steps/s | parameters |"]
     lines.append("| --- | ---: | ---: | ---: | --- | ---: | ---: |")
     rows, fewest = [], None
@@ -99,7 +99,7 @@ def build(args: Args, entity: str, runs: dict[str, list[dict]]):
     columns += ["config:args.value.size", "config:device.value", "tags:__ALL__"]
 
     def run_sets(detailed=False):
-        """One a architecture, so that a reader can hide it; each with its runs as one group."""
+        """A set for each architecture, so that a reader can hide it; its runs are one group."""
         return [
             wr.Runset(
                 entity=entity,
@@ -221,7 +221,7 @@ def build(args: Args, entity: str, runs: dict[str, list[dict]]):
 
 
 def main(args: Args) -> str | None:
-    """Save the report; its address, None for a dry run. Raises ArgumentError, one line, where that cannot be."""
+    """Save the report; its address, or None for a dry run. Raises ArgumentError where it cannot be made or saved."""
     os.environ.setdefault("WANDB_SILENT", "true")  # its own lines; ours say what happened
     try:
         import wandb
@@ -247,7 +247,7 @@ def main(args: Args) -> str | None:
         report.save(draft=args.draft)
     except ArgumentError:
         raise
-    except Exception as error:  # not logged in, no network, no permission: the library raises of many kinds
+    except Exception as error:  # not logged in, no network, no permission: the library raises errors of many kinds
         reason = " ".join(str(error).split())[:300].rstrip(".")
         raise ArgumentError(f"Weights and Biases: {reason} (`wandb login` logs in; {LOCAL})") from None
     counts = ", ".join(f"{name} {len(own)}" for name, own in runs.items())

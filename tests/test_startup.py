@@ -1,4 +1,4 @@
-"""Commands that need no network start in a moment: they load neither torch nor numba, and SciPy only where used."""
+"""All commands of `benchmark` refuse in one line; those that need no network load no torch, and start in a moment."""
 
 import json
 import subprocess
@@ -30,6 +30,21 @@ def loaded(module, *words):
     done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     return set(json.loads(done.stdout.rpartition("\nloaded ")[2]))
+
+
+COMMANDS = ("curves", "report", "throughput", "train_and_compare", "tune", "wandb_report")
+
+
+def test_there_is_no_other_command():
+    assert {path.stem for path in (ROOT / "benchmark").glob("[a-z]*.py")} == set(COMMANDS)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_an_unknown_flag_is_refused_in_one_line(name):
+    line = [sys.executable, "-m", f"benchmark.{name}", "--colour", "blue"]
+    done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1 and "--colour" in done.stderr
 
 
 @pytest.fixture(scope="module")

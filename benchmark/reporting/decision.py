@@ -23,7 +23,7 @@ class Criterion:
     what: str
     unit: str  # "%" for shares, else what stands behind the number
     higher: bool
-    span: float  # differences below it are not noticed; of logarithms to base 2 where `log`
+    span: float  # differences below it are not noticed; where `log`, differences of logarithms to base 2
     log: bool = False
     weight: float = 1.0
 
@@ -41,7 +41,7 @@ NAMES = tuple(criterion.name for criterion in CRITERIA)
 
 
 def parse_weights(words: str | None) -> dict[str, float]:
-    """Weights from `success=3,size=0.5`, those not named as by default; ArgumentError for anything else."""
+    """Weights from `success=3,size=0.5`; criteria that are not named keep theirs. ArgumentError for anything else."""
     weights = {criterion.name: float(criterion.weight) for criterion in CRITERIA}
     for word in filter(None, (words or "").split(",")):
         name, _, value = (piece.strip() for piece in word.partition("="))
@@ -80,7 +80,10 @@ def parameters(run: Run) -> float:
 
 
 def values(contenders: Sequence[list[Run]]) -> tuple[list[Criterion], list[list[np.ndarray]], list[str]]:
-    """What is known of all contenders -> criteria, for each one array [seeds] a contender, notes on what is missing."""
+    """What is known of all contenders -> criteria, their figures, notes on what is missing.
+
+    The figures of a criterion are one array [seeds] for each contender.
+    """
     efficiency = "par_efficiency" if _known(contenders, lambda run: run.overall("par_efficiency")) else "efficiency"
     decision = _known(contenders, latency)
     measures = {
@@ -152,7 +155,7 @@ class Matrix:
 def matrix(
     contenders: Sequence[list[Run]], weights: dict[str, float], rng: np.random.Generator, draws: int = 4000
 ) -> Matrix | None:
-    """The decision matrix, None where nothing is known of all contenders or only criteria of weight 0.
+    """The decision matrix; None where no criterion with a weight above 0 is known of all contenders.
 
     Random weights are uniform over all weights that sum to 1 (Dirichlet with all parameters 1).
     """
@@ -168,14 +171,14 @@ def matrix(
     by_seeds = None
     if min(len(runs) for runs in contenders) > 1:
         drawn = np.zeros((draws, len(contenders)))
-        for k, runs in enumerate(contenders):  # the same draw of a contender's seeds serves all criteria
+        for k, runs in enumerate(contenders):  # all criteria of a contender take the same draw of its seeds
             contenders_rows = rng.integers(len(runs), size=(draws, len(runs)))
             for c, criterion in enumerate(criteria):
                 own = columns[c][k]
                 rows = contenders_rows if len(own) == len(runs) else rng.integers(len(own), size=(draws, len(own)))
                 estimate = raw[c, k]
                 wide = aggregate(criterion, own[rows])
-                # Stretched, a logarithm's argument could become negative; of a single seed there is nothing to stretch.
+                # A stretched figure could become negative and have no logarithm. One seed has no draws to stretch.
                 if not criterion.log and len(own) > 1:
                     wide = significance.stretched(wide, estimate, len(own))
                 columns[c][k] = wide if criterion.name != "stability" else np.maximum(wide, 0)

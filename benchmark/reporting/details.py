@@ -110,12 +110,15 @@ def failures(comparison: Comparison) -> list:
     if pictures:
         blocks += [Heading("Failures in pictures", 3), Gallery(pictures)]
     else:
-        problems.append("No pictures of failures: the runs' results name none.")
+        problems.append("No pictures of failures: no run's results name any.")
     return blocks + ([Bullets(problems)] if problems else [])
 
 
 def gallery(comparison: Comparison) -> tuple[list[Picture], list[str]]:
-    """Up to PICTURES pictures: from each contender in turn, ways to fail and levels that were not shown yet first."""
+    """Up to PICTURES pictures, and what could not be read.
+
+    They come from each contender in turn. Ways to fail and levels that are not shown yet come first.
+    """
     choices = []
     for k, c in enumerate(comparison.able):
         for run in c.tested:
@@ -150,7 +153,7 @@ def gallery(comparison: Comparison) -> tuple[list[Picture], list[str]]:
 
 
 def picture(folder: Path, file) -> bytes:
-    """A run's picture, made small; ValueError for a path that leads out of the run's directory or no picture."""
+    """A run's picture as WebP, made small. ValueError for a path out of the run's directory; OSError for no picture."""
     path = (folder / str(file)).resolve()
     if not isinstance(file, str) or not path.is_relative_to(folder.resolve()):
         raise ValueError(f"{file}: expected a path inside the run directory")
@@ -174,7 +177,7 @@ def levels(comparison: Comparison) -> list:
     """Success on every level, over seeds."""
     able, names = comparison.able, comparison.levels
     if not names:
-        return [Text("No levels that all runs were tested on: the runs' results name none.")]
+        return [Text("There are no levels that all runs were tested on: no run's results name any.")]
     shares = np.array([c.levels.mean(0) for c in able])
     groups = [(comparison.tasks[k], int((comparison.strata == k).sum())) for k in np.unique(comparison.strata)]
     rows = [f"{c.name} (n={len(c.tested)})" for c in able]
@@ -198,7 +201,7 @@ def levels(comparison: Comparison) -> list:
 
 
 def runs(experiment: Experiment) -> list:
-    """Every run with where it got to, those of the pretraining apart, and what could not be read."""
+    """Every run and how far it got, then the pretraining runs, then what could not be read."""
     rows = []
     for run in experiment.runs:
         rows.append(
@@ -230,7 +233,7 @@ def runs(experiment: Experiment) -> list:
 
 
 def across(comparisons: list[Comparison], rng) -> list:
-    """The same contenders in several experiments, differences being to the first experiment that has them."""
+    """The same contenders in several experiments. Differences are to the first experiment that has them."""
     found: dict[tuple[str, str], list] = {}
     for comparison in comparisons:
         for c in comparison.able:

@@ -1,4 +1,4 @@
-"""Reads the finished runs of an experiment: result files, and where these are missing TensorBoard's or wandb's.
+"""Reads the finished runs of an experiment: their result files, or TensorBoard's or wandb's where these are missing.
 
 An experiment is a folder in which run directories lie at any depth; a run directory has config.json with an
 `architecture`. What cannot be read becomes a line in `problems`; nothing is left out silently.
@@ -33,7 +33,7 @@ class Run:
     results: dict = field(default_factory=dict)  # content of eval_results.json
     rows: list[dict] = field(default_factory=list)  # of metrics.jsonl
     source: str = "metrics.jsonl"  # where the rows came from
-    pretraining_minutes: float = 0.0  # of its own pretraining, which its rows' minutes count too
+    pretraining_minutes: float = 0.0  # of its own pretraining; the minutes of its rows include them
 
     @property
     def args(self) -> dict:
@@ -41,7 +41,7 @@ class Run:
 
     @property
     def budget(self) -> float | None:
-        """Minutes that it was given, with its pretraining; None where steps were given."""
+        """Minutes that it was given, its pretraining included; None where steps were given."""
         given = number(self.args, "max_minutes")
         return round(given + self.pretraining_minutes, 2) if math.isfinite(given) else None
 
@@ -70,7 +70,7 @@ class Run:
 
     @cached_property
     def digests(self) -> dict[str, str]:
-        """Level -> digest of its map, of the test levels whose results tell it."""
+        """Level -> digest of its map, for the test levels whose results have one."""
         entries = self.results.get("levels")
         entries = [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
         return {str(entry["id"]): str(entry["digest"]) for entry in entries if "id" in entry and "digest" in entry}
@@ -116,7 +116,10 @@ def number(content: dict, key: str) -> float:
 
 
 def read_experiments(folders: list[Path]) -> list[Experiment]:
-    """The experiments of some folders, one more for each further test suite in a folder; UserError where none is."""
+    """The experiments of some folders; a folder whose runs have several test suites holds one for each.
+
+    Raises UserError for a folder without runs.
+    """
     found = []
     for folder in folders:
         if not folder.is_dir():
@@ -250,7 +253,7 @@ def tensorboard_rows(files: list[Path]) -> list[dict]:
         events.Reload()
         points += [(event.step, event.wall_time, tag, event.value) for tag in events.Tags()["scalars"]
                    for event in events.Scalars(tag)]  # fmt: skip
-        for tag in events.Tags()["tensors"]:  # newer writers store scalars so
+        for tag in events.Tags()["tensors"]:  # where newer writers store scalars
             for event in events.Tensors(tag):
                 if len(event.tensor_proto.float_val) == 1:
                     points.append((event.step, event.wall_time, tag, event.tensor_proto.float_val[0]))
@@ -305,7 +308,7 @@ def _log_records(file):
         length, kind = int.from_bytes(data[place + 4 : place + 6], "little"), data[place + 6]
         piece = data[place + 7 : place + 7 + length]
         if kind not in (1, 2, 3, 4) or len(piece) < length:
-            return  # a run that was cut off ends so
+            return  # a run that was cut off ends like this
         place += 7 + length
         record = piece if kind in (1, 2) else record + piece
         if kind in (1, 4):
@@ -334,7 +337,7 @@ def _rows(points):
 
 
 def without_doubles(runs: list[Run], problems: list[str]) -> list[Run]:
-    """One run of each architecture, condition and seed, the one that came furthest: a repetition is no second seed."""
+    """One run of each architecture, condition and seed, the one that came furthest. A repetition is no second seed."""
     kept = {}
     for run in runs:
         key = (run.architecture, run.condition, run.seed)
@@ -348,7 +351,7 @@ def without_doubles(runs: list[Run], problems: list[str]) -> list[Run]:
 
 
 def planned_but_missing(folder: Path, experiment: Experiment) -> list[str]:
-    """A line for each run that the runner lists in all_results.json as anything but done."""
+    """A line for each run in the runner's all_results.json that is not done."""
     try:
         listed = parsed(_text(folder / "all_results.json"), str(folder / "all_results.json")).get("runs")
     except FileNotFoundError:

@@ -1,7 +1,7 @@
 """A report's blocks as one self-contained HTML page, and as Markdown with its figures beside it.
 
 The page loads nothing: style, script and pictures are in it, and its content security policy forbids the rest. All
-text is escaped; names in an experiment's files may be anything.
+text is escaped, since names in an experiment's files may be anything.
 """
 
 import base64
@@ -21,8 +21,7 @@ class Heading:
 
 @dataclass
 class Text:
-    """A paragraph; **bold** and `code` are marked so. kind: "", "lead" (large), "note" (small) or "warn" (set "
-    "apart)."""
+    """A paragraph, with **bold** and `code`. kind: "", "lead" (large), "note" (small) or "warn" (set apart)."""
 
     text: str
     kind: str = ""
@@ -80,7 +79,7 @@ class Gallery:
 
 @dataclass
 class Weights:
-    """The decision matrix with a slider for each weight; `table` is what stands in report.md."""
+    """The decision matrix with a slider for each weight; in report.md it is a table."""
 
     names: list[str]  # of the criteria
     weights: list[float]
@@ -351,7 +350,7 @@ def markdown(blocks: list, pictures: str) -> tuple[str, dict[str, bytes]]:
 
 
 def _plain(words: str) -> str:
-    """Text for Markdown: what HTML or a table would take for markup is escaped."""
+    """Text for Markdown; characters that HTML or a table would take for markup are escaped."""
     return " ".join(re.sub(r"([\\<>|\[\]])", r"\\\1", words).split())
 
 

@@ -1,9 +1,9 @@
 """The report's figures as SVG text: small, sharp at any width, light or dark by the page's colours.
 
-Hand-made, since a figure in a page that has a dark side takes its colours from the page's CSS variables. STYLE holds
-them and the text's look; `standalone` puts them into a figure that lies beside report.md as a file of its own.
-Colours are those of Okabe and Ito (2008, "Color Universal Design"), darkened or lightened where contrast needs it;
-what a colour says, a dash, a marker's shape or a name says as well.
+They are hand-made because a page with a dark side has its colours in CSS variables, which the figures use. STYLE holds
+these variables and the look of text. `standalone` puts them into a figure that lies beside report.md as a file.
+Colours are those of Okabe and Ito (2008, "Color Universal Design"), darkened or lightened where contrast needs it.
+A dash, a marker's shape or a name always says the same as the colour.
 """
 
 import math
@@ -178,9 +178,9 @@ def legend(names: list[tuple[str, int, bool]], width: float, top: float, left: f
 
 
 def span(curves: list[Curve]) -> tuple[tuple[float, float], bool]:
-    """Range of x of some curves, and whether it takes a logarithmic axis for the shortest of them to be seen.
+    """Range of x of some curves, and whether the axis has to be logarithmic so that the shortest curve can be seen.
 
-    Such an axis begins at half the smallest x above 0, so that curves are seen to rise to there; 0 stands at its edge.
+    A logarithmic axis begins at half the smallest x above 0, and 0 stands at its edge.
     """
     ends = [float(c.x[-1]) for c in curves]
     if max(ends) <= 8 * min(ends):
@@ -258,7 +258,7 @@ def dots(rows: list[tuple[str, list[tuple]]], xlabel: str, x: tuple[float, float
 
 
 def scatter(points: list[tuple], xlabel: str, ylabel: str, front: list[int], log: bool = True) -> str:
-    """Points (name, colour, hollow, x, y), those of `front` joined, each labelled without covering another."""
+    """Points (name, colour, hollow, x, y), with labels that do not cover each other; those of `front` are joined."""
     width, height = 420, 300
     xs, ys = [p[3] for p in points], [p[4] for p in points]
     x = (min(xs) / 1.6, max(xs) * 1.6) if log else (0, max(xs) * 1.1 or 1)

@@ -151,7 +151,7 @@ def profiles(comparison: Comparison, rng) -> list:
         drawn = significance.profile(significance.draw(c.scores, rng, 500), THRESHOLDS)
         curves[c.name] = Curve(c.name, c.colour, THRESHOLDS, value, *_band(value, drawn, len(c.scores)), steps=True)
     words = (
-        "How large a share of all seeds and categories lies above a success (Agarwal et al. 2021, section 4.2). A "
+        "The share of all seeds and categories whose success is above a value (Agarwal et al. 2021, section 4.2). A "
         "curve that is above another everywhere belongs to the better contender."
     )
     share, x = "share above", (0.0, 1.0)
@@ -213,7 +213,7 @@ def parts(comparison: Comparison, rng) -> list:
             )
             blocks.append(Table(["", *names], rows, note))
     if not tiers:
-        blocks.append(Text("Difficulty tiers: missing, no run's results have them."))
+        blocks.append(Text("Difficulty tiers: missing from all runs' results."))
     return blocks
 
 
@@ -223,8 +223,10 @@ def _levels_of(run, tier, name):
 
 
 def share(own: np.ndarray, levels: int, rng) -> Cell:
-    """A share over seeds [n, 1] with interval; of a single seed, or seeds that agree, Wilson's over one seed's "
-    "levels."""
+    """A share over seeds [n, 1] with its interval.
+
+    Of a single seed, or of seeds that agree, the interval is Wilson's over the levels of one of them.
+    """
     if not len(own):
         return Cell("-")
     value, low, high = estimate(own, significance.mean, rng)

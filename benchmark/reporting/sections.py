@@ -1,9 +1,8 @@
-"""What a report says of one experiment: tables, figures and sentences, as blocks for `report_page`.
+"""What a report says of one experiment: its facts, its conclusion and the decision matrix, as blocks for page.py.
 
-A contender is an architecture under one condition (from scratch or pretrained); its seeds are its replications. A
-task is
-a category of the test suite: a level that is played greedily once is won or not, and an interquartile mean of zeros
-and ones would say nothing.
+A contender is an architecture under one condition (from scratch or pretrained). Its seeds are its replications. A task
+is a category of the test suite, not a level: a level that is played greedily once is won or not, and an interquartile
+mean of zeros and ones would say nothing.
 """
 
 import math
@@ -73,7 +72,7 @@ def compare(experiment: Experiment) -> Comparison:
     others = {name for run in tested for name in run.categories} - set(CATEGORIES)
     tasks += sorted(name for name in others if all(name in run.categories for run in tested))
     if tested and max(several) > len(tasks):
-        notes.append(f"Not all runs were tested on the same categories; compared are the {len(tasks)} common ones.")
+        notes.append(f"Not all runs were tested on the same categories; the {len(tasks)} common ones are compared.")
     played = [run.levels for run in tested]
     common = [k for k in played[0] if all(k in own for own in played) and played[0][k][0] in tasks] if played else []
     if played and any(len(own) != len(common) for own in played):
@@ -166,7 +165,7 @@ def conclusion(comparison: Comparison, matrix: decision.Matrix | None, rng) -> l
             pick = next(k for k in ranked if k == lead or k in unclear)
             share = 0.0 if matrix.first_by_seeds is None else matrix.first_by_seeds[pick]
             advice = f"take {able[pick].name}" if share >= 0.5 else f"{able[pick].name} if it has to be one now"
-            words += f" Of these by the decision matrix: **{advice}**{_sureness(matrix, pick)}."
+            words += f" Among these, by the decision matrix: **{advice}**{_sureness(matrix, pick)}."
     else:
         nearest = max(others, key=lambda k: means[k])
         words = (
@@ -224,7 +223,7 @@ def _sureness(matrix, k):
 
 
 def listed(names: list[str], most: int = 6) -> str:
-    """a, b and c; of many the first ones."""
+    """The names as "a, b and c"; of many, the first ones and how many more there are."""
     if len(names) > most:
         return f"{', '.join(names[:most])} and {len(names) - most} more"
     return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]])) if names else ""
@@ -259,7 +258,7 @@ def _settings(run):
 
 
 def head(comparison: Comparison) -> tuple[list, list[str]]:
-    """What was compared -> a line and a table of facts, warnings where runs differ in what should be equal."""
+    """What was compared -> a line and a table of facts, and warnings where runs differ in what should be equal."""
     runs, warnings = comparison.experiment.runs, list(comparison.notes)
     able = comparison.able
     numbers = sorted({run.seed for run in runs})
@@ -317,7 +316,7 @@ def _machine(run):
 
 
 def decide(comparison: Comparison, matrix: decision.Matrix | None, weights: dict[str, float]) -> list:
-    """The decision matrix with the weights to be moved."""
+    """The decision matrix, with weights that the reader can move."""
     able = comparison.able
     if matrix is None or len(able) < 2:
         return [

@@ -15,7 +15,7 @@ from npp_rl import ARCHITECTURES
 from npp_rl.commands import ArgumentError, CheckpointError, parse
 from npp_rl.training.arguments import BOUNDS, args_from, check_args, differences_of
 
-REQUEUE_SECONDS = 30  # of the warning before a job's end that are left to put it back into the queue
+REQUEUE_SECONDS = 30  # a warned job needs these to go back into the queue; its run has the rest to stop
 LEAST_WARNING = 60  # seconds; less leaves runs no time to save
 Flag = Annotated[bool, tyro.conf.FlagCreatePairsOff]
 
@@ -26,13 +26,13 @@ class Args:
 
     experiment_name: str | None = None  # name of the experiment's folder
     architectures: tuple[str, ...] = ARCHITECTURES  # which scripts, npp_rl/ppo_<architecture>.py
-    seeds: tuple[int, ...] = (1, 2, 3)  # a run of each architecture and condition for each
-    test_pretraining: Flag = False  # train both without and with pretraining (as with replays, unless told otherwise)
+    seeds: tuple[int, ...] = (1, 2, 3)  # each architecture and condition is trained with each seed
+    test_pretraining: Flag = False  # train both without and with pretraining (the default where there are replays)
     no_pretraining: Flag = False  # train without pretraining only
     replay_data_dir: tuple[str, ...] = ()  # folders of replays for the pretraining
     bc_epochs: int | None = None  # passes of the pretraining over the replays (default: its script's)
     bc_max_minutes: float | None = None  # longest pretraining, minutes
-    require_pretraining: Flag = False  # a run whose pretraining is impossible fails, instead of training without it
+    require_pretraining: Flag = False  # a run fails where its pretraining is impossible, instead of training without it
     train_dataset: str = "builtin"  # `builtin`, a folder of N++ map files, or a folder of category folders
     test_dataset: str = "builtin"  # the same; one data set for both is divided
     total_timesteps: int | None = None  # environment steps of each run (default: the scripts')
@@ -57,38 +57,38 @@ class Args:
     gpus_per_run: int = 1  # GPUs of each run, through torchrun
     jobs: int = 1  # runs at a time where there is no GPU; they divide the cores
     threads: int = 0  # CPU threads of each process (0: its share of the cores)
-    retries: int = 2  # new starts of a run that died; it resumes
+    retries: int = 2  # how often a run that died is started again; it resumes
     report: bool = True  # write the report at the end
-    checks: bool = True  # whether too little disk or memory is a reason not to start
+    checks: bool = True  # do not start with too little disk or memory
 
     launcher: Literal["local", "slurm", "local-submitit"] = "local"  # this machine, a cluster, or its rehearsal here
     nodes_per_run: int = 1  # machines of each run, through torchrun (Slurm)
-    slurm_partition: str | None = None  # partition
-    slurm_account: str | None = None  # account
+    slurm_partition: str | None = None  # partition of the cluster
+    slurm_account: str | None = None  # account on the cluster
     slurm_minutes: int = 1440  # time limit of a job; a run that takes longer is requeued and resumes
     slurm_cpus: int = 8  # processors of a job on each machine
     slurm_mem_gb: float = 32  # memory of a job on each machine
     slurm_parallel: int = 256  # jobs of the array at a time
-    slurm_requeues: int = 100  # time limits that a job may reach
-    slurm_signal_seconds: int = 120  # a job is warned so long before its time is over, and saves
+    slurm_requeues: int = 100  # how many time limits a job may reach
+    slurm_signal_seconds: int = 120  # how long before its time limit a job is warned, to save
     slurm_args: tuple[str, ...] = ()  # further sbatch options, as NAME=VALUE
 
 
-# Arguments that may change when an experiment goes on: who runs it where, not what is compared.
+# Arguments that may change when an experiment goes on: they say who runs it where, not what is compared.
 FREE_ARGUMENTS = ("output_dir", "resume_from", "dry_run", "num_gpus", "jobs", "retries", "report", "checks")
 FREE_ARGUMENTS += ("launcher", "evaluate_fully")
 FREE_ARGUMENTS += tuple(field.name for field in dataclasses.fields(Args) if field.name.startswith("slurm_"))
 
-# Flags of the scripts that are given through the runner's own.
+# Flags of the scripts that the runner sets; it has flags of its own for most of them.
 OWN_FLAGS = ("run_dir", "resume", "seed", "threads", "pretrained_checkpoint", "train_dataset", "test_dataset")
 OWN_FLAGS += ("total_timesteps", "max_minutes", "num_envs", "mixed_precision", "eval_freq", "save_freq", "s3_bucket")
 OWN_FLAGS += ("s3_prefix", "s3_endpoint_url", "s3_sync_freq", "s3_dry_run")
 
-# Least values of the runner's own counts; others have theirs in BOUNDS.
+# Least values of the runner's own counts; other arguments have theirs in BOUNDS.
 LEAST = {"bc_epochs": 1, "num_gpus": 0, "gpus_per_run": 1, "jobs": 1, "retries": 0, "nodes_per_run": 1}
 LEAST |= {"slurm_minutes": 1, "slurm_cpus": 1, "slurm_parallel": 1, "slurm_requeues": 0}
 
-# --debug sets these where nothing else is said, and always DEBUG_FLAGS of the runner's plan.
+# What --debug sets where nothing else is said; plan.DEBUG_FLAGS go to the scripts.
 DEBUG = {"total_timesteps": 2048, "num_envs": 16, "eval_freq": 1024, "save_freq": 512}
 
 

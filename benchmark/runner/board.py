@@ -15,7 +15,7 @@ LINE_SECONDS = 30  # between lines about the runs where stdout is no terminal
 
 
 class Board:
-    """What a person sees: messages, also kept in runner.log, and all runs, as a table that is rewritten or as lines."""
+    """Messages, which also go to runner.log, and the state of all runs, as a table that is rewritten or as lines."""
 
     def __init__(self, settings: Settings, runs: Sequence[Run], log):
         self.settings, self.runs, self.log = settings, runs, log
@@ -72,7 +72,7 @@ class Board:
             table.add_column(name, justify="right" if name in ("seed", "speed", "success", "time") else "left")
         room = self.console.height - 7
         runs = self.runs
-        if len(runs) > room:  # those that matter now; the caption counts the others
+        if len(runs) > room:  # shown are those that matter now; the caption counts the others
             order = {"running": 0, "failed": 1, "stopped": 2}
             chosen = sorted(range(len(runs)), key=lambda k: (order.get(runs[k].status, 3), k))[: max(1, room)]
             runs = [runs[k] for k in sorted(chosen)]

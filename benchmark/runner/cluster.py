@@ -36,19 +36,19 @@ except ModuleNotFoundError:
 
 FOLDER = "slurm"  # submitit's files and the jobs' notes, in the experiment's folder
 LOOK_SECONDS = {"slurm": 5.0, "local": 0.5}  # between looks at the queue
-SETTLE_SECONDS = 15.0  # until a job that is gone must have left its note, on slow file systems too
-LINGER_SECONDS = 300.0  # that a job whose run was told to stop waits for what Slurm does with it
+SETTLE_SECONDS = 15.0  # within which the last note of a job is there, even on a slow file system
+LINGER_SECONDS = 300.0  # that a job waits to be requeued or ended once its run was told to stop
 
 
 @dataclass
 class Never:
-    """A `stop` that nobody asks for."""
+    """A `stop` that never comes."""
 
     number: int = 0
 
 
 class Until:
-    """A `stop` of the further machines of a run: when the first one is through."""
+    """A `stop` for the other machines of a run, which comes when the first one has ended."""
 
     def __init__(self, note: Path, attempt: str):
         self.note, self.attempt = note, attempt
@@ -95,7 +95,7 @@ class Job:
                 changed()
                 subprocess.run(["scontrol", "requeue", job.job_id], check=True)
                 time.sleep(LINGER_SECONDS)
-        if run.status == "stopped":  # Slurm told the scripts too, before it ends or requeues this job
+        if run.status == "stopped":  # by Slurm's own signal: it will end or requeue this job
             changed()
             time.sleep(LINGER_SECONDS)
         changed(ended=True)
@@ -134,7 +134,7 @@ def read_note(path: Path) -> dict:
 
 
 def meeting_place(path: Path, node: int, seconds: float = 600.0) -> str:
-    """HOST:PORT at which the processes of a run on several machines meet: the first machine writes it into `path`."""
+    """HOST:PORT at which the processes of a run on several machines meet. The first machine writes it into `path`."""
     if node == 0:
         with socket.socket() as listener:
             listener.bind(("", 0))
@@ -190,7 +190,7 @@ def executor(args: Args, folder: Path):
         slurm_signal_delay_s=args.slurm_signal_seconds,
         slurm_array_parallelism=args.slurm_parallel,
         slurm_additional_parameters={"requeue": True, **dict(option.split("=", 1) for option in args.slurm_args)},
-        # A step does not inherit its job's processors, and one machine of a run may end before the others.
+        # A step does not inherit its job's processors. One machine of a run may end before the others.
         slurm_srun_args=[f"--cpus-per-task={args.slurm_cpus}", "--kill-on-bad-exit=0"],
         **({"gpus_per_node": args.gpus_per_run} if args.num_gpus != 0 else {}),
         **{name: value for name, value in named.items() if value},
@@ -199,7 +199,7 @@ def executor(args: Args, folder: Path):
 
 
 def in_queue(args: Args, jobs: dict[str, object]) -> dict[str, str] | None:
-    """State of each of this user's jobs that has not ended, by its number; None where the cluster does not answer."""
+    """States of this user's jobs that have not ended, by their numbers; None where the cluster does not answer."""
     if args.launcher == "slurm":
         words = ["squeue", "--noheader", "--array", "--format=%i %T", "--user", getpass.getuser()]
         try:
@@ -272,7 +272,7 @@ def work(
 def submit(
     args: Args, settings: Settings, runs: Sequence[Run], threads: int, jobs: dict[str, object], say
 ) -> Sequence[Run]:
-    """Submit runs as one array; those whose jobs are in the queue now (all or none), which are added to `jobs`."""
+    """Submit runs as one array and add their jobs to `jobs`; the runs that are in the queue now, all or none."""
     made = executor(args, Path(settings.folder))
     for run in runs:
         note_path(settings, run).unlink(missing_ok=True)

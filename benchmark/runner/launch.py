@@ -32,7 +32,7 @@ from benchmark.runner.runs import (
 )
 
 REFUSED = 2  # exit status of a script for what the user has to mend; trying again is no use
-GRACE = 300.0  # seconds that stopped runs have to finish an iteration or an evaluation and to save
+GRACE = 300.0  # seconds that runs have to stop and save when they are asked to; on a cluster, cluster.grace
 POLL = 0.1  # seconds between looks at the processes
 
 
@@ -50,11 +50,11 @@ class Started:
 
 @dataclass
 class Desk:
-    """What `work` has before it."""
+    """The state of `work`."""
 
     settings: Settings
     say: Callable[[str], None]
-    changed: Callable[[], None]  # called when a run's status has
+    changed: Callable[[], None]  # to be called when a run's status has changed
     started: list[Started]
     waiting: list[Run]
     free: list[Slot]
@@ -73,9 +73,9 @@ def work(
 ) -> None:
     """Carry out `runs` in their order, one a slot, until all are done, stopped or failed.
 
-    stop: its `number` is not 0 once the runs have to save and stop; after GRACE seconds they are killed. `changed` is
-    called when a run's status has, `tick` all the time. `started` (empty) holds what is at work. Nothing is at work any
-    more when this function has ended, however it ends.
+    stop: its `number` is not 0 once the runs have to save and stop. After GRACE seconds they are killed. `changed` is
+    called when a run's status has changed, `tick` all the time. `started`, empty at first, holds the runs in work. None
+    is in work any more when this function has ended, however it ends.
     """
     desk = Desk(settings, say, changed, started, [run for run in runs if run.status != "done"], list(slots))
     for run in desk.waiting:
@@ -106,7 +106,7 @@ def settle(desk: Desk, stopping: bool) -> None:
     for one in list(desk.started):
         if one.process.poll() is None:
             continue
-        processes.kill(one.process, one.mark)  # what it has left behind
+        processes.kill(one.process, one.mark)  # processes that it has left behind
         desk.started.remove(one)
         again = judge(desk.settings, one, stopping, desk.tries, desk.say)
         if not (again and begin(desk, one.run, one.slot)):
@@ -144,7 +144,7 @@ def end_stubborn(started: Sequence[Started], seconds: float, say: Callable[[str]
 
 
 def compile_ahead(settings: Settings, runs: Sequence[Run], stop, say: Callable[[str], None]) -> None:
-    """Have the simulator compiled before the clock of any run starts; later ones take it from Numba's cache."""
+    """Have the simulator compiled before the clock of any run starts; the runs take it from Numba's cache."""
     names = sorted({run.architecture for run in runs if run.status != "done"})
     if not names or settings.scripts != str(SCRIPTS):
         return
@@ -162,7 +162,7 @@ def compile_ahead(settings: Settings, runs: Sequence[Run], stop, say: Callable[[
 def begin(desk: Desk, run: Run, slot: Slot) -> bool:
     """Start the process that a run needs next, and note it; False where that fails, and with it the run."""
     run_dir = directory(desk.settings, run)
-    first = slot.node == 0  # of the machines of one training, the one that changes files
+    first = slot.node == 0  # only the first machine of a training changes files
     try:
         stage, words = next(iter(commands(desk.settings, run, slot).items()))
         if first and "--resume" not in words:
@@ -225,7 +225,7 @@ def judge(settings: Settings, one: Started, stopping: bool, tries: dict, say: Ca
 
 
 def judge_pretraining(settings: Settings, one: Started, stopping: bool, spent: bool, words: str, say) -> bool:
-    """The same of a run whose pretraining has ended; spent: it cannot be tried again."""
+    """`judge` for a run whose pretraining has ended. spent: whether it must not be tried again."""
     run, run_dir = one.run, directory(settings, one.run)
     worked = finished(run_dir / "bc") and (run_dir / BC_CHECKPOINT).is_file()
     if worked:
@@ -253,7 +253,7 @@ def judge_pretraining(settings: Settings, one: Started, stopping: bool, spent: b
 
 
 def last_words(settings: Settings, one: Started) -> tuple[str, int]:
-    """Why a process ended, in a line, and its exit status; of torchrun, the status of its first failed process."""
+    """Why a process ended, in a line, and its exit status. torchrun has that of its first process that failed."""
     run_dir, status = directory(settings, one.run), one.process.returncode
     lines = processes.said(console_of(run_dir, one.slot), one.begins)
     if settings.processes * settings.nodes > 1 and status == 1:
@@ -262,7 +262,7 @@ def last_words(settings: Settings, one: Started) -> tuple[str, int]:
 
 
 def clear_start(run_dir: Path) -> None:
-    """Remove what a process that died before it had a configuration left; logs and a pretraining stay."""
+    """Remove what is left of a process that died before it wrote config.json; logs and a pretraining stay."""
     for path in run_dir.iterdir() if run_dir.is_dir() else ():
         if path.is_dir() and not path.is_symlink():
             if path.name != "bc":

@@ -1,4 +1,4 @@
-"""The machine on which the runner works: its shares for runs, whether there is room for them, and what it is."""
+"""The machine on which the runner works: which shares of it runs get, and whether there is room for them."""
 
 import contextlib
 import os
@@ -13,15 +13,16 @@ from benchmark.runner.runs import Run, Slot
 from npp_rl.commands import ArgumentError
 from npp_rl.training.system import describe_system
 
-DISK_GB = 0.3  # that a run may take: checkpoints and logs
-# Resident memory of a run of small size with its usual number of environments, rounded up; 1 GB is there without any.
+DISK_GB = 0.3  # what the checkpoints and logs of a run may take
+# Resident memory of a run of small size with its usual number of environments, rounded up. 1 GB of it is always there,
+# the rest grows with the environments.
 MEMORY_GB, ENVIRONMENTS = {"mlp_baseline": 2.0}, {"mlp_baseline": 512}
 MEMORY_GB_OTHERS, ENVIRONMENTS_OTHERS = 1.8, 64
-GPU_MEMORY_GB = 6.0  # of a run of full size, at least
+GPU_MEMORY_GB = 6.0  # that a run of full size takes at least
 
 
 def find_gpus() -> list[tuple[str, float]]:
-    """GPUs as (CUDA_VISIBLE_DEVICES' name, free GiB) that CUDA_VISIBLE_DEVICES admits; none without nvidia-smi."""
+    """GPUs that CUDA_VISIBLE_DEVICES admits, as (name for that variable, free GiB); none without nvidia-smi."""
     query = ["nvidia-smi", "--query-gpu=index,uuid,memory.free", "--format=csv,noheader,nounits"]
     try:
         lines = subprocess.run(query, capture_output=True, text=True, check=True, timeout=60).stdout.splitlines()
@@ -60,7 +61,7 @@ def slots(args: Args) -> list[Slot]:
 
 
 def check_room(args: Args, folder: Path, runs: Sequence[Run], at_once: int, gpus: bool) -> list[str]:
-    """Raise ArgumentError where disk or memory are too small for what is left; return what is worth a warning."""
+    """Raise ArgumentError where disk or memory are too small for the runs left; with --no-checks return the reasons."""
     left = [run for run in runs if run.status != "done"]
     place = next(path for path in (folder, *folder.parents) if path.exists())
     free, needed = shutil.disk_usage(place).free / 1e9, DISK_GB * len(left)
@@ -90,7 +91,7 @@ def check_room(args: Args, folder: Path, runs: Sequence[Run], at_once: int, gpus
 
 
 def available_memory() -> float | None:
-    """GB of memory that can be had; None where the system does not tell."""
+    """GB of free memory; None where the system does not tell."""
     with contextlib.suppress(OSError, AttributeError):
         return int(re.search(r"MemAvailable:\s*(\d+) kB", Path("/proc/meminfo").read_text())[1]) * 1024 / 1e9
 

@@ -39,7 +39,7 @@ class Experiment:
     runs: list[Run]
 
     def config(self) -> dict:
-        """What config.json says of it, and all_results.json again."""
+        """What config.json and all_results.json say of it."""
         return {"args": dataclasses.asdict(self.args), "script_args": self.extra}
 
 
@@ -49,7 +49,7 @@ def conditions(args: Args) -> tuple[str, ...]:
 
 
 def shared_with_pretraining(args: Args, extra: Sequence[str]) -> list[str]:
-    """Flags after `--` that the pretraining needs too: of the data that it may see, and the size that weights have.
+    """Flags after `--` that the pretraining needs too: which data it may see, and the size of the network.
 
     Raises ArgumentError for a width of its own, which bc_pretrain.py cannot have.
     """
@@ -143,7 +143,7 @@ def restore(experiment: Experiment) -> None:
 
 
 def write_all_results(experiment: Experiment, say: Callable[[str], None]) -> None:
-    """Write all_results.json and s3_manifest.json anew. A full disk is said, and no reason to end."""
+    """Write all_results.json and s3_manifest.json anew. A full disk gives a warning and ends nothing."""
     folder, entries = experiment.folder, []
     for run in experiment.runs:
         found = finished_results(folder / run.path) if run.status == "done" else None
@@ -162,7 +162,7 @@ def write_all_results(experiment: Experiment, say: Callable[[str], None]) -> Non
 
 
 def merge_manifests(experiment: Experiment) -> None:
-    """Write the experiment's s3_manifest.json: what its runs' own say, and what it says of other files itself."""
+    """Write the experiment's s3_manifest.json: the entries of its runs' manifests, and its own of other files."""
     url, files = url_of(experiment), {}
     for place in ("", *(run.path for run in experiment.runs)):
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):

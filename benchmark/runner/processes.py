@@ -17,7 +17,7 @@ from pathlib import Path
 
 from benchmark.runner.runs import ROOT
 
-MARK = "NPP_RL_PROCESS_OF"  # in the environment of all processes of one start
+MARK = "NPP_RL_PROCESS_OF"  # variable in the environment of all processes of one start
 FULL_DISK = 1 << 20  # bytes; with less left a failure is blamed on the disk
 PR_SET_PDEATHSIG = 1
 LIBC = ctypes.CDLL(None)
@@ -38,9 +38,9 @@ def environment(threads: int = 0, gpus: Sequence[str] | None = None) -> dict[str
 
 
 def prepare(parent: int, cpus: Sequence[int] = ()) -> None:
-    """In the new process, before its program: to be told of its parent's death, to stay on its processors.
+    """Called in the new process before its program: it is told of its parent's death and stays on its processors.
 
-    A cluster's warning, SIGUSR2, goes to all processes of a job. It is meant for the one that watches.
+    A cluster sends its warning, SIGUSR2, to all processes of a job. Only the one that watches the others needs it.
     """
     if sys.platform == "linux":
         LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
@@ -52,7 +52,7 @@ def prepare(parent: int, cpus: Sequence[int] = ()) -> None:
 
 
 def said(path: Path, begins: int = 0) -> list[str]:
-    """Lines that a process has written into a file since the byte `begins`, of many the last ones."""
+    """The last lines that a process has written into a file, of those behind the byte `begins`."""
     try:
         with path.open("rb") as stream:
             stream.seek(max(begins, stream.seek(0, os.SEEK_END) - 65536))
@@ -63,14 +63,14 @@ def said(path: Path, begins: int = 0) -> list[str]:
 
 
 def of_torchrun(lines: list[str], status: int) -> tuple[list[str], int]:
-    """Without what torchrun says about itself, and the exit status of its first process that failed."""
+    """The lines without what torchrun says about itself, and the exit status of its first process that failed."""
     causes = [match for line in lines if (match := re.search(r"exitcode\s*:\s*(-?\d+)", line))]
     told = [k for k, line in enumerate(lines) if re.match(r"[EWI]\d{4} .*torch/distributed/elastic", line)]
     return lines[: told[0]] if told else lines, int(causes[-1][1]) if causes else status  # the root cause is told last
 
 
 def reason(lines: list[str], status: int, place: Path) -> str:
-    """Why a process ended, in a line, from what it `said` and its exit status; `place` is where it wrote."""
+    """Why a process ended, in a line, by what it `said` and its exit status. place: the folder into which it wrote."""
     errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
     text = (errors or lines or ["it said nothing"])[-1][:300]
     if status < 0:
@@ -85,7 +85,10 @@ def reason(lines: list[str], status: int, place: Path) -> str:
 
 
 def ask_to_stop(process: subprocess.Popen) -> None:
-    """SIGTERM, once for each process that trains: a second one would end it at once, and torchrun passes its own on."""
+    """Send SIGTERM to each process that trains, but not to torchrun, which would pass its own on.
+
+    A run saves on the first signal and ends at once on the second.
+    """
     torchrun = "torch.distributed.run" in process.args
     for pid in (torchrun and children(process.pid)) or [process.pid]:
         with contextlib.suppress(ProcessLookupError):
@@ -93,7 +96,7 @@ def ask_to_stop(process: subprocess.Popen) -> None:
 
 
 def kill(process: subprocess.Popen, mark: str) -> None:
-    """End all processes of one start at once: torchrun gives those that train process groups of their own."""
+    """Kill all processes of one start. The mark finds those that torchrun has put into groups of their own."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
     for path in Path("/proc").glob("[0-9]*/environ"):

@@ -17,8 +17,8 @@ from npp_rl.files import take_lock
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = ROOT / "npp_rl"
-LEAST_MINUTES = 0.05  # of a training whose pretraining has taken its time
-BC_CHECKPOINT = "bc/checkpoints/best.pt"  # of a run with pretraining, in its directory
+LEAST_MINUTES = 0.05  # that a training has, even where its pretraining has taken all the time
+BC_CHECKPOINT = "bc/checkpoints/best.pt"  # where a run's directory has the result of its pretraining
 
 
 @dataclass
@@ -44,7 +44,7 @@ class Run:
 
 @dataclass
 class Settings:
-    """What all runs of an experiment have in common. Plain values: a cluster's job carries them to its machine."""
+    """What all runs of an experiment have in common. Plain values, so that a job can carry them to its machine."""
 
     folder: str  # of the experiment, absolute
     flags: list[str]  # of every training
@@ -64,14 +64,14 @@ class Slot:
     name: str
     threads: int  # CPU threads of each process
     gpus: tuple[str, ...] | None = None  # CUDA_VISIBLE_DEVICES; None leaves it as it is
-    cpus: tuple[int, ...] = ()  # processors that the run is kept on; none: wherever the system likes
-    node: int = 0  # of the machines of one training, and where its first process listens
-    master: str = ""
+    cpus: tuple[int, ...] = ()  # processors that the run is kept on; none: any
+    node: int = 0  # which of the machines of one training it is
+    master: str = ""  # HOST:PORT of that training's first process, where there are several machines
 
 
 @dataclass
 class Progress:
-    """How far a run is, from its metrics.jsonl; None for what is not known yet."""
+    """How far a run is by its metrics.jsonl; None for what is not known yet."""
 
     step: int = 0
     minutes: float = 0.0
@@ -133,7 +133,7 @@ def commands(settings: Settings, run: Run, slot: Slot) -> dict[str, list[str]]:
                 lines["bc"] = [*bc, "--run-dir", str(run_dir / "bc"), *about, *settings.bc_flags]
         if not run.pretraining.startswith("none"):
             flags += ["--pretrained-checkpoint", str(run_dir / BC_CHECKPOINT)]
-            if "--max-minutes" in settings.flags:  # the minutes of its pretraining are the run's own
+            if "--max-minutes" in settings.flags:  # the minutes of its pretraining count
                 at = flags.index("--max-minutes") + 1
                 flags[at] = f"{max(float(flags[at]) - minutes_of(run_dir / 'bc'), LEAST_MINUTES):.3f}"
     return lines | {"ppo": [*script, *flags]}
@@ -176,7 +176,7 @@ def _goal(config: Path) -> tuple[int, float | None]:
 
 
 def progress(settings: Settings, run: Run) -> Progress:
-    """How far a run is. Half-written and missing files tell less, and never raise."""
+    """How far a run is. Where files are missing or half-written less is known; nothing is raised."""
     run_dir, now = directory(settings, run), Progress()
     if run.condition == "with_pretrain" and not (run_dir / "config.json").is_file() and (run_dir / "bc").is_dir():
         run_dir, now.stage = run_dir / "bc", "pretraining"

@@ -15,12 +15,12 @@ from pathlib import Path
 from npp_rl.commands import ArgumentError, CheckpointError
 from npp_rl.training.arguments import FREE_ARGUMENTS, args_from, check_args
 
-# Arguments that would change what is measured, where it is written or who watches it, not how well it is learned.
+# Arguments that are not tuned: they change what is measured, where it is written or who watches it.
 FIXED = {"exp_name", "seed", "torch_deterministic", "cuda", "threads", "inference_threads", "capture_video", "size"}
 FIXED |= {"train_dataset", "test_dataset", "holdout_fraction", "validation_fraction", "eval_freq", "save_freq"}
 FIXED |= {"total_timesteps", "max_minutes", *FREE_ARGUMENTS}
 
-# The default space: these, as far as the script has them, and its layer sizes at half, once and twice the preset.
+# The default space: those of these that the script has, and its layer sizes at half, once and twice the preset.
 DEFAULT_SPACE = {
     "learning_rate": "log:3e-4:3e-3",
     "num_steps": "choice:32,64,128",
@@ -73,7 +73,7 @@ def _text(value) -> str:
 
 
 def value_of(text: str):
-    """The value that a choice stands for: none, true, false, a number, several (8x16x32), else the text itself."""
+    """The value of a choice: none, true, false, a number, several numbers (8x16x32), or else the text itself."""
     if text.lower() in ("none", "true", "false"):
         return {"none": None, "true": True, "false": False}[text.lower()]
     for kind in (int, float):

@@ -13,7 +13,7 @@ CONFIDENCE = 0.95
 
 
 def standing(trials: list[dict]) -> dict | None:
-    """What can be said of the best of whole trials (`trials_of`), None where nothing can: all have the same value.
+    """How the best of some whole trials (see `study.trials_of`) stands; None where all of them have the same value.
 
     Returns `best` (the trial's number), `value`, `low` and `high` (its 95% interval), `tied` (numbers of other trials
     that cannot be told from it), `others` (how many other whole trials there are), `over` ("seeds" or "levels").

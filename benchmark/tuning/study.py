@@ -18,7 +18,7 @@ SPARED = 3  # the check (tenth of the budget) before which no trial is pruned
 
 
 def open_study(args, folder: Path, settings: dict, here: str):
-    """The study, new or continued; trials that ended with an earlier tuner of this folder are to be started anew.
+    """The study, new or continued. Trials that ended with an earlier tuner of this folder will be started anew.
 
     Raises ArgumentError for a storage that cannot be used and for a study of other settings, with the differences.
     """
@@ -100,14 +100,14 @@ def trials_of(study) -> list[dict]:
 
 
 def whole(trials: list[dict]) -> list[dict]:
-    """Those of the trials that all their runs were trained for."""
+    """The trials whose runs were all trained to their end."""
     return [trial for trial in trials if trial["state"] == "complete"]
 
 
 def write_results(study, folder: Path, args, settings: dict, plots: bool) -> dict | None:
-    """Write study.json, and of the best trial best.json and best.sh; at the end the pictures too.
+    """Write study.json, best.json and best.sh, and with `plots` the pictures.
 
-    Returns what `standing` says of the best trial. Where it cannot tell any, best.json and best.sh are removed.
+    Returns what `standing` says of the best trial. Where there is none, best.json and best.sh are removed.
     """
     import optuna
 

@@ -28,16 +28,16 @@ PATIENCE = 60  # seconds that a run has to save and end after SIGTERM
 class Trial:
     """A trial in work. Its runs, one a seed, follow one another, so that the first can already end a bad trial."""
 
-    trial: typing.Any  # Optuna's
+    trial: typing.Any  # the trial in Optuna's terms
     folder: Path
-    slot: int  # which share of the machine it has
+    slot: int  # number of its share of the machine
     finals: list[float] = field(default_factory=list)  # success of the runs that ended, in the order of the seeds
     process: subprocess.Popen | None = None
     expected: dict = field(default_factory=dict)  # arguments of the run in work
     offset: int = 0  # bytes of its metrics.jsonl that were read
     evaluations: list[tuple[float, float]] = field(default_factory=list)  # share of the budget used, success
     checks: int = 0  # tenths of its budget that were reported
-    tested: bool = False  # it has come to its end
+    tested: bool = False  # its test suite was played: it has come to its end
 
     @property
     def run_dir(self) -> Path:
@@ -54,7 +54,7 @@ class Ended(Exception):
 
 
 def recent(evaluations: list[tuple[float, float]]) -> float:
-    """Mean success of the evaluations in the last part (RECENT) of what a run has used of its budget."""
+    """Mean success of a run's last evaluations: those within RECENT, a share of its budget, of the very last."""
     since = evaluations[-1][0] - RECENT - 1e-9
     return float(np.mean([success for used, success in evaluations if used >= since]))
 
@@ -109,13 +109,13 @@ def start_run(work: Trial, args, script, rest: list[str]) -> None:
 
 
 def budget_of(rest: list[str]) -> list[str]:
-    """Arguments of the tuner that its runs get, where they are not among the script's own flags."""
+    """Arguments that the tuner passes on to its runs: those that are not among the script's own flags."""
     names = ("max_minutes", "total_timesteps", "eval_freq", "validation_fraction")
     return [name for name in names if name not in named_in(rest)]
 
 
 def gpu_of(slot: int) -> list[str] | None:
-    """The GPU of a share of the machine; None where there are not several."""
+    """The GPU of a share of the machine; None on machines with fewer than two."""
     import torch
 
     if (count := torch.cuda.device_count()) < 2:
