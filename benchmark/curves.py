@@ -61,7 +61,7 @@ def keep(run: Path, out: Path) -> None:
     names = ("eval_results.json", "config.json")
     results, config = (parsed((run / name).read_text(errors="replace"), str(run / name)) for name in names)
     for entry in results.get("levels", []):
-        for episode in entry["tries"]:
+        for episode in entry.get("tries", []):  # kept results have none
             episode.pop("actions", None)  # most of the file; `python -m npp_rl.evaluation` makes them again
     out.mkdir(parents=True, exist_ok=True)
     write_atomically(out / "config.json", json.dumps(without_folders(config), indent=1).encode() + b"\n")

@@ -59,6 +59,11 @@ def test_keep_thins_the_rows_of_long_runs_and_nothing_else(run, tmp_path):
     rest = {"replay_data_dir": ["plans", "plans"], "pretrained_checkpoint": "a.pt"}
     assert args == {"train_dataset": "train", "run_dir": "run", "seed": 1} | rest
     assert json.loads((out / "eval_results.json").read_text()) == {"overall": {"success_rate": 0.5}}
+    played = {"id": "a", "tries": [{"actions": "012", "frames": 12}]}
+    (run / "eval_results.json").write_text(json.dumps({"levels": [played, {"id": "b", "success_rate": 1.0}]}))
+    curves.keep(run, out)
+    kept = json.loads((out / "eval_results.json").read_text())["levels"]
+    assert kept == [{"id": "a", "tries": [{"frames": 12}]}, {"id": "b", "success_rate": 1.0}]
 
 
 def test_curves_are_drawn(run, tmp_path):
