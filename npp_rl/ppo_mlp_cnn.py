@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-os.environ.setdefault("GOMP_SPINCOUNT", "100000")  # read when torch loads: threads that wait leave the cores to others
-os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what deterministic kernels on GPUs ask for
+os.environ.setdefault("GOMP_SPINCOUNT", "100000")  # set before torch loads: waiting threads give up their cores sooner
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # deterministic GPU kernels need this
 
 import numpy as np
 import torch
@@ -36,10 +36,10 @@ from npp_rl.training.run_log import LOSSES, start_log
 # Args: this part differs between the scripts.
 @dataclass
 class Args:
-    exp_name: str = "ppo_mlp_cnn"  # name of the run, first part of its folder
+    exp_name: str = "ppo_mlp_cnn"  # name of the run, and first part of its folder's name
     seed: int = 1  # seed of everything: weights, levels, actions, minibatches
     torch_deterministic: bool = True  # ask torch for deterministic kernels
-    cuda: bool = True  # use the GPU where there is one
+    cuda: bool = True  # use a GPU if there is one
     threads: int = 0  # CPU threads for updates and the simulator (0: this process's share of the processors)
     inference_threads: int = 0  # CPU threads of the policy in rollouts and evaluations (0: as many as in updates)
     track: bool = False  # mirror the metrics to Weights and Biases (WANDB_MODE=offline keeps them on disk)
@@ -47,54 +47,54 @@ class Args:
     wandb_entity: str | None = None  # team on Weights and Biases
     wandb_group: str | None = None  # group on Weights and Biases (default: the architecture)
     wandb_tags: tuple[str, ...] = ()  # tags on Weights and Biases
-    capture_video: bool = False  # film won and lost test episodes of each category, in the run's folder `videos`
+    capture_video: bool = False  # record videos of won and lost test episodes of each category in RUN_DIR/videos
     run_dir: str | None = None  # folder of the run (default: runs/<exp_name>__<seed>__<time>)
     resume: str | None = None  # continue the run in this folder, or at this s3:// URL, with its arguments
-    s3_bucket: str | None = None  # keep the run directory in this S3 bucket, at <s3_prefix>/<its name>
-    s3_prefix: str = ""  # first part of the keys
-    s3_endpoint_url: str | None = None  # server other than AWS, such as http://127.0.0.1:9000
-    s3_sync_freq: int = 1_000_000  # environment steps between uploads of what is new (0: only at the ends)
-    s3_dry_run: bool = False  # say what would be uploaded, send nothing
+    s3_bucket: str | None = None  # upload the run directory to this S3 bucket, as <s3_prefix>/<its name>
+    s3_prefix: str = ""  # prefix of the S3 keys
+    s3_endpoint_url: str | None = None  # S3 server other than AWS, such as http://127.0.0.1:9000
+    s3_sync_freq: int = 1_000_000  # environment steps between uploads of new files (0: only at the start and the end)
+    s3_dry_run: bool = False  # print what would be uploaded, and send nothing
 
     train_dataset: str = "builtin"  # `builtin`, a folder of N++ map files, or a folder of category folders
-    test_dataset: str = "builtin"  # the same; one data set for both is divided by a hash of the tiles
-    holdout_fraction: float = 0.2  # share of levels kept for the test where one folder is both data sets
+    test_dataset: str = "builtin"  # the same; if both are one data set, a hash of the tiles splits it
+    holdout_fraction: float = 0.2  # share of the levels kept for the test if one folder is both data sets
     validation_fraction: float = 0.05  # share of the training levels kept to choose the best checkpoint
-    fresh_levels: int = 900  # training levels generated anew at each renewal, beside the data set's own
-    mirror: bool = True  # show each own training level as it is or, as chance has it, mirrored
+    fresh_levels: int = 900  # training levels that each renewal generates, besides the data set's own
+    mirror: bool = True  # at each renewal, mirror each of the data set's levels with probability 1/2
     renew_freq: int = 500_000  # environment steps between renewals of the training levels (0: never)
-    frame_skip: int = 4  # frames (1/60 s) that an action is held
+    frame_skip: int = 4  # frames (1/60 s) for which an action is held
     eval_freq: int = 200_000  # environment steps between evaluations on the validation levels (0: never)
     save_freq: int = 200_000  # environment steps between checkpoints (0: only at the end)
 
     total_timesteps: int = 2_000_000  # environment steps of the run
-    max_minutes: float | None = None  # minutes from start to report; instead of total_timesteps it ends the run
-    learning_rate: float = 1.5e-3  # Adam's learning rate at the start
-    num_envs: int = 64  # environments, over all processes
-    num_steps: int = 64  # steps of each environment per iteration
-    anneal_lr: bool = True  # bring the learning rate to zero linearly
-    gamma: float = 0.99  # discount per step
+    max_minutes: float | None = None  # minutes from start to report; ends the run instead of total_timesteps
+    learning_rate: float = 1.5e-3  # initial learning rate of Adam
+    num_envs: int = 64  # number of environments over all processes
+    num_steps: int = 64  # steps in each environment per iteration
+    anneal_lr: bool = True  # anneal the learning rate linearly to zero
+    gamma: float = 0.99  # discount factor per step
     gae_lambda: float = 0.95  # lambda of generalised advantage estimation
     num_minibatches: int = 32  # minibatches per epoch
-    update_epochs: int = 1  # passes over a rollout
+    update_epochs: int = 1  # epochs (passes over a rollout) per iteration
     norm_adv: bool = True  # normalise advantages in each minibatch
     clip_coef: float = 0.2  # clipping range of the probability ratio
     clip_vloss: bool = False  # clip the value loss too
-    ent_coef: float = 0.01  # weight of the entropy bonus at the start
-    anneal_ent: bool = True  # bring the entropy bonus to zero linearly
+    ent_coef: float = 0.01  # initial weight of the entropy bonus
+    anneal_ent: bool = True  # anneal the entropy bonus linearly to zero
     vf_coef: float = 0.5  # weight of the value loss
-    max_grad_norm: float = 0.5  # largest norm of the gradient
-    target_kl: float | None = None  # end an update early at this divergence from the old policy
-    mixed_precision: bool = False  # bfloat16 in forward passes (float16 with loss scaling on GPUs without it)
-    compile: bool = False  # torch.compile of the network
-    cudagraphs: bool = False  # with --compile on a GPU: CUDA graphs of it
-    pretrained_checkpoint: str | None = None  # begin with the weights in this file, such as bc_pretrain.py's best.pt
-    value_warmup_steps: int = 0  # environment steps after pretraining in which only the critic's head learns
-    kl_coef: float = 0.0  # weight of the divergence from the pretrained policy, at the start
-    kl_steps: int = 1_000_000  # environment steps in which that weight falls to zero
+    max_grad_norm: float = 0.5  # maximum norm of the gradient
+    target_kl: float | None = None  # end an update early if a minibatch's KL divergence exceeds this
+    mixed_precision: bool = False  # forward passes in bfloat16 (on GPUs without it, float16 with loss scaling)
+    compile: bool = False  # compile the network with torch.compile
+    cudagraphs: bool = False  # use CUDA graphs; needs --compile and a GPU
+    pretrained_checkpoint: str | None = None  # start from the weights in this file, such as bc_pretrain.py's best.pt
+    value_warmup_steps: int = 0  # first environment steps of a pretrained run, in which only the critic's head learns
+    kl_coef: float = 0.0  # initial weight of the KL divergence from the pretrained policy
+    kl_steps: int = 1_000_000  # environment steps over which that weight falls to zero
 
-    size: Literal["auto", "small", "full"] = "auto"  # preset of the sizes below (auto: full on a GPU, small without)
-    frame_stack: int | None = None  # pictures around the ninja in a stack (default: by size)
+    size: Literal["auto", "small", "full"] = "auto"  # preset of the sizes below (auto: full on a GPU, else small)
+    frame_stack: int | None = None  # number of stacked pictures around the ninja (default: by size)
     cnn_channels: tuple[int, int, int] | None = None  # channels of the three convolutions (default: by size)
     hidden: int | None = None  # width of the two vector encoders (default: by size)
     features: int | None = None  # width of the fused features (default: by size)
@@ -126,8 +126,8 @@ def mlp(inputs, hidden, outputs):
 class CNN(nn.Module):
     """Three 3D convolutions and a linear layer: pictures uint8 [B, k, height, width] -> [B, outputs].
 
-    The first convolution is of patches, which is cheap where pictures are largest; the depth k becomes 1 by and by.
-    A single picture (k = 1) passes 2D convolutions.
+    The first convolution reads patches that do not overlap, which is cheap where the pictures are largest. Together
+    the three reduce the depth k to 1. With k = 1 they are 2D convolutions.
     """
 
     def __init__(self, shape, channels, outputs):
@@ -151,7 +151,7 @@ class CNN(nn.Module):
 
 
 class Agent(nn.Module):
-    """3D CNN over frames, 2D CNN over the level, MLPs over vectors; their concatenation fused.
+    """3D CNN over frames, 2D CNN over the level, MLPs over vectors, fused by a linear layer.
 
     Observations: `player_frames` uint8 [B, k, 84, 84], `global_view` uint8 [B, 1, 100, 176], `game_state` float32
     [B, S], `reachability` float32 [B, R], `arcs` float32 [B, A, F].
@@ -178,7 +178,7 @@ class Agent(nn.Module):
         return torch.relu(self.fuse(torch.cat((*pictures, *vectors), 1)))  # (B, features)
 
     def heads(self, x):
-        """Logits float32 [B, 6] and value float32 [B], computed in float32 under autocast too."""
+        """Logits float32 [B, 6] and value float32 [B], computed in float32 even under autocast."""
         features = self.encode(x)
         with torch.autocast(features.device.type, enabled=False):
             return self.actor(features.float()), self.critic(features.float()).squeeze(1)
@@ -190,23 +190,23 @@ class Agent(nn.Module):
         return self.heads(x)[1]
 
     def get_action_and_value(self, x):
-        """Action int64 [B], sampled; its log-probability and the value, float32 [B]."""
+        """Sampled action int64 [B], its log-probability and the value, both float32 [B]."""
         logits, value = self.heads(x)
         logprobs = torch.log_softmax(logits, 1)
-        probs = logprobs.exp()  # the action: the first arrival of six exponential clocks with these rates
+        probs = logprobs.exp()  # a sample: the first to ring of six exponential clocks with these rates
         action = (probs / torch.empty_like(probs).exponential_()).argmax(1)
         return action, logprobs.gather(1, action[:, None]).squeeze(1), value
 
-    def forward(self, x):  # the loss must pass here for DistributedDataParallel to average its gradients
+    def forward(self, x):  # DistributedDataParallel averages gradients only if the loss comes from here
         return self.heads(x)
 
 
 # End of Agent. From here on all scripts are the same.
 def gae(rewards, values, next_values, terminated, truncated, gamma, gae_lambda):
-    """Generalised advantage estimates (arXiv 1506.02438), float32 [T, N], of NumPy arrays [T, N].
+    """Generalised advantage estimation (arXiv 1506.02438): NumPy arrays [T, N] -> float32 [T, N].
 
-    `next_values` is the value of the observation that each step led to, the last one of its episode where one ended. A
-    truncated step bootstraps from it, a terminated one does not, and no estimate reaches over either.
+    `next_values[t]` is the value of the observation after step t, or of the last one of an episode that ended there. A
+    truncated step bootstraps from it, a terminated step does not. Estimates stop at the end of an episode.
     """
     delta = rewards + gamma * ~terminated * next_values - values
     decay = np.float32(gamma * gae_lambda) * ~(terminated | truncated)
@@ -218,10 +218,10 @@ def gae(rewards, values, next_values, terminated, truncated, gamma, gae_lambda):
 
 
 def main(args: Args) -> Path:
-    """Train, evaluate, report; return the run directory. Raises ArgumentError, CheckpointError, LevelError, OSError."""
+    """Train, evaluate, report -> the run directory. Raises ArgumentError, CheckpointError, LevelError, OSError."""
     clock = Clock(args.max_minutes)
 
-    # Under torchrun each rank has its share of the environments. Rank 0 alone writes.
+    # Under torchrun each rank has its share of the environments. Only rank 0 writes files.
     process = processes.begin(args, SIZES)
     rank, world_size, device = process.rank, process.world_size, process.device
     num_envs = args.num_envs // world_size  # of this rank
@@ -231,18 +231,18 @@ def main(args: Args) -> Path:
     run_dir = run_folder.path_of(args)
     lock, sync = run_folder.begin(run_dir, args) if rank == 0 else (None, None)  # noqa: RUF059  (held until the end)
 
-    # Levels and environments.
+    # Levels and environments
     own_levels, validation_levels, test_levels = datasets.load_split(
         args.train_dataset, args.test_dataset, args.holdout_fraction, args.validation_fraction
     )
-    analysis.compile_ahead()  # the first evaluation is timed: it decides when the training has to end
+    analysis.compile_ahead()  # compile now: the time of the first evaluation decides when training ends
     levels_digest = checkpoints.digest_of(own_levels, validation_levels, test_levels)
     checkpoint, counters = checkpoints.load_latest(run_dir, args, levels_digest, world_size)
     rules = rules_of(args, Agent.observations)
     held_out = validation_levels + test_levels
     envs, next_obs = begin_envs(args, process, rules, own_levels, held_out, counters.renewal)
 
-    # Agent and optimizer.
+    # Agent and optimizer
     torch.manual_seed(process.weights_seed)
     shapes = {key: list(space.shape) for key, space in envs.single_observation_space.items()}
     agent = Agent(shapes, args).to(device)
@@ -256,7 +256,7 @@ def main(args: Args) -> Path:
     policy = players.agent_policy(agent, device)
     torch.manual_seed(process.torch_seed)
 
-    # Rollout storage. `obs` keeps the environment's dtypes (the agent converts); the environment's side is NumPy.
+    # Rollout storage. `obs` keeps the environment's dtypes, and the agent converts them.
     obs = {k: torch.from_numpy(v).to(device).new_zeros((args.num_steps, *v.shape)) for k, v in next_obs.items()}
     actions = torch.zeros((args.num_steps, num_envs), dtype=torch.int64, device=device)
     logprobs = torch.zeros((args.num_steps, num_envs), device=device)
@@ -265,22 +265,22 @@ def main(args: Args) -> Path:
     terminated, truncated = np.zeros((2, args.num_steps, num_envs), bool)
     last_obs = {key: np.zeros_like(value) for key, value in next_obs.items()}
 
-    if checkpoint:  # beside `counters`, all that a resumed run continues from
+    if checkpoint:  # a resumed run continues from this and `counters`
         next_obs = checkpoints.restore(checkpoint, run_dir, agent, optimizer, scaler, process, envs)
     if rank == 0:
         counts = {"train": len(own_levels), "validation": len(validation_levels), "test": len(test_levels)}
         about = {"architecture": ARCHITECTURE, "observation_shapes": shapes, "levels": counts}
         run_log = start_log(run_dir, about, args, agent, process, checkpoint, counters.global_step, sync)
-    stop = StopSignals()  # they save and end the run at the head of the loop
+    stop = StopSignals()  # after a signal the loop saves and ends
     last_calls = suite.policy_calls(validation_levels) + suite.policy_calls(test_levels)
     clock.begin(counters, checkpoint is not None, counters.global_step / args.total_timesteps, last_calls)
 
     while True:
-        # Rank 0's clock decides for all, a signal that any rank got stops all. Schedules follow `progress`.
+        # Rank 0's clock decides for all ranks. A signal to any rank stops all. Schedules follow `progress`.
         progress = processes.agree(clock.progress(counters.global_step / args.total_timesteps), stop, process)
         finished, stopped = progress >= 1, stop.number > 0
 
-        # Validation: before the first update, then as often as asked for, halfway through --max-minutes, at the end.
+        # Validation: before the first update, every --eval-freq steps, halfway through --max-minutes, and at the end
         improved = finished and not (validation_levels and args.eval_freq)
         asked = finished or (args.max_minutes is not None and progress >= 0.5 and not counters.halved)
         asked = (asked and args.eval_freq > 0) or counters.due(args.eval_freq, counters.evaluated_at)
@@ -291,14 +291,14 @@ def main(args: Args) -> Path:
             if not stopped:
                 counters.evaluated_at, counters.halved = counters.global_step, progress >= 0.5
                 lasted = clock.note_evaluation(began, suite.policy_calls(validation_levels), counters.global_step == 0)
-                # The newer agent becomes best.pt unless it is worse on these very levels beyond chance.
+                # The newer agent becomes best.pt unless it is significantly worse on the same levels.
                 won = [entry["success_rate"] for entry in results["levels"]]
                 improved, counters.best_won = intervals.keep_newer(won, counters.best_won)
                 if rank == 0:
                     metrics = summary.scalars(results, "eval") | {"time/evaluation": 60 * lasted}
                     run_log.evaluation(counters.global_step, clock.minutes(), metrics)
 
-        # Checkpoints: best.pt holds the agent, latest.pt all that a resumed run needs.
+        # Checkpoints: best.pt holds the agent, latest.pt everything that a resumed run needs
         state = {"architecture": ARCHITECTURE, "args": plain_args(args), "observation_shapes": shapes}
         state["agent"] = agent.state_dict()
         if rank == 0 and improved:
@@ -319,9 +319,9 @@ def main(args: Args) -> Path:
             envs.close()
             envs, next_obs = begin_envs(args, process, rules, own_levels, held_out, counters.renewal)
 
-        # Rollout.
-        episodes = []  # figures of those that ended
-        cut_at, cut_obs = [], {key: [] for key in obs}  # where episodes were truncated, and their last observations
+        # Rollout
+        episodes = []  # statistics of the episodes that ended
+        cut_at, cut_obs = [], {key: [] for key in obs}  # truncated steps, and the last observations of their episodes
         for step in range(args.num_steps):
             for key, storage in obs.items():
                 storage[step].copy_(torch.from_numpy(next_obs[key]), non_blocking=True)
@@ -344,7 +344,7 @@ def main(args: Args) -> Path:
                         rows.append(infos["final_obs"][key][cut])
         counters.global_step += args.num_envs * args.num_steps
 
-        # Values of the observations that followed, in passes of the rollout's shape; then advantages and returns.
+        # Values of the next observations (in batches of the rollout's size), advantages and returns
         clock.lap("rest")
         with torch.no_grad(), torch.autocast(**autocast):
             next_value = agent.get_value({key: torch.from_numpy(next_obs[key]).to(device) for key in obs})
@@ -364,7 +364,7 @@ def main(args: Args) -> Path:
         returns = advantages + old_values
         clock.lap("rest")
 
-        # Update.
+        # Update
         torch.set_num_threads(process.threads)
         b_obs = {key: value.flatten(0, 1) for key, value in obs.items()}
         b_actions, b_logprobs, b_values = actions.flatten(), logprobs.flatten(), values.flatten()
@@ -381,9 +381,9 @@ def main(args: Args) -> Path:
             logratio = newlogprob - b_logprobs[mb_inds]
             ratio = logratio.exp()
 
-            # Advantages, normalised over the minibatches of all ranks.
+            # Advantage normalisation over the minibatches of all ranks
             mb_advantages = b_advantages[mb_inds]
-            if args.norm_adv and minibatch_size * world_size > 1:  # one row has no deviation
+            if args.norm_adv and minibatch_size * world_size > 1:  # one row has no standard deviation
                 moments = torch.stack((mb_advantages.double().sum(), mb_advantages.double().square().sum()))
                 if world_size > 1:
                     dist.all_reduce(moments)
@@ -404,7 +404,7 @@ def main(args: Args) -> Path:
                 v_loss = torch.max(v_loss, (b_values[mb_inds] + change - b_returns[mb_inds]).square())
             v_loss = 0.5 * v_loss.mean()
 
-            # Entropy, divergence from a pretrained policy, and the whole loss
+            # Entropy, divergence from the pretrained policy, total loss
             entropy_loss = -(newlogprobs.exp() * newlogprobs).sum(1).mean()
             kl_loss, weighted_kl_loss = pretraining.kl_loss(mb_obs, newlogprobs, counters.global_step, autocast)
             loss = pg_loss - ent_coef * entropy_loss + args.vf_coef * v_loss + weighted_kl_loss
@@ -441,12 +441,12 @@ def main(args: Args) -> Path:
             metrics["charts/learning_rate"] = optimizer.param_groups[0]["lr"]
             metrics["losses/explained_variance"] = 1 - np.var(returns - old_values) / max(np.var(returns), 1e-12)
             left = clock.minutes_left(counters.global_step / args.total_timesteps)
-            run_log.iteration(counters, clock.minutes(), left, metrics)  # ends a run whose loss is not finite
+            run_log.iteration(counters, clock.minutes(), left, metrics)  # raises if a loss is not finite
             if sync and counters.due(args.s3_sync_freq, counters.global_step - args.num_envs * args.num_steps):
                 sync.request()
-            clock.lap("rest")  # of the next iteration
+            clock.lap("rest")  # counts for the next iteration
 
-    # The test suite is played once, by the agent that did best on the validation levels.
+    # Test: the agent in best.pt plays the test suite once
     best = {} if stopped else checkpoints.load_best(run_dir, agent, device)
     results = None if stopped else suite.evaluate(policy, test_levels, **rules, stop=stop)
     stop.restore()
