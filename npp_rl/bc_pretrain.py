@@ -1,13 +1,12 @@
-"""Behavioural cloning on N++: an agent of any of the eight architectures learns to act as demonstrations do.
+"""Behavioural cloning on N++: an agent of any of the eight architectures learns to imitate demonstrations.
 
 python npp_rl/bc_pretrain.py --arch mlp_baseline --replay-data-dir REPLAYS
 python npp_rl/bc_pretrain.py --arch full_hgt --replay-data-dir HUMAN PLANNER --mirror --max-minutes 10
 python npp_rl/bc_pretrain.py --resume runs/bc_mlp_baseline__1__...
 torchrun --nproc-per-node 2 npp_rl/bc_pretrain.py --arch vision_free --replay-data-dir REPLAYS
 
-The script of the same architecture goes on from the result: ppo_<arch>.py --pretrained-checkpoint
-RUN_DIR/checkpoints/best.pt. planning/demonstrations.py decides which runs are used, and the results tell why others
-are not.
+PPO continues from the result: ppo_<arch>.py --pretrained-checkpoint RUN_DIR/checkpoints/best.pt.
+planning/demonstrations.py decides which replays are used. The results say why the others are not.
 """
 
 import dataclasses
@@ -20,8 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-os.environ.setdefault("GOMP_SPINCOUNT", "100000")  # read when torch loads: threads that wait leave the cores to others
-os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what deterministic kernels on GPUs ask for
+os.environ.setdefault("GOMP_SPINCOUNT", "100000")  # set before torch loads: waiting threads give up their cores sooner
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # deterministic GPU kernels need this
 
 import numpy as np
 import torch
@@ -43,19 +42,19 @@ from npp_rl.training.episodes import rules_of
 from npp_rl.training.run_log import start_log
 from npp_rl.viewing.render import text_font
 
-BINS = 10  # of confidence, for the calibration
-MEASURED_ROWS = 512  # of a pass over held-out steps
-HELD_INPUTS = slice(21, 23)  # of `game_state`: what was held in the last frame
-LEAST_GAIN = 1e-4  # nats by which the loss on held-out levels has to fall for patience to begin anew
+BINS = 10  # confidence bins of the calibration
+MEASURED_ROWS = 512  # batch size on held-out steps
+HELD_INPUTS = slice(21, 23)  # columns of `game_state` with the inputs held in the last frame
+LEAST_GAIN = 1e-4  # nats; a smaller fall of the loss on held-out levels does not reset the patience
 
 
 @dataclass
 class Args:
-    arch: Literal[ARCHITECTURES] = "mlp_baseline"  # architecture: ppo_<arch>.py holds its layers
-    exp_name: str | None = None  # name of the run, first part of its folder (default: bc_<arch>)
+    arch: Literal[ARCHITECTURES] = "mlp_baseline"  # architecture; its layers are in ppo_<arch>.py
+    exp_name: str | None = None  # name of the run, and first part of its folder's name (default: bc_<arch>)
     seed: int = 1  # seed of everything: weights, order of the steps
     torch_deterministic: bool = True  # ask torch for deterministic kernels
-    cuda: bool = True  # use the GPU where there is one
+    cuda: bool = True  # use a GPU if there is one
     threads: int = 0  # CPU threads for updates and the simulator (0: this process's share of the processors)
     inference_threads: int = 1  # CPU threads of the policy in evaluations (0: as many as in updates)
     track: bool = False  # mirror the metrics to Weights and Biases (WANDB_MODE=offline keeps them on disk)
@@ -63,64 +62,64 @@ class Args:
     wandb_entity: str | None = None  # team on Weights and Biases
     wandb_group: str | None = None  # group on Weights and Biases (default: the architecture)
     wandb_tags: tuple[str, ...] = ()  # tags on Weights and Biases
-    capture_video: bool = False  # film won and lost test episodes of each category, in the run's folder `videos`
+    capture_video: bool = False  # record videos of won and lost test episodes of each category in RUN_DIR/videos
     run_dir: str | None = None  # folder of the run (default: runs/<exp_name>__<seed>__<time>)
     resume: str | None = None  # continue the run in this folder, or at this s3:// URL, with its arguments
-    s3_bucket: str | None = None  # keep the run directory in this S3 bucket, at <s3_prefix>/<its name>
-    s3_prefix: str = ""  # first part of the keys
-    s3_endpoint_url: str | None = None  # server other than AWS, such as http://127.0.0.1:9000
-    s3_sync_freq: int = 1_000_000  # demonstrated steps between uploads of what is new (0: only at the ends)
-    s3_dry_run: bool = False  # say what would be uploaded, send nothing
+    s3_bucket: str | None = None  # upload the run directory to this S3 bucket, as <s3_prefix>/<its name>
+    s3_prefix: str = ""  # prefix of the S3 keys
+    s3_endpoint_url: str | None = None  # S3 server other than AWS, such as http://127.0.0.1:9000
+    s3_sync_freq: int = 1_000_000  # demonstrated steps between uploads of new files (0: only at the start and the end)
+    s3_dry_run: bool = False  # print what would be uploaded, and send nothing
 
-    replay_data_dir: tuple[str, ...] = ()  # folders of replays: of people, of the planner, recorded play
-    mirror: bool = False  # add the mirror images of the runs to train on, as far as they win too
-    keep_idle: bool = False  # train on steps too in which nothing is done: the agent learns to wait
-    cache_dir: str = "runs/demonstrations"  # folder that keeps what was made of replays ("": nothing is kept)
-    train_dataset: str = "builtin"  # levels on which success is measured: its validation part
-    test_dataset: str = "builtin"  # test suite; runs on its levels are refused
-    holdout_fraction: float = 0.2  # share of levels kept for the test where one folder is both data sets
-    validation_fraction: float = 0.1  # share of levels, and of the runs' levels, that are not trained on
-    frame_skip: int = 4  # frames (1/60 s) that an action is held (1: replays of people as they are)
-    gamma: float = 0.99  # discount per step, of the returns that the value learns
+    replay_data_dir: tuple[str, ...] = ()  # folders of replays, by people or the planner or recorded in play
+    mirror: bool = False  # also train on mirror images of the replays, if they win too
+    keep_idle: bool = False  # also train on idle steps, so that the agent learns to wait
+    cache_dir: str = "runs/demonstrations"  # folder of the cache of demonstrations made from replays ("": no cache)
+    train_dataset: str = "builtin"  # its validation part measures success during training
+    test_dataset: str = "builtin"  # test suite; replays of its levels are refused
+    holdout_fraction: float = 0.2  # share of the levels kept for the test if one folder is both data sets
+    validation_fraction: float = 0.1  # share of the data set's and of the replays' levels held out from training
+    frame_skip: int = 4  # frames (1/60 s) for which an action is held (1: human replays stay exact)
+    gamma: float = 0.99  # discount factor per step of the returns that the value learns
     eval_freq: int = 5  # epochs between evaluations of success on the validation levels (0: never)
     save_freq: int = 5  # epochs between checkpoints (0: only at the end)
 
-    epochs: int = 50  # passes over the steps to train on
-    max_minutes: float | None = None  # minutes from start to report; ends the run before its last epoch
-    patience: int = 10  # end after as many epochs without a better loss on held-out levels (0: never)
-    batch_size: int = 256  # steps of a batch, over all processes
-    learning_rate: float = 1e-3  # AdamW's learning rate at the start
-    schedule: Literal["cosine", "linear", "constant"] = "cosine"  # course of the learning rate, to zero at the end
-    weight_decay: float = 0.01  # AdamW's weight decay
-    label_smoothing: float = 0.0  # share of a label that is spread over all actions
-    hide_inputs: bool = False  # show inputs held in other steps: the agent cannot learn to repeat its last action
-    class_weights: Literal["none", "balanced"] = "none"  # weigh a step by how rare its action is
-    value_coef: float = 0.25  # weight of the value loss (0: the value is not trained)
-    max_grad_norm: float = 1.0  # largest norm of the gradient
-    mixed_precision: bool = False  # bfloat16 in forward passes (float16 with loss scaling on GPUs without it)
-    size: Literal["auto", "small", "full"] = "auto"  # preset of the layers' sizes (auto: full on a GPU, small without)
+    epochs: int = 50  # passes over the training steps
+    max_minutes: float | None = None  # minutes from start to report; may end the run before its last epoch
+    patience: int = 10  # end after this many epochs without a better loss on held-out levels (0: never)
+    batch_size: int = 256  # steps in a batch over all processes
+    learning_rate: float = 1e-3  # initial learning rate of AdamW
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"  # schedule of the learning rate
+    weight_decay: float = 0.01  # weight decay of AdamW
+    label_smoothing: float = 0.0  # share of a label spread over all actions
+    hide_inputs: bool = False  # show the held inputs of other steps: the agent cannot learn to repeat its last action
+    class_weights: Literal["none", "balanced"] = "none"  # weigh steps alike, or by how rare their actions are
+    value_coef: float = 0.25  # weight of the value loss (0: do not train the value)
+    max_grad_norm: float = 1.0  # maximum norm of the gradient
+    mixed_precision: bool = False  # forward passes in bfloat16 (on GPUs without it, float16 with loss scaling)
+    size: Literal["auto", "small", "full"] = "auto"  # preset of the layers' sizes (auto: full on a GPU, else small)
 
 
 @dataclass
 class Counters:
-    """What a resumed run continues from, beside weights, optimizer and random generators."""
+    """Counters of a run, which its checkpoints save."""
 
-    global_step: int = 0  # demonstrated steps, over all epochs and ranks
+    global_step: int = 0  # demonstrated steps over all epochs and ranks
     epoch: int = 0
-    batch: int = 0  # of the epoch
+    batch: int = 0  # within the epoch
     stale: int = 0  # epochs without a better loss on held-out levels
     measured_at: int = -1  # step of the newest measurement on held-out levels
     evaluated_at: int = -1  # epoch of the newest evaluation
-    best_won: list = dataclasses.field(default_factory=list)  # success on each validation level, of the best so far
-    best_loss: float = math.inf  # on held-out levels, of best.pt
-    least_loss: float = math.inf  # the same over all epochs
-    minutes: float = 0.0  # these three are the clock's
+    best_won: list = dataclasses.field(default_factory=list)  # the best agent's success on each validation level
+    best_loss: float = math.inf  # loss of best.pt on held-out levels
+    least_loss: float = math.inf  # least loss on held-out levels over all epochs
+    minutes: float = 0.0  # the clock's, as are the next two
     ready_minutes: float = 0.0
     evaluation_minutes: float = 0.0
 
 
 class Heads(nn.Module):
-    """Logits and value of an agent as a forward pass, where DistributedDataParallel averages the gradients."""
+    """An agent whose forward pass returns logits and value, as DistributedDataParallel needs to average gradients."""
 
     def __init__(self, agent):
         super().__init__()
@@ -131,24 +130,24 @@ class Heads(nn.Module):
 
 
 def agent_args(args: Args, script):
-    """Arguments of the architecture's script: its sizes of this run, what both have in common, else its defaults."""
+    """Arguments for the architecture's script: this run's where both have them, the preset's sizes, else defaults."""
     own = {field.name for field in dataclasses.fields(script.Args)}
     common = {name: value for name, value in vars(args).items() if name in own}
     return script.Args(**{**common, **script.SIZES[args.size]})
 
 
 def class_weights(actions: np.ndarray) -> np.ndarray:
-    """Weights float32 [6], inverse to how often an action occurs in int64 [n]; 1 on average over the steps."""
+    """Weights float32 [6], inverse to the frequencies of actions in int64 [n]; their mean over the steps is 1."""
     counts = np.bincount(actions, minlength=len(ACTIONS))
     return np.where(counts > 0, len(actions) / (np.maximum(counts, 1) * (counts > 0).sum()), 0).astype(np.float32)
 
 
 def measures(logits: np.ndarray, values: np.ndarray, actions: np.ndarray, returns: np.ndarray):
-    """Figures on steps: logits float [n, 6], values, actions and returns [n] -> metrics, confusion, bins.
+    """Measure predictions: logits float [n, 6], values, actions and returns [n] -> metrics, confusion, bins.
 
-    metrics: loss (nats), accuracy, recall and F1 per action (F1 of actions that occur or are predicted) and their mean,
+    metrics: loss (nats), accuracy, recall and F1 per action (F1 of actions that occur or are predicted), mean F1,
     expected calibration error (Guo et al. 2017, BINS bins of equal width), explained variance of the returns.
-    confusion: int [6, 6], rows are the demonstrated actions. bins: float [BINS, 3], steps, mean confidence, accuracy.
+    confusion: int [6, 6], one row per demonstrated action. bins: float [BINS, 3]: steps, mean confidence, accuracy.
     """
     logits = logits.astype(np.float64)
     logp = logits - logits.max(1, keepdims=True)
@@ -179,7 +178,7 @@ INK, PAPER, BLUE = (30, 34, 40), (255, 255, 255), (38, 92, 170)
 
 
 def draw_confusion(confusion: np.ndarray) -> Image.Image:
-    """Picture of a confusion matrix: each row's shares, and its number of steps."""
+    """Picture of a confusion matrix: the shares in each row, and its number of steps."""
     cell, left, top = 92, 190, 110
     picture = Image.new("RGB", (left + cell * 6 + 110, top + cell * 6 + 20), PAPER)
     draw = ImageDraw.Draw(picture)
@@ -202,7 +201,7 @@ def draw_confusion(confusion: np.ndarray) -> Image.Image:
 
 
 def draw_reliability(bins: np.ndarray, error: float) -> Image.Image:
-    """Picture of the calibration: accuracy over confidence, and the share of steps in each bin below."""
+    """Picture of the calibration: accuracy over confidence, and below it the share of steps in each bin."""
     side, left, top, low = 480, 80, 60, 110
     picture = Image.new("RGB", (left + side + 30, top + side + low + 60), PAPER)
     draw = ImageDraw.Draw(picture)
@@ -228,10 +227,10 @@ def draw_reliability(bins: np.ndarray, error: float) -> Image.Image:
 
 
 def main(args: Args) -> Path:
-    """Train, evaluate, report; return the run directory. Raises ArgumentError, CheckpointError, LevelError, OSError."""
+    """Train, evaluate, report -> the run directory. Raises ArgumentError, CheckpointError, LevelError, OSError."""
     clock = Clock(args.max_minutes)
 
-    # Under torchrun each rank has its share of every batch. Rank 0 alone writes.
+    # Under torchrun each rank has its share of every batch. Only rank 0 writes files.
     script = importlib.import_module(f"npp_rl.ppo_{args.arch}")  # Literal: one of ARCHITECTURES
     args.exp_name = args.exp_name or f"bc_{args.arch}"
     if not args.replay_data_dir:
@@ -243,11 +242,11 @@ def main(args: Args) -> Path:
     own_args = agent_args(args, script)
     result_files.check_video(args.capture_video)
 
-    # Levels and demonstrations come before the run's folder: without usable ones nothing is left behind.
+    # Levels and demonstrations. The run's folder comes later, so that a run without usable ones leaves nothing behind.
     _, validation_levels, test_levels = datasets.load_split(
         args.train_dataset, args.test_dataset, args.holdout_fraction, args.validation_fraction
     )
-    analysis.compile_ahead()  # the first evaluation is timed: it decides when the training has to end
+    analysis.compile_ahead()  # compile now: the time of the first evaluation decides when training ends
     rules = rules_of(own_args, script.Agent.observations)
     if rank:
         dist.barrier()  # rank 0 fills the cache
@@ -275,14 +274,14 @@ def main(args: Args) -> Path:
     batches = math.ceil(len(train_rows) / args.batch_size)
     total_steps = args.epochs * len(train_rows)
 
-    # Run directory, and what a resumed run continues from.
+    # Run directory and checkpoint
     run_dir = run_folder.path_of(args)
     lock, sync = run_folder.begin(run_dir, args) if rank == 0 else (None, None)  # noqa: RUF059  (held until the end)
     levels_digest = checkpoints.digest_of(demos.levels, validation_levels, test_levels)
     levels_digest = hashlib.sha256(levels_digest.encode() + demos.actions.tobytes()).hexdigest()
     checkpoint, counters = checkpoints.load_latest(run_dir, args, levels_digest, world_size, Counters)
 
-    # Agent and optimizer.
+    # Agent and optimizer
     torch.set_num_threads(process.threads)
     torch.manual_seed(process.weights_seed)
     shapes = {key: list(array.shape[1:]) for key, array in demos.rows(train_rows[:1]).items()}
@@ -290,13 +289,13 @@ def main(args: Args) -> Path:
     optimizer = optim.AdamW(agent.parameters(), lr=args.learning_rate, weight_decay=args.weight_decay, fused=True)
     scaler = torch.amp.GradScaler(device.type, enabled=args.mixed_precision and process.amp_dtype == torch.float16)
     model = Heads(agent)
-    if world_size > 1:  # without the value loss the critic's weights have no gradient
+    if world_size > 1:  # the critic has no gradient without the value loss
         model = DistributedDataParallel(model, find_unused_parameters=args.value_coef == 0)
     policy = players.agent_policy(agent, device)
-    order_seed = np.random.SeedSequence(args.seed).spawn(2)[1]  # of all ranks
-    sums = torch.zeros(4, dtype=torch.float64, device=device)  # of this epoch: losses, gradient, correct steps
+    order_seed = np.random.SeedSequence(args.seed).spawn(2)[1]  # the same on all ranks
+    sums = torch.zeros(4, dtype=torch.float64, device=device)  # over this epoch: losses, gradient, correct steps
 
-    if checkpoint:  # beside `counters`, all that a resumed run continues from
+    if checkpoint:  # a resumed run continues from this and `counters`
         own = checkpoints.restore(checkpoint, run_dir, agent, optimizer, scaler, process)
         sums.copy_(torch.from_numpy(own["sums"]))
     if rank == 0:
@@ -311,10 +310,10 @@ def main(args: Args) -> Path:
         run_log = start_log(run_dir, about, args, agent, process, checkpoint, counters.global_step, sync)
         run_log.message(demonstrations.table(demos.report))
         run_log.message(
-            f"{len(train_rows):,} steps to train on, {len(held_rows):,} on {len(np.unique(demos.level[held_rows]))} "
-            f"held-out levels, {demos.idle.sum():,} idle" + ("" if len(held_rows) else "; no loss ends the run early")
+            f"{len(train_rows):,} training steps, {len(held_rows):,} on {len(np.unique(demos.level[held_rows]))} "
+            f"held-out levels, {demos.idle.sum():,} idle" + ("" if len(held_rows) else "; --patience has no effect")
         )
-    stop = StopSignals()  # they save and end the run at the head of the loop
+    stop = StopSignals()  # after a signal the loop saves and ends
     last_calls = suite.policy_calls(validation_levels) + suite.policy_calls(test_levels)
     clock.begin(counters, checkpoint is not None, counters.global_step / total_steps, last_calls)
 
@@ -324,7 +323,7 @@ def main(args: Args) -> Path:
         torch.set_num_threads(process.threads)
         return results
 
-    def outputs(rows):  # logits [n, 6] and values [n] of many steps, as NumPy arrays
+    def outputs(rows):  # logits [n, 6] and values [n] as NumPy arrays
         parts = []
         agent.eval()
         with torch.no_grad():
@@ -338,21 +337,21 @@ def main(args: Args) -> Path:
     agent.train()
     order, epoch_start, shown_at = None, 0.0, -math.inf
     while True:
-        # The schedule ends with the epochs or with --max-minutes, whichever is sooner.
+        # The schedule ends with the last epoch or with --max-minutes, whichever comes first.
         done = counters.global_step / total_steps
         progress = processes.agree(max(done, clock.progress(done)), stop, process)
         stopped = stop.number > 0
         tired = args.patience > 0 and counters.stale >= args.patience
         finished = progress >= 1 or tired
 
-        # After each epoch: the loss on held-out levels, and now and then success in the environment.
+        # Validation: the loss on held-out levels after each epoch, and success in the environment every --eval-freq
         improved = False
         if not stopped and (counters.batch == 0 or finished) and counters.measured_at != counters.global_step:
             metrics, loss, pictures = {}, math.nan, {}
             if len(held_rows):
                 truth = demos.actions[held_rows], demos.returns[held_rows]
                 figures, confusion, bins = measures(*outputs(held_rows), *truth)
-                loss = processes.from_rank_0(figures["loss"], process)  # all ranks decide alike
+                loss = processes.from_rank_0(figures["loss"], process)  # so that all ranks decide alike
                 metrics |= {f"eval/{key}": value for key, value in figures.items()}
                 pictures = {
                     "confusion": draw_confusion(confusion),
@@ -373,7 +372,7 @@ def main(args: Args) -> Path:
             if not stopped:
                 counters.measured_at = counters.global_step
             if results:
-                # Cloning learns by heart in the end. Of agents that win as much, the one of less loss is kept.
+                # Cloning overfits in the end. Among agents that win as much, the one with less loss becomes best.pt.
                 counters.evaluated_at = counters.epoch
                 clock.note_evaluation(began, suite.policy_calls(validation_levels), untrained=False)
                 metrics |= summary.scalars(results, "eval")
@@ -403,10 +402,10 @@ def main(args: Args) -> Path:
                     shown_at = time.monotonic()
                     run_log.message(", ".join(words))
 
-        # Checkpoints: best.pt holds the agent, latest.pt all that a resumed run needs.
+        # Checkpoints: best.pt holds the agent, latest.pt everything that a resumed run needs
         state = {
             "architecture": args.arch,
-            "args": {**plain_args(own_args), **plain_args(args)},  # the script's, for its agent, and this run's
+            "args": {**plain_args(own_args), **plain_args(args)},  # the agent needs the former
             "observation_shapes": shapes,
             "agent": agent.state_dict(),
         }
@@ -423,7 +422,7 @@ def main(args: Args) -> Path:
         if finished or stopped:
             break
 
-        # One batch. All ranks draw the same order of an epoch's steps, and take every world_size-th of a batch.
+        # One batch. All ranks draw the same order of steps, and each takes every world_size-th step of a batch.
         factor = {"cosine": (1 + math.cos(math.pi * progress)) / 2, "linear": 1 - progress, "constant": 1.0}
         optimizer.param_groups[0]["lr"] = args.learning_rate * factor[args.schedule]
         if order is None or counters.batch == 0:
@@ -434,7 +433,7 @@ def main(args: Args) -> Path:
         first = counters.batch * args.batch_size
         rows = order[first : first + args.batch_size][rank::world_size]
         mb_obs = demos.rows(rows)
-        if args.hide_inputs:  # who acts as before is mostly right, and stands still for ever (arXiv 2010.14876)
+        if args.hide_inputs:  # repeating the last action is mostly right, but stays still for ever (arXiv 2010.14876)
             random = np.random.default_rng([args.seed, counters.epoch, counters.batch, rank])
             others = random.permutation(len(rows))
             mb_obs["game_state"][:, HELD_INPUTS] = mb_obs["game_state"][others, HELD_INPUTS]
@@ -462,7 +461,7 @@ def main(args: Args) -> Path:
         counters.batch += 1
         counters.global_step = counters.epoch * len(train_rows) + min(first + args.batch_size, len(train_rows))
 
-        # An epoch's figures, over all ranks.
+        # Metrics of an epoch, over all ranks
         if counters.batch == batches:
             counters.epoch, counters.batch = counters.epoch + 1, 0
             totals = sums.clone()
@@ -488,7 +487,7 @@ def main(args: Args) -> Path:
                 if sync and frequency and counters.global_step // frequency > before // frequency:
                     sync.request()
 
-    # The test suite is played once, by the best agent.
+    # Test: the agent in best.pt plays the test suite once
     best = {} if stopped else checkpoints.load_best(run_dir, agent, device)
     results = None if stopped else evaluate(test_levels, examined=True)
     stop.restore()
@@ -506,7 +505,7 @@ def main(args: Args) -> Path:
             "training": f"behavioural cloning, {counters.epoch} epochs of {len(train_rows):,} demonstrated steps in "
             f"{clock.minutes():.1f} minutes, seed {args.seed}{early}",
             "demonstrations": f"{', '.join(args.replay_data_dir)}; {demonstrations.summary(demos.report)}",
-            "checkpoint": f"best.pt of epoch {best['epoch']}, chosen on {len(validation_levels)} other levels",
+            "checkpoint": f"best.pt of epoch {best['epoch']}, chosen on {len(validation_levels)} validation levels",
         }
         result_files.finish_with(run_log, clock, results, about, test_levels if args.capture_video else ())
     if rank == 0:
