@@ -75,7 +75,7 @@ class Args:
     mirror: bool = False  # also train on mirror images of the replays, if they win too
     keep_idle: bool = False  # also train on idle steps, so that the agent learns to wait
     cache_dir: str = "runs/demonstrations"  # folder of the cache of demonstrations made from replays ("": no cache)
-    train_dataset: str = "builtin"  # its validation part measures success during training
+    train_dataset: str = "builtin"  # data set whose validation levels measure success during training
     test_dataset: str = "builtin"  # test suite; replays of its levels are refused
     holdout_fraction: float = 0.2  # share of the levels kept for the test if one folder is both data sets
     validation_fraction: float = 0.1  # share of the data set's and of the replays' levels held out from training

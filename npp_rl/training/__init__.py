@@ -1,6 +1,6 @@
-"""What the scripts share beside the algorithm: arguments, checkpoints, logs, processes, S3.
+"""What the scripts share besides the algorithm.
 
-arguments.py reads flags and those of resumed runs, checkpoints.py saves and restores, run_log.py keeps the metrics,
-processes.py sets up devices, threads, seeds and ranks, s3.py uploads. graph_attention.py holds the compiled kernels of
-the graph layers.
+arguments.py parses flags, checkpoints.py saves and restores, processes.py sets up devices, threads, seeds and ranks.
+clock.py keeps the time limit, episodes.py makes environments, pretraining.py loads a pretrained policy. run_folder.py,
+run_log.py, wandb_mirror.py, system.py and s3.py keep a run's files. graph_attention.py has the graph layers' kernels.
 """

@@ -1,4 +1,4 @@
-"""Arguments of the scripts: their bounds, how they are read from files, and how a resumed run gets its own back."""
+"""Arguments of the scripts: parsing, groups of `--help`, bounds, and the arguments of a resumed run."""
 
 import dataclasses
 import inspect
@@ -13,14 +13,14 @@ from pathlib import Path
 from npp_rl.commands import ArgumentError, CheckpointError, parse
 from npp_rl.training import s3
 
-# Arguments that a resumed run may change: where it lives, who watches it, how many threads it has, on which the last
-# bits of its weights depend.
+# Arguments that a resumed run may change: its folder, its tracking, and its threads (which can change the last bits of
+# the weights).
 FREE_ARGUMENTS = ("resume", "run_dir", "track", "wandb_project_name", "wandb_entity", "wandb_group", "wandb_tags")
 FREE_ARGUMENTS += ("capture_video", "s3_bucket", "s3_prefix", "s3_endpoint_url", "s3_sync_freq", "s3_dry_run")
 FREE_ARGUMENTS += ("threads", "inference_threads")
 
 
-# What `--help` shows together, and in which order. Any other argument is the network's.
+# Groups of arguments in `--help`, in this order. All other arguments are in OTHERS.
 GROUPS = {
     "first": "arch replay_data_dir train_dataset test_dataset max_minutes total_timesteps num_envs seed size run_dir "
     "resume track",
@@ -37,12 +37,12 @@ OTHERS = "network"
 
 
 def in_groups(args_type):
-    """A dataclass with the arguments of `args_type` in GROUPS, for its help: the same flags, defaults and lines."""
+    """A dataclass for `--help`: the arguments of `args_type` in groups. Flags, defaults and help lines are the same."""
     import tyro
 
     lines = dict(re.findall(r"^    (\w+): .*?  # (.*)$", inspect.getsource(args_type), re.MULTILINE))
     group_of = {name: group for group, names in GROUPS.items() for name in names.split()}
-    if "epochs" in lines:  # cloning shares some arguments with PPO
+    if "epochs" in lines:  # bc_pretrain.py, which shares some arguments with PPO
         group_of |= dict.fromkeys(GROUPS["ppo"].split(), "cloning")
     groups = {group: [] for group in (*GROUPS, OTHERS)}
     for field in dataclasses.fields(args_type):
@@ -57,17 +57,17 @@ def in_groups(args_type):
 
 
 def plain_args(args) -> dict:
-    """Arguments as a dict that a checkpoint may hold: tuples are lists."""
+    """Arguments as a dict for a checkpoint, with lists for tuples."""
     return {name: list(value) if isinstance(value, tuple) else value for name, value in vars(args).items()}
 
 
 def parse_args(args_type, argv: list[str] | None = None, default=None):
-    """`tyro.cli(args_type)` that knows resumed runs: with `--resume RUN_DIR` every argument defaults to that run's.
+    """Parse `argv` (default: the command line's). With `--resume RUN_DIR` arguments default to those of that run.
 
-    Others default to those of `default`, an `args_type`, where it is given.
+    default: an `args_type` with the defaults of other runs.
 
-    Unknown arguments and bad values end the process with one line on stderr and status 2. Raises CheckpointError where
-    the run directory is unusable or an argument given beside `--resume` differs from the run's.
+    Unknown arguments and bad values end the process with one line on stderr and status 2. Raises CheckpointError if the
+    run directory is unusable or an argument given with `--resume` differs from the run's.
     """
     argv = sys.argv[1:] if argv is None else argv
     if {"-h", "--help"} & set(argv):
@@ -97,7 +97,7 @@ def parse_args(args_type, argv: list[str] | None = None, default=None):
 
 
 def differences_of(old, new, free=FREE_ARGUMENTS) -> list[str]:
-    """What differs between two runs' arguments, those aside that a resumed run may change (`free`)."""
+    """One line for each argument with different values in two runs. Arguments in `free` may differ."""
     names = [field.name for field in dataclasses.fields(old) if field.name not in free]
     values = [(name, getattr(old, name), getattr(new, name)) for name in names]
     return [f"{name} was {before!r}, now {now!r}" for name, before, now in values if before != now]
@@ -107,7 +107,7 @@ def _plain(value):
     return tuple(value) if isinstance(value, list) else value
 
 
-# Least and greatest value of arguments by name; ">" excludes the least. Of the others, floats have to be finite.
+# Least and greatest value of each argument; ">" excludes the least. Floats without bounds must be finite.
 BOUNDS = {
     "seed": (0, 2**63 - 1),
     "threads": (0, 4 * (os.cpu_count() or 1)),
@@ -148,11 +148,11 @@ BOUNDS = {
     "label_smoothing": (0, 0.99),
     "value_coef": (0, 10**3),
 }
-WIDTHS = (1, 16384)  # of layers, and other counts in the sizes of an architecture
+WIDTHS = (1, 16384)  # bounds of layer widths and other counts in an architecture's sizes
 
 
 def check_args(args, sizes: tuple[str, ...] = ()) -> None:
-    """Raise ArgumentError for the first argument outside of BOUNDS; `sizes` are an architecture's own counts."""
+    """Raise ArgumentError for the first argument out of its bounds. sizes: names of arguments with bounds WIDTHS."""
     for field in dataclasses.fields(args):
         name, value = field.name, getattr(args, field.name)
         *above, low, high = BOUNDS.get(name, WIDTHS if name in sizes else (-math.inf, math.inf))
@@ -167,7 +167,7 @@ def check_args(args, sizes: tuple[str, ...] = ()) -> None:
 
 
 def _fits(value, hint) -> bool:
-    """Whether a value from a file is of the type of an argument: numbers, strings, Literal, unions, tuples of them."""
+    """Whether a value from a file has an argument's type: number, string, Literal, or a union or tuple of them."""
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
     if origin is typing.Literal:
         return value in inner
@@ -181,7 +181,7 @@ def _fits(value, hint) -> bool:
 
 
 def args_from(args_type, saved: dict, place: str):
-    """`args_type` of values read from a file; raises CheckpointError for one of a wrong type. Others are defaults."""
+    """`args_type` with values from a file, else defaults. Raises CheckpointError for a value of a wrong type."""
     hints = typing.get_type_hints(args_type)
     for name, hint in hints.items():
         if name in saved and not _fits(saved[name], hint):
