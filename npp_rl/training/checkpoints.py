@@ -1,8 +1,8 @@
-"""Checkpoints and the folders of runs.
+"""Checkpoints: best.pt, which holds the agent, and latest.pt, from which a run resumes.
 
-A checkpoint is one dict of tensors, numbers, strings, lists and dicts, which `torch.load(weights_only=True)` admits, so
-that nothing in a file is ever executed. Files are written beside their final name and renamed: a crash leaves either
-the old file or the new one.
+A checkpoint is one dict of tensors, numbers, strings, lists and dicts. `torch.load(weights_only=True)` reads it and
+never executes anything in the file. Files are written under a temporary name and then renamed, so that a crash leaves
+either the old file or the new one.
 """
 
 import contextlib
@@ -28,7 +28,7 @@ BEST, LATEST = "checkpoints/best.pt", "checkpoints/latest.pt"  # in a run's fold
 def save(path: str | Path, checkpoint: dict) -> None:
     """Write a checkpoint atomically.
 
-    Serialised in memory first: a full disk is then an OSError with the path in it, and nothing of the file appears.
+    It is serialised in memory first, so that a full disk raises an OSError with the path and leaves no part of a file.
     """
     buffer = io.BytesIO()
     torch.save({"format": FORMAT, **checkpoint}, buffer)
@@ -36,20 +36,20 @@ def save(path: str | Path, checkpoint: dict) -> None:
 
 
 def load(path: str | Path, device: str | torch.device = "cpu") -> dict:
-    """Read a checkpoint of `save` with its tensors on `device`.
+    """Read a checkpoint of `save`, with its tensors on `device`.
 
-    Raises CheckpointError for a file that is missing, cut, not a checkpoint, or holds anything but plain data.
+    Raises CheckpointError if the file is missing, cut, not a checkpoint, or holds anything but plain data.
     """
     path = Path(path)
     if not path.is_file():
         raise CheckpointError(f"{path}: no such checkpoint file")
-    data = io.BytesIO(path.read_bytes())  # read first: the zip reader reports a cut file as an OSError too
+    data = io.BytesIO(path.read_bytes())  # read here, because the zip reader raises OSError for a cut file too
     try:
-        with warnings.catch_warnings(action="ignore"):  # about old pickles, which are refused anyway
+        with warnings.catch_warnings(action="ignore"):  # about old pickles, which torch refuses anyway
             checkpoint = torch.load(data, map_location=device, weights_only=True)
     except Exception as error:  # garbage can fail anywhere in the zip reader and the unpickler
         said = [line.strip() for line in str(error).splitlines() if line.strip()]
-        # torch's advice, to load it anyway, comes before what is in the file.
+        # The reason comes after torch's advice to load the file anyway.
         named = [line for line in said if "unsupported" in line.lower()]
         reason = (named or said or [type(error).__name__])[0].split(". ")[0][:120]
         raise CheckpointError(f"{path}: not a whole checkpoint of plain tensors and numbers ({reason})") from error
@@ -59,7 +59,7 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> dict:
 
 
 def load_weights(path: str | Path, architecture: str, agent: torch.nn.Module) -> None:
-    """Give an agent the weights in a checkpoint of the same architecture and sizes; raises CheckpointError."""
+    """Load the weights of a checkpoint into an agent. Raises CheckpointError if architecture or sizes differ."""
     checkpoint = load(path)
     if checkpoint.get("architecture") != architecture:
         raise CheckpointError(f"{path}: is of architecture {checkpoint.get('architecture')!r}, expected {architecture}")
@@ -68,12 +68,12 @@ def load_weights(path: str | Path, architecture: str, agent: torch.nn.Module) ->
 
 
 def digest_of(*parts: list[Level]) -> str:
-    """SHA-256 (hex) of the levels of a run, in their order: a resumed run must have the same."""
+    """SHA-256 (hex) of a run's levels in order. A resumed run must have the same levels."""
     return hashlib.sha256("".join(level.digest for part in parts for level in part).encode()).hexdigest()
 
 
 def pack(arrays: dict[str, np.ndarray]) -> dict[str, dict]:
-    """NumPy arrays of any plain dtype as uint8 tensors with dtype and shape beside them (see `unpack`)."""
+    """Store NumPy arrays of any plain dtype as uint8 tensors, each with its dtype and shape."""
     packed = {}
     for name, array in arrays.items():
         array = np.asarray(array)
@@ -83,7 +83,7 @@ def pack(arrays: dict[str, np.ndarray]) -> dict[str, dict]:
 
 
 def unpack(packed: dict[str, dict]) -> dict[str, np.ndarray]:
-    """The arrays that went into `pack`, as writable copies."""
+    """The arrays that `pack` stored, as writable copies."""
     return {
         name: np.frombuffer(entry["bytes"].cpu().numpy().tobytes(), np.dtype(entry["dtype"]))
         .reshape(entry["shape"])
@@ -94,33 +94,33 @@ def unpack(packed: dict[str, dict]) -> dict[str, np.ndarray]:
 
 @dataclasses.dataclass
 class Counters:
-    """What a resumed PPO run continues from, beside weights, optimizer, environments and random generators."""
+    """Counters of a PPO run, which its checkpoints save."""
 
-    global_step: int = 0  # environment steps, of all ranks
-    renewal: int = 0  # of the training levels
+    global_step: int = 0  # environment steps of all ranks
+    renewal: int = 0  # renewals of the training levels
     evaluated_at: int = -1  # step of the newest evaluation
     saved_at: int = -1  # step of the newest latest.pt
-    halved: bool = False  # the evaluation halfway through --max-minutes is done
-    best_won: list = dataclasses.field(default_factory=list)  # success on each validation level, of the best so far
-    minutes: float = 0.0  # these three are the clock's
+    halved: bool = False  # whether the evaluation halfway through --max-minutes is done
+    best_won: list = dataclasses.field(default_factory=list)  # the best agent's success on each validation level
+    minutes: float = 0.0  # the clock's, as are the next two
     ready_minutes: float = 0.0
     evaluation_minutes: float = 0.0
 
     def due(self, frequency: int, last: int) -> bool:
-        """Whether a multiple of `frequency` steps was reached after step `last`; a frequency of 0 is never due."""
+        """Whether the run reached a multiple of `frequency` steps after step `last`. A frequency of 0 means never."""
         return frequency > 0 and self.global_step // frequency > last // frequency
 
 
 def counters_from(saved: dict, counters_type=Counters):
-    """Counters of a checkpoint; KeyError, TypeError or ValueError where one is missing or of another kind."""
+    """Counters of a checkpoint. Raises KeyError, TypeError or ValueError if one is missing or has another type."""
     kinds = {name: type(value) for name, value in vars(counters_type()).items()}
     return counters_type(**{name: kind(saved[name]) for name, kind in kinds.items()})
 
 
 def load_latest(run_dir: Path, args, levels_digest: str, world_size: int, counters_type=Counters) -> tuple:
-    """latest.pt and its counters, for a run to continue from; None and new counters where there is nothing to continue.
+    """The checkpoint latest.pt and its counters for a resumed run. None and new counters if there is none.
 
-    Raises CheckpointError for a checkpoint that cannot be read or is of other arguments, levels or processes.
+    Raises CheckpointError if the file cannot be read or the arguments, levels or number of processes differ.
     """
     path = run_dir / LATEST
     if not args.resume or not path.exists():
@@ -140,9 +140,9 @@ def load_latest(run_dir: Path, args, levels_digest: str, world_size: int, counte
 
 
 def restore(checkpoint: dict, run_dir: Path, agent, optimizer, scaler, process, envs=None):
-    """Set weights, optimizer, loss scale and this rank's random generators to those of a checkpoint.
+    """Restore weights, optimizer, loss scale, environments and this rank's random generators from a checkpoint.
 
-    Environments are set too, and their observations returned; without them the arrays that this rank has saved.
+    Returns the environments' observations or, without environments, the arrays that this rank saved.
     """
     with restoring(run_dir / LATEST):
         agent.load_state_dict(checkpoint["agent"])
@@ -157,9 +157,9 @@ def restore(checkpoint: dict, run_dir: Path, agent, optimizer, scaler, process, 
 
 
 def save_latest(run_dir: Path, state: dict, counters, arrays: dict[str, np.ndarray], process, run_log) -> None:
-    """Write latest.pt, all that a resumed run needs of every rank. All ranks call it; rank 0 alone has a `run_log`.
+    """Write latest.pt, everything that a resumed run needs. All ranks call it, and only rank 0 has a `run_log`.
 
-    state: what is the same on all ranks. arrays: what is this rank's own, beside its random generators.
+    state: what all ranks have in common. arrays: what this rank has of its own, besides its random generators.
     """
     own = {"arrays": pack(arrays), "torch_rng": torch.get_rng_state()}
     if process.device.type == "cuda":
@@ -173,7 +173,7 @@ def save_latest(run_dir: Path, state: dict, counters, arrays: dict[str, np.ndarr
 
 
 def load_best(run_dir: Path, agent: torch.nn.Module, device: torch.device) -> dict:
-    """Give the agents of all ranks the weights of best.pt, which rank 0 reads and returns. Others return {}."""
+    """Load best.pt on rank 0 and share its weights with all ranks. Rank 0 returns the checkpoint, others {}."""
     best = {}
     if not dist.is_initialized() or dist.get_rank() == 0:
         best = load(run_dir / BEST, device)
@@ -186,7 +186,7 @@ def load_best(run_dir: Path, agent: torch.nn.Module, device: torch.device) -> di
 
 @contextlib.contextmanager
 def restoring(path: str | Path, what: str = "this run"):
-    """Raise CheckpointError where what happens inside fails because the content of `path` does not fit."""
+    """Context that raises CheckpointError if its body fails because the content of `path` does not fit."""
     try:
         yield
     except (KeyError, IndexError, TypeError, ValueError, AttributeError, RuntimeError, OverflowError) as error:
