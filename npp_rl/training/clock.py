@@ -1,36 +1,39 @@
-"""How much of a run is over, by its steps or by the clock, and what its time goes into."""
+"""The clock of a run: its progress by steps or by time, and how its time is spent."""
 
 import time
 
-FILES_MINUTES = 4 / 60  # for the last checkpoint, the results and the report
-PARTS = ("env", "inference", "update", "rest")  # of an iteration's time
-RESERVE = 0.05  # share of `max_minutes` for the last evaluations, while none has been timed
+FILES_MINUTES = 4 / 60  # reserved for the last checkpoint, the results and the report
+PARTS = ("env", "inference", "update", "rest")  # parts of an iteration's time
+RESERVE = 0.05  # share of `max_minutes` reserved for the last evaluations until one has been timed
 
 
 class Clock:
-    """Minutes since a run began, over all its resumes, and the share of the run that is over.
+    """Minutes since a run began, including those before it was resumed, and the share of the run that is over.
 
-    Without `max_minutes` that is the share of its steps. With it the run lasts that long, last evaluations included.
-    The share goes from 0, when training begins, to 1, when those evaluations have to begin. The newest evaluation tells
-    how long they take. The share never falls, so that schedules which follow it never turn back.
+    Without `max_minutes` this is the share of its steps. With `max_minutes` the run lasts that long, including its last
+    evaluations. The share rises from 0, when training begins, to 1, when those evaluations must begin. The clock
+    estimates their time from the newest evaluation. The share never falls, so schedules that follow it never reverse.
     """
 
     def __init__(self, max_minutes: float | None):
         self.max_minutes = max_minutes
         self.started = self.began = time.monotonic()
         self.ready_minutes = 0.0  # when training began
-        self.evaluation_minutes = 0.0  # of a policy call in the newest evaluation
-        self.iteration_minutes = 0.0  # of the newest iteration: the least that another one needs
-        self.seconds = dict.fromkeys(PARTS, 0.0)  # since `speed` was called
+        self.evaluation_minutes = 0.0  # minutes per policy call in the newest evaluation
+        self.iteration_minutes = 0.0  # minutes of the newest iteration; the next one needs as many
+        self.seconds = dict.fromkeys(PARTS, 0.0)  # spent since the last call of `speed`
         self.mark = 0.0
-        self.last_calls = 0  # policy calls of the last evaluations
+        self.last_calls = 0  # policy calls in the last evaluations
         self.share = self.done_before = 0.0
 
     def minutes(self) -> float:
         return (time.monotonic() - self.started) / 60
 
     def begin(self, counters, resumed: bool, done: float, last_calls: int) -> None:
-        """Training begins, with this share of its steps done; a resumed run goes on from the clock in `counters`."""
+        """Note that training begins. A resumed run continues the clock in `counters`.
+
+        done: share of the steps already done. last_calls: policy calls in the run's last evaluations.
+        """
         if resumed:
             self.started -= 60 * counters.minutes
             self.evaluation_minutes = counters.evaluation_minutes
@@ -38,21 +41,21 @@ class Clock:
         self.began, self.done_before, self.last_calls = time.monotonic(), done, last_calls
 
     def save(self, counters) -> None:
-        """Note in `counters` what a resumed run needs of the clock."""
+        """Save in `counters` what a resumed run needs of the clock."""
         counters.minutes, counters.ready_minutes = self.minutes(), self.ready_minutes
         counters.evaluation_minutes = self.evaluation_minutes
 
     def note_evaluation(self, began: float, calls: int, untrained: bool) -> float:
-        """An evaluation of so many policy calls, begun at minute `began`, has ended -> minutes that it took.
+        """Note an evaluation that began at minute `began` and made `calls` policy calls -> minutes that it took.
 
-        Games of an untrained agent last longest: they count half.
+        The time of an untrained agent counts half, because its games last longest.
         """
         lasted = self.minutes() - began
         self.evaluation_minutes = (lasted / 2 if untrained else lasted) / calls
         return lasted
 
     def progress(self, done: float) -> float:
-        """Share of the run that is over, 0 to 1; done: share of its steps that are done."""
+        """Share of the run that is over, 0 to 1. done: share of its steps that are done."""
         if self.max_minutes is None:
             return done
         last = self.evaluation_minutes * self.last_calls or RESERVE * self.max_minutes
@@ -64,23 +67,23 @@ class Clock:
         return self.share
 
     def minutes_left(self, done: float) -> float:
-        """Minutes to the end of the run, at the speed of this process; done: share of its steps that are done."""
+        """Minutes to the end of the run at the speed of this process. done: share of its steps that are done."""
         if self.max_minutes is not None:
             return max(self.max_minutes - self.minutes(), 0.0)
         return (time.monotonic() - self.began) / 60 * (1 - done) / max(done - self.done_before, 1e-9)
 
     def begin_iteration(self) -> None:
-        """What happened before (an evaluation, a checkpoint) is no part of the iteration."""
+        """Restart the stopwatch, so that an evaluation or a checkpoint does not count as part of the iteration."""
         self.mark = time.perf_counter()
 
     def lap(self, part: str) -> None:
-        """The time since the last call went into `part`, one of PARTS."""
+        """Add the time since the last call to `part`, one of PARTS."""
         now = time.perf_counter()
         self.seconds[part] += now - self.mark
         self.mark = now
 
     def speed(self, steps: int) -> dict[str, float]:
-        """Metrics of an iteration: environment steps per second, and the share of its time that each part took."""
+        """Metrics of an iteration: environment steps per second, and the share of time that each part took."""
         self.lap("rest")
         seconds, self.seconds = self.seconds, dict.fromkeys(PARTS, 0.0)
         total = sum(seconds.values())
