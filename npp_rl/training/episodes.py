@@ -1,4 +1,4 @@
-"""Training episodes: the environments that play them, and metrics over those that ended."""
+"""Training episodes: the environments that play them, and metrics over the episodes that ended."""
 
 from collections.abc import Sequence
 
@@ -28,8 +28,8 @@ EPISODE_MEANS = {  # metric: key in infos["episode"]
 
 
 def rules_of(args, observations: tuple[str, ...]) -> dict:
-    """How a run's games are played and observed, as the environment and evaluations take it."""
-    frame_stack = getattr(args, "frame_stack", 1)  # of scripts that see frames
+    """Keyword arguments for environments and evaluations: how a run's games are played and observed."""
+    frame_stack = getattr(args, "frame_stack", 1)  # only scripts that see frames have it
     return {
         "observations": observations,
         "frame_skip": args.frame_skip,
@@ -39,10 +39,10 @@ def rules_of(args, observations: tuple[str, ...]) -> dict:
 
 
 def begin_envs(args, process, rules: dict, own_levels: list[Level], held_out: list[Level], renewal: int):
-    """Environments of this rank on the training levels of a time, which each renewal makes anew, and observations.
+    """Make this rank's environments -> (environments, first observations). Each renewal has its own training levels.
 
-    rules: how the games are played and observed. held_out: validation and test levels, which are not trained on. With
-    `copy=False` the environments' buffers are rewritten in every step: the rollout copies them into its own.
+    rules: see `rules_of`. held_out: validation and test levels, which are never trained on. The environments reuse
+    their buffers in every step (`copy=False`), so the rollout must copy the observations.
     """
     levels_seed, reset_seed = (
         int(np.random.SeedSequence((seed, renewal)).generate_state(1)[0])
@@ -55,17 +55,17 @@ def begin_envs(args, process, rules: dict, own_levels: list[Level], held_out: li
     assert envs.metadata["autoreset_mode"] == AutoresetMode.SAME_STEP
     envs.reset(seed=reset_seed)
     if not renewal:
-        envs.step(np.zeros(envs.num_envs, np.int64))  # compiles the step, so that no later clock counts it
+        envs.step(np.zeros(envs.num_envs, np.int64))  # compiles the step before the clock counts
     next_obs, _ = envs.reset(seed=reset_seed)
     pin(next_obs, process.device)
-    torch.set_num_threads(process.inference_threads)  # Numba's first parallel call sets OpenMP's number for all
+    torch.set_num_threads(process.inference_threads)  # Numba's first parallel call changes torch's number
     return envs, next_obs
 
 
 def episode_metrics(episodes: list[dict], levels: Sequence[Level], device: torch.device) -> dict[str, float]:
-    """Metrics over training episodes, of all ranks together; one over no episode is left out.
+    """Metrics over the training episodes of all ranks. A metric over no episode is left out.
 
-    episodes: columns of infos["episode"], one dict for each step in which episodes ended. levels: those they were on.
+    episodes: columns of infos["episode"], one dict per step in which episodes ended. levels: the environments' levels.
     """
     categories = sorted({level.category for level in levels})
     category_of_level = np.array([categories.index(level.category) for level in levels])
