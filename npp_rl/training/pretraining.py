@@ -1,4 +1,4 @@
-"""A run that begins with the weights of another: what it loads, and how long it stays near them."""
+"""Start a run from pretrained weights, and keep its policy near the pretrained one for a while."""
 
 import copy
 
@@ -9,13 +9,13 @@ from npp_rl.training import checkpoints
 
 
 class Pretraining:
-    """The pretrained policy of a run, where it has one; without one all of this does nothing.
+    """The pretrained policy of a run. It does nothing for a run without `pretrained_checkpoint`.
 
-    While `value_warmup_steps` last, only the critic's head learns, so that its first errors do not spoil the policy. A
-    term of the loss keeps the policy near the pretrained one; its weight falls from `kl_coef` to zero in `kl_steps`
-    (as in Kickstarting, Schmitt et al. 2018, arXiv 1803.03835).
+    Only the critic's head learns in the first `value_warmup_steps`, so that its first errors do not spoil the policy. A
+    loss term keeps the policy near the pretrained one. Its weight falls from `kl_coef` to zero over `kl_steps`, as in
+    Kickstarting (Schmitt et al. 2018, arXiv 1803.03835).
 
-    Raises CheckpointError where `pretrained_checkpoint` does not fit. A resumed run does not need that file: its
+    Raises CheckpointError if `pretrained_checkpoint` does not fit. A resumed run does not need that file, because its
     own checkpoint has its weights and the teacher's.
     """
 
@@ -33,11 +33,11 @@ class Pretraining:
                 self.teacher.load_state_dict(checkpoint["teacher"])
 
     def state(self) -> dict:
-        """What a resumed run needs: the teacher's weights, if there is one."""
+        """State for a checkpoint: the teacher's weights, if there is a teacher."""
         return {"teacher": self.teacher.state_dict()} if self.teacher else {}
 
     def kl_loss(self, mb_obs: dict, newlogprobs: torch.Tensor, global_step: int, autocast: dict):
-        """Divergence of the pretrained policy from log-probabilities [B, 6], and the same times its weight now."""
+        """KL(pretrained || new) for the new policy's log-probabilities [B, 6], and the same times its weight now."""
         coef = self.kl_coef * max(0.0, 1 - global_step / self.kl_steps)
         if not self.teacher or not coef:
             zero = torch.zeros((), device=newlogprobs.device)
@@ -49,7 +49,7 @@ class Pretraining:
         return kl_loss, coef * kl_loss
 
     def drop_gradients(self, agent: nn.Module, global_step: int) -> None:
-        """While the critic warms up, forget the gradients of all but its head."""
+        """Drop all gradients except those of the critic's head while the critic warms up."""
         if global_step <= self.warmup_steps:
             for name, parameter in agent.named_parameters():
                 if not name.startswith("critic"):
