@@ -1,4 +1,4 @@
-"""Where a run happens: processes under torchrun, the device and its settings, threads, and the seeds of all of them."""
+"""The processes of a run under torchrun, with their devices, threads, precision and seeds."""
 
 import datetime
 import os
@@ -13,25 +13,25 @@ import torch.distributed as dist
 from npp_rl.commands import ArgumentError, say
 from npp_rl.training.arguments import check_args
 
-TIMEOUT = datetime.timedelta(hours=1)  # that ranks wait for each other: one may write videos, or wait for a disk
+TIMEOUT = datetime.timedelta(hours=1)  # how long ranks wait for each other: rank 0 may write videos
 
 
 class Process(NamedTuple):
-    """One process of a run: of rank 0 there is always one, and it alone writes."""
+    """One process of a run. Only the process of rank 0 writes files."""
 
     rank: int
     world_size: int
     device: torch.device
-    threads: int  # of the CPU, for updates and the simulator
+    threads: int  # CPU threads for updates and the simulator
     inference_threads: int
-    amp_dtype: torch.dtype  # of forward passes in mixed precision
-    weights_seed: int  # of all processes
+    amp_dtype: torch.dtype  # dtype of forward passes in mixed precision
+    weights_seed: int  # the same in all processes
     env_seed: int
     torch_seed: int
 
 
 def world() -> tuple[int, int, int, int]:
-    """Rank and number of processes, and those on this machine, as torchrun tells them: 0, 1, 0, 1 without it."""
+    """Rank and number of processes, and both on this machine, as torchrun sets them. Without it 0, 1, 0, 1."""
     numbers = []
     for name, alone in (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0), ("LOCAL_WORLD_SIZE", 1)):
         text = os.environ.get(name, str(alone))
@@ -42,9 +42,9 @@ def world() -> tuple[int, int, int, int]:
 
 
 def begin(args, sizes: dict[str, dict]) -> Process:
-    """Check a script's arguments, fill in the sizes that `--size` stands for, and set up this process.
+    """Check a script's arguments, fill in the sizes of the preset `--size`, and set up this process.
 
-    Of a script without environments or without its own sizes (bc_pretrain.py) what it has is checked and filled in.
+    It skips arguments that a script does not have (bc_pretrain.py has no environments and no sizes of its own).
 
     sizes: an architecture's widths by the name of the preset. Raises ArgumentError, one line that names the flag.
     """
@@ -63,7 +63,7 @@ def begin(args, sizes: dict[str, dict]) -> Process:
 
 
 def fill_in_sizes(args, sizes: dict[str, dict], on_gpu: bool) -> None:
-    """Give `args` the widths of the preset that `--size` names, where the user gave none."""
+    """Give `args` the widths of the preset `--size` where the user gave none."""
     if args.size == "auto":
         args.size = "full" if on_gpu else "small"
     for name, value in sizes[args.size].items():
@@ -86,7 +86,7 @@ def check(args, sizes: dict[str, dict], world_size: int, on_gpu: bool) -> None:
 
 
 def join(world_size: int, local_rank: int, on_gpu: bool) -> torch.device:
-    """The device of this process, which joins the others of the run."""
+    """Join the other processes of the run -> this process's device."""
     device = torch.device("cuda", local_rank) if on_gpu else torch.device("cpu")
     if on_gpu:
         torch.cuda.set_device(device)
@@ -96,7 +96,7 @@ def join(world_size: int, local_rank: int, on_gpu: bool) -> torch.device:
 
 
 def set_threads(args, local_world_size: int) -> tuple[int, int]:
-    """Threads of torch and the simulator, for updates and for inference: this process's share unless told."""
+    """Set the threads of torch and the simulator -> (for updates, for inference). Default: this process's share."""
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     threads = args.threads or max(1, allowed // local_world_size)
     inference_threads = args.inference_threads or threads
@@ -106,22 +106,22 @@ def set_threads(args, local_world_size: int) -> tuple[int, int]:
 
 
 def set_precision(args) -> None:
-    """Which kernels torch takes: deterministic ones if asked for, TF32 on GPUs that have it."""
+    """Choose torch's kernels: deterministic ones if asked for, and TF32 on GPUs that have it."""
     torch.use_deterministic_algorithms(args.torch_deterministic, warn_only=True)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # a search for bugs, which costs a write per tensor
+    torch.utils.deterministic.fill_uninitialized_memory = False  # a debugging aid that writes to every new tensor
     torch.backends.cudnn.deterministic = args.torch_deterministic
     torch.backends.cudnn.benchmark = not args.torch_deterministic
-    torch.set_float32_matmul_precision("high")  # TF32 on GPUs that have it; nothing on CPUs
+    torch.set_float32_matmul_precision("high")  # TF32; no effect on CPUs
 
 
 def seeds(seed: int, rank: int, world_size: int) -> list[int]:
-    """Seeds of the weights (of all ranks), and of this rank's environments and torch generator."""
+    """Seeds of the weights (the same on all ranks), and of this rank's environments and torch generator."""
     weights_seed, *rank_seeds = np.random.SeedSequence(seed).spawn(1 + world_size)
     return [int(s.generate_state(1)[0]) for s in (weights_seed, *rank_seeds[rank].spawn(2))]
 
 
 def agree(progress: float, stop, process: Process) -> float:
-    """The progress that rank 0 sees, for all ranks; `stop.number` becomes a signal that any of them got."""
+    """Rank 0's progress, on all ranks. If any rank got a signal, `stop.number` is set to it on all of them."""
     if process.world_size == 1:
         return progress
     own = [0.0 if process.rank else progress, stop.number]
@@ -132,7 +132,7 @@ def agree(progress: float, stop, process: Process) -> float:
 
 
 def from_rank_0(value: float, process: Process) -> float:
-    """The value that rank 0 has: what ranks decide by must be the same number, also on unlike machines."""
+    """Rank 0's value, on all ranks. Different machines may round differently, and ranks must decide alike."""
     if process.world_size == 1:
         return value
     shared = torch.tensor([value], dtype=torch.float64, device=process.device)
@@ -141,15 +141,15 @@ def from_rank_0(value: float, process: Process) -> float:
 
 
 def leave() -> None:
-    """Part from the other processes of the run, where there are any."""
+    """Leave the process group, if there is one."""
     if dist.is_initialized():
         dist.destroy_process_group()
 
 
 def pin(arrays: dict[str, np.ndarray], device: torch.device) -> None:
-    """Lock arrays that are copied to a GPU again and again in memory, so that the copies run beside other work.
+    """Page-lock arrays that are often copied to a GPU, so that the copies overlap with other work.
 
-    Only those that fill pages of their own, for whole pages are locked. They are unlocked when Python frees them.
+    Small arrays share pages with other data and are left out. Arrays are unlocked when Python frees them.
     """
     for array in arrays.values():
         if device.type == "cuda" and array.nbytes >= 2**18:
