@@ -1,4 +1,4 @@
-"""The folder of a run: its name, and the lock that keeps other processes out of it."""
+"""The folder of a run: its name, and the lock that keeps out other processes."""
 
 import atexit
 import contextlib
@@ -11,15 +11,15 @@ from npp_rl.training import s3
 
 
 def path_of(args) -> Path:
-    """The folder that a script's arguments name, or `runs/<exp_name>__<seed>__<time>`."""
+    """The folder named by a script's arguments, or `runs/<exp_name>__<seed>__<time>`."""
     name = f"{args.exp_name}__{args.seed}__{time.strftime('%Y%m%d-%H%M%S')}"
     return Path(args.resume or args.run_dir or f"runs/{name}")
 
 
 def begin(run_dir: Path, args):
-    """Lock the folder and start keeping it in S3, where the arguments ask for that -> (lock, what syncs or None).
+    """Lock the folder and, if the arguments ask for it, start uploading it to S3 -> (lock, s3.Sync or None).
 
-    Rank 0 calls it, and holds the lock until the run ends. Raises CheckpointError, ArgumentError.
+    Only rank 0 calls it, and it holds the lock until the run ends. Raises CheckpointError, ArgumentError.
     """
     lock = claim(run_dir, bool(args.resume))
     sync = None
@@ -29,15 +29,15 @@ def begin(run_dir: Path, args):
 
 
 def claim(run_dir: Path, resumed: bool):
-    """Make the run's folder and lock its log.jsonl, for as long as the file that is returned stays open.
+    """Make the run's folder and lock its log.jsonl -> the open file, which holds the lock until it is closed.
 
-    Raises CheckpointError where it holds a run already (unless resumed), other things, or a process works in it.
+    Raises CheckpointError if the folder is in use, or if a new run's folder holds a run or other files.
     """
     if run_dir.exists() and not run_dir.is_dir():
         raise CheckpointError(f"{run_dir}: is a file (expected a folder for the run)")
     if not resumed and (run_dir / "config.json").exists():
         raise CheckpointError(f"{run_dir}: holds a run already (--resume {run_dir} continues it)")
-    ours = ("log.jsonl", "checkpoints", "bc")  # of a start that failed; of the pretraining before it
+    ours = ("log.jsonl", "checkpoints", "bc")  # from a start that failed, and from pretraining
     others = [path for path in run_dir.iterdir() if path.name not in ours] if run_dir.exists() else []
     if not resumed and any(path.suffix != ".log" for path in others):
         raise CheckpointError(f"{run_dir}: is not empty (expected a new folder for the run)")
@@ -55,7 +55,7 @@ def claim(run_dir: Path, resumed: bool):
 
 
 def _leave_nothing(run_dir):
-    """Remove the folder of a run that failed before it wrote anything (a data set that is not there, say)."""
+    """Remove the folder of a run that failed before it wrote anything, such as for a missing data set."""
     with contextlib.suppress(OSError):
         if [path.name for path in run_dir.iterdir()] == ["log.jsonl"] and not (run_dir / "log.jsonl").stat().st_size:
             (run_dir / "log.jsonl").unlink()
