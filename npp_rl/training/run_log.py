@@ -1,4 +1,4 @@
-"""The log of a run: metrics.jsonl is the truth, TensorBoard and wandb mirror it, log.jsonl holds the messages."""
+"""The log of a run: metrics in metrics.jsonl, mirrored to TensorBoard and wandb, and messages in log.jsonl."""
 
 import dataclasses
 import json
@@ -26,15 +26,15 @@ LOSSES = (
     "pretrained_kl",
     "grad_norm",
 )
-LOSSES = tuple(f"losses/{name}" for name in LOSSES)  # of a PPO update, in the order in which the scripts sum them
-PARTS = ("train", "eval", "system")  # of the folder `tensorboard`: eval is validation and test, system time and memory
+LOSSES = tuple(f"losses/{name}" for name in LOSSES)  # losses of a PPO update, in the order of the scripts' sums
+PARTS = ("train", "eval", "system")  # subfolders of `tensorboard`; eval: validation and test; system: time and memory
 
 
 class RunLog:
-    """Logs of one run. A new run's `config` goes to config.json.
+    """Logs of one run. A new run writes `config` to config.json.
 
-    `resumed` is the `sizes()` that the checkpoint was saved with: what was logged after it is cut off. Raises
-    CheckpointError where a log is shorter than that.
+    resumed: the `sizes()` in the checkpoint of a resumed run. Everything logged after them is cut off. Raises
+    CheckpointError if a log is shorter.
     """
 
     def __init__(self, run_dir: Path, config: dict, resumed: dict[str, int] | None = None, global_step: int = 0):
@@ -49,7 +49,7 @@ class RunLog:
         purge = global_step + 1 if resumed else None
         self.writers = {part: SummaryWriter(run_dir / "tensorboard" / part, purge_step=purge) for part in PARTS}
         self.files = {name: (run_dir / name).open("a") for name in FILES}
-        for name in FILES:  # last of all: from here on the run goes on
+        for name in FILES:  # after all that can fail
             self.files[name].truncate(resumed[name] if resumed else 0)
         self.mixed_precision = config["args"].get("mixed_precision", False)
         self.wandb = None
@@ -61,18 +61,18 @@ class RunLog:
             self.message(f"no GPU that torch can use: training on the CPU, {threads} threads, size {size}")
 
     def track(self) -> None:
-        """Mirror the metrics to wandb from here on, where that is possible."""
+        """Mirror the metrics to wandb from now on, if wandb works."""
         self.wandb = wandb_mirror.begin(self.run_dir, self.config, self.message)
 
     def message(self, text: str, **fields) -> None:
-        """Print `text` for people and add it with `fields` to log.jsonl for programs."""
+        """Print `text`, and add it to log.jsonl together with `fields`."""
         say(f"\r\033[K{text}" if self.terminal else text)
         self._append("log.jsonl", {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "message": text, **fields})
 
     def metrics(self, kind: str, global_step: int, minutes: float, values: dict[str, float]) -> None:
-        """Add one line of finite `values` to metrics.jsonl, and to its mirrors.
+        """Add one line of the finite `values` to metrics.jsonl and its mirrors.
 
-        A line of kind "train" gets `system/...` of this process besides (see `Usage.look`), on a GPU its memory too.
+        Lines of kind "train" also get the `system/...` metrics of this process (see `Usage.look`) and its GPU memory.
         """
         if kind == "train":
             values = values | self.usage.look()
@@ -90,15 +90,15 @@ class RunLog:
             self.wandb.log({**place, **values}, step=global_step)
 
     def evaluation(self, global_step: int, minutes: float, values: dict[str, float]) -> None:
-        """Log and say the results of an evaluation on the validation levels."""
+        """Log and print the results of an evaluation on the validation levels."""
         self.metrics("eval", global_step, minutes, values)
         self.message(f"step {global_step:,}: success on validation levels {values['eval/success_rate']:.1%}")
 
     def iteration(self, counters, minutes: float, minutes_left: float, values: dict[str, float]) -> None:
-        """Log the metrics of an iteration and show how far the run is.
+        """Log the metrics of an iteration and show the run's progress.
 
-        Raises FloatingPointError where a loss is not finite, or the gradient's norm in float32. In float16 a gradient
-        may overflow: the loss scaling then leaves the step out.
+        Raises FloatingPointError if a loss is not finite. This includes the gradient's norm unless precision is mixed:
+        a gradient may overflow in float16, and the loss scaling then skips the step.
         """
         if not all(math.isfinite(values[name]) for name in (LOSSES[:-1] if self.mixed_precision else LOSSES)):
             step, saved = counters.global_step, counters.saved_at
@@ -107,8 +107,8 @@ class RunLog:
         self.progress(counters.global_step, minutes_left, values)
 
     def progress(self, global_step: int, minutes_left: float, metrics: dict[str, float]) -> None:
-        """Show how far the run is: one line that is rewritten on a terminal, a line every ten seconds elsewhere."""
-        self.shown |= metrics  # an iteration in which no episode ended keeps the last figures
+        """Show the run's progress: a terminal rewrites one line, other outputs get a line every ten seconds."""
+        self.shown |= metrics  # if no episode ended, the last values stay
         text = (
             f"step {global_step:,}  {self.shown['charts/SPS']:,.0f} steps/s"
             f"  return {self.shown.get('charts/episodic_return', math.nan):.2f}"
@@ -121,11 +121,11 @@ class RunLog:
             say(text)
 
     def sizes(self) -> dict[str, int]:
-        """Bytes of each log so far, for the checkpoint."""
+        """Size of each log in bytes, for the checkpoint."""
         return {name: (self.run_dir / name).stat().st_size for name in self.files}
 
     def close(self) -> None:
-        """Close the logs; a tracked run's results and videos go to wandb first."""
+        """Close the logs. A tracked run first sends its results and videos to wandb."""
         if self.wandb:
             architecture = self.config["architecture"]
             wandb_mirror.add_results(self.wandb, self.run_dir, architecture, self.last_step, self.message)
@@ -146,9 +146,9 @@ class RunLog:
 def start_log(
     run_dir: Path, about: dict, args, agent, process, checkpoint: dict | None, global_step: int, sync
 ) -> RunLog:
-    """The log of a run that is about to train, with its configuration, and wandb and S3 where the arguments ask for it.
+    """Start the log of a run: write its configuration, start wandb if asked for, and log the messages of S3.
 
-    about: what the script alone knows (architecture, levels, shapes of observations ...).
+    about: the part of the configuration that only the script knows (architecture, levels, shapes of observations ...).
     """
     device = process.device
     config = {
