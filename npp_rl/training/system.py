@@ -1,4 +1,4 @@
-"""What a run's figures depend on beside its arguments, and what it takes of the machine while it goes on."""
+"""The system that a run uses: versions and devices, and its use of processors and memory."""
 
 import contextlib
 import importlib.metadata
@@ -12,7 +12,7 @@ import npp_rl
 
 
 def describe_system(device: str = "cpu") -> dict:
-    """Versions, git revision (None outside a checkout), processors, and the device by its name."""
+    """Versions, git revision (None outside a checkout), number of processors, and the device's name."""
     versions = {"python": platform.python_version(), "npp_rl": npp_rl.__version__}
     versions |= {name: importlib.metadata.version(name) for name in ("torch", "numpy", "numba", "gymnasium")}
     git = ["git", "-C", str(Path(__file__).parent)]
@@ -34,17 +34,17 @@ def describe_system(device: str = "cpu") -> dict:
 
 
 class Usage:
-    """What this process takes of the machine, from one look to the next."""
+    """Processors and memory that this process uses between one `look` and the next."""
 
     def __init__(self):
         self.clocks = time.monotonic(), time.process_time()
 
     def look(self) -> dict[str, float]:
-        """`system/...` metrics: MiB in memory, processors that were busy since the last look, load over a minute."""
+        """`system/...` metrics: memory in MiB, processors busy since the last look, and load over one minute."""
         before, self.clocks = self.clocks, (time.monotonic(), time.process_time())
         wall, busy = (now - then for now, then in zip(self.clocks, before, strict=True))
         values = {"system/processors_busy": busy / max(wall, 1e-9), "system/load": os.getloadavg()[0]}
-        with contextlib.suppress(OSError, ValueError, IndexError):  # Linux tells; elsewhere it is left out
+        with contextlib.suppress(OSError, ValueError, IndexError):  # only Linux has it
             pages = int(Path("/proc/self/statm").read_text().split()[1])
             values["system/memory_mib"] = pages * os.sysconf("SC_PAGE_SIZE") / 2**20
         return values
