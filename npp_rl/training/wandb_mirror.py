@@ -1,4 +1,4 @@
-"""A run's metrics, videos and results on Weights and Biases, with or without a connection (WANDB_MODE=offline)."""
+"""Mirror of a run's metrics, videos and results on Weights and Biases. WANDB_MODE=offline works too."""
 
 import re
 import secrets
@@ -11,9 +11,9 @@ RESULTS = ("checkpoints/best.pt", "eval_results.json", "report.md", "config.json
 
 
 def begin(run_dir: Path, config: dict, message: Callable[[str], None]):
-    """The wandb run that mirrors the run in `run_dir`, as its arguments in `config` say; a resumed one is continued.
+    """Start the wandb run that mirrors the run in `run_dir`, or continue it if the run is resumed.
 
-    Returns None, and says why, without wandb, without a login or where wandb cannot start: the run goes on without it.
+    Returns None and says why if wandb is not installed, has no login or cannot start. Training then goes on without it.
     """
     here = "--track has no effect, all metrics are in metrics.jsonl"
     try:
@@ -24,7 +24,7 @@ def begin(run_dir: Path, config: dict, message: Callable[[str], None]):
     args, name = config["args"], run_dir.resolve().name
     if args["exp_name"] not in name:  # such as experiment/mlp_baseline/seed_1
         name = f"{args['exp_name']}__{args['seed']}__{name}"
-    id_path = run_dir / "wandb_id.txt"  # another run of the same name does not continue this one
+    id_path = run_dir / "wandb_id.txt"  # so that another run of this name does not continue this one
     if not id_path.is_file():
         write_atomically(id_path, f"{args['exp_name']}-{args['seed']}-{secrets.token_hex(4)}\n".encode())
     try:
@@ -45,7 +45,7 @@ def begin(run_dir: Path, config: dict, message: Callable[[str], None]):
 
 
 def add_results(run, run_dir: Path, architecture: str, global_step: int, message: Callable[[str], None]) -> None:
-    """Give a wandb run what the training's end wrote: videos, and an artifact of RESULTS. Nothing without results."""
+    """Send videos and an artifact of RESULTS to a wandb run when training has ended. Does nothing without results."""
     if not (run_dir / "eval_results.json").is_file():
         return
     import wandb
@@ -64,5 +64,5 @@ def add_results(run, run_dir: Path, architecture: str, global_step: int, message
             if (run_dir / name).is_file():
                 artifact.add_file(str(run_dir / name), name=Path(name).name)
         run.log_artifact(artifact)
-    except (wandb.errors.Error, OSError, ValueError) as error:  # all of it lies in the run's folder
+    except (wandb.errors.Error, OSError, ValueError) as error:  # the run's folder has all of it
         message(f"wandb: the results were not added: {' '.join(str(error).split())[:300]}")
