@@ -1,9 +1,8 @@
-"""Attention and sums over the incoming edges of graph nodes, the operations of the graph layers that no library has.
+"""Attention and sums over the incoming edges of graph nodes: the kernels of the graph layers.
 
-On CPUs they are compiled here: gathering the features of all edges into tensors takes several times as long. GPUs take
-padded graphs and dense matrices of all pairs of a graph's nodes, masked where there is no edge: products of small
-matrices are what they do best, while the gradient of a gathering adds up rows, which is slow where its order must not
-depend on chance.
+CPUs run compiled loops over the edges. Gathering the features of all edges into tensors takes several times as long.
+GPUs run padded graphs with dense matrices over all pairs of a graph's nodes, masked where there is no edge. Products of
+small matrices are fast on GPUs. The gradient of a gather is slow there if its order of additions must be deterministic.
 """
 
 import contextlib
@@ -18,25 +17,25 @@ from torch import nn
 
 from npp_rl.simulator.compiled import kernel, njit
 
-FAST = {"reassoc", "contract", "arcp", "nsz"}  # sums may be reordered; infinities and NaN stay what they are
-NEGATIVE_SLOPE = 0.2  # of additive attention's LeakyReLU (Velickovic et al. 2018, section 2.1)
+FAST = {"reassoc", "contract", "arcp", "nsz"}  # allows sums in any order, but keeps infinities and NaN
+NEGATIVE_SLOPE = 0.2  # LeakyReLU's slope in additive attention (Velickovic et al. 2018, section 2.1)
 
 
 class PackedGraphs(NamedTuple):
-    """A batch of B graphs whose nodes stand in one table of M rows: by type, then by graph, then by slot."""
+    """A batch of B graphs with their nodes in one table of M rows, sorted by type, then by graph, then by slot."""
 
-    slots: torch.Tensor  # int64 [M]: what stands in each row, as graph * N + node
+    slots: torch.Tensor  # int64 [M]: graph * N + node of each row
     row: torch.Tensor  # int64 [B, N]: the row of each node, -1 for no node
     kinds: torch.Tensor  # int64 [M]: type of each row
     counts: list[int]  # rows of each type
-    lists: tuple[torch.Tensor, ...]  # int16 [B, N, k] by edge type: nodes that edges come from, each once; -1 for none
-    # Without padding, int32: the rows of type i and graph b are span[i, b] to span[i, b + 1], the edges of row t are
-    # first[t] to first[t + 1], and edge e comes from row source[e] and is of type relation[e].
+    lists: tuple[torch.Tensor, ...]  # int16 [B, N, k] per edge type: distinct source nodes of a node's edges, -1: none
+    # Without padding, int32: rows span[i, b] to span[i, b + 1] have type i and belong to graph b. Edges first[t] to
+    # first[t + 1] lead to row t. Edge e comes from row source[e] and has type relation[e].
     span: torch.Tensor | None = None
     first: torch.Tensor | None = None
     source: torch.Tensor | None = None
     relation: torch.Tensor | None = None
-    # With padding: nodes of each type, and float32 [B, N, edge types, N]: 1 where node t has an edge of type r from s.
+    # With padding: nodes per type, and edges float32 [B, N, edge types, N], 1 at [b, t, r, s] for an edge from s to t.
     type_slots: tuple[int, ...] | None = None
     edges: torch.Tensor | None = None
 
@@ -83,7 +82,7 @@ _pad_on_cpus = False
 
 @contextlib.contextmanager
 def padded_graphs():
-    """Within it graphs are padded on CPUs too, so that torch does, and counts, what compiled functions do else."""
+    """Context that pads graphs on CPUs too. Torch operations, which torch can count, then replace compiled loops."""
     global _pad_on_cpus
     before, _pad_on_cpus = _pad_on_cpus, True
     try:
@@ -101,12 +100,11 @@ def pack_graphs(
     self_loops: bool = False,
     padded: bool | None = None,
 ) -> PackedGraphs:
-    """The graphs of `graph_node_mask` uint8 [B, N], `graph_adjacent`, `graph_reachable`; type_slots: nodes per type.
+    """Pack the observations `graph_node_mask` uint8 [B, N], `graph_adjacent` and `graph_reachable` into tables.
 
-    every: rows for all slots, also those without a node, which makes M and with it the rounding of matrix products
-    independent of what the graphs hold. self_loops: each node has exactly one edge to itself, of a third edge type,
-    whatever the lists say. padded: every, with edges as matrices of a fixed size; default: padded unless on a CPU (and
-    there within `padded_graphs`).
+    type_slots: slots per node type. every: make rows for empty slots too, so that M, and so the rounding of matrix
+    products, does not depend on the graphs. self_loops: give each node exactly one edge to itself, of a third edge
+    type. padded: make rows for every slot and store edges as dense matrices. Default: on GPUs, and in `padded_graphs`.
     """
     batch, nodes = mask.shape
     lists = adjacent.contiguous(), reachable.contiguous()
@@ -141,7 +139,7 @@ def pack_graphs(
 
 @kernel(fastmath=FAST)
 def _softmax(attn, begin, end):
-    """Over the rows begin to end of attn [edges, heads], for each head."""
+    """Softmax in place over rows begin to end of attn [edges, heads], for each head."""
     for h in range(attn.shape[1]):
         top, total = np.float32(-np.inf), np.float32(0)
         for e in range(begin, end):
@@ -157,13 +155,14 @@ def _softmax(attn, begin, end):
 
 @functools.cache
 def attention_kernels(heads: int, dim: int):
-    """Compiled (forward, backward) for this many heads of this size; loops of known length become vector instructions.
+    """Compiled (forward, backward) of `attention`. With constant heads and dim, loops become vector instructions.
 
-    forward(projection, kinds, first, source, relation, mu, out, attn) writes its last two arguments, backward(those,
-    d_out, span, d_projection, d_mu) its last two. Beside what `attention` and PackedGraphs tell:
+    forward(projection, kinds, first, source, relation, mu, out, attn) writes its last two arguments. backward takes
+    these and (d_out, span, d_projection, d_mu), and writes its last two. `attention` and PackedGraphs describe the
+    arrays, except
 
-    - attn f4 [edges, heads]: the softmax;
-    - d_mu f4 [B, types, 2, types, heads]: by graph.
+    - attn float32 [edges, heads]: the softmax;
+    - d_mu float32 [B, types, 2, types, heads]: one gradient per graph.
     """
     width = heads * dim
     scale = np.float32(1 / math.sqrt(dim))
@@ -259,13 +258,13 @@ def _by_type(table, graphs):
 
 
 def _by_node(weights, graphs):
-    """Weights [types, ...] -> [N, ...], those of each node's type."""
+    """Weights [types, ...] -> [N, ...], the weights of each node's type."""
     parts = zip(weights.split(1), graphs.type_slots, strict=True)
     return torch.cat([part.expand(count, *weights.shape[1:]) for part, count in parts])
 
 
 def _masked_softmax(logits, edges):
-    """Over the last dimension, in float32, each entry weighted by its number of edges; 0 where there is none."""
+    """Softmax over the last dimension in float32. Entries are weighted by their number of edges; 0 without an edge."""
     lowest = torch.finfo(torch.float32).min
     logits = torch.where(edges > 0, logits.float() + edges.clamp(min=1).log(), lowest)
     return logits.softmax(-1) * (edges > 0)
@@ -283,11 +282,11 @@ def _dense_attention(projection, mu, graphs):
 
 
 def attention(projection, mu, graphs: PackedGraphs):
-    """Messages of each node's incoming edges, weighted by the softmax of q k mu / sqrt(dim) over all of its edges.
+    """Sum of v over each node's incoming edges, weighted by the softmax of q k mu / sqrt(dim) over these edges.
 
-    projection [M, 5 C]: of each row q, then k and v for edges of the first type, then k and v for those of the second;
-    mu float32 [types, 2, types, heads]: prior of source type, edge type and target type. Returns [M, C], 0 for a node
-    without edges. The softmax goes over edges of both types together.
+    projection [M, 5 C]: q, then k and v for edges of the first type, then k and v for edges of the second type.
+    mu float32 [types, 2, types, heads]: prior of source type, edge type and target type. Returns [M, C], which is 0 for
+    a node without edges. One softmax covers the edges of both types.
     """
     if graphs.span is not None:
         return _CompiledAttention.apply(projection.float().contiguous(), mu, graphs)
@@ -296,7 +295,7 @@ def attention(projection, mu, graphs: PackedGraphs):
 
 @functools.cache
 def additive_attention_kernels(heads: int, dim: int):
-    """Compiled (forward, backward) of `additive_attention`, as in `attention_kernels`; d_a f4 [B, C]: by graph."""
+    """Compiled (forward, backward) of `additive_attention`, as in `attention_kernels`; d_a float32 [B, C] per graph."""
     width = heads * dim
     slope = np.float32(NEGATIVE_SLOPE)
 
@@ -378,10 +377,10 @@ def _dense_additive_attention(projection, a, graphs):
 
 
 def additive_attention(projection, a, graphs: PackedGraphs):
-    """Features of the nodes that edges come from, weighted by the softmax of a . LeakyReLU(sender + receiver).
+    """Sum of senders over each node's incoming edges, weighted by the softmax of a . LeakyReLU(sender + receiver).
 
-    projection [M, 2 C]: of each row its features as sender, then as receiver; a float32 [heads, dim]. Returns [M, C], 0
-    for a node without edges. The softmax goes over the edges of all types together.
+    projection [M, 2 C]: features as sender, then as receiver. a float32 [heads, dim]. Returns [M, C], which is 0 for a
+    node without edges. One softmax covers the edges of all types.
     """
     if graphs.span is not None:
         return _CompiledAdditiveAttention.apply(projection.float().contiguous(), a, graphs)
@@ -438,9 +437,9 @@ def _dense_sum(x, graphs):
 
 
 def normalised_sum(x, graphs: PackedGraphs):
-    """Sum over each node's incoming edges, of all types, of x of the source / sqrt(its degree * degree of the node).
+    """Sum of x[source] / sqrt(degree[source] * degree[node]) over each node's incoming edges of all types.
 
-    x [M, C] -> [M, C]. A degree is the number of incoming edges; with `self_loops` in pack_graphs it is never 0.
+    x [M, C] -> [M, C]. The degree is the number of incoming edges. `self_loops` of pack_graphs keeps it above 0.
     """
     if graphs.span is not None:
         return _CompiledSum.apply(x.float().contiguous(), graphs)
