@@ -58,7 +58,7 @@ def begin(args, sizes: dict[str, dict]) -> Process:
     has_bf16 = device.type == "cpu" or torch.cuda.is_bf16_supported(including_emulation=False)
     amp_dtype = torch.bfloat16 if has_bf16 else torch.float16
     if rank == 0:
-        say("waiting for levels and the simulator (the first start compiles it, for a minute or so)")
+        say("preparing levels and the simulator (the first start compiles it, which takes about a minute)")
     return Process(rank, world_size, device, threads, inference_threads, amp_dtype, *seeds(args.seed, rank, world_size))
 
 
