@@ -1,21 +1,21 @@
-"""Runs on S3 (or MinIO and the like): upload in the background while training, download to resume, by content.
+"""Runs on S3 or a compatible server such as MinIO: upload in the background while training, download to resume.
 
     python -m npp_rl.training.s3 upload RUN_DIR s3://bucket/prefix/run [--dry-run] [--endpoint-url http://host:9000]
     python -m npp_rl.training.s3 download s3://bucket/prefix/run RUN_DIR [--endpoint-url http://host:9000]
 
-The file `a/b` of the folder `run` is the object `prefix/run/a/b`. Its sha256 stands in the object's metadata and in the
-folder's s3_manifest.json, where an entry appears only after the server has confirmed that content, and goes before
-another content is sent to its key: the manifest is true whenever the process dies. A file whose sha256 is there already
-is not sent again. Nothing is ever deleted on the server; links and hidden files stay at home.
+The file `a/b` of the folder `run` is the object `prefix/run/a/b`. Its sha256 is in the object's metadata and in the
+folder's s3_manifest.json. The manifest is correct even if the process dies: an entry is added after the server has
+confirmed the content, and removed before other content is sent to its key. A file is sent only if its sha256 is not
+there yet. Nothing is ever deleted on the server. Links and hidden files are not uploaded.
 
-What is sent is a copy taken at once, so that a file that grows meanwhile is one content. Of a run, checkpoints are read
-first and sent last: on the server the logs are never older than the checkpoint that a resumed run cuts them back to.
+An upload sends a copy of a file, so that a file that grows meanwhile has one consistent content. Checkpoints are read
+first and sent last. So the logs on the server are never older than the checkpoint that a resumed run cuts them back to.
 
-Faults of the server or the network never end a training: they are said once, and uploads are tried again until all is
-there. Only what no waiting mends ends it, before it begins: a bucket that does not exist, credentials that are refused.
-Credentials are boto3's affair (environment, ~/.aws, the machine's role) and need s3:ListBucket, s3:GetObject and
-s3:PutObject. A killed process can leave parts of a large file; a lifecycle rule with AbortIncompleteMultipartUpload
-removes them.
+Faults of the server or the network never end a training. They are reported once, and uploads are retried until all
+files are there. A missing bucket or refused credentials end it before it begins, because waiting does not help.
+boto3 finds the credentials (environment, ~/.aws, the machine's role). They need s3:ListBucket, s3:GetObject and
+s3:PutObject. A killed process can leave parts of a large file on the server. A lifecycle rule with
+AbortIncompleteMultipartUpload removes them.
 """
 
 import contextlib
@@ -41,39 +41,39 @@ from npp_rl.files import write_json
 
 MANIFEST = "s3_manifest.json"
 FORMAT = "npp-rl s3 manifest 1"
-ENTRY = {"key": str, "size": int, "sha256": str, "time": str}  # of one file
-MULTIPART_BYTES = 16 << 20  # files from this size on are sent and fetched in parts of it
-SPOOL_BYTES = 8 << 20  # copies of smaller files are held in memory, others in an unnamed file in the folder
-FIRST_PAUSE, LONGEST_PAUSE, LAST_PAUSE = 1.0, 60.0, 5.0  # seconds between tries: doubled to the second; while ending
-ATTEMPTS = 5  # of the commands; a training tries as long as it runs
+ENTRY = {"key": str, "size": int, "sha256": str, "time": str}  # manifest entry of a file
+MULTIPART_BYTES = 16 << 20  # files of at least this size are sent and fetched in parts of this size
+SPOOL_BYTES = 8 << 20  # smaller files are copied to memory, others to an unnamed file in the folder
+FIRST_PAUSE, LONGEST_PAUSE, LAST_PAUSE = 1.0, 60.0, 5.0  # s between tries: the first, doubled up to, at most at the end
+ATTEMPTS = 5  # tries of the commands; a training tries as long as it runs
 
 
 class Sync:
-    """The files of `folder` at s3://bucket/prefix. `start` runs it in a thread; `upload` calls it in the foreground."""
+    """Uploads `folder` to s3://bucket/prefix. `start` runs it in a thread, `upload` in the foreground."""
 
     def __init__(self, client, folder: Path, bucket: str, prefix: str, endpoint_url: str | None, message):
-        self.client, self.bucket, self.prefix = client, bucket, prefix  # without client: a dry run
+        self.client, self.bucket, self.prefix = client, bucket, prefix  # no client: a dry run
         self.path, self.folder = folder, folder if folder.is_dir() else folder.parent
         self.url, self.endpoint_url, self.message = f"s3://{bucket}/{prefix}", endpoint_url, message
         self.files = self._load_manifest()  # relative path: {"key", "size", "sha256", "time"}
         self.remote = {} if client is None else None  # key: size of the objects when this process began
-        self.seen = {}  # relative path: inode, size and time stamps of a file whose content the manifest has
+        self.seen = {}  # relative path: inode, size and time stamps of files whose content is in the manifest
         self.sent_files = self.sent_bytes = 0
         self.fault = None  # why the last pass failed
-        self.outage = False  # whether it ended because the server gave no answer
+        self.outage = False  # whether it failed because the server gave no answer
         self.wanted, self.closing = threading.Event(), threading.Event()
         self.thread = threading.Thread(target=self._run, name="s3", daemon=True)
 
     def request(self) -> None:
-        """Ask for an upload of what changed; returns at once, also while an earlier one is under way."""
+        """Ask for an upload of the changes. Returns at once, even while an upload is running."""
         self.wanted.set()
 
     def finish(self, timeout: float) -> bool:
-        """Upload what is left, for at most `timeout` seconds; True if all is on the server.
+        """Upload what is left, for at most `timeout` seconds -> whether all files are on the server.
 
-        Call it when all files are complete and closed. Otherwise one line tells what is missing and how to send it.
+        Call it when all files are complete and closed. If files are missing, it prints how to send them.
         """
-        self.message = print  # the run's log is closed by now, and must not change any more
+        self.message = print  # the run's log is closed and must not change any more
         self.closing.set()
         self.wanted.set()
         self.thread.join(timeout)
@@ -92,8 +92,8 @@ class Sync:
         return not missing
 
     def missing(self) -> dict[str, int]:
-        """Relative path and bytes of each file whose content the manifest does not hold."""
-        files = self.files  # replaced, never changed, by the thread
+        """Relative path -> bytes of each file whose content is not in the manifest."""
+        files = self.files  # the thread replaces this dict and never changes it
         missing = {}
         for path in self._paths():
             relative = path.relative_to(self.folder).as_posix()
@@ -109,9 +109,9 @@ class Sync:
         return missing
 
     def upload_changes(self) -> dict[str, str]:
-        """One pass over the folder; relative path -> reason of what could not be uploaded, empty if all is there.
+        """Make one pass over the folder -> reasons of failed uploads by relative path, empty if all files are there.
 
-        A file that is refused or cannot be read does not keep the others back; a server that fails ends the pass.
+        The pass goes on after a file that is refused or cannot be read, and ends when the server fails.
         """
         failures = {}
         self.outage = False
@@ -122,8 +122,8 @@ class Sync:
             with contextlib.ExitStack() as stack:
                 streams = {}
                 for path in sorted(paths, key=_reading_order):
-                    if path.suffix == ".pt":  # renamed into place: an open one keeps its content
-                        with contextlib.suppress(OSError):  # seen again below
+                    if path.suffix == ".pt":  # an open file keeps its content when another is renamed over it
+                        with contextlib.suppress(OSError):  # raised again below
                             streams[path] = stack.enter_context(path.open("rb"))
                 for path in sorted(paths, key=_reading_order, reverse=True):
                     relative = path.relative_to(self.folder).as_posix()
@@ -135,7 +135,7 @@ class Sync:
                             self._upload(relative, stream)
                     except FileNotFoundError:
                         continue  # removed since the folder was listed
-                    except Exception as error:  # whatever goes wrong here must not end a training
+                    except Exception as error:  # nothing here may end a training
                         failures[relative] = describe(error)
                         self.outage = _kind(error) == "outage"
                         if self.outage:
@@ -154,14 +154,14 @@ class Sync:
                 self.closing.wait(pause)
             else:
                 self.wanted.wait()
-            closing = self.closing.is_set()  # before the pass: what was written before `finish` is then in it
+            closing = self.closing.is_set()  # read first: the pass then includes all that was written before `finish`
             self.wanted.clear()
             failures = self.upload_changes()
             fault = None
             if failures:
                 relative, reason = next(iter(failures.items()))
                 fault = f"{relative}: {reason}" if relative else reason
-                if not self.fault and (self.outage or not closing):  # a refusal at the end is told by `finish`
+                if not self.fault and (self.outage or not closing):  # `finish` reports a refusal at the end
                     what = "uploads" if closing else "training goes on, uploads"
                     self._say(f"S3: {self.url}: {fault}; {what} are tried again until all is there")
             elif self.fault:
@@ -174,11 +174,11 @@ class Sync:
     def _say(self, text):
         try:
             self.message(text)
-        except (OSError, ValueError):  # a full disk; a log that is closed already
+        except (OSError, ValueError):  # a full disk, or a log that is closed
             print(text, flush=True)
 
     def _paths(self):
-        """All files of the folder but links, hidden files and manifests."""
+        """All files of the folder except links, hidden files and manifests."""
         if self.path != self.folder:
             return [self.path]
         paths = []
@@ -191,7 +191,7 @@ class Sync:
         return paths
 
     def _load_manifest(self):
-        """Entries of the folder's manifest; none where it is about another place."""
+        """Entries of the folder's manifest. None if it is about another place."""
         try:
             manifest = json.loads((self.folder / MANIFEST).read_text())
             about = (manifest["format"], manifest["url"], manifest["endpoint_url"])
@@ -204,13 +204,13 @@ class Sync:
         return files if about == (FORMAT, self.url, self.endpoint_url) else {}
 
     def _save_manifest(self, files):
-        """Make `files` the manifest, on disk first: what cannot be written there (a full disk) is not believed here."""
+        """Make `files` the manifest. It is written to disk first: if that fails, the one in memory stays as it was."""
         if self.client is not None:
             write_manifest(self.folder, self.url, self.endpoint_url, files)
         self.files = files
 
     def _list_remote(self):
-        """Remember which objects are there, and forget manifest entries whose object is gone or has another size."""
+        """List the objects on the server, and drop manifest entries whose object is gone or has another size."""
         remote = list_objects(self.client, self.bucket, self.prefix)
         true = {relative: entry for relative, entry in self.files.items() if remote.get(entry["key"]) == entry["size"]}
         if true != self.files:
@@ -225,10 +225,10 @@ class Sync:
         state = (before.st_ino, before.st_size, before.st_mtime_ns, before.st_ctime_ns)
         if self.seen.get(relative) == state:
             return
-        settled = time.time_ns() - before.st_mtime_ns > 2e9  # a later change shows in a time stamp, however coarse
+        settled = time.time_ns() - before.st_mtime_ns > 2e9  # a later change gets another time stamp, even a coarse one
         with tempfile.SpooledTemporaryFile(SPOOL_BYTES, dir=self.folder) as copy:
             digest, size = hashlib.sha256(), 0
-            while block := stream.read(min(1 << 20, before.st_size - size)):  # a file that grows has an end here
+            while block := stream.read(min(1 << 20, before.st_size - size)):  # a file that grows is cut here
                 digest.update(block)
                 copy.write(block)
                 size += len(block)
@@ -272,14 +272,14 @@ def start(
     dry_run: bool = False,
     message: Callable[[str], None] = print,
 ) -> Sync | None:
-    """Keep `run_dir` at s3://bucket/prefix/<name of run_dir> from a thread, beginning now; `message` is told of faults.
+    """Start a thread that uploads `run_dir` to s3://bucket/prefix/<name of run_dir> and reports faults to `message`.
 
-    The folder is made if it is not there: call this first of all, so that a wrong name costs no time, and set the
+    It makes the folder if needed. Call it at the very start of a run, so that a wrong name costs no time, and set the
     result's `message` when the run has its log.
 
-    Raises ArgumentError where the server refuses at once (no such bucket, wrong credentials) or an argument is bad. A
-    server that does not answer within some 20 s is no reason to stop. Returns None, and says so, without boto3. A dry
-    run tells `message` of each file, needs neither boto3 nor credentials, sends nothing and writes nothing.
+    Raises ArgumentError if the server refuses (no such bucket, wrong credentials) or an argument is bad. A server that
+    does not answer within 20 s does not stop the run. Returns None and says so if boto3 is not installed. A dry run
+    reports each file to `message`, needs neither boto3 nor credentials, and sends and writes nothing.
     """
     run_dir = Path(run_dir)
     bucket, prefix = split_url(f"s3://{bucket}/{prefix.strip('/')}/{run_dir.resolve().name}")
@@ -307,10 +307,10 @@ def upload(
     dry_run: bool = False,
     message: Callable[[str], None] = print,
 ) -> dict[str, str]:
-    """Bring a folder's files under `url` (s3://bucket/prefix), or one file beneath it under its name, and wait for it.
+    """Upload a folder's files, or one file, to `url` (s3://bucket/prefix) and wait for it.
 
-    While the server fails it tries again, until ATTEMPTS tries in a row brought nothing. Returns relative path -> why
-    it could not be uploaded. Raises ArgumentError as `start` does, and ModuleNotFoundError without boto3.
+    It retries while the server fails, until ATTEMPTS tries in a row sent nothing. Returns the reasons of failed uploads
+    by relative path. Raises ArgumentError as `start` does, and ModuleNotFoundError without boto3.
     """
     path = Path(path)
     if not path.exists():
@@ -333,10 +333,10 @@ def upload(
 def download(
     url: str, folder: str | Path, endpoint_url: str | None = None, message: Callable[[str], None] = print
 ) -> Path:
-    """Bring all under `url` (s3://bucket/prefix/run) into the new or empty `folder`, with a manifest; return `folder`.
+    """Download all objects under `url` (s3://bucket/prefix/run) into the new or empty `folder`, with a manifest.
 
-    The folder appears when everything is there and every content has the sha256 of its object's metadata. Raises
-    CheckpointError where that fails, ArgumentError for a bad URL, ModuleNotFoundError without boto3, OSError.
+    The folder appears when all files are there and each has the sha256 of its object's metadata. Returns `folder`.
+    Raises CheckpointError if that fails, ArgumentError for a bad URL, ModuleNotFoundError without boto3, OSError.
     """
     bucket, prefix = split_url(url)
     folder = Path(folder)
@@ -347,7 +347,7 @@ def download(
         remote = list_objects(client, bucket, prefix)
     except Exception as error:
         raise CheckpointError(f"{url}: {describe(error)}") from error
-    names = {key: key[len(prefix) + 1 :] for key in remote if not key.endswith("/")}  # consoles make such for folders
+    names = {key: key[len(prefix) + 1 :] for key in remote if not key.endswith("/")}  # consoles make them for folders
     for key, relative in names.items():
         if not _is_plain(relative) or relative.rpartition("/")[2] == MANIFEST:
             raise CheckpointError(f"{url}: refused the object {key!r} (expected a plain relative path)")
@@ -360,7 +360,7 @@ def download(
         complete = Path(place, "complete")
         complete.mkdir()
         files = {}
-        # Checkpoints first, as they are read for an upload: while a run goes on, its logs are then never older.
+        # Checkpoints first, as in an upload: the logs of a run that is still training are then never older.
         for key, relative in sorted(names.items(), key=lambda name: _reading_order(Path(name[1]))):
             target = complete / relative
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -371,13 +371,13 @@ def download(
 
 
 def download_for_resume(url: str, folder: str | Path, endpoint_url: str | None = None) -> Path:
-    """`download` for `--resume s3://...`: under torchrun one process of each machine fetches, the others wait for it.
+    """`download` for `--resume s3://...`. Under torchrun one process per machine downloads and the others wait.
 
-    Raises CheckpointError and ArgumentError only. Machines with a common file system download beforehand instead.
+    Raises CheckpointError and ArgumentError only. Machines with a common file system must download beforehand.
     """
     folder = Path(folder)
     if os.environ.get("LOCAL_RANK", "0") != "0":
-        while not (folder / MANIFEST).exists():  # torchrun ends this process where the fetching one fails
+        while not (folder / MANIFEST).exists():  # torchrun ends this process if the other one fails
             time.sleep(0.2)
         return folder
     try:
@@ -387,7 +387,7 @@ def download_for_resume(url: str, folder: str | Path, endpoint_url: str | None =
 
 
 def split_url(url: str) -> tuple[str, str]:
-    """Bucket and prefix (without slashes at its ends) of s3://bucket/prefix. Raises ArgumentError."""
+    """Bucket and prefix of s3://bucket/prefix, the prefix without slashes at its ends. Raises ArgumentError."""
     match = re.fullmatch(r"s3://([A-Za-z0-9._-]{3,255})/+(.*?)/*", url)
     prefix = "/".join(part for part in match[2].split("/") if part) if match else ""
     if not prefix or {".", ".."} & set(prefix.split("/")) or not prefix.isprintable():
@@ -407,11 +407,11 @@ def connect(endpoint_url: str | None, connect_timeout: float = 10, read_timeout:
             fine = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0 and "@" not in parts.netloc
         except ValueError:
             fine = False
-        if not fine or parts.query or parts.fragment:  # not repeated here: a password may stand in it
+        if not fine or parts.query or parts.fragment:  # the message does not repeat it: it may hold a password
             raise ArgumentError(
                 "the S3 endpoint URL is not usable: expected http://HOST:PORT or https://HOST without user or password"
             )
-        # Without boto3's own checksums, which not every server knows, the SHA-256 of each body is signed and checked.
+        # Not every server knows boto3's own checksums. Without them the SHA-256 of each body is signed and checked.
         settings = {"request_checksum_calculation": "when_required", "response_checksum_validation": "when_required"}
     try:
         return boto3.session.Session().client(
@@ -429,7 +429,7 @@ def connect(endpoint_url: str | None, connect_timeout: float = 10, read_timeout:
 
 
 def _connect_and_check(bucket, prefix, endpoint_url):
-    """Client, and None or why the server does not answer. Raises ArgumentError where the server refuses."""
+    """Client, and why the server does not answer, or None if it does. Raises ArgumentError if the server refuses."""
     try:
         connect(endpoint_url, 5, 5, 2).list_objects_v2(Bucket=bucket, Prefix=f"{prefix}/", MaxKeys=1)
         fault = None
@@ -444,19 +444,19 @@ def _connect_and_check(bucket, prefix, endpoint_url):
 
 
 def list_objects(client, bucket: str, prefix: str) -> dict[str, int]:
-    """Key -> bytes of every object under prefix/."""
+    """Key -> size in bytes of every object under prefix/."""
     pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=f"{prefix}/")
     return {entry["Key"]: entry["Size"] for page in pages for entry in page.get("Contents", ())}
 
 
 def write_manifest(folder: Path, url: str, endpoint_url: str | None, files: dict[str, dict]) -> None:
-    """Write the folder's s3_manifest.json, atomically; `files` maps relative paths to key, size, sha256 and time."""
+    """Write the folder's s3_manifest.json atomically. files: key, size, sha256 and time by relative path."""
     manifest = {"format": FORMAT, "url": url, "endpoint_url": endpoint_url, "files": dict(sorted(files.items()))}
     write_json(folder / MANIFEST, manifest)
 
 
 def describe(error: Exception) -> str:
-    """A few words on an error, with nothing in them that a server sent or that could hold a secret."""
+    """Describe an error in a few words, without text that a server sent or that could hold a secret."""
     kind, name = _kind(error), type(error).__name__
     if isinstance(error, ArgumentError):
         return str(error)
@@ -474,7 +474,7 @@ def describe(error: Exception) -> str:
 
 
 def _kind(error):
-    """`own`: a file of ours is the trouble; `refusal`: waiting will not help; `outage`: the server or the way to it."""
+    """`own`: a local file causes the error. `refusal`: waiting does not help. `outage`: server or network fail."""
     if isinstance(error, (OSError, ValueError)) and not type(error).__module__.startswith("botocore"):
         return "own"
     from botocore.exceptions import BotoCoreError, ClientError, ConnectionError, HTTPClientError, IncompleteReadError
@@ -485,7 +485,7 @@ def _kind(error):
         return "outage" if status >= 500 or status in (408, 429) or slow else "refusal"
     if isinstance(error, (ConnectionError, HTTPClientError, IncompleteReadError)):
         return "outage"
-    return "refusal" if isinstance(error, BotoCoreError) else "outage"  # such as no credentials: nothing was even asked
+    return "refusal" if isinstance(error, BotoCoreError) else "outage"  # such as no credentials
 
 
 def _fetch(client, bucket, key, target):
@@ -518,19 +518,19 @@ def _fetch(client, bucket, key, target):
 
 
 def _is_plain(relative):
-    """Whether a relative path (a server may send any) stays beneath its folder and can be printed."""
+    """Whether a relative path stays in its folder and can be printed. A server may send any path."""
     return relative.isprintable() and "\\" not in relative and not {"", ".", ".."} & set(relative.split("/"))
 
 
 def _transfer_config():
     from boto3.s3.transfer import TransferConfig
 
-    # No threads of its own: they would keep the process alive at its end, and share the cores with the training.
+    # boto3's own threads would keep the process alive at its end, and take cores from the training.
     return TransferConfig(multipart_threshold=MULTIPART_BYTES, multipart_chunksize=MULTIPART_BYTES, use_threads=False)
 
 
 def _reading_order(path):
-    """latest.pt, other checkpoints, the rest: what is read later is never older (sent in the opposite order)."""
+    """Sort key: latest.pt, other checkpoints, the rest. Files are read in this order and sent in the opposite one."""
     return 0 if path.name == "latest.pt" else 1 if path.suffix == ".pt" else 2
 
 
@@ -540,16 +540,16 @@ def _utc(seconds):
 
 @dataclass
 class Upload:
-    """Upload what is new or changed in a folder."""
+    """Upload the new and changed files of a folder."""
 
     path: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="PATH")]
-    """folder whose files go under the URL, or one file"""
+    """folder to upload, or one file"""
     url: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="URL")]
     """s3://bucket/prefix/run"""
     endpoint_url: str | None = None
     """server other than AWS, such as http://127.0.0.1:9000"""
     dry_run: bool = False
-    """say what would be uploaded, send nothing"""
+    """print what would be uploaded, and send nothing"""
 
 
 @dataclass
@@ -559,7 +559,7 @@ class Download:
     url: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="URL")]
     """s3://bucket/prefix/run"""
     folder: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER")]
-    """new folder for it"""
+    """new folder for the download"""
     endpoint_url: str | None = None
     """server other than AWS, such as http://127.0.0.1:9000"""
 
@@ -571,7 +571,7 @@ class Args:
 
 
 def main(args: Args) -> None:
-    """Carry out a command. Raises ArgumentError, CheckpointError, ModuleNotFoundError, OSError."""
+    """Upload or download. Raises ArgumentError, CheckpointError, ModuleNotFoundError, OSError."""
     command = args.command
     if isinstance(command, Download):
         print(f"S3: {command.url} is in {download(command.url, command.folder, command.endpoint_url)}")
