@@ -44,7 +44,7 @@ FORMAT = "npp-rl s3 manifest 1"
 ENTRY = {"key": str, "size": int, "sha256": str, "time": str}  # manifest entry of a file
 MULTIPART_BYTES = 16 << 20  # files of at least this size are sent and fetched in parts of this size
 SPOOL_BYTES = 8 << 20  # smaller files are copied to memory, others to an unnamed file in the folder
-FIRST_PAUSE, LONGEST_PAUSE, LAST_PAUSE = 1.0, 60.0, 5.0  # s between tries: the first, doubled up to, at most at the end
+FIRST_PAUSE, LONGEST_PAUSE, LAST_PAUSE = 1.0, 60.0, 5.0  # seconds between tries: first, longest, longest while ending
 ATTEMPTS = 5  # tries of the commands; a training tries as long as it runs
 
 
