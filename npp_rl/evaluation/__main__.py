@@ -1,4 +1,4 @@
-"""The command of evaluation; `python -m npp_rl.evaluation --help` lists its flags."""
+"""Evaluate checkpoints on a suite of levels; `python -m npp_rl.evaluation --help` lists the flags."""
 
 import json
 import subprocess
@@ -28,14 +28,14 @@ from npp_rl.training.arguments import check_args
 @dataclass
 class Args:
     checkpoint: tuple[str, ...]
-    """checkpoint files, such as RUN_DIR/checkpoints/best.pt; several are evaluated one after the other and compared"""
+    """checkpoint files, such as RUN_DIR/checkpoints/best.pt; several are evaluated in turn and compared"""
     ensemble: bool = False
-    """evaluate the checkpoints as one: the mean of their log-probabilities decides"""
+    """evaluate the checkpoints as one agent that averages their log-probabilities"""
     test_dataset: str | None = None
     """`builtin` or a folder of levels (default: the run's own suite)"""
     output: str | None = None
-    """folder of the results (default: the run directory, for best.pt of a run that has ended on its own suite; else a
-    folder in it); of several checkpoints, each has a folder in it"""
+    """folder of the results; several checkpoints have a folder each in it (default: the run directory for best.pt of a
+    finished run on its own suite, else a folder in the run directory)"""
     categories: tuple[str, ...] = ()
     """evaluate only these categories"""
     sampled: bool = False
@@ -47,22 +47,22 @@ class Args:
     device: Literal["cpu", "cuda"] = "cpu"
     """where the policy runs"""
     pars: str | None = None
-    """a planner's output folder: par times of levels that are not built in"""
+    """planner's output folder with par times of levels that are not built in"""
     train_levels: bool = False
-    """play a sample of the training levels too: the generalisation gap"""
+    """also play a sample of the training levels, and report the generalisation gap"""
     cost: bool = False
     """measure parameters, operations, latency and memory"""
     pictures: int = 0
-    """pictures of lost levels to write into the results' folder, of each category and way of failing"""
+    """number of pictures of lost levels, for each category and kind of failure, in the results' folder"""
     capture_video: bool = False
-    """write videos of some episodes, won and lost ones of each category, into the results' folder"""
+    """record videos of won and lost episodes of each category in the results' folder"""
 
 
 @dataclass
 class _Player:
-    """What one evaluation of the command needs."""
+    """One agent to evaluate, with its levels and its folder."""
 
-    name: str  # in the comparison
+    name: str  # its name in the comparison
     files: list[str]
     agent: torch.nn.Module
     run: dict  # arguments of the run that trained it
@@ -72,7 +72,7 @@ class _Player:
 
 
 def _prepare(args: Args, files: list[str], agent, run) -> _Player:
-    """Levels and folder of an evaluation; what cannot be done is refused here, before anything is played."""
+    """Choose levels and folder of an evaluation. Raises ArgumentError before anything is played."""
     dataset = run["test_dataset"] if args.test_dataset is None else args.test_dataset
     levels = load_suite(dataset, run["train_dataset"], run["holdout_fraction"])
     present = {level.category for level in levels}
@@ -92,7 +92,7 @@ def _prepare(args: Args, files: list[str], agent, run) -> _Player:
     elif not (run_dir / "config.json").is_file():
         raise ArgumentError(f"--checkpoint {files[0]}: in no run directory, so --output is needed")
     else:
-        # The run directory's own results say that the run is done, and compare it with others.
+        # Results in the run directory itself mark the run as done and enter comparisons with other runs.
         stem, ended = Path(files[0]).stem, (run_dir / "report.md").is_file()
         beside = f"eval_{Path(dataset).name}" + ("" if stem == "best" else f"_{stem}")
         folder = run_dir if own_suite and stem == "best" and ended else run_dir / beside
@@ -100,7 +100,7 @@ def _prepare(args: Args, files: list[str], agent, run) -> _Player:
 
 
 def _earlier(folder, results):
-    """The results in `folder` where they are of the same games with the same outcomes, else {}."""
+    """The results in `folder` if they are of the same games with the same outcomes, else {}."""
     try:
         earlier = json.loads((folder / "eval_results.json").read_text())
         same = all(earlier[key] == json.loads(json.dumps(results[key])) for key in ("levels", "settings"))
@@ -134,9 +134,9 @@ def _play_and_write(args: Args, player: _Player, device: torch.device) -> dict:
     title = f"{'ensemble' if args.ensemble else run['exp_name']} on {player.dataset}"
     about = {"checkpoint": ", ".join(player.files)}
     try:
-        if args.cost:  # now, when nothing has to be compiled any more, which takes memory
+        if args.cost:  # after all compiling, which takes memory
             results["cost"] = cost_apart(player.files, args.device)
-    finally:  # what was played is kept, as is what else is known of the same games
+    finally:  # keep these results, and the earlier results of the same games
         results |= {key: value for key, value in _earlier(player.folder, results).items() if key not in results}
         write_results(results, player.folder, title, about, player.levels if args.capture_video else ())
     print(report(results, title, about))
@@ -145,9 +145,9 @@ def _play_and_write(args: Args, player: _Player, device: torch.device) -> dict:
 
 
 def cost_apart(files: Sequence[str], device: str) -> dict:
-    """`cost` of the agent in a checkpoint file, or of the ensemble in several, in a process of its own.
+    """`cost` of the agent in a checkpoint file, or of the ensemble in several files.
 
-    So its peak memory is its own. Raises ArgumentError where that process fails.
+    It is measured in another process, whose peak memory is the agent's. Raises ArgumentError if that process fails.
     """
     words = [sys.executable, "-m", "npp_rl.cost", "--checkpoint", *files, "--device", device]
     done = subprocess.run(words, capture_output=True, text=True)
@@ -158,7 +158,7 @@ def cost_apart(files: Sequence[str], device: str) -> dict:
 
 
 def main(args: Args) -> list[dict]:
-    """Evaluate checkpoints, write the results, return them. Raises CheckpointError, LevelError, OSError."""
+    """Evaluate checkpoints, write results, return them. Raises ArgumentError, CheckpointError, LevelError, OSError."""
     check_args(args)
     if not args.checkpoint:
         raise ArgumentError("--checkpoint: expected at least one file")
@@ -180,14 +180,13 @@ def main(args: Args) -> list[dict]:
                 "(expected files of different names or runs, and --output)"
             )
         player.folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=player.folder):  # refused before the games are played, not after
+        with tempfile.TemporaryFile(dir=player.folder):  # fail before the games are played, not after
             pass
     analysis.compile_ahead()
     threads = torch.get_num_threads()
     results = []
     for player in players:
-        # As many threads as the run asked for in its own evaluations: a matrix product may round differently with
-        # others.
+        # The same number of threads as in the run's own evaluations, because it can change how matrix products round.
         torch.set_num_threads(player.run["inference_threads"] or threads)
         results.append(_play_and_write(args, player, device))
     torch.set_num_threads(threads)
