@@ -1,13 +1,13 @@
-"""How episodes failed, and pictures of it: died, stuck, timed out near the goal, too slow, wandering.
+"""How episodes failed, and pictures of lost levels.
 
-The actions of every episode are played again (retrace.py), which tells where it ended, the way that was left and its
-near misses; a failure is then named by the first of these that holds:
+retrace.py plays the actions of every episode again and finds where it ended, how much way was left, and its near
+misses. The kind of failure is the first of these that holds:
 
-- `died`: of the episode's `cause`;
-- `stuck`: all its places of the last WINDOW_SECONDS lie in a box of less than STUCK_PX;
-- `timed out near the goal`: NEAR_GOAL_PX of way or less were left;
-- `too slow`: within the last WINDOW_SECONDS it came NEARER_PX nearer than ever before;
-- `wandering`: it moved and came no nearer.
+- `died`: the ninja died of the episode's `cause`;
+- `stuck`: it stayed in a box smaller than STUCK_PX during the last WINDOW_SECONDS;
+- `timed out near the goal`: at most NEAR_GOAL_PX of way were left;
+- `too slow`: it came at least NEARER_PX nearer than ever before within the last WINDOW_SECONDS;
+- `wandering`: it moved but came no nearer.
 """
 
 import functools
@@ -28,17 +28,17 @@ from npp_rl.viewing.render import add_caption, draw_level, save_picture
 
 FAILURES = ("died", "stuck", "timed out near the goal", "too slow", "wandering")
 
-WINDOW_SECONDS = 5  # half of the shortest time limit: who has moved shortly before still counts as moving
-STUCK_PX = 24.0  # a tile: trembling at a wall stays within it, a hop (36 px and more) does not
-NEAR_GOAL_PX = 100.0  # half a second's run at full speed, 3.3 px a frame
-NEARER_PX = 24.0  # a tile: swaying at the nearest place so far is no progress
+WINDOW_SECONDS = 5  # half of the shortest time limit, so that a ninja that has moved recently still counts as moving
+STUCK_PX = 24.0  # a tile: trembling at a wall stays below it, a hop (36 px and more) does not
+NEAR_GOAL_PX = 100.0  # half a second at full speed, 3.3 px per frame
+NEARER_PX = 24.0  # a tile, so that swaying around the nearest place so far is no progress
 
 
 @functools.cache
 def compile_ahead() -> None:
-    """Compile what `examine` needs, so that it does not happen within an evaluation that somebody times.
+    """Compile what `examine` needs, so that timed evaluations do not include compiling.
 
-    The first parallel call of Numba sets the number of threads for all that uses OpenMP, torch too: it is put back.
+    Numba's first parallel call also sets torch's number of threads, through OpenMP. This function restores it.
     """
     threads = torch.get_num_threads()
     retrace([generator.generate("simplest", 0)] * 2, [(0, "0", 1), (1, "0", 1)], 4, 1)
@@ -46,12 +46,12 @@ def compile_ahead() -> None:
 
 
 def examine(levels: Sequence[Level], episodes: Sequence[tuple[int, dict]], frame_skip: int) -> None:
-    """Add to the outcome of each episode (index of its level, outcome) what playing it again tells.
+    """Play each episode (index of its level, outcome) again, and add what happened to its outcome.
 
-    An outcome holds `actions`, `frames`, `success` and `cause`; it gets `failure` (one of FAILURES, None where it was
-    won), `x`, `y` (px, where it ended), `way_left` (px along free space through all goals that were left), `closest`
-    (the least of that over the episode) and `near_misses` (see `retrace`). Raises RuntimeError if an episode does not
-    end as it did, which the simulator rules out.
+    An outcome has `actions`, `frames`, `success` and `cause`. It gets `failure` (one of FAILURES, or None if the
+    episode was won), `x`, `y` (px, where it ended), `way_left` (px along free space through all goals that were left),
+    `closest` (the least `way_left` in the episode) and `near_misses` (see `retrace`). Raises RuntimeError if an episode
+    ends differently than before, which the simulator rules out.
     """
     played = [(index, outcome["actions"], outcome["frames"]) for index, outcome in episodes]
     traced = retrace(levels, played, frame_skip, 60 * WINDOW_SECONDS)
@@ -77,10 +77,10 @@ def _failure(outcome, trace):
 
 
 def draw_failures(results: dict, levels: Sequence[Level], folder: str | Path, count: int) -> dict[str, str]:
-    """Write pictures of levels that no try has won, with all tries' ways -> {level id: path beside `folder`}.
+    """Draw levels that no try won, with the paths of all tries -> {level id: path relative to the parent of `folder`}.
 
-    Of each category and way of failing (the commonest of the level's tries) the first `count` levels, as
-    FOLDER/<level>__<failure>.png.
+    Each category and kind of failure (the most common one of the level's tries) gets pictures of its first `count`
+    levels, FOLDER/<level>__<failure>.png.
     """
     folder = Path(folder)
     frame_skip = results["settings"]["frame_skip"]
@@ -110,7 +110,7 @@ def _plain(text):
 
 
 def _trajectory(level, outcome, frame_skip):
-    """Positions of an outcome's actions, and how it ended, as `draw_level` takes them."""
+    """Positions along an outcome's actions, how it ended and its cause of death, as `draw_level` takes them."""
     keys = ACTION_BYTES[np.array(list(outcome["actions"]), np.int64)]
     places, _ = simulate(level.map_data, np.repeat(keys, frame_skip)[: outcome["frames"]].tobytes())
     ended = "won" if outcome["success"] else "died" if outcome["failure"] == "died" else "unfinished"
@@ -118,7 +118,7 @@ def _trajectory(level, outcome, frame_skip):
 
 
 def describe(outcome: dict) -> str:
-    """How a failed episode ended, in words."""
+    """One line on how a failed episode ended."""
     seconds, way = f"{outcome['frames'] / 60:.1f} s", f"{outcome['way_left']:.0f} px of way left"
     if outcome["failure"] == "died":
         return f"died ({outcome['cause'].replace('_', ' ')}) after {seconds}, {way}"
