@@ -1,4 +1,4 @@
-"""What an agent costs: parameters, operations of a forward pass, how long one takes, memory."""
+"""Measure what an agent costs: parameters, operations and time of a forward pass, memory."""
 
 import copy
 import resource
@@ -19,8 +19,8 @@ from npp_rl.training.graph_attention import padded_graphs
 
 BATCHES = (1, 256)
 WARM_UP = 10  # calls before the clock
-CALLS = (50, 1000)  # fewest and most calls that are timed ...
-SECONDS = 10.0  # ... and how long, when there are enough of them
+CALLS = (50, 1000)  # fewest and most timed calls
+SECONDS = 10.0  # stop timing after this, once the fewest calls are done
 
 
 def observation_shapes(observations: Sequence[str], frame_stack: int = 4) -> dict[str, tuple[int, ...]]:
@@ -32,7 +32,7 @@ def observation_shapes(observations: Sequence[str], frame_stack: int = 4) -> dic
 
 
 def _rows(shapes):
-    """Observations of as many games as the largest batch, some way into levels of all categories."""
+    """Observations of the largest batch of games, some steps into levels of all categories."""
     levels = [generator.generate(category, 0) for category in CATEGORIES]
     stack = shapes["player_frames"][0] if "player_frames" in shapes else 1
     envs = NppVectorEnv(max(BATCHES), levels, tuple(shapes), frame_stack=stack, seed=0)
@@ -45,22 +45,22 @@ def _rows(shapes):
 
 
 def count_flops(agent: torch.nn.Module, shapes: dict[str, tuple[int, ...]]) -> int:
-    """Floating point operations of `agent.get_logits` for one row: of matrix products and convolutions, two for each
-    multiplication with its addition, and of nothing else.
+    """Floating point operations of `agent.get_logits` for one row.
 
-    Graph layers take the way of pack_graphs(padded=True), that of GPUs: all slots of nodes count, also the empty ones,
-    and all pairs of them, where the compiled kernels on CPUs pass over those without an edge.
+    Only matrix products and convolutions count, with two operations for each multiplication and its addition. Graph
+    layers run as on GPUs (pack_graphs(padded=True)): all node slots count, even empty ones, and all pairs of slots. The
+    compiled kernels on CPUs skip pairs without an edge.
     """
     agent = copy.deepcopy(agent).cpu().eval()
     x = {name: torch.from_numpy(np.zeros((1, *shape), OBSERVATIONS[name][1])) for name, shape in shapes.items()}
-    # With gradients on: fused inference kernels of torch are not counted.
+    # Gradients are on because the counter does not count torch's fused inference kernels.
     with torch.enable_grad(), padded_graphs(), FlopCounterMode(display=False) as counter:
         agent.get_logits(x)
     return counter.get_total_flops()
 
 
 def _latency(agent, rows, device):
-    """Milliseconds from observations in NumPy arrays to logits in one: 50th and 99th percentile over `calls`."""
+    """Milliseconds from observations to logits, both in NumPy arrays: 50th and 99th percentile over `calls`."""
 
     def call():
         x = {name: torch.from_numpy(value).to(device) for name, value in rows.items()}
@@ -80,11 +80,11 @@ def _latency(agent, rows, device):
 
 
 def cost(agent: torch.nn.Module, shapes: dict[str, tuple[int, ...]], device: torch.device) -> dict:
-    """Measure an agent on `device`; shapes: of one row of each observation that it reads.
+    """Measure an agent on `device`. shapes: the shape of one row of each observation that it reads.
 
     Returns `parameters`, `flops` (see `count_flops`), `latency_ms` by batch size ("1", "256"), each with `p50`, `p99`
-    and the number of timed `calls`, `peak_memory_mb` (the most that this process has ever held, torch and the
-    environment included; on a GPU also `peak_gpu_memory_mb`, of torch's tensors), `device` and `threads`.
+    and the number of timed `calls`, `peak_memory_mb` (of this process, including torch and the environment),
+    `peak_gpu_memory_mb` (of torch's tensors, on GPUs only), `device` and `threads`.
     """
     training, threads = agent.training, torch.get_num_threads()
     agent.eval()
@@ -102,13 +102,13 @@ def cost(agent: torch.nn.Module, shapes: dict[str, tuple[int, ...]], device: tor
     if device.type == "cuda":
         result["peak_gpu_memory_mb"] = round(torch.cuda.max_memory_allocated(device) / 2**20, 1)
         device_name = torch.cuda.get_device_name(device)
-    result["flops"] = count_flops(agent, shapes)  # on the padded way, which takes memory that playing does not
+    result["flops"] = count_flops(agent, shapes)  # last, because padded graphs take memory that playing does not
     agent.train(training)
     return {**result, "device": device_name, "threads": threads}
 
 
 def _peak_memory():
-    """MiB. On Linux not from getrusage, which hands a new process the peak of the one that started it."""
+    """Peak memory in MiB. Linux's getrusage is unfit: a new process inherits the peak of the one that started it."""
     try:
         lines = Path("/proc/self/status").read_text().splitlines()
         return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) / 2**10
