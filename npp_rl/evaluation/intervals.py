@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 
 def wilson(successes: float, n: int, z: float = 1.959963984540054) -> tuple[float, float]:
-    """Wilson's score interval (1927, JASA 22:209) of a success rate; 95% by default. `n` = 0 gives (0, 1)."""
+    """Wilson's score interval (1927, JASA 22:209) of a success rate, 95% by default. `n` = 0 gives (0, 1)."""
     if n == 0:
         return 0.0, 1.0
     rate = successes / n
@@ -15,7 +15,7 @@ def wilson(successes: float, n: int, z: float = 1.959963984540054) -> tuple[floa
 
 
 def difference(successes: float, n: int, other: float, m: int) -> tuple[float, float]:
-    """95% interval of a difference of two independent success rates, successes / n - other / m.
+    """95% interval of the difference of two independent success rates, successes / n - other / m.
 
     Newcombe's hybrid of two Wilson intervals (1998, Statistics in Medicine 17:873, method 10).
     """
@@ -25,10 +25,10 @@ def difference(successes: float, n: int, other: float, m: int) -> tuple[float, f
 
 
 def worse(won: Sequence[float], best: Sequence[float], level: float = 0.05) -> bool:
-    """Whether an agent is worse than another on the same levels beyond chance: McNemar's exact test, one-sided.
+    """Whether an agent is significantly worse than another on the same levels: McNemar's exact test, one-sided.
 
-    won, best: success of each on each level, in the same order. Levels on which both did the same say nothing. Of the
-    others, half would be lost if the two were equal (McNemar 1947, Psychometrika 12:153).
+    won, best: success of the two agents on each level, in the same order. Levels with equal success do not count. On
+    the others, equal agents would win half each (McNemar 1947, Psychometrika 12:153).
     """
     gained = sum(one > other for one, other in zip(won, best, strict=True))
     lost = sum(one < other for one, other in zip(won, best, strict=True))
@@ -37,11 +37,11 @@ def worse(won: Sequence[float], best: Sequence[float], level: float = 0.05) -> b
 
 
 def keep_newer(won: list[float], best: list[float]) -> tuple[bool, list[float]]:
-    """Whether the newer of two agents is to be kept, and which of the two later ones are compared with.
+    """Whether to keep the newest agent, and the successes that later agents are compared with.
 
-    won, best: success on each validation level, of the newest agent and of the one that won most of them so far (empty:
-    there is none yet). The newer one is kept unless it is `worse`: training goes on to improve an agent, and the most
-    that any has won is partly luck. It is compared with the one that won most, so that many small losses do not add up.
+    won, best: success on each validation level of the newest agent and of the agent that won most levels so far (empty
+    if there is none). The newest agent is kept unless it is `worse`, because training improves agents and the highest
+    success so far is partly luck. The comparison is with the agent that won most, so that small losses do not add up.
     """
     if not best:
         return True, won
