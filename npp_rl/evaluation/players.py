@@ -1,4 +1,4 @@
-"""Who plays a suite: policies of agents, and ensembles of them."""
+"""Policies of agents and of ensembles, as `evaluate` takes them."""
 
 from collections.abc import Callable, Sequence
 
@@ -10,13 +10,13 @@ from npp_rl.levels.datasets import same_dataset
 
 
 def agent_policy(agent: torch.nn.Module, device: torch.device) -> Callable[[dict[str, np.ndarray]], np.ndarray]:
-    """Policy for `evaluate` of an agent with `get_logits`: dict of arrays [BATCH, ...] -> float32 [BATCH, 6]."""
+    """Policy of an agent with `get_logits`: dict of arrays [BATCH, ...] -> logits float32 [BATCH, 6]."""
 
     def policy(observations):
         with torch.no_grad():
             x = {key: torch.from_numpy(value).to(device) for key, value in observations.items()}
             training = agent.training
-            agent.eval()  # a graph agent then works on tables of one size
+            agent.eval()  # makes the tables of graph agents one size
             logits = agent.get_logits(x).float().cpu().numpy()
             agent.train(training)
             return logits
@@ -25,10 +25,10 @@ def agent_policy(agent: torch.nn.Module, device: torch.device) -> Callable[[dict
 
 
 class Ensemble(torch.nn.Module):
-    """Several agents as one: its logits float32 [B, 6] are the mean of theirs as log-probabilities.
+    """Several agents as one. Its logits float32 [B, 6] are the mean of their log-probabilities.
 
-    It reads all observations that any of them reads, `player_frames` of the longest stack; each takes its own. A stack
-    begins with copies of the first picture, so that the newest of a longer one are a shorter one.
+    It reads the observations of all its agents, with the longest stack of `player_frames`. An agent with a shorter
+    stack sees the newest pictures of it, which equal its own stack because stacks begin with copies of the first one.
     """
 
     def __init__(self, agents: Sequence[torch.nn.Module], frame_stacks: Sequence[int]):
@@ -50,8 +50,7 @@ class Ensemble(torch.nn.Module):
 def together(loaded: Sequence[tuple[str, torch.nn.Module, dict]]) -> tuple[Ensemble, dict]:
     """The ensemble of loaded checkpoints (file, agent, arguments of its run), and arguments that fit all of them.
 
-    Raises ArgumentError where they hold actions for different times or were not trained on the same levels: one might
-    know what another has never seen.
+    Raises ArgumentError if their frame skips or data sets differ: one may have trained on another's test levels.
     """
     (first, _, run), *others = loaded
     for file, _, other in others:
@@ -64,7 +63,7 @@ def together(loaded: Sequence[tuple[str, torch.nn.Module, dict]]) -> tuple[Ensem
 
 
 def device_of(name: str) -> torch.device:
-    """Raises ArgumentError for a GPU that is not there."""
+    """The device of this name. Raises ArgumentError for `cuda` without a GPU."""
     if name == "cuda" and not torch.cuda.is_available():
         raise ArgumentError("--device cuda: no CUDA device is available")
     return torch.device(name)
