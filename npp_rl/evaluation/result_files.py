@@ -1,4 +1,4 @@
-"""What an evaluation leaves on disk: eval_results.json, report.md, videos."""
+"""The files of an evaluation: eval_results.json, report.md and videos."""
 
 import re
 from collections.abc import Sequence
@@ -13,8 +13,8 @@ from npp_rl.files import write_atomically, write_json
 from npp_rl.levels.maps import Level
 from npp_rl.viewing import video
 
-FILMED_WON, FILMED_LOST = 1, 2  # videos of each category
-FILMED_FRAMES = 1200  # of an episode that ran out of time: how it ended shows in its beginning
+FILMED_WON, FILMED_LOST = 1, 2  # videos per category
+FILMED_FRAMES = 1200  # first frames of an episode that ran out of time; they show why
 
 
 def write_results(
@@ -22,7 +22,7 @@ def write_results(
 ) -> None:
     """Write eval_results.json (for programs) and report.md (for people) into `folder`, each atomically.
 
-    filmed: the suite's levels, of which `film` then writes videos.
+    filmed: the suite's levels, for the videos of `film`; empty for none.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -34,9 +34,9 @@ def write_results(
 
 
 def finish(run_log, clock, results: dict | None, best: dict, sizes: dict, levels: Sequence[Level], stop) -> None:
-    """Write and say the results of a PPO run on its test suite, or that a signal stopped it, and close its log.
+    """Write and print a PPO run's results on its test suite, or that a signal stopped it, and close its log.
 
-    best: content of best.pt. sizes: names of what `--size` decides. levels: the suite, filmed if the arguments say so.
+    best: content of best.pt. sizes: the preset of `--size`. levels: the suite, filmed with --capture-video.
     """
     config, step, run_dir = run_log.config, run_log.last_step, run_log.run_dir
     args = config["args"]
@@ -48,14 +48,15 @@ def finish(run_log, clock, results: dict | None, best: dict, sizes: dict, levels
             "architecture": f"{config['architecture']}, {args['size']} ({widths}; {config['parameters']:,} parameters)",
             "training": f"{step:,} steps in {clock.minutes():.1f} minutes on {args['train_dataset']}, "
             f"seed {args['seed']}",
-            "checkpoint": f"best.pt of step {best['global_step']:,}, chosen on {config['levels']['validation']} others",
+            "checkpoint": f"best.pt of step {best['global_step']:,}, chosen on {config['levels']['validation']} "
+            "validation levels",
         }
         finish_with(run_log, clock, results, about, levels if args["capture_video"] else ())
     run_log.close()
 
 
 def finish_with(run_log, clock, results: dict, about: dict[str, str], filmed: Sequence[Level] = ()) -> None:
-    """Write and say the results of a run on its test suite; `about` and `filmed` as in `write_results`."""
+    """Write and print a run's results on its test suite; `about` and `filmed` as in `write_results`."""
     run_log.metrics("test", run_log.last_step, clock.minutes(), scalars(results, "test"))
     title = f"{run_log.run_dir.name} on {run_log.config['args']['test_dataset']}"
     write_results(results, run_log.run_dir, title, about, filmed)
@@ -64,16 +65,16 @@ def finish_with(run_log, clock, results: dict, about: dict[str, str], filmed: Se
 
 
 def check_video(wanted: bool) -> None:
-    """Raise ArgumentError where videos are wanted that cannot be written."""
+    """Raise ArgumentError if videos are wanted but cannot be written."""
     if wanted and not video.available():
         raise ArgumentError(f"--capture-video: {video.NEEDS}")
 
 
 def film(results: dict, levels: Sequence[Level], folder: str | Path) -> list[Path]:
-    """Write videos of some of the episodes in `results` of `levels` -> their files, FOLDER/<level>__<outcome>.mp4.
+    """Write videos of some episodes in the `results` of `levels` -> their files, FOLDER/<level>__<outcome>.mp4.
 
-    Of each category the first FILMED_WON episodes that were won and the first FILMED_LOST that were not; of those that
-    ran out of time the first FILMED_FRAMES. Their actions are played again in the simulator, frame by frame.
+    Each category gets its first FILMED_WON won and FILMED_LOST lost episodes. Episodes that ran out of time are cut
+    after FILMED_FRAMES. The simulator plays the actions again, frame by frame.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
