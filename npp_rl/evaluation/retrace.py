@@ -1,6 +1,6 @@
-"""What happened in episodes, found by playing their actions again: the way that was left, standing still, near misses.
+"""Play episodes again from their actions, to find the way that was left, standing still, and near misses.
 
-That is done afterwards, frame by frame, so that playing them the first time costs nothing more.
+This happens frame by frame after the evaluation, so that the evaluation itself does not slow down.
 """
 
 from collections.abc import Sequence
@@ -25,25 +25,25 @@ from npp_rl.simulator.layout import (
     State,
 )
 
-NEAR_PX = 3.0  # a running ninja moves 3.3 px in a frame: one frame's difference would have been the end
-AWAY_PX = 9.0  # who trembles beside a mine has come near it once: the approach is over at three times the distance
-NEAR_IMPACT = 0.9  # of the deadly speed, which a fall a quarter longer reaches (the speed grows with its root)
-CHUNK = 128  # episodes played at once, of about the same length
+NEAR_PX = 3.0  # about one frame's run (3.3 px): one frame more would have been deadly
+AWAY_PX = 9.0  # an approach ends at this distance, so that trembling beside a mine counts once
+NEAR_IMPACT = 0.9  # share of the deadly speed; a fall a quarter longer would be deadly (speed grows with its root)
+CHUNK = 128  # episodes played at once, sorted by length
 
 RETRACED = np.dtype(
     [
         ("x", "f8"),  # px, where the episode ended
         ("y", "f8"),
         ("way_left", "f8"),  # px along free space through all goals that were left, 0 after winning
-        ("closest", "f8"),  # least of that over the ends of all steps
-        ("gained", "f8"),  # px by which it fell below all before within the last `window` frames
-        ("moved", "f8"),  # px, the longer side of the box around all places of the last `window` frames
+        ("closest", "f8"),  # px, least `way_left` at the end of a step
+        ("gained", "f8"),  # px by which `closest` fell within the last `window` frames
+        ("moved", "f8"),  # px, longer side of the box around all positions in the last `window` frames
         ("near_misses", "i4"),
-        ("state", "i4"),  # of the ninja at the end (PHYSICS.md 4.2)
-        # While it is played:
+        ("state", "i4"),  # the ninja's state at the end (PHYSICS.md 4.2)
+        # Used during play:
         ("airborne", "i4"),  # before the frame
-        ("earlier", "f8"),  # px, `closest` when the last `window` frames began, and the box since then
-        ("left", "f8"),
+        ("earlier", "f8"),  # px, `closest` at the beginning of the last `window` frames
+        ("left", "f8"),  # px, the box since then
         ("right", "f8"),
         ("upper", "f8"),
         ("lower", "f8"),
@@ -54,7 +54,7 @@ RETRACED = np.dtype(
 
 @kernel
 def _kills(kind, x, y, orientation, status, nx, ny, more):
-    """Whether an entity at (x, y) would kill the ninja at (nx, ny), if it reached `more` px farther than it does."""
+    """Whether an entity at (x, y) would kill the ninja at (nx, ny) if it reached `more` px farther."""
     dx = nx - x
     dy = ny - y
     if kind == THWUMP:  # its face, from 7 px on one side of the middle to 7 px on the other (PHYSICS.md 5.15)
@@ -82,11 +82,11 @@ def _kills(kind, x, y, orientation, status, nx, ny, more):
 
 @kernel
 def _approach(near, kind, x, y, orientation, status, n):
-    """Renew near (0 away, 1 near, 2 near before it was deadly) of one entity -> (its new value, 1 if that begins)."""
+    """Update `near` of one entity (0 away, 1 near, 2 near before deadly) -> (new value, 1 if an approach begins)."""
     if not _kills(kind, x, y, orientation, status, n.x, n.y, AWAY_PX):
         return 0, 0
     if near == 0 and kind == TOGGLE_MINE and status != 0:
-        return 2, 0  # it turns deadly when the ninja leaves it, which is not a miss
+        return 2, 0  # it turns deadly as the ninja leaves it, which is no near miss
     if near == 0 and _kills(kind, x, y, orientation, status, n.x, n.y, NEAR_PX):
         return 1, 1
     return near, 0
@@ -94,7 +94,7 @@ def _approach(near, kind, x, y, orientation, status, n):
 
 @kernel
 def _approaches(bank, state, i, near):
-    """Renew `near` (u1 by entity) after a frame -> approaches that began in it."""
+    """Update `near` (uint8 per entity) after a frame -> number of approaches that began in it."""
     n = state.ninja[i]
     level = bank.level[n.level]
     base = level.entity_start
@@ -118,7 +118,7 @@ def _approaches(bank, state, i, near):
 
 @kernel
 def _hard_landing(n, airborne):
-    """Whether the last frame's impact on a floor or ceiling was almost deadly (PHYSICS.md 4.9)."""
+    """Whether the last frame's impact on floor or ceiling was almost deadly (PHYSICS.md 4.9)."""
     if n.floors > 0 and airborne:
         impact = -(n.nx * n.u1 + n.ny * n.v1)
         if impact > NEAR_IMPACT * (6.0 - (4.0 / 3.0) * abs(n.ny)):
@@ -133,7 +133,7 @@ def _hard_landing(n, airborne):
 
 @kernel
 def _open_window(n, o):
-    """Begin the last `window` frames."""
+    """Start the measurements over the last `window` frames."""
     o.earlier = o.closest
     o.left = n.x
     o.right = n.x
@@ -143,7 +143,7 @@ def _open_window(n, o):
 
 @kernel
 def _note(bank, state, i, views, goals, episodes, rules, frames, t, near, o):
-    """Renew the RETRACED record `o` of game i after its frame t."""
+    """Update the RETRACED record `o` of game i after its frame t."""
     n = state.ninja[i]
     o.left = min(o.left, n.x)
     o.right = max(o.right, n.x)
@@ -163,14 +163,14 @@ def _note(bank, state, i, views, goals, episodes, rules, frames, t, near, o):
         o.gained = o.earlier - o.closest
         o.moved = max(o.right - o.left, o.lower - o.upper)
         o.state = n.state
-        if n.state == DEAD:  # what the ninja was near when it died killed it, or might have
+        if n.state == DEAD:  # an approach that ended in death is no miss
             for k in range(len(near)):
                 o.near_misses -= near[k] == 1
 
 
 @njit(parallel=True)
 def _note_all(bank, state, views, goals, episodes, rules, level, frames, window, t, near, out):
-    """Begin all games (t = 0), or renew their records in `out` after frame t, if that is not after their last one."""
+    """Begin all games (t = 0), or update the records in `out` of games that have not ended before frame t."""
     for index in prange(len(out)):
         i = np.int64(index)
         o = out[i]
@@ -189,27 +189,27 @@ def _note_all(bank, state, views, goals, episodes, rules, level, frames, window,
 def retrace(
     levels: Sequence[Level], episodes: Sequence[tuple[int, str, int]], frame_skip: int, window: int
 ) -> np.ndarray:
-    """Play episodes again: RETRACED [episodes].
+    """Play episodes again -> RETRACED [episodes].
 
-    episodes: index of the level, actions (one digit a step), frames; `window`: frames at the end (see RETRACED).
+    episodes: (index of the level, actions with one digit per step, frames). window: frames at the end, see RETRACED.
 
-    A near miss is an approach to a deadly thing that did not end in death: it begins where the thing would have killed
-    had it reached NEAR_PX farther, and ends where AWAY_PX farther would not have been enough; an approach during which
-    the ninja died, of whatever, is not counted. Things are mines while they are deadly (a toggle mine that the ninja
-    itself has just left counts from its return on), drones, floor guards, death balls, thwumps' faces and flying shove
-    thwumps. Each impact on floor or ceiling at more than NEAR_IMPACT of the deadly speed is one more. Places are those
-    at the ends of frames. To be almost crushed does not count.
+    A near miss is an approach to a deadly entity that did not end in death. It begins when the entity would kill if it
+    reached NEAR_PX farther, and ends when it would not kill even if it reached AWAY_PX farther. An approach does not
+    count if the ninja dies of any cause during it. The entities are deadly mines, drones, floor guards, death balls,
+    faces of thwumps and flying shove thwumps. A toggle mine counts only when the ninja returns after toggling it. Each
+    impact on floor or ceiling at more than NEAR_IMPACT of the deadly speed counts too. Being almost crushed does not.
+    Positions are those at the ends of frames.
     """
     out = np.zeros(len(episodes), RETRACED)
     by_length = np.argsort([frames for _, _, frames in episodes], kind="stable")
-    # Equal parts: a game alone has its arrays laid out in another way, for which everything would be compiled anew.
+    # Equal parts, so that no game is alone: its arrays would have another layout, and Numba would compile for it.
     for chunk in np.array_split(by_length, -(-len(episodes) // CHUNK)):
         out[chunk] = _retrace(levels, [episodes[k] for k in chunk], frame_skip, window)
     return out
 
 
 def _retrace(levels, episodes, frame_skip, window):
-    """`retrace` of some episodes, the shortest first, one game each."""
+    """`retrace` episodes that are sorted by length, with one game per episode."""
     games = len(episodes)
     used, level = np.unique([index for index, _, _ in episodes], return_inverse=True)
     frames = np.array([count for _, _, count in episodes], np.int64)
@@ -219,7 +219,7 @@ def _retrace(levels, episodes, frame_skip, window):
     bank = build_bank([levels[index].map_data for index in used])
     _, state = new_state(bank, games)
     fields = level_fields(bank, games)
-    # The ways need no more than the fields: what observations alone read is left empty.
+    # The ways need only the fields. Arrays that only observations read stay empty.
     nothing = {
         "clearance": np.zeros((0, 0), np.uint8),
         "nearest": np.zeros((0, 0)),
@@ -234,10 +234,10 @@ def _retrace(levels, episodes, frame_skip, window):
     near, out = np.zeros((games, state.active.shape[1]), np.uint8), np.zeros(games, RETRACED)
     _note_all(bank, state, views, goals, records, rules, level, frames, window, 0, near, out)
     for t in range(1, int(frames[-1]) + 1):
-        # Games that have ended are left behind; two stay, for the reason that `retrace` tells.
+        # Drop games that have ended, but keep at least two (see `retrace`).
         k = slice(min(int(np.searchsorted(frames, t)), max(games - 2, 0)), None)
         some = State(*(array[k] for array in state))
-        # One frame at a time; goals are planned anew at the ends of steps, as in the environment.
+        # Play one frame at a time, and plan goals again only at the ends of steps, as in the environment.
         ends = (t == frames[k]) | ((t % frame_skip == 0) & (t < frames[k]))
         rules_of_frame = rules._replace(frame_skip=1)
         play_all(bank, some, goals[k], records[k], rules_of_frame, actions[(t - 1) // frame_skip, k], stale[k])
