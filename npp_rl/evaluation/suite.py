@@ -1,9 +1,8 @@
 """Evaluation of a policy on a suite of levels: success, steps, efficiency, safety, failures, per tier and category.
 
-One flipped arg max changes a chaotic game, and a matrix product may round differently at another batch size. So the
-policy always sees BATCH rows, the level of index i always in row i % BATCH, where the levels of a row are played one
-after the other, and random numbers are drawn per level and try: results do not depend on what is evaluated beside a
-level.
+A level's results do not depend on the levels evaluated with it. Games are chaotic: matrix products may round
+differently at another batch size, and one flipped arg max changes a whole game. So the policy always sees BATCH rows.
+Row r plays the levels r, r + BATCH and so on, one after the other. Random numbers are drawn per level and try.
 """
 
 import functools
@@ -26,11 +25,11 @@ from npp_rl.levels import builtin
 from npp_rl.levels.categories import CATEGORIES, TIER_NAMES, TIERS
 from npp_rl.levels.maps import Level
 
-# Rows of every policy call. A row of the largest network costs a CPU half as much again as in calls of 64, but of fewer
-# rows fewer wait for the last level.
+# Rows of every policy call. On CPUs a row of the largest network costs half as much again as in calls of 64 rows, but
+# with fewer rows fewer of them wait for the last level.
 BATCH = 16
 
-TRAINING_SAMPLE = 270  # training levels at most that are played for the generalisation gap, as many as test levels
+TRAINING_SAMPLE = 270  # most training levels played for the generalisation gap, as many as test levels
 
 
 def evaluate(
@@ -48,25 +47,25 @@ def evaluate(
     examined: bool = True,
     stop=None,
 ) -> dict | None:
-    """Play every level from its start, `tries` times or greedily once, and summarise (content of eval_results.json).
+    """Play every level from its start, `tries` times or greedily once, and summarise -> content of eval_results.json.
 
-    `policy` maps observations, a dict of arrays [BATCH, ...], to logits float32 [BATCH, 6]. Greedy actions are the
-    first arg max; sampled ones invert the distribution's cumulative sum at a uniform number that depends on `seed`, the
-    level's content, the try and the step only. `pars`: a planner's output folder with par times of other levels than
-    the built-in ones. Without `examined` it is not found out how episodes failed and what they nearly died of, which
-    takes a part of the time (see analysis.py). Under torchrun each rank plays its share of the levels, and all ranks
-    get the same results. `stop` (StopSignals): once any rank has a signal, None is returned.
+    policy: maps observations, a dict of arrays [BATCH, ...], to logits float32 [BATCH, 6]. Greedy actions are the
+    first arg max. Sampled actions invert the cumulative distribution at a uniform number that depends only on `seed`,
+    the level's content, the try and the step. pars: a planner's output folder with par times of levels that are not
+    built in. examined: find out how episodes failed and their near misses, which takes time (see analysis.py). stop:
+    StopSignals; evaluate returns None after a signal to any rank. Under torchrun each rank plays its share of the
+    levels, and all ranks return the same results.
 
-    Returns a dict with `overall`, `by_category.<name>` and `by_tier.<name>` (see `summarise`), `levels` (one entry per
-    level with its outcomes per try, among them the actions, one digit a step, and what analysis.py finds) and
-    `settings`. Raises FloatingPointError where the policy gives NaN, LevelError for no level or no planner's folder.
+    Returns a dict with `overall`, `by_category.<name>` and `by_tier.<name>` (see `summarise`), `settings` and `levels`:
+    one entry per level with the outcome of each try, including its actions (one digit per step) and the findings of
+    analysis.py. Raises FloatingPointError if a logit is not finite, LevelError if there are no levels or `pars` is bad.
     """
     if not levels:
         raise LevelError("evaluation: the suite has no level")
     par = builtin.par_of(levels, pars)
     tries = 1 if deterministic else tries
     world_size, rank = (dist.get_world_size(), dist.get_rank()) if dist.is_initialized() else (1, 0)
-    # Whole calls: a level is in the same row as if one process played all.
+    # Ranks share whole policy calls, so that a level is in the same row as in one process.
     own = [index for index in range(len(levels)) if index // BATCH % world_size == rank]
     rules = {"observations": observations, "frame_skip": frame_skip, "gamma": gamma, "frame_stack": frame_stack}
     draws = [None if deterministic else _uniforms(levels, own, seed, attempt) for attempt in range(tries)]
@@ -110,13 +109,13 @@ def evaluate(
 
 
 def policy_calls(levels: Sequence[Level]) -> int:
-    """The length of an evaluation in a unit that fits every suite: calls of the policy while all its rows play."""
+    """Length of an evaluation that compares between suites: how many levels each row of a policy call plays."""
     world_size = dist.get_world_size() if dist.is_initialized() else 1
     return math.ceil(len(levels) / BATCH / world_size)
 
 
 def _uniforms(levels, own, seed, attempt):
-    """Function (level, step) -> the level's own stream of uniform numbers there, in steps from 0 on."""
+    """Function (level, step) -> the step's number in the level's own stream of uniform numbers. Steps start at 0."""
 
     @functools.cache
     def stream(level):
@@ -133,7 +132,7 @@ def _uniforms(levels, own, seed, attempt):
 
 
 def _play_all(policy, levels, rules, draws, stop):
-    """(index of the level, outcome) of an episode on each level for each of `draws`; None once a signal has come."""
+    """Play an episode on each level for each of `draws` -> [(index of the level, outcome)], None after a signal."""
     envs = NppVectorEnv(num_envs=min(BATCH, len(levels)), levels=levels, **rules, seed=0, copy=False)
     episodes = []
     for draw in draws:
@@ -146,7 +145,7 @@ def _play_all(policy, levels, rules, draws, stop):
 
 
 def _play(policy, envs, draw, stop):
-    """Outcomes of an episode on each level of `envs`, None once a signal came: game r plays r, r + BATCH, and so on."""
+    """Play an episode on each level of `envs` -> outcomes, None after a signal. Game r plays levels r, r + BATCH ..."""
     count, games = len(envs.levels), envs.num_envs
     playing = np.arange(games)  # level of each game; beyond the last one it plays on, and nobody looks
     began = np.zeros(games, np.int64)  # step in which its episode did
@@ -193,12 +192,12 @@ def _play(policy, envs, draw, stop):
 
 
 def generalisation(policy: Callable, train_levels: Sequence[Level], results: dict, **rules) -> dict:
-    """Play training levels as `results` were played on others: `train` (see `summarise`), `gap`, `gap_low`, `gap_high`.
+    """Play a sample of training levels, and compare with `results` on the test levels.
 
-    The gap is success there less success here, with its 95% interval. Played is a fixed sample, TRAINING_SAMPLE levels
-    at most, those of least digest, with as many levels of each category as there are here, or all that there are; the
-    gap is the mean over the categories of both, each weighted by its levels here, so that like is compared with like.
-    Where the categories have nothing in common, any levels are compared. rules: arguments of `evaluate`.
+    Returns `train` (see `summarise`), `gap` (success on training levels minus success on test levels) and its 95%
+    interval `gap_low`, `gap_high`. The sample is fixed: the levels with the least digests, TRAINING_SAMPLE at most, in
+    the test levels' proportions of categories as far as there are enough. The gap is a mean over common categories,
+    weighted by their test levels. Without common categories any levels are compared. rules: arguments of `evaluate`.
     """
     here = Counter(entry["category"] for entry in results["levels"])
     share = min(1.0, TRAINING_SAMPLE / here.total())
@@ -212,7 +211,7 @@ def generalisation(policy: Callable, train_levels: Sequence[Level], results: dic
         train, test, common = {"": played["overall"]}, {"": results["overall"]}, [""]
     weight = {name: test[name]["levels"] / sum(test[k]["levels"] for k in common) for name in common}
     rate, other = (sum(weight[name] * part[name]["success_rate"] for name in common) for part in (train, test))
-    # As many levels as give a plain rate the same variance.
+    # Effective numbers of levels: plain rates over them have the same variance.
     n, m = (1 / sum(weight[name] ** 2 / part[name]["levels"] for name in common) for part in (train, test))
     low, high = difference(rate * n, n, other * m, m)
     return {"train": played["overall"], "gap": rate - other, "gap_low": low, "gap_high": high}
