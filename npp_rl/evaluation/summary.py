@@ -1,4 +1,4 @@
-"""Figures and tables of an evaluation: success with intervals, per tier and category, reports for people."""
+"""Statistics, tables and reports of an evaluation."""
 
 from collections import Counter
 
@@ -9,17 +9,16 @@ from npp_rl.levels.categories import TIER_NAMES
 
 
 def summarise(entries: list[dict]) -> dict:
-    """Figures over levels: a level is the unit, so several tries on one level narrow no interval.
+    """Statistics over levels. The level is the unit, so several tries on one level do not narrow intervals.
 
-    `success_rate` with Wilson's 95% interval `success_low`, `success_high`; over won episodes `steps` and `frames` to
-    finish, `efficiency`, the px of the level's shortest way along free space divided by the px travelled, at most 1,
-    and `par_efficiency`, frames of the level's par divided by its own, where the level has one (means); over all
-    episodes `death_rate`, `timeout_rate`, `safety` (share without a death), `deaths` (cause -> count), `failures` (way
-    of failing -> count, see analysis.py), `near_misses` (mean per episode, see retrace.py), `return` (mean). A mean
-    over nothing is None.
+    - `success_rate` with Wilson's 95% interval `success_low`, `success_high`.
+    - Means over won episodes: `steps` and `frames` to finish; `efficiency`, px of the level's shortest way along free
+      space / px travelled, at most 1; `par_efficiency`, frames of the level's par / own frames, if it has a par.
+    - Over all episodes: `death_rate`, `timeout_rate`, `safety` (share without a death), `deaths` (cause -> count),
+      `failures` (kind -> count, see analysis.py), means of `near_misses` (see retrace.py) and `return`.
+    - `solvable`: success on the levels that have a par or were won in a try; `never_solved`: number of other levels.
 
-    `solvable`: levels that somebody has solved, because they have a par or a try was won, and the success rate on them;
-    `never_solved`: how many the others are.
+    A mean over nothing is None.
     """
     outcomes = [outcome for entry in entries for outcome in entry["tries"]]
     won = [outcome for outcome in outcomes if outcome["success"]]
@@ -65,7 +64,7 @@ def summarise(entries: list[dict]) -> dict:
 
 
 def scalars(results: dict, prefix: str) -> dict[str, float]:
-    """The figures of `results` as a flat dict for metrics.jsonl: `<prefix>/success_rate`, `<prefix>/<category>` ..."""
+    """Statistics of `results` as a flat dict for metrics.jsonl: `<prefix>/success_rate`, `<prefix>/<category>` ..."""
     overall = results["overall"]
     keys = ("success_rate", "success_low", "success_high", "steps", "frames", "efficiency", "par_efficiency")
     keys += ("safety", "near_misses", "return")
@@ -87,7 +86,7 @@ def _interval(part):
 
 
 def report(results: dict, title: str, about: dict[str, str]) -> str:
-    """Markdown for people: what was evaluated, a table per tier and category, how episodes failed, what it cost."""
+    """Markdown report: what was evaluated, a table by category and tier, how episodes failed, what the agent costs."""
     settings, overall = results["settings"], results["overall"]
     chosen = (
         "greedy" if settings["deterministic"] else f"sampled, {settings['tries']} per level, seed {settings['seed']}"
@@ -128,7 +127,7 @@ def report(results: dict, title: str, about: dict[str, str]) -> str:
 
 
 def _failures(results):
-    """How episodes failed, in words, and the levels that were never won."""
+    """Lines of the report on how episodes failed and which levels were never won."""
     overall = results["overall"]
     lost = sum(overall["failures"].values())
     if not lost:
@@ -147,7 +146,7 @@ def _failures(results):
     if failed:
         lines += ["", f"Never won ({len(failed)} of {len(results['levels'])}):", ""]
         pictures = results.get("pictures", {})
-        # Those with pictures first; they were chosen over all categories and ways of failing.
+        # Levels with pictures come first: they are from all categories and kinds of failure.
         for entry in sorted(failed, key=lambda entry: entry["id"] not in pictures)[: max(30, len(pictures))]:
             name = f"[{entry['id']}]({pictures[entry['id']]})" if entry["id"] in pictures else entry["id"]
             lines.append(f"- {name}: {describe(entry['tries'][0])}")
