@@ -19,11 +19,11 @@ class Clock:
         self.max_minutes = max_minutes
         self.started = self.began = time.monotonic()
         self.ready_minutes = 0.0  # when training began
-        self.evaluation_minutes = 0.0  # minutes per policy call in the newest evaluation
+        self.evaluation_minutes = 0.0  # minutes of the newest evaluation / its calls
         self.iteration_minutes = 0.0  # minutes of the newest iteration; the next one needs as many
         self.seconds = dict.fromkeys(PARTS, 0.0)  # spent since the last call of `speed`
         self.mark = 0.0
-        self.last_calls = 0  # policy calls in the last evaluations
+        self.last_calls = 0  # length of the last evaluations
         self.share = self.done_before = 0.0
 
     def minutes(self) -> float:
@@ -32,7 +32,7 @@ class Clock:
     def begin(self, counters, resumed: bool, done: float, last_calls: int) -> None:
         """Note that training begins. A resumed run continues the clock in `counters`.
 
-        done: share of the steps already done. last_calls: policy calls in the run's last evaluations.
+        done: share of the steps already done. last_calls: length of the last evaluations (suite.policy_calls).
         """
         if resumed:
             self.started -= 60 * counters.minutes
@@ -46,9 +46,9 @@ class Clock:
         counters.evaluation_minutes = self.evaluation_minutes
 
     def note_evaluation(self, began: float, calls: int, untrained: bool) -> float:
-        """Note an evaluation that began at minute `began` and made `calls` policy calls -> minutes that it took.
+        """Note the end of an evaluation that began at minute `began` -> minutes that it took.
 
-        The time of an untrained agent counts half, because its games last longest.
+        calls: its length (suite.policy_calls). An untrained agent's time counts half, because its games last longest.
         """
         lasted = self.minutes() - began
         self.evaluation_minutes = (lasted / 2 if untrained else lasted) / calls
