@@ -1,4 +1,4 @@
-"""Agents of checkpoints: the architecture's script is imported by its name from a fixed list."""
+"""Load the agents of checkpoints. It imports an architecture's script by its name from the list ARCHITECTURES."""
 
 import dataclasses
 import importlib
@@ -20,7 +20,7 @@ from npp_rl.training.checkpoints import load, restoring
 def load_agent(path: str | Path, device: str | torch.device = "cpu") -> tuple[torch.nn.Module, dict]:
     """The agent of a checkpoint, in evaluation mode on `device`, and the arguments of its run as a dict.
 
-    The architecture's script is imported by its name from the fixed list ARCHITECTURES. Raises CheckpointError.
+    Raises CheckpointError if the file is unusable, or is of an unknown architecture or other observations.
     """
     checkpoint = load(path, device)
     architecture = checkpoint.get("architecture")
@@ -32,7 +32,7 @@ def load_agent(path: str | Path, device: str | torch.device = "cpu") -> tuple[to
         script = importlib.import_module(f"npp_rl.ppo_{architecture}")
     except ModuleNotFoundError as error:
         raise CheckpointError(f"{path}: architecture {architecture} is not in this version ({error})") from error
-    from npp_rl.environment.games import OBSERVATIONS  # here: it compiles, which saving does not need
+    from npp_rl.environment.games import OBSERVATIONS  # imported here because it compiles
 
     with restoring(path, f"the architecture {architecture}"):
         args = args_from(script.Args, checkpoint["args"], str(path))
@@ -52,10 +52,10 @@ def load_agent(path: str | Path, device: str | torch.device = "cpu") -> tuple[to
 
 
 def compile_ahead(architectures: Sequence[str]) -> None:
-    """Compile what runs of these architectures need, so that it does not happen in the time that one of them has."""
+    """Compile what runs of these architectures need, so that no run loses time to it."""
     analysis.compile_ahead()
     scripts = [importlib.import_module(f"npp_rl.ppo_{name}") for name in architectures]
-    # Types alone decide what is compiled: one environment with all that any of them sees does for all.
+    # Numba compiles by type, so one environment with the observations of all architectures is enough.
     observations = {name for script in scripts for name in script.Agent.observations}
     envs = NppVectorEnv(num_envs=2, levels=[generator.generate("simplest", 0)], observations=tuple(observations))
     envs.reset(seed=0)
