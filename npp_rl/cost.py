@@ -1,8 +1,8 @@
-"""Measure what an agent costs: parameters, operations, latency, memory (evaluation/cost.py says what is measured).
+"""Measure what an agent costs: parameters, operations, latency, memory (see evaluation/cost.py).
 
     python -m npp_rl.cost --checkpoint RUN_DIR/checkpoints/best.pt
 
-Several checkpoints are measured together, as the ensemble that `python -m npp_rl.evaluation --ensemble` plays.
+Several checkpoints are measured as one ensemble, as in `python -m npp_rl.evaluation --ensemble`.
 """
 
 import json
@@ -20,7 +20,7 @@ from npp_rl.evaluation.cost import cost, observation_shapes
 @dataclass
 class Args:
     checkpoint: tuple[str, ...]
-    """checkpoint file; several are an ensemble"""
+    """checkpoint file, or several files of an ensemble"""
     device: Literal["cpu", "cuda"] = "cpu"
     """where the policy runs"""
 
