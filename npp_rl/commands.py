@@ -1,4 +1,4 @@
-"""How every command reads its arguments, speaks, stops and fails: an error is one line on stderr, exit status 2."""
+"""Arguments, output, signals and errors of all commands. An error is one line on stderr with exit status 2."""
 
 import contextlib
 import io
@@ -9,23 +9,23 @@ from collections.abc import Callable, Sequence
 
 
 class UserError(ValueError):
-    """Something that the user can mend; the message is one line that names it and says what was expected."""
+    """An error that the user can fix. The message is one line that names the thing and says what was expected."""
 
 
 class LevelError(UserError):
-    """A level or a data set that cannot be used; the message is one line."""
+    """A level or data set is unusable. The message is one line."""
 
 
 class CheckpointError(UserError):
-    """A checkpoint or run directory that cannot be used; the message is one line that names it."""
+    """A checkpoint or run directory is unusable. The message is one line that names it."""
 
 
 class ArgumentError(UserError):
-    """An argument that cannot be used; the message is one line that names the flag and what was expected."""
+    """An argument is unusable. The message is one line that names the flag and says what was expected."""
 
 
 def say(text: str, end: str = "\n") -> None:
-    """Print, and go on without a console once it is gone (a closed pipe, a full disk behind it)."""
+    """Print. If the output is gone (a closed pipe, a full disk), the program goes on and later output is dropped."""
     try:
         print(text, end=end, flush=True)
     except OSError:
@@ -33,18 +33,18 @@ def say(text: str, end: str = "\n") -> None:
 
 
 def parse(args_type, argv: Sequence[str] | None = None, default=None):
-    """`tyro.cli(args_type)` of `argv` (default: the command line's); fields default to those of `default`, if given.
+    """`tyro.cli(args_type)` of `argv` (default: the command line). default: an `args_type` with other defaults.
 
     Unknown arguments and bad values end the process with one line on stderr and status 2.
     """
-    import tyro  # here: what only reports errors does not need it
+    import tyro  # imported here because users of the errors do not need it
 
     caught = io.StringIO()
     try:
         with contextlib.redirect_stderr(caught):
             return tyro.cli(args_type, args=argv, default=default)
     except SystemExit as stop:
-        if stop.code:  # tyro draws a box around its message, with a title, rules and a hint at --help
+        if stop.code:  # tyro's message has a box, a title, rules and a hint at --help
             words = [line.strip("\u2500\u2502\u256d\u256e\u2570\u256f ") for line in caught.getvalue().splitlines()]
             text = " ".join(word for word in words[1:] if word.strip("-"))
             fail(text.partition(" For full helptext")[0])
@@ -52,9 +52,9 @@ def parse(args_type, argv: Sequence[str] | None = None, default=None):
 
 
 def command(main: Callable, args_type, parse: Callable = parse) -> None:
-    """Run `main` with the command line's arguments; what a user can cause ends with one line and status 2.
+    """Run `main` with the command line's arguments. Errors that a user can cause end with one line and status 2.
 
-    parse: `parse`, or for scripts that resume `training.arguments.parse_args`.
+    parse: this module's, or `training.arguments.parse_args` for scripts that can resume.
     """
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(AttributeError):
@@ -66,7 +66,7 @@ def command(main: Callable, args_type, parse: Callable = parse) -> None:
             _flush()
     except KeyboardInterrupt:
         fail("interrupted", 130)
-    except BrokenPipeError:  # whoever read the output has gone, such as `head`
+    except BrokenPipeError:  # the reader of the output has gone, such as `head`
         _flush()
         raise SystemExit(128 + signal.SIGPIPE) from None
     except MemoryError as error:
@@ -79,16 +79,16 @@ def command(main: Callable, args_type, parse: Callable = parse) -> None:
         if os.environ.get("WORLD_SIZE", "1") == "1":
             raise
         print(f"error: process {os.environ.get('RANK')}: {str(error).splitlines()[0]}", file=sys.stderr)
-        raise  # of the other processes; torchrun shows what they said
+        raise  # likely because another process failed, whose error torchrun shows
 
 
 def _flush() -> None:
-    """Send out what was printed. Nothing happens where nobody reads it any more; OSError where a disk is full."""
+    """Flush stdout. A closed pipe is no error. Raises OSError if a disk is full."""
     try:
         if sys.stdout:
             sys.stdout.flush()
     except OSError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else the interpreter tries again at its end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else the interpreter flushes again at exit
         if not isinstance(error, BrokenPipeError):
             raise OSError(error.errno, error.strerror, "standard output") from None
 
@@ -100,9 +100,9 @@ def fail(message: str, status: int = 2):
 
 
 class StopSignals:
-    """Ctrl-C, SIGTERM, SIGHUP and SIGUSR1 (a Slurm warning) noted in `number`, so that a run can save first.
+    """Notes Ctrl-C, SIGTERM, SIGHUP and SIGUSR1 (a Slurm warning) in `number`, so that a run can save before it stops.
 
-    The second signal of a kind acts at once, as all do after `restore`.
+    The second signal of a kind has its usual effect. After `restore` all signals have it.
     """
 
     def __init__(self):
