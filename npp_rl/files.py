@@ -1,4 +1,4 @@
-"""Files that a crash cannot cut in half, locks, and JSON that may be damaged."""
+"""Atomic writes, locks, and JSON that may be damaged."""
 
 import contextlib
 import fcntl
@@ -10,7 +10,7 @@ from npp_rl.commands import UserError
 
 
 def write_atomically(path: str | Path, data: bytes) -> None:
-    """Write a file beside its place and rename it, so that nobody finds half of it; OSError where that fails."""
+    """Write a temporary file and rename it, so that a crash never leaves half a file. Raises OSError with the path."""
     path = Path(path)
     beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -23,17 +23,17 @@ def write_atomically(path: str | Path, data: bytes) -> None:
         with contextlib.suppress(OSError):
             beside.unlink()
         if isinstance(error, OSError):
-            error.filename = str(path)  # a full disk does not say where
+            error.filename = str(path)  # the error of a full disk has no path
         raise
 
 
 def write_json(path: str | Path, content) -> None:
-    """Write `content` as indented JSON, atomically. NaN and infinity are refused (ValueError): they are not JSON."""
+    """Write `content` atomically as indented JSON. Raises ValueError for NaN and infinity, which are not JSON."""
     write_atomically(path, (json.dumps(content, indent=2, allow_nan=False) + "\n").encode())
 
 
 def take_lock(stream) -> bool:
-    """Lock an open file until it is closed; False where another process has it. Some file systems lock nothing."""
+    """Lock an open file until it is closed -> False if another process has it. Some file systems cannot lock."""
     try:
         fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -44,7 +44,7 @@ def take_lock(stream) -> bool:
 
 
 def parsed(text: str, place: str) -> dict:
-    """The JSON object in `text`; UserError, one line that names its place, for anything else."""
+    """The JSON object in `text`. Raises UserError, one line that names `place`, for anything else."""
     try:
         content = json.loads(text)
     except (ValueError, RecursionError):
