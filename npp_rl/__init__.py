@@ -1,20 +1,20 @@
 """NPP-RL: single-file PPO scripts that train and compare neural architectures playing N++.
 
-Importing the package registers the environment, and imports neither torch nor numba;
-`gymnasium.make("npp_rl:npp_rl/Npp-v0")` imports it by itself. `register_envs` is also the package's entry point in the
-group `gymnasium.envs`, for what still loads that group; Gymnasium itself has stopped doing so with its version 1.0.
+Importing the package registers the environment, without importing torch or numba.
+`gymnasium.make("npp_rl:npp_rl/Npp-v0")` imports the package itself. `register_envs` is also the package's entry point
+in the group `gymnasium.envs`, for libraries that load this group. Gymnasium stopped loading it in version 1.0.
 """
 
 import os
 
 if "OMP_WAIT_POLICY" not in os.environ:
-    # Threads of the compiled loops that wait for each other spin a moment before they sleep. GNU OpenMP's own count is
-    # so long that two processes on the same cores slow each other down a hundredfold; read when its library loads.
+    # Waiting threads of compiled loops spin for a moment before they sleep. With GNU OpenMP's default count, two
+    # processes on the same cores slow each other down a hundredfold. The library reads the variable when it loads.
     os.environ.setdefault("GOMP_SPINCOUNT", "100000")
 
 __version__ = "0.1.0"
 
-# `npp_rl/ppo_<name>.py` holds the architecture `name`; a checkpoint can name no other script.
+# Architectures, each in `npp_rl/ppo_<name>.py`. A checkpoint can name no other script.
 ARCHITECTURES = (
     "full_hgt",
     "simplified_hgt",
@@ -29,7 +29,7 @@ ARCHITECTURES = (
 
 def register_envs() -> None:
     """Register `npp_rl/Npp-v0`, once."""
-    from gymnasium.envs.registration import register, registry  # not gymnasium, which may be loading this entry point
+    from gymnasium.envs.registration import register, registry  # gymnasium may be loading this entry point
 
     name = "npp_rl/Npp-v0"
     if name not in registry:
