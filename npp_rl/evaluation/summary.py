@@ -119,9 +119,9 @@ def report(results: dict, title: str, about: dict[str, str]) -> str:
     lines += [
         "",
         "Seconds and steps to finish, efficiency (px of the shortest way / px travelled) and against par (frames of "
-        "the best known run / own frames) are means over won episodes. The interval is Wilson's, with the level as "
-        "the unit. Near misses (a deadly thing within a few px, an impact just below the deadly speed) are per "
-        "episode. *easy*, *middle* and *hard* are groups of the categories.",
+        "the best known run / own frames) are means over won episodes. The interval is Wilson's over levels. Near "
+        "misses (a deadly thing within a few px, an impact just below the deadly speed) are means over episodes. "
+        "*easy*, *middle* and *hard* are groups of categories.",
     ]
     return "\n".join(lines) + "\n"
 
@@ -178,8 +178,8 @@ def _cost(results):
     )
     return [
         "",
-        f"Cost: {part['parameters']:,} parameters, {part['flops'] / 1e6:,.2f} million operations a decision (matrix "
-        f"products and convolutions), {part['peak_memory_mb']:,.0f} MB of memory at most; a decision of {times}, on "
+        f"Cost: {part['parameters']:,} parameters, {part['flops'] / 1e6:,.2f} million operations per decision (matrix "
+        f"products and convolutions), {part['peak_memory_mb']:,.0f} MB of peak memory; decision time: {times}, on "
         f"{part['device']} with {part['threads']} threads.",
     ]
 
