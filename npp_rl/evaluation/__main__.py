@@ -39,7 +39,7 @@ class Args:
     categories: tuple[str, ...] = ()
     """evaluate only these categories"""
     sampled: bool = False
-    """sample actions from the policy instead of taking the likeliest"""
+    """sample actions from the policy instead of taking the most likely one"""
     tries: int = 1
     """episodes per level with --sampled"""
     seed: int = 0

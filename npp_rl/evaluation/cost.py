@@ -18,7 +18,7 @@ from npp_rl.levels.categories import CATEGORIES
 from npp_rl.training.graph_attention import padded_graphs
 
 BATCHES = (1, 256)
-WARM_UP = 10  # calls before the clock
+WARM_UP = 10  # calls before the timed ones
 CALLS = (50, 1000)  # fewest and most timed calls
 SECONDS = 10.0  # stop timing after this, once the fewest calls are done
 

@@ -147,8 +147,8 @@ def _play_all(policy, levels, rules, draws, stop):
 def _play(policy, envs, draw, stop):
     """Play an episode on each level of `envs` -> outcomes, None after a signal. Game r plays levels r, r + BATCH ..."""
     count, games = len(envs.levels), envs.num_envs
-    playing = np.arange(games)  # level of each game; beyond the last one it plays on, and nobody looks
-    began = np.zeros(games, np.int64)  # step in which its episode did
+    playing = np.arange(games)  # level of each game; beyond the last level its steps are ignored
+    began = np.zeros(games, np.int64)  # step in which its episode began
     observations, _ = envs.reset(options={"levels": playing})
     rows = {key: np.zeros((BATCH, *value.shape[1:]), value.dtype) for key, value in observations.items()}
     outcomes, log = [None] * count, []

@@ -547,7 +547,7 @@ class Upload:
     url: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="URL")]
     """s3://bucket/prefix/run"""
     endpoint_url: str | None = None
-    """server other than AWS, such as http://127.0.0.1:9000"""
+    """S3 server other than AWS, such as http://127.0.0.1:9000"""
     dry_run: bool = False
     """print what would be uploaded, and send nothing"""
 
@@ -561,13 +561,13 @@ class Download:
     folder: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER")]
     """new folder for the download"""
     endpoint_url: str | None = None
-    """server other than AWS, such as http://127.0.0.1:9000"""
+    """S3 server other than AWS, such as http://127.0.0.1:9000"""
 
 
 @dataclass
 class Args:
     command: Annotated[Upload | Download, tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes]
-    """what to do"""
+    """command to run"""
 
 
 def main(args: Args) -> None:
