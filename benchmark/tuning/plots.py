@@ -52,18 +52,26 @@ def draw(study: dict, importance: dict[str, float], folder: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    trials, space = study["trials"], study["space"]
-    complete = [trial for trial in trials if trial["state"] == "complete"]
+    complete = [trial for trial in study["trials"] if trial["state"] == "complete"]
     best = next((trial for trial in complete if trial["number"] == study["best"]), None)
-    names = sorted(space, key=lambda name: -importance.get(name, 0))
-
-    def save(figure, name):
+    names = sorted(study["space"], key=lambda name: -importance.get(name, 0))
+    figures = {"history": draw_history(study, complete)}
+    if importance:
+        figures["importance"] = draw_importance(study, len(complete), names, importance)
+    figures["slices"] = draw_slices(study, complete, best, names)
+    figures["parallel"] = draw_parallel(study, complete, best, names)
+    for name, figure in figures.items():
         picture = io.BytesIO()
         figure.savefig(picture, dpi=110, format="png", bbox_inches="tight")
         pyplot.close(figure)
-        write_atomically(folder / name, picture.getvalue())
+        write_atomically(folder / f"{name}.png", picture.getvalue())
 
-    # History: every trial, and the best so far.
+
+def draw_history(study, complete):
+    """Every trial, and the best so far."""
+    from matplotlib import pyplot
+
+    trials = study["trials"]
     figure, panel = pyplot.subplots(figsize=(8, 4.2))
     whole = [(trial["number"], 100 * trial["value"]) for trial in complete]
     panel.scatter(*zip(*whole, strict=True), s=26, label="whole", zorder=3)
@@ -80,28 +88,36 @@ def draw(study: dict, importance: dict[str, float], folder: Path) -> None:
     panel.xaxis.get_major_locator().set_params(integer=True)
     panel.grid(alpha=0.3)
     panel.legend(fontsize=8, loc="lower right")
-    save(figure, "history.png")
+    return figure
 
-    # Importance: shares of the difference between good and other trials.
-    if importance:
-        figure, panel = pyplot.subplots(figsize=(7, 0.8 + 0.36 * len(importance)))
-        shown = names[::-1]
-        bars = panel.barh(shown, [importance.get(name, 0) for name in shown])
-        panel.bar_label(bars, fmt="%.2f", padding=3, fontsize=8)
-        panel.set(title=f"{study['study']}: importance (PED-ANOVA, {len(complete)} whole trials)")
-        panel.set_xlim(0, 1.12 * max(*importance.values(), 1e-9))
-        save(figure, "importance.png")
 
-    # Slices: success over each parameter.
+def draw_importance(study, count, names, importance):
+    """Shares of the difference between good and other trials."""
+    from matplotlib import pyplot
+
+    figure, panel = pyplot.subplots(figsize=(7, 0.8 + 0.36 * len(importance)))
+    shown = names[::-1]
+    bars = panel.barh(shown, [importance.get(name, 0) for name in shown])
+    panel.bar_label(bars, fmt="%.2f", padding=3, fontsize=8)
+    panel.set(title=f"{study['study']}: importance (PED-ANOVA, {count} whole trials)")
+    panel.set_xlim(0, 1.12 * max(*importance.values(), 1e-9))
+    return figure
+
+
+def draw_slices(study, complete, best, names):
+    """Success over each parameter."""
+    from matplotlib import pyplot
+
     columns = min(4, len(names))
     rows = math.ceil(len(names) / columns)
     size = (3.1 * columns, 2.7 * rows)
     figure, panels = pyplot.subplots(rows, columns, figsize=size, sharey=True, squeeze=False, layout="constrained")
     for panel, name in zip(panels.flat, names, strict=False):
-        place, ticks, logarithmic = axis_of(space[name])
+        place, ticks, logarithmic = axis_of(study["space"][name])
         points = [(place(t["params"][name]), 100 * t["value"], t["number"]) for t in complete]
         x, y, number = zip(*points, strict=True)
-        dots = panel.scatter(x, y, c=number, cmap=MAP, s=22, vmin=0, vmax=max(t["number"] for t in trials) or 1)
+        most = max(t["number"] for t in study["trials"]) or 1
+        dots = panel.scatter(x, y, c=number, cmap=MAP, s=22, vmin=0, vmax=most)
         if best:
             ring = {"s": 90, "facecolors": "none", "edgecolors": BEST}
             panel.scatter([place(best["params"][name])], [100 * best["value"]], **ring)
@@ -116,16 +132,21 @@ def draw(study: dict, importance: dict[str, float], folder: Path) -> None:
     for row in panels:
         row[0].set_ylabel("success, %")
     figure.colorbar(dots, ax=panels, label="trial", shrink=0.8)
-    figure.suptitle(f"{study['study']}: success over each parameter (the best trial is circled)")
-    save(figure, "slices.png")
+    circled = " (the best trial is circled)" if best else ""
+    figure.suptitle(f"{study['study']}: success over each parameter{circled}")
+    return figure
 
-    # Parallel coordinates: a line a trial, coloured by success.
+
+def draw_parallel(study, complete, best, names):
+    """Parallel coordinates: a line for each trial, coloured by success."""
+    from matplotlib import pyplot
+
     figure, panel = pyplot.subplots(figsize=(1.3 * len(names) + 3.5, 4.8))
     scale = pyplot.Normalize(min(t["value"] for t in complete) * 100, max(t["value"] for t in complete) * 100 + 1e-9)
     colors = pyplot.get_cmap(MAP)
     heights = {}
     for column, name in enumerate(names):
-        place, ticks, logarithmic = axis_of(space[name])
+        place, ticks, logarithmic = axis_of(study["space"][name])
         turn = math.log if logarithmic else float
         low, high = turn(ticks[0][0]), turn(ticks[-1][0])
 
@@ -144,8 +165,8 @@ def draw(study: dict, importance: dict[str, float], folder: Path) -> None:
         panel.plot(x, line, color=colors(scale(100 * trial["value"])), linewidth=width, alpha=0.85)
     panel.set_xticks(range(len(names)), names, rotation=30, ha="right")
     panel.set_yticks([])
-    panel.set_title(f"{study['study']}: whole trials (thick: the best)")
+    panel.set_title(f"{study['study']}: whole trials{' (thick: the best)' if best else ''}")
     for side in ("left", "right", "top", "bottom"):
         panel.spines[side].set_visible(False)
     figure.colorbar(pyplot.cm.ScalarMappable(scale, MAP), ax=panel, label="success on validation levels, %")
-    save(figure, "parallel.png")
+    return figure
