@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import json
 import os
+import re
 from pathlib import Path
 
 from npp_rl.commands import UserError
@@ -41,6 +42,11 @@ def take_lock(stream) -> bool:
     except OSError:
         pass
     return True
+
+
+def plain_name(text: str) -> str:
+    """`text` as the beginning of a file name: characters but letters, digits, `_`, `-` and inner dots become `_`."""
+    return re.sub(r"^\.+|[^A-Za-z0-9_.-]+", "_", text)
 
 
 def parsed(text: str, place: str) -> dict:

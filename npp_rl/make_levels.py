@@ -3,27 +3,40 @@
 python -m npp_rl.make_levels --out DIR --split test --preview sheet.png
 """
 
-import argparse
 import json
 import shutil
-import sys
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
+from npp_rl.commands import ArgumentError, command
 from npp_rl.levels.builtin import data_set
 from npp_rl.levels.categories import CATEGORIES
 from npp_rl.levels.kinds import KINDS
 from npp_rl.levels.maps import Level
 
-MOST_LEVELS = 100_000  # per category and split, for the command
+MOST_LEVELS = 100_000  # per category and split
 GENERATOR, METADATA = "npp_rl.make_levels", "levels_metadata.json"
 
 
-def write_data_set(folder: Path, levels: list[Level], about: dict) -> None:
-    """Writes the levels as raw map files FOLDER/<level id> and METADATA; the folder appears as a whole or not at all.
+@dataclass
+class Args:
+    """Write generated levels as a data set."""
 
-    A folder that is empty, or that holds nothing but a data set of this command, is replaced; raises ValueError (one
-    line) for another one, OSError where it cannot be written.
+    out: Path | None = None  # folder for the levels, as raw N++ map files by category
+    split: Literal["train", "test", "all"] = "all"  # split of the levels
+    categories: tuple[str, ...] = ()  # some of the nine categories (default: all)
+    count: int | None = None  # levels per category and split (default: 100 in train, 30 in test)
+    seed: int = 0  # seed of the levels; 0 makes the built-in ones
+    preview: Path | None = None  # PNG file for a sheet of pictures of all the levels
+
+
+def write_data_set(folder: Path, levels: list[Level], about: dict) -> None:
+    """Write the levels as raw map files FOLDER/<level id>, and METADATA; the folder appears as a whole or not at all.
+
+    A folder that is empty, or holds nothing but a data set of this command, is replaced. Raises ArgumentError for any
+    other folder, OSError where it cannot be written.
     """
     _check_replaceable(folder)
     folder = folder.resolve()
@@ -56,7 +69,7 @@ def _check_replaceable(folder: Path) -> None:
     if not folder.exists() and not folder.is_symlink():
         return
     if not folder.is_dir() or folder.is_symlink():
-        raise ValueError(f"--out {folder}: not a folder, expected a new or empty one")
+        raise ArgumentError(f"--out {folder}: not a folder, expected a new or empty one")
     held = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir() or path.is_symlink()}
     if not held:
         return
@@ -68,70 +81,44 @@ def _check_replaceable(folder: Path) -> None:
         own = set()
     if not held <= own:
         other = min(held - own)
-        raise ValueError(f"--out {folder}: holds other files ({other}), expected an empty folder or a data set of mine")
+        raise ArgumentError(
+            f"--out {folder}: holds other files ({other}), expected an empty folder or a data set of this command"
+        )
 
 
-def _category_list(text: str) -> list[str]:
-    names = [name for name in text.replace(",", " ").split() if name]
+def _categories(args: Args) -> list[str]:
+    names = " ".join(args.categories).replace(",", " ").split()
     for name in names:
         if name not in KINDS:
-            raise ValueError(f"--categories: unknown category {name!r}, expected some of {', '.join(CATEGORIES)}")
-    if not names:
-        raise ValueError(f"--categories: expected some of {', '.join(CATEGORIES)}")
-    return [category for category in CATEGORIES if category in names]
+            raise ArgumentError(f"--categories: unknown category {name!r}, expected some of {', '.join(CATEGORIES)}")
+    return [category for category in CATEGORIES if category in names or not names]
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """The command; 0 when all was written, else 2 after one line on stderr."""
+def main(args: Args) -> None:
+    """Write levels, or pictures of them, or both. Raises ArgumentError, OSError."""
+    categories = _categories(args)
+    if not args.out and not args.preview:
+        raise ArgumentError("nothing to write: expected --out DIR or --preview PNG")
+    if args.count is not None and not 1 <= args.count <= MOST_LEVELS:
+        raise ArgumentError(f"--count {args.count}: expected 1 to {MOST_LEVELS}")
+    if not 0 <= args.seed < 1 << 32:
+        raise ArgumentError(f"--seed {args.seed}: expected 0 to {(1 << 32) - 1}")
+    if args.out:
+        _check_replaceable(args.out)
+    levels = data_set(args.split, categories, args.count, args.seed)
+    if args.out:
+        about = {"generator": GENERATOR, "split": args.split, "seed": args.seed, "total_levels": len(levels)}
+        try:
+            write_data_set(args.out, levels, about)
+        except OSError as error:  # it names a temporary file
+            raise ArgumentError(f"--out {args.out}: cannot be written ({error.strerror})") from None
+        print(f"{args.out}: {len(levels)} levels, {len(categories)} categories, seed {args.seed}")
+    if args.preview:
+        from npp_rl.viewing import render  # here: Pillow is needed for pictures only
 
-    def fail(message: str):
-        print(f"error: {message}", file=sys.stderr)
-        raise SystemExit(2)
-
-    parser = argparse.ArgumentParser(prog="python -m npp_rl.make_levels", description="Write a data set of levels.")
-    parser.add_argument(
-        "--out", type=Path, metavar="DIR", help="folder for the levels, as raw N++ map files by category"
-    )
-    parser.add_argument("--split", choices=("train", "test", "all"), default="all")
-    parser.add_argument("--categories", nargs="+", metavar="NAME", help="some of the nine (all unless told)")
-    parser.add_argument("--count", type=int, metavar="N", help="levels per category and split (100 train, 30 test)")
-    parser.add_argument("--seed", type=int, default=0, help="0 makes the built-in levels")
-    parser.add_argument("--preview", type=Path, metavar="PNG", help="a sheet of pictures of all the levels")
-    parser.error = fail
-    options = parser.parse_args(arguments)
-    try:
-        categories = _category_list(" ".join(options.categories)) if options.categories else list(CATEGORIES)
-        if not options.out and not options.preview:
-            raise ValueError("nothing to write: expected --out DIR or --preview PNG")
-        if options.count is not None and not 1 <= options.count <= MOST_LEVELS:
-            raise ValueError(f"--count {options.count}: expected 1 to {MOST_LEVELS}")
-        if not 0 <= options.seed < 1 << 32:
-            raise ValueError(f"--seed {options.seed}: expected 0 to {(1 << 32) - 1}")
-        target = options.out
-        if options.out:
-            _check_replaceable(options.out)
-        levels = data_set(options.split, categories, options.count, options.seed)
-        about = {"generator": GENERATOR, "split": options.split, "seed": options.seed, "total_levels": len(levels)}
-        if options.out:
-            write_data_set(options.out, levels, about)
-            target = "standard output"
-            print(f"{options.out}: {len(levels)} levels, {len(categories)} categories, seed {options.seed}")
-        if options.preview:
-            from npp_rl.viewing import render  # needs Pillow, which training does not
-
-            target = options.preview
-            labels = [f"{level.id}  {level.title}" for level in levels]
-            render.contact_sheet(levels, options.preview, labels=labels)
-            print(f"{options.preview}: {len(levels)} pictures")
-    except KeyboardInterrupt:
-        print("error: interrupted", file=sys.stderr)
-        raise SystemExit(130) from None
-    except ValueError as error:
-        fail(str(error))
-    except OSError as error:
-        fail(f"{target}: cannot be written ({error.strerror})")
-    return 0
+        render.contact_sheet(levels, args.preview, labels=[f"{level.id}  {level.title}" for level in levels])
+        print(f"{args.preview}: {len(levels)} pictures")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command(main, Args)

@@ -4,9 +4,9 @@
     python npp_rl/bc_pretrain.py --replay-data-dir PLANS FOLDER
 
 An agent that imitates comes to states that its demonstrations do not show, and has not learned what to do there. This
-plays the training levels of the agent's run, takes some states of each episode, and has the planner win from there.
-FOLDER gets a replay of each such win, the agent's steps up to the state and the planner's after it, and
-relabelled.json, which says how many steps are the agent's: demonstrations.py leaves these out of what is trained on.
+command plays the training levels of the agent's run, takes some states of each episode, and lets the planner win from
+there. FOLDER gets a replay of each such win, the agent's steps up to the state and the planner's steps after it.
+relabelled.json says how many steps are the agent's; planning/demonstrations.py leaves them out of training.
 """
 
 import itertools
@@ -22,30 +22,32 @@ import torch
 from npp_rl.agents import load_agent
 from npp_rl.commands import ArgumentError, command, say
 from npp_rl.environment.env import NppVectorEnv
-from npp_rl.environment.games import ACTION_BYTES
+from npp_rl.environment.games import inputs_of
 from npp_rl.evaluation import players
 from npp_rl.files import write_atomically
 from npp_rl.levels import datasets
 from npp_rl.levels.maps import Level
 from npp_rl.levels.replays import encode_replay
 from npp_rl.planning import planner
-from npp_rl.planning.demonstrations import RELABELLED
+from npp_rl.planning.runs import RELABELLED
 from npp_rl.simulator import WON, build_bank, simulate
 
 
 @dataclass
 class Args:
-    checkpoint: str  # of the agent that plays, such as RUN_DIR/checkpoints/best.pt
+    """Let the planner win from states that an agent comes to."""
+
+    checkpoint: str  # checkpoint of the agent that plays, such as RUN_DIR/checkpoints/best.pt
     out: str  # folder of the replays, new or empty
-    states: int = 2  # of each episode, from which the planner plays on
+    states: int = 2  # states of each episode from which the planner plays on
     sampled: bool = False  # sample the agent's actions instead of taking the likeliest
     budget: float = 0.5  # seconds for each search
-    seed: int = 0  # of states and sampled actions
+    seed: int = 0  # seed of the states and of sampled actions
     workers: int = 0  # searches at once (0: as many as processors)
 
 
 def play(agent: torch.nn.Module, run: dict, levels: list[Level], sampled: bool, seed: int) -> list[np.ndarray]:
-    """An episode of the agent on each level: its actions, uint8 [steps]. run: arguments of the agent's run."""
+    """Play an episode on each level -> the agent's actions, uint8 [steps]. run: arguments of the agent's run."""
     policy = players.agent_policy(agent, torch.device("cpu"))
     random = np.random.default_rng(seed)
     rules = {"frame_skip": run["frame_skip"], "gamma": run["gamma"], "frame_stack": run.get("frame_stack", 1)}
@@ -67,7 +69,7 @@ def play(agent: torch.nn.Module, run: dict, levels: list[Level], sampled: bool, 
 def rows_at(
     levels: list[Level], episodes: list[np.ndarray], states: list[np.ndarray], frame_skip: int
 ) -> dict[tuple[int, int], np.ndarray]:
-    """Rows of the games for `planner.plan_from`, by (level, step), of the steps in `states` of each level."""
+    """Rows of the games for `planner.plan_from`, by (level, step), at the steps in `states` of each level."""
     envs = NppVectorEnv(
         len(levels), levels, ("game_state",), frame_skip=frame_skip, autoreset=False, copy=False, seed=0
     )
@@ -86,7 +88,7 @@ def rows_at(
 def relabel(
     levels: list[Level], episodes: list[np.ndarray], args: Args, frame_skip: int
 ) -> tuple[list[tuple[Level, int, bytes]], int]:
-    """Wins of the planner from episodes, (level, steps before, inputs), and how many states were tried."""
+    """Let the planner play on -> (its wins as (level, steps of the agent, inputs), number of states tried)."""
     random = np.random.default_rng((args.seed, 1))
     states = [random.choice(n, min(args.states, n), replace=False) for n in map(len, episodes)]
     rows = rows_at(levels, episodes, states, frame_skip)
@@ -98,7 +100,7 @@ def relabel(
         for k, step in wanted[worker::workers]:
             plan = planner.plan_from(bank, rows[k, step], args.budget, frame_skip, args.seed, pools)
             if plan:
-                before = np.repeat(np.array(ACTION_BYTES, np.uint8)[episodes[k][:step]], frame_skip).tobytes()
+                before = inputs_of(episodes[k][:step], frame_skip)
                 _, played = simulate(levels[k].map_data, before + plan.inputs)
                 assert played[-1] == WON, "the planner's run wins from the state that the agent's steps lead to"
                 found.append((k, int(step), before + plan.inputs))
@@ -112,6 +114,7 @@ def relabel(
 
 
 def main(args: Args) -> None:
+    """Relabel states. Raises ArgumentError, CheckpointError, LevelError, OSError."""
     for name, least in (("states", 1), ("workers", 0), ("seed", 0)):
         if getattr(args, name) < least:
             raise ArgumentError(f"--{name} {getattr(args, name)}: expected {least} or more")
@@ -123,7 +126,7 @@ def main(args: Args) -> None:
     agent, run = load_agent(args.checkpoint)
     names = ("train_dataset", "test_dataset", "holdout_fraction", "validation_fraction")
     levels, _, _ = datasets.load_split(*(run[name] for name in names))
-    out.mkdir(parents=True, exist_ok=True)  # what cannot be written is found out before the search
+    out.mkdir(parents=True, exist_ok=True)  # fails now, not after the search
     episodes = play(agent, run, levels, args.sampled, args.seed)
     say(f"{len(levels)} episodes played; the planner plays on, {args.budget} s for each state at most")
     found, tried = relabel(levels, episodes, args, run["frame_skip"])
@@ -132,7 +135,7 @@ def main(args: Args) -> None:
         name = planner.replay_name(level).removesuffix(".replay")
         files[f"{level.category}/{name}_{step}.replay"] = (level, step, inputs)
     index = {"frame_skip": run["frame_skip"], "steps": {name: step for name, (_, step, _) in files.items()}}
-    write_atomically(out / RELABELLED, json.dumps(index, indent=1).encode())  # before any replay that it tells about
+    write_atomically(out / RELABELLED, json.dumps(index, indent=1).encode())  # before the replays
     for name, (level, _, inputs) in files.items():
         (out / name).parent.mkdir(exist_ok=True)
         write_atomically(out / name, encode_replay(level.map_data, inputs, True))

@@ -5,21 +5,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from calls import call
 from hand_made import CORRIDOR, corridor, ground, here, level, middle
 
 from npp_rl.environment.env import NppVectorEnv
+from npp_rl.environment.games import inputs_of
 from npp_rl.levels.maps import mirrored
 from npp_rl.levels.replays import encode_replay, read_replays, validate, write_replay
-from npp_rl.planning import demonstrations
-from npp_rl.planning.demonstrations import (
-    DemonstrationError,
-    discounted,
-    find_runs,
-    load_demonstrations,
-    main,
-    report_of,
-)
-from npp_rl.planning.held_actions import ACTION_OF_BYTE, fit, held_inputs, on_grid
+from npp_rl.planning import demonstrations, runs
+from npp_rl.planning.demonstrations import Args, discounted, load_demonstrations, main
+from npp_rl.planning.held_actions import ACTION_OF_BYTE, fit, on_grid
+from npp_rl.planning.runs import DemonstrationError, find_runs, report_of
 from npp_rl.simulator import WON, simulate
 
 RIGHT, LEFT, JUMP_RIGHT = b"\2", b"\4", b"\3"
@@ -53,13 +49,14 @@ def test_actions_of_input_bytes():
     assert on_grid(bytes([2, 2, 2, 2, 3, 3, 3, 3, 4]), 4).tolist() == [2, 5, 1]
     assert on_grid(bytes([6, 4, 12, 4]), 4).tolist() == [1]  # the same to the ninja
     assert on_grid(bytes([2, 2, 2, 3]), 4) is None and on_grid(bytes([2, 2, 2, 3]), 1).tolist() == [2, 2, 2, 5]
-    assert held_inputs(np.array([2, 5], np.uint8), 2) == bytes([2, 2, 3, 3])
+    assert inputs_of(np.array([2, 5], np.uint8), 2) == inputs_of("25", 2) == bytes([2, 2, 3, 3])
+    assert inputs_of("012345", 2, 9) == bytes([0, 0, 4, 4, 2, 2, 1, 1, 5])
 
 
 def test_a_run_is_brought_to_held_actions():
     assert on_grid(JUMPED, 4) is None
     actions = fit(STEP.map_data, JUMPED, 4)
-    inputs = held_inputs(actions, 4)
+    inputs = inputs_of(actions, 4)
     assert on_grid(inputs, 4) is not None
     trajectory, states = simulate(STEP.map_data, inputs)
     assert states[-1] == WON and abs(len(states) - len(JUMPED)) <= 12
@@ -89,7 +86,7 @@ def test_mixed_folder(tmp_path):
     (folder / "notes.txt").write_text("not a replay")
     (folder / "m_text").write_text("neither is this, whatever it says")
 
-    runs, verdicts = find_runs([folder], [held])
+    used, verdicts = find_runs([folder], [held])
     found = {Path(v["file"]).name[0]: v for v in verdicts}
     assert {key: v["verdict"] for key, v in found.items()} == {
         "a": "used", "b": "duplicate", "c": "used", "d": "unfinished", "e": "died", "f": "unfinished", "g": "broken",
@@ -99,14 +96,14 @@ def test_mixed_folder(tmp_path):
     assert found["h"]["reason"] == "no inputs"
     assert found["b"]["reason"].endswith("a_won.replay")
     assert found["l"]["reason"] == "lost or out of time in the environment"
-    assert [(Path(run.source).name[0], run.fitted) for run in runs] == [("a", False), ("c", True), ("k", False)]
-    assert runs[0].actions.tolist() == [2] * -(-len(inputs) // 4) and runs[0].agreement == 1
-    report = report_of(runs, verdicts, 4)
+    assert [(Path(run.source).name[0], run.fitted) for run in used] == [("a", False), ("c", True), ("k", False)]
+    assert used[0].actions.tolist() == [2] * -(-len(inputs) // 4) and used[0].agreement == 1
+    report = report_of(used, verdicts, 4)
     assert report["counts"] == {
         "used": 3, "broken": 4, "died": 1, "unfinished": 2, "duplicate": 1, "held out": 1, "not executable": 1,
     }  # fmt: skip
     assert {"verdict": "held out", "reason": "its level is in the test suite", "count": 1} in report["reasons"]
-    assert report["steps"] == sum(len(run.actions) for run in runs) and sum(report["actions"].values()) == 1
+    assert report["steps"] == sum(len(run.actions) for run in used) and sum(report["actions"].values()) == 1
     json.dumps([report, verdicts])
 
     mirror = mirrored(held)
@@ -141,9 +138,6 @@ def test_data_is_what_the_environment_shows(tmp_path):
         assert demos.returns[at] == pytest.approx((powers * rewards).sum(), rel=1e-5)
         at += len(actions)
     assert at == len(demos)
-    obs, actions, returns, where = demos.minibatch(np.random.default_rng(0), 50)
-    assert obs["player_frames"].shape == (50, 3, 84, 84) and obs["game_state"].shape == (50, 34)
-    assert len(actions) == len(returns) == len(where) == 50 and set(where.tolist()) == {0, 1}
     assert discounted(np.array([1, 2, 4], np.float32), 0.5).tolist() == [3, 4, 4]
 
 
@@ -156,8 +150,6 @@ def test_idle_steps_are_left_out(tmp_path):
     assert stood[:2].tolist() == [0, 1] and len(stood) > 2 and (demos.actions[stood] == 0).all()
     assert not demos.idle[np.flatnonzero(demos.actions)].any()
     assert not set(np.concatenate(demos.split(0.5))) & set(stood)
-    drawn = demos.minibatch(np.random.default_rng(0), 500)[1]
-    assert (drawn == 0).mean() == pytest.approx((demos.actions[~demos.idle] == 0).mean(), abs=0.1)
     assert not load_demonstrations([tmp_path / "a"], [], ("game_state",), keep_idle=True).idle.any()
     drone = corridor(others=[(14, here(35), 0, 0)])
     write(tmp_path / "b", "b.replay", drone, corridor_run(drone))
@@ -216,7 +208,8 @@ def test_cache(tmp_path, monkeypatch, capsys):
     assert [path.name.split("-")[0] for path in files] == ["data", "runs"]
     with monkeypatch.context() as patch:
         patch.setattr(demonstrations, "play_runs", None)
-        patch.setattr(demonstrations, "fit", None)
+        patch.setattr(runs, "play_runs", None)
+        patch.setattr(runs, "fit", None)
         again = load()
     np.testing.assert_array_equal(first.obs["game_state"], again.obs["game_state"])
     np.testing.assert_array_equal(first.returns, again.returns)
@@ -235,8 +228,8 @@ def test_cache(tmp_path, monkeypatch, capsys):
 def test_command(tmp_path, capsys):
     write(tmp_path / "in/simplest", "a.replay", corridor(), run_right(corridor()))
     write(tmp_path / "in/simplest", "b.replay", STEP, JUMPED)
-    words = [str(tmp_path / "in"), "--test-dataset", "none", "--json", str(tmp_path / "v.json")]
-    assert main([*words, "--convert", str(tmp_path / "out")]) == 0
+    verdicts, out = tmp_path / "v.json", tmp_path / "out"
+    main(Args((str(tmp_path / "in"),), test_dataset="none", json=verdicts, convert=out))
     shown = capsys.readouterr().out
     assert "2 runs (0 of them mirror images) on 2 levels" in shown and "actions: none" in shown
     report = json.loads((tmp_path / "v.json").read_text())
@@ -247,21 +240,25 @@ def test_command(tmp_path, capsys):
         (replay,) = read_replays(path)
         assert validate(replay).verdict == "won" and replay.format == "compact 1"
         assert on_grid(replay.inputs, 4) is not None
-    for bad in (
-        [str(tmp_path / "missing")],
-        [*words, "--frame-skip", "0"],
-        [*words, "--convert", str(tmp_path / "in")],
+    words = [tmp_path / "in", "--test-dataset", "none"]
+    for bad, message in (
+        ([tmp_path / "missing"], "missing: no such file or folder"),
+        ([], "FOLDER: expected"),
+        ([*words, "--frame-skip", "0"], "--frame-skip 0: expected 1 to 1000"),
+        ([*words, "--convert", tmp_path / "in"], "is not empty"),
+        ([*words, "--nonsense"], "--nonsense"),
     ):
         with pytest.raises(SystemExit) as stop:
-            main(bad)
+            call(demonstrations, *bad)
         error = capsys.readouterr().err
         assert stop.value.code == 2 and error.startswith("error: ") and error.count("\n") == 1
+        assert message in error, error
 
 
 @pytest.mark.slow
 def test_runs_of_people_survive(shared):
-    runs, verdicts = find_runs([shared / "replays/human"])
-    report = report_of(runs, verdicts, 4)
+    used, verdicts = find_runs([shared / "replays/human"])
+    report = report_of(used, verdicts, 4)
     # 85 that win as they are and 4 once they are repaired, of which one is the same as another.
     assert {name: count for name, count in report["counts"].items() if count} == {"used": 88, "duplicate": 1, "died": 1}
     assert report["fitted"] > 70 and report["agreement"] > 0.8

@@ -4,6 +4,7 @@ import functools
 
 import numpy as np
 import pytest
+from free_space import door_segment, level_free_space, reachable, way_length
 from scipy import ndimage, sparse
 from scipy.sparse import csgraph
 from scipy.spatial import cKDTree
@@ -113,7 +114,7 @@ def corridor(height=1):
 @pytest.mark.parametrize("empty", [0.0, 0.5, 0.85])
 def test_free_nodes_and_their_room_are_exact(empty):
     tiles = random_tiles(np.random.default_rng(int(100 * empty)), empty)
-    free = fields.level_free_space(tiles)
+    free = level_free_space(tiles)
     expected = distance_to_ground(tiles, 6).ravel() >= 9.9
     assert 0 < expected.sum() < NODES
     assert np.array_equal(free > 0, expected)
@@ -133,14 +134,14 @@ def test_every_tile_alone_is_exact():
     for tile in range(34):
         tiles = np.zeros((23, 42), int)
         tiles[11, 20] = tile
-        assert np.array_equal(fields.level_free_space(tiles) > 0, distance_to_ground(tiles, 6).ravel() >= 9.9), tile
+        assert np.array_equal(level_free_space(tiles) > 0, distance_to_ground(tiles, 6).ravel() >= 9.9), tile
 
 
 def test_one_sided_lines_bar_from_both_sides_and_cancel_in_pairs():
     for tile, (row, column) in {34: (12, 21), 35: (12, 22), 36: (13, 21), 37: (12, 21)}.items():
         tiles = np.zeros((23, 42), int)
         tiles[11, 20] = tile
-        free = fields.level_free_space(tiles).reshape(ROWS, COLS) > 0
+        free = level_free_space(tiles).reshape(ROWS, COLS) > 0
         i, j = 4 * column, 4 * row
         if tile in (34, 36):
             assert not free[j - 1 : j + 2, i : i + 5].any()
@@ -148,11 +149,11 @@ def test_one_sided_lines_bar_from_both_sides_and_cancel_in_pairs():
         else:
             assert not free[j : j + 5, i - 1 : i + 2].any()
             assert free[j : j + 5, i - 2].all() and free[j : j + 5, i + 2].all()
-    empty = fields.level_free_space(np.zeros((23, 42), int))
+    empty = level_free_space(np.zeros((23, 42), int))
     for first, second, place in ((36, 34, (12, 20)), (35, 37, (11, 21))):
         tiles = np.zeros((23, 42), int)
         tiles[11, 20], tiles[place] = first, second
-        assert np.array_equal(fields.level_free_space(tiles), empty)
+        assert np.array_equal(level_free_space(tiles), empty)
 
 
 def test_no_step_cuts_a_corner():
@@ -169,7 +170,7 @@ def test_no_step_cuts_a_corner():
 @pytest.mark.parametrize("empty", [0.5, 0.7])
 def test_parts_of_a_level_are_those_of_a_grid_of_1_px(empty):
     tiles = random_tiles(np.random.default_rng(int(10 * empty)), empty)
-    free = fields.level_free_space(tiles)
+    free = level_free_space(tiles)
     fine, _ = ndimage.label(distance_to_ground(tiles, 1) >= 9.9, np.ones((3, 3)))
     coarse = csgraph.connected_components(step_graph(free), directed=False)[1]
     nodes = np.flatnonzero(free)
@@ -182,7 +183,7 @@ def test_mines_join_nothing_that_is_apart():
     for _ in range(2):
         tiles = random_tiles(rng, 0.7)
         mines = 6.0 * np.stack([rng.integers(4, 172, 300), rng.integers(4, 96, 300)], 1)
-        free = fields.level_free_space(tiles)
+        free = level_free_space(tiles)
         for x, y in mines:
             fields.block_circle(free, x, y, fields.BLOCK_MINE)
         y, x = np.mgrid[:601, :1057]
@@ -238,7 +239,7 @@ def test_distances_are_dijkstras(touch):
     rng = np.random.default_rng(5)
     longest = 0
     for empty in (0.75, 0.9, 1.0):
-        free = fields.level_free_space(random_tiles(rng, empty))
+        free = level_free_space(random_tiles(rng, empty))
         for x, y in 6.0 * rng.integers([6, 6], [170, 94], (60, 2)):
             fields.block_circle(free, x, y, fields.BLOCK_MINE)
         node = rng.choice(np.flatnonzero(free))
@@ -250,7 +251,7 @@ def test_distances_of_real_levels(shared):
     with np.load(shared / "golden" / "attract.npz") as golden:
         maps = np.split(golden["maps"], golden["map_offsets"][1:-1])
     for level in maps[:4]:
-        free = fields.level_free_space(level[184:1150].reshape(23, 42))
+        free = level_free_space(level[184:1150].reshape(23, 42))
         check_field(free, (6.0 * level[1231], 6.0 * level[1232]), fields.TOUCH_EXIT)
 
 
@@ -261,7 +262,7 @@ def test_players_stay_beside_nodes_that_their_spawn_reaches(shared):
             maps = np.split(golden["maps"], golden["map_offsets"][1:-1])
             tracks = np.split(golden["trajectory"], golden["trajectory_offsets"][1:-1])
         for level, track in zip(maps, tracks, strict=True):
-            free = fields.level_free_space(level[184:1150].reshape(23, 42))
+            free = level_free_space(level[184:1150].reshape(23, 42))
             spawn = 6.0 * level[1231], 6.0 * level[1232]
             if not free[int(level[1232]) * COLS + int(level[1231])]:
                 continue  # two human replays start outside the field
@@ -275,7 +276,7 @@ def test_players_stay_beside_nodes_that_their_spawn_reaches(shared):
 
 
 def test_field_in_an_open_room_is_nearly_straight_distance():
-    free = fields.level_free_space(np.zeros((23, 42), int))
+    free = level_free_space(np.zeros((23, 42), int))
     goal = np.array([504.0, 300.0])
     dist, ahead = field_to(free, goal, 16.0)
     rng = np.random.default_rng(0)
@@ -303,7 +304,7 @@ def test_a_slope_under_a_slope_is_passable():
         tiles[row + 1, column : column + 2] = 25, 21
     tiles[9, 16:22] = 0
     start, goal = (84.0, 156.0), (500.0, 252.0)
-    length = fields.way_length(tiles, [], [], start, goal)
+    length = way_length(tiles, [], [], start, goal)
     assert np.hypot(416, 96) - 16 <= length <= 1.03 * np.hypot(416, 96)
 
 
@@ -311,9 +312,9 @@ def test_ninja_runs_under_mines_24_px_above_the_floor():
     tiles, (left, top) = corridor()
     start, switch = (left + 12, top + 12), (left + 240, top + 12)
     above = [(left + 100.0 // 6 * 6, top), (left + 120, top), (left + 144, top)]
-    assert fields.reachable(tiles, above, [], start, switch)
-    assert not fields.reachable(tiles, [*above, (left + 120, top + 24)], [], start, switch)
-    assert not fields.reachable(tiles, [(left + 120, top + 6)], [], start, switch)
+    assert reachable(tiles, above, [], start, switch)
+    assert not reachable(tiles, [*above, (left + 120, top + 24)], [], start, switch)
+    assert not reachable(tiles, [(left + 120, top + 6)], [], start, switch)
     records = [(0, *start), *((1, *mine) for mine in above), (3, left + 300, top + 12), (4, *switch)]
     level = bytearray(1230)
     level[184:1150] = tiles.tobytes()
@@ -329,18 +330,18 @@ def test_mines_24_px_apart_bar_the_way_and_28_do_not():
     start, goal = (left + 12, top + 48), (left + 300, top + 48)
     for step, closed in ((24, True), (30, False)):
         wall = [(left + 150, y) for y in np.arange(top, top + 97, step)]
-        assert fields.reachable(tiles, wall, [], start, goal) != closed
+        assert reachable(tiles, wall, [], start, goal) != closed
 
 
 def test_doors_close_and_the_first_one_is_named():
     tiles, (left, top) = corridor()
     start, goal = (left + 12, top + 12), (left + 400, top + 12)
-    doors = np.array([fields.door_segment(left + x, top + 12, 0) for x in (300, 120, 204)])
-    assert fields.reachable(tiles, [], [], start, goal)
+    doors = np.array([door_segment(left + x, top + 12, 0) for x in (300, 120, 204)])
+    assert reachable(tiles, [], [], start, goal)
     for door in doors:
-        assert not fields.reachable(tiles, [], [door], start, goal)
-    assert not fields.reachable(tiles, [], [fields.door_segment(left + 120, top + 12, 2)], start, goal)
-    dist, ahead = field_to(fields.level_free_space(tiles), goal, 16.0)
+        assert not reachable(tiles, [], [door], start, goal)
+    assert not reachable(tiles, [], [door_segment(left + 120, top + 12, 2)], start, goal)
+    dist, ahead = field_to(level_free_space(tiles), goal, 16.0)
 
     def first(closed, x=start[0]):
         return fields.first_closed_door(dist, ahead, x, start[1], doors, np.array(closed, np.uint8))
@@ -354,9 +355,9 @@ def test_doors_close_and_the_first_one_is_named():
 def test_goals_beyond_reach_and_goals_in_walls():
     tiles, (left, top) = corridor()
     start = (left + 12, top + 12)
-    assert fields.way_length(tiles, [], [], start, (left + 300, top + 200)) == np.inf
-    assert np.isfinite(fields.way_length(tiles, [], [], start, (left + 300, top + 24 + 6)))  # 18 px below the nodes
-    free = fields.level_free_space(tiles)
+    assert way_length(tiles, [], [], start, (left + 300, top + 200)) == np.inf
+    assert np.isfinite(way_length(tiles, [], [], start, (left + 300, top + 24 + 6)))  # 18 px below the nodes
+    free = level_free_space(tiles)
     dist, ahead = field_to(free, (left + 300, top + 200), 16.0)
     assert (dist == UNREACHED).all() and (ahead == fields.NO_WAY).all()
     assert fields.distance_at(dist, *start) == -1.0 and fields.nearest_reached(dist, *start) == -1
@@ -368,22 +369,14 @@ def test_goals_beyond_reach_and_goals_in_walls():
     assert np.array_equal(both, np.minimum(field_to(free, near, 16.0)[0], field_to(free, far, 16.0)[0]))
 
 
-def test_nearest_free_node_and_odd_positions():
+def test_odd_positions():
     tiles, (left, top) = corridor()
-    free = fields.level_free_space(tiles)
-    node = fields.nearest_free(free, left + 100.0, top + 14.0)
-    assert (6 * (node % COLS), 6 * (node // COLS)) == (left + 102, top + 12)
-    assert fields.nearest_free(free, left + 100.0, top + 27.0) == node
+    free = level_free_space(tiles)
     dist, _ = field_to(free, (left + 100, top + 12), 16.0)
     for x, y in ((-1e9, 50.0), (1e9, 1e9), (-5.0, -5.0), (1060.0, 610.0), (np.nan, np.nan)):
-        assert fields.nearest_free(free, x, y) == -1
+        assert fields.nearest_reached(dist, x, y) == -1
         assert fields.distance_at(dist, x, y) == -1.0
     assert fields.reached_share(dist, free) == 1.0
-
-
-def test_tiles_of_another_shape_are_refused():
-    with pytest.raises(ValueError, match=r"tiles: expected shape \(23, 42\), got \(25, 44\)"):
-        fields.level_free_space(np.zeros((25, 44)))
 
 
 def test_units_stand_for_lengths():

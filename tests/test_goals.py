@@ -2,11 +2,12 @@
 
 import numpy as np
 import pytest
+from free_space import way_length
 from hand_made import CORRIDOR, ROW, corridor, ground, here, level, middle
 
 from npp_rl.environment.env import NppEnv
 from npp_rl.environment.goals import AVOID_ALL, AVOID_DEADLY, AVOID_NONE
-from npp_rl.levels.fields import TOUCH_EXIT, TOUCH_SWITCH, way_length
+from npp_rl.levels.fields import TOUCH_EXIT, TOUCH_SWITCH
 
 NONE, LEFT, RIGHT, JUMP, JUMP_LEFT, JUMP_RIGHT = range(6)
 # Along a straight line of nodes the way to a goal ends 15.6 px before a switch, 21.6 px before an exit door and 14.4 px

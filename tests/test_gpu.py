@@ -203,7 +203,7 @@ def test_cloning_on_the_gpu(tmp_path, few_levels):
     replays = tmp_path / "replays"
     suite = tmp_path / "levels"
     make_levels.main(["--out", str(suite), "--split", "train", "--count", "1"])
-    planner.main(["--dataset", str(suite), "--out", str(replays), "--budget", "5s"])
+    planner.main(planner.Args(str(suite), replays, budget="5s"))
     settings = {"arch": "full_hgt", "epochs": 2, "batch_size": 64, "cache_dir": "", "mixed_precision": True}
     settings |= {"replay_data_dir": (str(replays),), "run_dir": str(tmp_path / "bc")}
     run_dir = Path(bc_pretrain.main(bc_pretrain.Args(**settings)))

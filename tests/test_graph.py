@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from free_space import level_free_space
 
 from npp_rl.environment.env import NppVectorEnv
 from npp_rl.environment.graph import (
@@ -14,7 +15,7 @@ from npp_rl.environment.graph import (
     WAY_EDGES,
 )
 from npp_rl.levels.datasets import load_levels
-from npp_rl.levels.fields import COLS, DX, DY, UNREACHED, level_free_space
+from npp_rl.levels.fields import COLS, DX, DY, UNREACHED
 from npp_rl.levels.maps import Level, encode_map
 
 FIRST = {name: first for name, first, _ in GRAPH_SLOTS}

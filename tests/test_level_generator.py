@@ -5,17 +5,20 @@ import os
 import subprocess
 import sys
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
+from calls import call
+from free_space import door_segment, reachable, way_length
 
 from npp_rl import make_levels
 from npp_rl.commands import ArgumentError, LevelError
-from npp_rl.environment.games import ACTION_BYTES
+from npp_rl.environment.games import inputs_of
 from npp_rl.levels import builtin, fields, generator
 from npp_rl.levels.categories import CATEGORIES
 from npp_rl.levels.datasets import load_levels
-from npp_rl.levels.rooms import Dice, Draft
+from npp_rl.levels.drafts import Dice, Draft
 from npp_rl.planning import certify, planner
 from npp_rl.simulator import WON, simulate
 from npp_rl.simulator.tiles import SOLID
@@ -43,11 +46,11 @@ def test_the_built_in_levels_are_pinned(levels):
 
 def test_another_process_makes_the_same_levels_in_another_order():
     # Test levels only, another hash seed, and no other level made before.
-    code = "from npp_rl.levels import generator as g; from tests.test_level_generator import digest_of; "
-    code += "print(digest_of(g.data_set('test', ('exploration', 'complex', 'simplest'), 8)))"
-    environment = os.environ | {"PYTHONHASHSEED": "12345"}
-    root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))  # noqa: PTH100, PTH120
-    run = subprocess.run([sys.executable, "-c", code], env=environment, cwd=root, capture_output=True, text=True)
+    code = "from test_level_generator import builtin, digest_of; "
+    code += "print(digest_of(builtin.data_set('test', ('exploration', 'complex', 'simplest'), 8)))"
+    tests = Path(__file__).parent
+    environment = os.environ | {"PYTHONHASHSEED": "12345", "PYTHONPATH": f"{tests.parent}{os.pathsep}{tests}"}
+    run = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
     here = [level for c in ("exploration", "complex", "simplest") for level in of(builtin.builtin("test"), c)[:8]]
     assert run.stdout.split()[-1] == digest_of(here)
@@ -152,11 +155,11 @@ def test_the_ninja_starts_in_free_space_and_far_from_mines(levels):
 def test_switch_and_exit_can_be_reached_around_all_mines(levels):
     for level in levels:
         spawn, goal, switch, mines, pairs = entities_of(level)
-        to_switch = fields.way_length(level.tiles, mines, [], spawn, switch)
+        to_switch = way_length(level.tiles, mines, [], spawn, switch)
         assert np.isfinite(to_switch), level.id
-        assert np.isfinite(fields.way_length(level.tiles, mines, [], spawn, goal, fields.TOUCH_EXIT)), level.id
+        assert np.isfinite(way_length(level.tiles, mines, [], spawn, goal, fields.TOUCH_EXIT)), level.id
         for _, key in pairs:
-            assert fields.reachable(level.tiles, mines, [], spawn, key, fields.TOUCH_DOOR_SWITCH), level.id
+            assert reachable(level.tiles, mines, [], spawn, key, fields.TOUCH_DOOR_SWITCH), level.id
 
 
 def test_locked_doors_lie_behind_their_switches(levels):
@@ -165,11 +168,11 @@ def test_locked_doors_lie_behind_their_switches(levels):
         spawn, goal, switch, mines, pairs = entities_of(level)
         if not pairs:
             continue
-        closed = {i: fields.door_segment(*door, 0) for i, (door, _) in enumerate(pairs)}
-        needed = [not fields.reachable(level.tiles, mines, list(closed.values()), spawn, g) for g in (switch, goal)]
+        closed = {i: door_segment(*door, 0) for i, (door, _) in enumerate(pairs)}
+        needed = [not reachable(level.tiles, mines, list(closed.values()), spawn, g) for g in (switch, goal)]
         while closed:
             doors = list(closed.values())
-            keys = [i for i in closed if fields.reachable(level.tiles, mines, doors, spawn, pairs[i][1], 15.0)]
+            keys = [i for i in closed if reachable(level.tiles, mines, doors, spawn, pairs[i][1], 15.0)]
             assert keys, level.id
             for i in keys:
                 del closed[i]
@@ -201,7 +204,7 @@ def test_lined_corridors_and_shafts_have_mines_along_them_and_a_way_past(monkeyp
     for level in lined:
         mines = entities_of(level)[3]
         assert any(distance_to_ground(level, *mine) < 1 for mine in mines), level.id
-        assert planner.plan(level, budget=20) is not None, level.id
+        assert planner.plan_level(level, budget=20)[0], level.id
 
 
 def test_some_corridors_a_tile_high_have_mines_on_the_ceiling_between_ninja_and_goals():
@@ -222,7 +225,7 @@ def test_in_some_levels_for_training_mines_stand_beside_the_goals_and_the_start(
         row[:] = [np.hypot(*(mines - place).T).min() for place in (spawn, exit, switch)]
     assert (nearest[:, 0] >= 20).all()  # no level begins with a death
     assert ((nearest < (40, 24, 24)).mean(0) > 0.1).all() and ((nearest > 60).mean(0) > 0.1).all()
-    assert sum(planner.plan(level, budget=5) is not None for level in made[:15]) >= 14
+    assert sum(planner.plan_level(level, budget=5)[0] is not None for level in made[:15]) >= 14
 
 
 @pytest.mark.parametrize(
@@ -232,7 +235,7 @@ def test_in_some_levels_for_training_mines_stand_beside_the_goals_and_the_start(
 def test_the_harder_kinds_for_training_can_mostly_be_won(category, title):
     made = drawn(category, title, 10)
     assert title == "rubble" or all(len(entities_of(level)[3]) >= 3 for level in made)
-    assert sum(planner.plan(level, budget=10) is not None for level in made) >= 9
+    assert sum(planner.plan_level(level, budget=10)[0] is not None for level in made) >= 9
 
 
 def test_rough_ground_is_of_all_tiles_and_leaves_levels_playable(monkeypatch):
@@ -357,7 +360,7 @@ def test_a_level_of_each_category_can_be_won(levels, name):
 
 
 def run(*arguments):
-    return make_levels.main([str(argument) for argument in arguments])
+    call(make_levels, *arguments)
 
 
 def failure(capsys, *arguments):
@@ -370,11 +373,11 @@ def failure(capsys, *arguments):
 
 def test_a_written_data_set_is_read_back(tmp_path, capsys):
     out = tmp_path / "deep" / "set"
-    assert run("--out", out, "--split", "test", "--count", 2, "--seed", 5) == 0
+    run("--out", out, "--split", "test", "--count", 2, "--seed", 5)
     made = builtin.data_set("test", CATEGORIES, 2, 5)
     assert load_levels(out) == made and len(made) == 18
     assert "18 levels, 9 categories" in capsys.readouterr().out
-    assert run("--out", out, "--count", 1, "--categories", "simple,maze".replace("maze", "medium"), "complex") == 0
+    run("--out", out, "--count", 1, "--categories", "simple,maze".replace("maze", "medium"), "complex")
     again = load_levels(out)  # replaced as a whole
     assert Counter(level.category for level in again) == {"simple": 2, "medium": 2, "complex": 2}
     assert [p.name for p in out.parent.iterdir()] == ["set"]
@@ -385,7 +388,7 @@ def test_a_folder_with_other_files_is_left_alone(tmp_path, capsys):
     (tmp_path / "thesis.txt").write_text("mine")
     assert "thesis.txt" in failure(capsys, "--out", tmp_path, "--count", 1)
     (tmp_path / "thesis.txt").unlink()
-    assert run("--out", tmp_path, "--count", 1, "--categories", "simple") == 0
+    run("--out", tmp_path, "--count", 1, "--categories", "simple")
     (tmp_path / "simple" / "own_level").write_bytes(b"x")
     assert "own_level" in failure(capsys, "--out", tmp_path, "--count", 1)
     assert (tmp_path / "simple" / "own_level").read_bytes() == b"x"
@@ -393,7 +396,7 @@ def test_a_folder_with_other_files_is_left_alone(tmp_path, capsys):
 
 
 def test_a_full_disk_leaves_nothing_behind(tmp_path, capsys, monkeypatch):
-    assert run("--out", tmp_path / "set", "--count", 1, "--categories", "simple") == 0
+    run("--out", tmp_path / "set", "--count", 1, "--categories", "simple")
     before = load_levels(tmp_path / "set")
     written = []
 
@@ -404,7 +407,7 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path, capsys, monkeypatch):
         with path.open("wb") as file:
             return file.write(data)
 
-    monkeypatch.setattr(generator.Path, "write_bytes", full)
+    monkeypatch.setattr(Path, "write_bytes", full)
     assert "No space left" in failure(capsys, "--out", tmp_path / "set", "--count", 2, "--categories", "simple")
     assert len(written) == 4
     assert [p.name for p in tmp_path.iterdir()] == ["set"] and load_levels(tmp_path / "set") == before
@@ -431,7 +434,7 @@ def test_bad_options_are_named(tmp_path, monkeypatch, capsys, arguments, words):
 def test_the_preview_is_a_picture_of_all_levels(tmp_path, capsys):
     from PIL import Image
 
-    assert run("--preview", tmp_path / "sheet.png", "--count", 2, "--categories", "simple", "--split", "train") == 0
+    run("--preview", tmp_path / "sheet.png", "--count", 2, "--categories", "simple", "--split", "train")
     with Image.open(tmp_path / "sheet.png") as picture:
         assert picture.width > 600 and picture.height > 150
     assert "2 pictures" in capsys.readouterr().out
@@ -457,14 +460,15 @@ def test_a_folder_without_the_planner_s_index_is_named(tmp_path, content):
 
 def wins(level):
     """Whether the table's run of a built-in level wins in the frame that is its par."""
-    actions, par = builtin.solutions()[level.digest], builtin.pars()[level.digest]
-    inputs = np.repeat(ACTION_BYTES[actions], builtin.TABLE_FRAME_SKIP)[:par].tobytes()
+    actions = next(row["actions"] for row in builtin.table() if row["sha256"] == level.digest)
+    par = builtin.pars()[level.digest]
+    inputs = inputs_of(actions, builtin.TABLE_FRAME_SKIP, par)
     _, states = simulate(level.map_data, inputs)
     return len(inputs) == len(states) == par and states[-1] == WON and len(actions) == -(-par // 4)
 
 
 def test_every_built_in_level_has_a_row_in_the_table(levels):
-    rows = builtin._table()
+    rows = builtin.table()
     assert [row["sha256"] for row in rows] == [level.digest for level in levels]
     assert [f"{row['category']}/{row['split']}" for row in rows] == [level.id.split("_0")[0] for level in levels]
     assert list(builtin.pars().values()) == builtin.par_of(levels)
@@ -478,8 +482,8 @@ def test_every_run_of_the_table_wins(levels):
 
 
 def test_a_generator_that_makes_other_levels_is_found_out(monkeypatch):
-    row = next(row for row in builtin._table() if row["category"] == "simplest")
-    monkeypatch.setattr(builtin, "_table", lambda: (row | {"sha256": "0" * 64},))
+    row = next(row for row in builtin.table() if row["category"] == "simplest")
+    monkeypatch.setattr(builtin, "table", lambda: (row | {"sha256": "0" * 64},))
     with pytest.raises(LevelError, match=r"built-in level simplest/train_0000 has the SHA-256 .*expected 000") as error:
         builtin.data_set("train", ("simplest",), 1)
     assert "\n" not in str(error.value)
@@ -493,7 +497,7 @@ def test_certifying_replaces_what_the_planner_does_not_solve(tmp_path, monkeypat
     for module in (builtin, certify):
         monkeypatch.setattr(module, "BUILTIN_COUNTS", {"train": 2, "test": 1})
         monkeypatch.setattr(module, "TABLE", tmp_path / "table.csv")
-    drawn = [pair for _, pair in zip(range(3), builtin._drawn("simplest", "train", 0, False), strict=False)]
+    drawn = [pair for _, pair in zip(range(3), builtin.draw_levels("simplest", "train", 0, False), strict=False)]
     plan_levels = planner.plan_levels
 
     def but_one(levels, *more):
@@ -505,9 +509,9 @@ def test_certifying_replaces_what_the_planner_does_not_solve(tmp_path, monkeypat
     certify.main(certify.Args(out=str(tmp_path / "replays"), budget="60s"))
     said = capsys.readouterr().out
     assert f"simplest/train_0000 of seed {drawn[0][0]} is replaced: too hard" in said
-    rows = builtin._table.__wrapped__()
+    rows = builtin.table.__wrapped__()
     assert [row["seed"] for row in rows[:2]] == [drawn[2][0], drawn[1][0]] and len(rows) == 6
-    monkeypatch.setattr(builtin, "_table", lambda: rows)
+    monkeypatch.setattr(builtin, "table", lambda: rows)
     made = builtin.data_set("all", ("simplest",))
     assert [level.id for level in made] == ["simplest/train_0000", "simplest/train_0001", "simplest/test_0000"]
     assert [level.tiles_digest for level in made[:2]] == [drawn[2][1].tiles_digest, drawn[1][1].tiles_digest]

@@ -4,6 +4,7 @@ import time
 
 import numpy as np
 import pytest
+from free_space import way_length
 from hand_made import CORRIDOR, ROW, corridor, ground, here, level, middle
 
 from npp_rl.environment.env import NppEnv, NppVectorEnv
@@ -11,7 +12,7 @@ from npp_rl.environment.games import OBSERVATIONS
 from npp_rl.environment.goals import level_fields
 from npp_rl.environment.observations import PATCH, level_clearances
 from npp_rl.levels.categories import CATEGORIES
-from npp_rl.levels.fields import NODES, TOUCH_SWITCH, way_length
+from npp_rl.levels.fields import NODES, TOUCH_SWITCH
 from npp_rl.levels.generator import generate
 from npp_rl.levels.maps import Level
 from npp_rl.simulator import build_bank

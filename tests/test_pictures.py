@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 from hand_made import CORRIDOR, corridor, ground, here, level, middle
 
+from npp_rl.environment import looks as grey_looks
 from npp_rl.environment import pictures as drawn
 from npp_rl.environment.env import NppEnv, NppVectorEnv
-from npp_rl.environment.pictures import EMPTY, GLOBAL_PIXEL, PLAYER_PIXEL, SOLID
+from npp_rl.environment.looks import EMPTY, SOLID
+from npp_rl.environment.pictures import GLOBAL_PIXEL, PLAYER_PIXEL
 from npp_rl.levels.categories import CATEGORIES
 from npp_rl.levels.generator import generate
 from npp_rl.simulator import build_bank, frame, new_state, reset_game
@@ -109,7 +111,7 @@ def area(points):
 
 @pytest.mark.parametrize("size", SIZES)
 def test_tiles_cover_their_area(size):
-    stamps = drawn._tile_stamps(size)
+    stamps = grey_looks._tile_stamps(size)
     full = (EMPTY - stamps.astype(float)).sum((1, 2)) / (EMPTY - SOLID) * size**2
     rounding = 24 / size * 2 * 0.5 / (EMPTY - SOLID) * size**2  # of the pixels on an edge
     for tile in range(1, 34):
@@ -134,7 +136,7 @@ def test_tiles_of_other_numbers_are_open():
 
 @pytest.mark.parametrize("size", SIZES)
 def test_shapes_cover_their_area_at_every_place_within_a_pixel(size):
-    shapes = drawn._stamps(size)[1]
+    shapes = grey_looks.stamps(size)[1]
     cover = shapes[:, :, 0].sum((2, 3)) / 256 * size**2
     known = {
         ("ninja", 0): math.pi * 100, ("ninja", 1): math.pi * 100, ("mine", 0): math.pi * 36, ("gold", 0): 2 * 6.5**2,
@@ -144,32 +146,34 @@ def test_shapes_cover_their_area_at_every_place_within_a_pixel(size):
         ("one-way", 1): 24 * 6, ("launch pad", 0): 80 + 80, ("laser", 1): math.pi * 49,
     }  # fmt: skip
     for (name, k), expected in known.items():
-        assert cover[drawn._FIRST[KIND[name]] + k] == pytest.approx(expected, rel=0.02), name
+        assert cover[grey_looks.FIRST_LOOK[KIND[name]] + k] == pytest.approx(expected, rel=0.02), name
     rounding = 30 * 0.5 / 256 * size**2
     assert np.abs(cover - cover[:, :1]).max() < rounding
     # The middle of what is covered moves by eighths of a pixel: a symmetric shape's is its place.
     middles = np.arange(8) - 3.5
     for name in ("ninja", "exit", "death ball"):
-        share = shapes[drawn._FIRST[KIND[name]], :, 0].astype(float)
+        share = shapes[grey_looks.FIRST_LOOK[KIND[name]], :, 0].astype(float)
         weights = share.sum((1, 2))
         for axis, expected in ((1, np.tile(np.arange(8), 8)), (2, np.repeat(np.arange(8), 8))):
             place = (share.sum(axis) * middles).sum(1) / weights
             assert place == pytest.approx(expected / 8, abs=1 / 16)  # half of an eighth
     # Nothing is cut off.
     assert (shapes[:, :, 0] <= 256).all() and cover.max() <= 24**2 + rounding
-    assert len(shapes) == sum(looks for _, looks in drawn._KINDS.values())
+    assert len(shapes) == sum(looks for _, looks in grey_looks._KINDS.values())
 
 
 def test_every_look_is_unlike_every_other():
     """At every place where it can stand: 20 greys in some pixel over open space, 10 over solid ground."""
-    looks = [(kind, k) for kind, (_, count) in drawn._KINDS.items() for k in range(count)]
-    assert set(KIND.values()) == set(drawn._KINDS)
+    looks = [(kind, k) for kind, (_, count) in grey_looks._KINDS.items() for k in range(count)]
+    assert set(KIND.values()) == set(grey_looks._KINDS)
     # Movers stand anywhere; the others on the map's lattice of 6 px, where doors and mines may be half a pixel off.
     for size, still in ((4, (0, 4, 32, 36)), (6, (0,))):
         for ground_grey, least in ((EMPTY, 20), (SOLID, 10)):
             pictures = {}
             for kind, k in looks:
-                cover, grey = np.moveaxis(drawn._stamps(size)[1][drawn._FIRST[kind] + k].astype(float), 1, 0)
+                cover, grey = np.moveaxis(
+                    grey_looks.stamps(size)[1][grey_looks.FIRST_LOOK[kind] + k].astype(float), 1, 0
+                )
                 pictures[kind, k] = (ground_grey * (256 - cover) + grey) / 256
                 phases = np.arange(64) if kind in MOVING else list(still)
                 assert (np.abs(pictures[kind, k][phases] - ground_grey).max((1, 2)) >= least).all(), (kind, k, size)
@@ -274,14 +278,14 @@ def expected(looks, ninja, size):
     side = 24 // size
     grey[2 * side : 23 * side, 2 * side : 42 * side] = EMPTY
     for kind, k, (x, y) in [*looks, (0, *ninja)]:
-        paste(grey, drawn._FIRST[kind] + k, x, y, size)
+        paste(grey, grey_looks.FIRST_LOOK[kind] + k, x, y, size)
     return grey
 
 
 def paste(grey, look, x, y, size, margin=0):
     """Blend a stamp at (x, y) px into a picture of the field with a margin, in pixels, around it."""
     p, q = (math.floor(8 * a / size + 0.5) + 8 * margin for a in (x, y))
-    cover, weighted = drawn._stamps(size)[1][look, 8 * (q % 8) + p % 8].astype(int)
+    cover, weighted = grey_looks.stamps(size)[1][look, 8 * (q % 8) + p % 8].astype(int)
     for r, c in np.argwhere(cover):
         row, column = q // 8 - 4 + r, p // 8 - 4 + c
         if 0 <= row < grey.shape[0] and 0 <= column < grey.shape[1]:
@@ -311,7 +315,7 @@ def test_every_kind_and_state_has_its_look_in_both_pictures():
             assert (np.abs(near.astype(int) - without[0]) >= 20).any()
             assert (np.abs(far.astype(int) - without[1]) >= 20).any()
         seen.update((kind, k) for kind, k, _ in looks)
-    missing = {(kind, k) for kind, (_, count) in drawn._KINDS.items() for k in range(count)} - seen
+    missing = {(kind, k) for kind, (_, count) in grey_looks._KINDS.items() for k in range(count)} - seen
     assert missing == {(0, 0), (0, 1), (0, 2), (1, 1), (23, 1)}  # the ninja, a mine gone off, a beam: below
 
 
@@ -334,7 +338,7 @@ def test_a_mine_that_goes_off():
     bare = Game(level(CORRIDOR, here(5))).pictures[1].raster[0]
     whole = bare.copy()
     for kind, k, (x, y) in [*looks, (0, 1, (game.ninja["x"], game.ninja["y"]))]:
-        paste(whole, drawn._FIRST[kind] + k, x, y, 6)
+        paste(whole, grey_looks.FIRST_LOOK[kind] + k, x, y, 6)
     assert np.array_equal(game.draw()[1], whole)
     # Its right half, which the ninja does not reach, hides the deadly look.
     column, row = here(8)[0] // 6, here(8)[1] // 6
@@ -387,7 +391,7 @@ def redrawn(game, size, margin=0):
     bank, state, n = game.bank, game.state, game.ninja
     at = bank.level[0]
     side = 24 // size
-    stamps = drawn._tile_stamps(size)
+    stamps = grey_looks._tile_stamps(size)
     tiles = at["tiles"].reshape(44, 25).T
     grey = np.zeros((25 * side, 44 * side), np.uint8)
     for row, column in np.ndindex(25, 44):
@@ -425,7 +429,7 @@ def redrawn(game, size, margin=0):
             layers.append((e["type"], look, m["x"], m["y"]))
     layers.append((0, {6: 1, 8: 2}.get(int(n["state"]), 0), n["x"], n["y"]))
     for kind, look, x, y in layers:
-        paste(grey, drawn._FIRST[kind] + look, x, y, size, margin)
+        paste(grey, grey_looks.FIRST_LOOK[kind] + look, x, y, size, margin)
     return grey
 
 
@@ -470,7 +474,7 @@ def test_the_middle_and_the_borders():
         assert len(ninja) > 16 and ninja.min() >= 39 and ninja.max() <= 44
         left, top = math.floor(x / 4 + 0.5) - 42, math.floor(y / 4 + 0.5) - 42
         assert abs(x / 4 - left - 42) <= 0.5 and abs(y / 4 - top - 42) <= 0.5
-        paste(plain, drawn._FIRST[0], x - 4 * left, y - 4 * top, 4)
+        paste(plain, grey_looks.FIRST_LOOK[0], x - 4 * left, y - 4 * top, 4)
         assert np.array_equal(frames, plain)
 
 

@@ -3,11 +3,12 @@ import os
 
 import numpy as np
 import pytest
+from calls import call
 from hand_made import corridor, ground, here, level, middle
 
 from npp_rl.commands import LevelError
 from npp_rl.environment.env import NppVectorEnv
-from npp_rl.environment.games import ACTION_BYTES
+from npp_rl.environment.games import inputs_of
 from npp_rl.levels.builtin import par_of
 from npp_rl.levels.datasets import load_levels
 from npp_rl.levels.replays import read_replays, write_replay
@@ -26,13 +27,13 @@ def lean(monkeypatch):
 
 
 def solve(of, **more):
-    found = planner.plan(of, **{"budget": 60.0, **more})
-    assert found is not None
+    found, reason = planner.plan_level(of, **{"budget": 60.0, **more})
+    assert found is not None, reason
     frame_skip = more.get("frame_skip", 4)
     trajectory, states = simulate(of.map_data, found.inputs)
     assert len(states) == found.frames == len(found.inputs) and states[-1] == WON
     assert found.actions.dtype == np.uint8 and len(found.actions) == -(-found.frames // frame_skip)
-    assert np.repeat(ACTION_BYTES[found.actions], frame_skip)[: found.frames].tobytes() == found.inputs
+    assert inputs_of(found.actions, frame_skip, found.frames) == found.inputs
     return found, trajectory
 
 
@@ -90,18 +91,18 @@ def test_toggled_mines_are_told_apart(monkeypatch):
     # The mine that lies in the corridor turns deadly behind the ninja: the way back to the exit is barred.
     monkeypatch.setattr(planner, "SEARCHES", planner.SEARCHES[:2])
     of = level(ground((4, 12, 13, 12)), here(7), [(here(4), here(13))], toggle_mines=[here(10)])
-    found, reason = planner._plan_level(of, 60.0, 4, 0)
+    found, reason = planner.plan_level(of, 60.0, 4, 0)
     assert found is None and reason.startswith("no way left after")
 
 
 def test_levels_that_cannot_be_won_say_why():
     mined = corridor(mines=[here(5)])
     for of in (walled(), mined):
-        found, reason = planner._plan_level(of, 60.0, 4, 0)
-        assert found is None and reason.startswith("no way left after") and planner.plan(of, 60.0) is None
-    found, reason = planner._plan_level(level(ground((5, 12, 10, 12)), here(6)), 1.0, 4, 0)
+        found, reason = planner.plan_level(of, 60.0, 4, 0)
+        assert found is None and reason.startswith("no way left after")
+    found, reason = planner.plan_level(level(ground((5, 12, 10, 12)), here(6)), 1.0, 4, 0)
     assert found is None and reason == "unsolvable: the level has no exit"
-    found, reason = planner._plan_level(corridor(), 1e-9, 4, 0)
+    found, reason = planner.plan_level(corridor(), 1e-9, 4, 0)
     assert found is None and "within the budget" in reason
 
 
@@ -146,7 +147,7 @@ def test_rows_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match="row of level 1"):
         planner.plan_from(bank, bytes_, pools=pools)
     for bad in ({"budget": 0}, {"frame_skip": 0}, {"seed": -1}):
-        with pytest.raises(ValueError, match=next(iter(bad))):
+        with pytest.raises(ValueError, match=next(iter(bad)).replace("_", "-")):
             planner.plan_from(bank, bytes_, pools=pools, **bad)
 
 
@@ -177,13 +178,12 @@ def folder(tmp_path):
 
 
 def run(folder, *more, dataset=None, out=None):
-    arguments = ["--dataset", str(dataset or folder / "set"), "--out", str(out or folder / "out"), "--budget", "60s"]
-    return planner.main([*arguments, *more])
+    call(planner, "--dataset", dataset or folder / "set", "--out", out or folder / "out", "--budget", "60s", *more)
 
 
 def test_the_command_solves_writes_and_goes_on(folder, capsys):
     out = folder / "out"
-    assert run(folder, "--json", str(folder / "summary.json")) == 0
+    run(folder, "--json", folder / "summary.json")
     said = capsys.readouterr().out
     assert "not solved (1):" in said and "simplest/walled (simplest): no way left" in said
     entries = json.loads((out / "planner.json").read_text())["levels"]
@@ -204,7 +204,7 @@ def test_the_command_solves_writes_and_goes_on(folder, capsys):
     kept, damaged = out / entries[0]["file"], out / entries[1]["file"]
     os.utime(kept, (1, 1))
     damaged.write_bytes(damaged.read_bytes()[:-7])
-    assert run(folder) == 0
+    run(folder)
     assert f"{damaged}: replaced (" in capsys.readouterr().err.replace("\n", "")
     assert kept.stat().st_mtime == 1 and json.loads((out / "planner.json").read_text())["levels"] != []
     assert len(read_replays(damaged)[0].inputs) == entries[1]["frames"]
@@ -250,7 +250,7 @@ def test_names_of_files_are_safe_and_differ():
     ("more", "words"),
     [
         (["--budget", "5"], "--budget '5': expected seconds or minutes"),
-        (["--frame-skip", "0"], "frame_skip 0: expected"),
+        (["--frame-skip", "0"], "--frame-skip 0: expected"),
         (["--workers", "0"], "--workers 0: expected"),
         (["--split", "validation"], "--split"),
     ],

@@ -10,18 +10,22 @@ import numpy as np
 import pygame
 import pytest
 import torch
+from calls import call
 from hand_made import CORRIDOR, corridor, here, level
 from PIL import Image
 
-from npp_rl import play as player
+from npp_rl import play as play_command
 from npp_rl import ppo_mlp_baseline
 from npp_rl.environment.games import OBSERVATIONS
 from npp_rl.levels.maps import Level
 from npp_rl.levels.replays import encode_replay, validate_files
-from npp_rl.play import PANEL, Game, browse, input_byte, main
+from npp_rl.play import Args, main
 from npp_rl.simulator import DEAD, WON, new_state, reset_game, simulate
 from npp_rl.simulator import play as play_frames
 from npp_rl.training import checkpoints
+from npp_rl.viewing import browser, player
+from npp_rl.viewing.browser import browse
+from npp_rl.viewing.player import PANEL, Game, input_byte
 from npp_rl.viewing.render import Scene
 from npp_rl.viewing.window import Closed, Window
 
@@ -78,7 +82,7 @@ def end_of(made, inputs, scale=1):
 def test_a_played_level_is_won_and_recorded(folder, tmp_path, script):
     frames = len(simulate(EASY.map_data, bytes([2]) * 999)[0])
     script({0: [down(pygame.K_RIGHT)], frames + 3: [CLOSE]})
-    assert main(["--dataset", str(folder), "--level", "easy", "--record", str(tmp_path / "runs")]) == 0
+    main(Args(str(folder), "easy", tmp_path / "runs"))
     (verdict,) = validate_files([tmp_path / "runs"])
     assert (verdict.verdict, verdict.frames, verdict.reason, verdict.gold) == ("won", frames, "", 1)
     assert verdict.replay.path.name == f"easy__won_{frames}.replay"
@@ -101,7 +105,7 @@ def test_keys_held_and_tapped_are_the_inputs_of_their_frames(folder, tmp_path, s
     frames = len(simulate(MINED.map_data, expected)[0])
     assert 31 < frames < 300 and simulate(MINED.map_data, expected)[1][-1] == DEAD
     script(events | {frames + 2: [CLOSE]})
-    main(["--dataset", str(folder), "--level", "mined", "--record", str(tmp_path / "runs")])
+    main(Args(str(folder), "mined", tmp_path / "runs"))
     (verdict,) = validate_files([tmp_path / "runs"])
     assert (verdict.verdict, verdict.frames, verdict.reason) == ("died", frames, "")
     assert verdict.replay.inputs == expected[:frames] and verdict.replay.recorded_success is False
@@ -139,8 +143,7 @@ def test_restart_next_level_and_only_won_games_recorded(folder, tmp_path, script
             third + win + 5: [CLOSE],
         }
     )
-    arguments = ["--dataset", str(folder), "--level", "mined", "--record", str(tmp_path / "runs")]
-    main([*arguments, "--record-won-only"])
+    main(Args(str(folder), "mined", tmp_path / "runs", record_won_only=True))
     names = sorted(path.name for path in (tmp_path / "runs").iterdir())
     assert names == [f"easy__won_{win}.replay", f"easy__won_{win}_2.replay"]
     assert [verdict.verdict for verdict in validate_files([tmp_path / "runs"])] == ["won", "won"]
@@ -210,7 +213,7 @@ def test_a_watched_replay_ends_as_the_simulator_says(replay, tmp_path, scale):
     path, inputs = replay
     frames = len(inputs) + 10
     shot = tmp_path / "shot.png"
-    main(["--replay", str(path), "--screenshot", str(shot), "--frames", str(frames), "--scale", str(scale)])
+    main(Args(replay=path, screenshot=shot, frames=frames, scale=scale))
     assert simulate(EASY.map_data, inputs)[1][-1] == WON
     assert np.array_equal(field_of(shot), end_of(EASY, inputs, scale))
 
@@ -228,7 +231,7 @@ def test_pause_step_speed_and_rewind(replay, tmp_path, script):
     cases += [(98, 12 + 2 * 6)]
     for pictures, frame in cases:
         script(events)
-        main(["--replay", str(path), "--screenshot", str(shot), "--frames", str(pictures)])
+        main(Args(replay=path, screenshot=shot, frames=pictures))
         assert np.array_equal(field_of(shot), end_of(EASY, inputs[:frame])), (pictures, frame)
 
 
@@ -241,12 +244,13 @@ def test_bad_replays(tmp_path, capsys):
         (["--level", "simplest/none"], "--level simplest/none: not in builtin"),
         (["--dataset", str(tmp_path / "nowhere")], "nowhere: no such folder"),
         (["--checkpoint", str(tmp_path / "none.pt")], "none.pt: no such checkpoint"),
-        (["--scale", "0"], "argument --scale"),
-        (["--colour", "red"], "unrecognized arguments"),
+        (["--scale", "0"], "--scale 0: expected 1 or more"),
+        (["--frames", "many"], "--frames"),
+        (["--colour", "red"], "--colour"),
         (["--record", str(tmp_path / "cut.replay" / "x")], "cut.replay"),
     ):
         with pytest.raises(SystemExit) as stopped:
-            main(arguments)
+            call(play_command, *arguments)
         said = capsys.readouterr().err
         assert stopped.value.code == 2 and said.startswith("error: ") and said.count("\n") == 1, said
         assert message in said
@@ -280,8 +284,8 @@ def test_browser(window, script):
 
     assert chosen(enter) == 0
     assert chosen(enter, at=41) == 41
-    assert chosen(R, R, D, enter) == 2 + player.COLUMNS
-    assert chosen(R, L, D, D, U, enter) == player.COLUMNS
+    assert chosen(R, R, D, enter) == 2 + browser.COLUMNS
+    assert chosen(R, L, D, D, U, enter) == browser.COLUMNS
     assert chosen(pygame.K_PAGEDOWN, pygame.K_PAGEDOWN, pygame.K_PAGEDOWN, pygame.K_PAGEDOWN, enter) == 59
     assert chosen(*typed("mine_7"), enter) == 37
     assert chosen(*typed("title 7 mine"), enter) == 37
@@ -331,8 +335,7 @@ def checkpoint(path, frame_skip=4):
 @pytest.mark.parametrize(("pictures", "frame"), [(1, 0), (31, 30), (400, 999)])
 def test_an_agent_is_watched(folder, tmp_path, pictures, frame):
     saved, shot = checkpoint(tmp_path / "best.pt", frame_skip=3), tmp_path / "shot.png"
-    arguments = ["--dataset", str(folder), "--level", "easy", "--checkpoint", saved, "--screenshot", str(shot)]
-    main([*arguments, "--frames", str(pictures)])
+    main(Args(str(folder), "easy", checkpoint=saved, screenshot=shot, frames=pictures))
     assert np.array_equal(field_of(shot), end_of(EASY, bytes([2]) * frame))
     with Image.open(shot) as image:
         panel = np.asarray(image)[600:]
@@ -347,10 +350,10 @@ def test_sampled_actions_depend_on_the_seed(folder, tmp_path):
         content = checkpoints.load(saved)
         content["agent"]["actor.bias"].zero_()
         checkpoints.save(saved, {key: value for key, value in content.items() if key != "format"})
-    for seed in ("1", "1", "2"):
+    for seed in (1, 1, 2):
         shot = tmp_path / "shot.png"
-        arguments = ["--dataset", str(folder), "--level", "moving", "--checkpoint", saved, "--sampled", "--seed", seed]
-        main([*arguments, "--screenshot", str(shot), "--frames", "60"])
+        args = Args(str(folder), "moving", checkpoint=saved, sampled=True, seed=seed, screenshot=shot, frames=60)
+        main(args)
         shots.append(field_of(shot).tobytes())
     assert shots[0] == shots[1] != shots[2]
 

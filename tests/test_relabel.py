@@ -15,7 +15,8 @@ from npp_rl.environment.games import ACTION_BYTES, OBSERVATIONS
 from npp_rl.levels.datasets import load_levels
 from npp_rl.levels.replays import read_replays
 from npp_rl.planning import planner
-from npp_rl.planning.demonstrations import RELABELLED, DemonstrationError, find_runs, load_demonstrations
+from npp_rl.planning.demonstrations import load_demonstrations
+from npp_rl.planning.runs import RELABELLED, DemonstrationError, find_runs
 from npp_rl.simulator import WON, simulate
 from npp_rl.training import checkpoints
 from npp_rl.training.arguments import plain_args

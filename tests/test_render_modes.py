@@ -59,7 +59,7 @@ def test_a_game_that_begins_anew_is_shown_on_its_new_level():
     envs = NppVectorEnv(1, LEVELS, SEEN, max_frames=8, render_mode="rgb_array", seed=1)
     envs.reset(options={"levels": [0]})
     envs.set_level_probabilities([0, 1])
-    envs._draw(np.ones(1, bool))
+    envs._draw_starts(np.ones(1, bool))
     for _ in range(2):
         envs.step(np.array([0]))
     assert shows_start_of(envs.render()[0], LEVELS[1]) and not shows_start_of(envs.render()[0], LEVELS[0])

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from calls import call
 
 from npp_rl.levels import replays
 from npp_rl.levels.maps import encode_map
-from npp_rl.levels.replays import encode_replay, main, read_replays, validate, write_replay
+from npp_rl.levels.replays import Args, encode_replay, main, read_replays, validate, write_replay
 from npp_rl.simulator import simulate
 
 RIGHT, LEFT = b"\2", b"\4"
@@ -187,8 +188,9 @@ def test_write_and_read_again(tmp_path):
     assert (tmp_path / "r.replay").read_bytes() == b"\1\0\0\0" + struct.pack("<II", 1245, len(inputs)) + b"\1" + (
         corridor() + inputs
     )
-    won, others = replays.won_replays([tmp_path])
-    assert [(r.map_data, r.inputs) for r in won] == [(corridor(), inputs)] and others == []
+    (verdict,) = replays.validate_files([tmp_path])
+    assert verdict.verdict == "won"
+    assert (verdict.replay.map_data, verdict.replay.inputs) == (corridor(), inputs)
 
 
 def test_command(tmp_path, capsys):
@@ -200,7 +202,7 @@ def test_command(tmp_path, capsys):
     (folder / "c.replay").write_bytes(b"")
     (folder / "notes.txt").write_text("no replay")
     report = tmp_path / "report.json"
-    assert main([str(folder), "--json", str(report)]) == 0
+    main(Args((str(folder),), report))
     out = capsys.readouterr().out
     assert "3 replays: 1 won, 0 died, 0 unfinished, 2 broken (after repair: 1 won)" in out
     content = json.loads(report.read_text())
@@ -216,13 +218,13 @@ def test_command(tmp_path, capsys):
     [
         (["{}/missing"], "missing: no such file or folder, expected replays"),
         (["{}"], "no replay in this folder"),
-        ([], "required"),
-        (["{}", "--nonsense"], "unrecognized arguments: --nonsense"),
+        ([], "FOLDER_OR_FILE: expected replay files"),
+        (["{}", "--nonsense"], "--nonsense"),
     ],
 )
 def test_command_with_bad_arguments(tmp_path, capsys, arguments, message):
     with pytest.raises(SystemExit) as end:
-        main([a.format(tmp_path) for a in arguments])
+        call(replays, *(a.format(tmp_path) for a in arguments))
     out, err = capsys.readouterr()
     assert end.value.code == 2 and out == ""
     assert err.startswith("error: ") and message in err and err.count("\n") == 1
@@ -231,9 +233,9 @@ def test_command_with_bad_arguments(tmp_path, capsys, arguments, message):
 def test_command_cannot_write(tmp_path, capsys):
     write_replay(tmp_path / "a.replay", corridor(), RIGHT, False)
     with pytest.raises(SystemExit) as end:
-        main([str(tmp_path), "--json", str(tmp_path / "missing" / "x.json")])
+        call(replays, tmp_path, "--json", tmp_path / "missing" / "x.json")
     assert end.value.code == 2
-    assert capsys.readouterr().err.startswith(f"error: {tmp_path}/missing/x.json: cannot be written (No such file")
+    assert capsys.readouterr().err == f"error: {tmp_path}/missing/x.json: No such file or directory\n"
 
 
 def test_human_replays(shared):
@@ -254,8 +256,7 @@ def test_human_replays(shared):
     died = odd["20251023_113733_train_simple_100004.replay"]
     assert (died.frames, len(died.replay.inputs)) == (374, 754)
     assert all(v.reason for v in odd.values())
-    won, others = replays.won_replays([shared / "replays" / "human"])
-    assert len(won) == 89 and [v.replay.path.name for v in others] == [died.replay.path.name]
+    assert sum((v.repaired or v).verdict == "won" for v in verdicts.values()) == 89
 
 
 # PHYSICS.md Appendix C: frames, state 6 or not, gold.

@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw
 from npp_rl.agents import load_agent
 from npp_rl.commands import ArgumentError
 from npp_rl.environment.env import NppVectorEnv
-from npp_rl.environment.games import ACTION_BYTES, CAUSES
+from npp_rl.environment.games import CAUSES, inputs_of
 from npp_rl.files import parsed
 from npp_rl.levels.datasets import load_levels
 from npp_rl.simulator import DEAD, WON, new_state, play, reset_game, simulate
@@ -31,19 +31,19 @@ def draw_tries(checkpoint: Path, level_id: str, out: Path, count: int = 24, seed
     rules = {"frame_skip": args["frame_skip"], "gamma": args["gamma"], "frame_stack": args.get("frame_stack", 1)}
     envs = NppVectorEnv(count, levels, agent.observations, **rules, copy=False)
     obs, _ = envs.reset(seed=seed)
-    inputs, running, causes = [[] for _ in range(count)], np.ones(count, bool), [""] * count
+    taken, running, causes = [[] for _ in range(count)], np.ones(count, bool), [""] * count
     while running.any():
         with torch.no_grad():
             action = agent.get_action_and_value({k: torch.from_numpy(v) for k, v in obs.items()})[0].numpy()
         for i in np.flatnonzero(running):
-            inputs[i].append(ACTION_BYTES[action[i]])
+            taken[i].append(action[i])
         obs, _, terminated, truncated, infos = envs.step(action)
         for i in np.flatnonzero(running & (terminated | truncated)):
             causes[i] = CAUSES[infos["episode"]["cause"][i]]
         running &= ~(terminated | truncated)
     trajectories = []
-    for keys, cause in zip(inputs, causes, strict=True):
-        path, states = simulate(levels[0].map_data, bytes(np.repeat(np.array(keys, np.uint8), args["frame_skip"])))
+    for actions, cause in zip(taken, causes, strict=True):
+        path, states = simulate(levels[0].map_data, inputs_of(np.array(actions), args["frame_skip"]))
         outcome = {DEAD: "died", WON: "won"}.get(int(states[-1]), "unfinished")
         trajectories.append((path[:, :2], outcome, cause))
     save_level(out, levels[0], 1, trajectories=trajectories)
@@ -58,8 +58,8 @@ def draw_strip(run: Path, level_id: str, dataset: str, out: Path) -> None:
     try:
         entry = next(entry for entry in results["levels"] if entry["id"] == level_id)
         game, digest = entry["tries"][0], entry["digest"]
-        keys = ACTION_BYTES[np.array(list(game["actions"]), np.int64)]
-        inputs = np.repeat(keys, results["settings"]["frame_skip"])[: game["frames"]]
+        inputs = inputs_of(game["actions"], results["settings"]["frame_skip"], game["frames"])
+        inputs = np.frombuffer(inputs, np.uint8)
     except (StopIteration, KeyError, IndexError, TypeError, ValueError):
         place = run / "eval_results.json"
         raise ArgumentError(f"--level {level_id}: {place} has no actions of a game on it") from None

@@ -1,59 +1,58 @@
-"""Where each action leads: nine arcs that the ninja would fly or run, followed quickly, for agents to see ahead.
+"""Where each action leads: nine arcs that the ninja would fly or run, which let an agent see ahead.
 
 An arc is what becomes of the ninja if it holds one input from now on: nothing, left or right, each without a jump, with
-the jump key held all the time, and with it held for TAP frames. Its flight is the simulator's own arithmetic
-(PHYSICS.md 4.5, 4.10, 4.11); contacts are not: the ninja is a disc that slides on the distances to solid ground of the
-6 px lattice, and launch pads, doors and all that moves are left out. A jump is made at the first frame, or in the four
-after it as soon as ground or wall is touched. An arc ends where the ninja lands after a flight or dies, at the latest
-after FRAMES frames; what it slides into in the SETTLE frames after its landing counts too. A toggle mine on its way
-harms once it was touched and left (PHYSICS.md 5.3).
+the jump key held all the time, and with it held for TAP frames. The flight uses the simulator's own arithmetic
+(PHYSICS.md 4.5, 4.10, 4.11). Contacts are approximate: the ninja is a disc that slides along the distances to solid
+ground of the 6 px lattice. Launch pads, doors and movements of other things are left out.
+
+The ninja jumps in the first frame, or in one of the four after it as soon as it touches ground or a wall. An arc ends
+where the ninja lands after a flight or dies, and at the latest after FRAMES frames. Hazards that it slides into in the
+SETTLE frames after the landing count too. A toggle mine on the way kills once it was touched and left (PHYSICS.md 5.3).
 
 `arcs` float32 [ARCS, ARC], rows by jump (none, held, tapped) and within by direction (none, left, right):
 
 | index | what |
 | --- | --- |
-| 0 | 1 - frames until it is deadly (a hazard is touched, an impact too hard) / FRAMES, 0 if it is not |
+| 0 | 1 - frames until it kills (a hazard is touched, or an impact is too hard) / FRAMES, 0 if it does not |
 | 1 | least distance to a hazard / 24 px, at most 1 |
 | 2 | it ends with a landing |
 | 3 | frames until its end / FRAMES |
 | 4, 5 | offset of its end from the ninja / 100 px |
-| 6 | px of way to the goal that its end is nearer / 100, clipped to -2..2; -1 where no way leads |
-| 7 | hardest impact at its landing, on a wall or a ceiling, 1 and more is deadly (PHYSICS.md 4.9), at most 2 |
-| 8 | most px that it comes nearer anywhere / 100, at most 2 |
+| 6 | px that its end is nearer to the goal along the way / 100, clipped to -2..2; -1 where no way leads |
+| 7 | hardest impact on ground, wall or ceiling; more than 1 kills (PHYSICS.md 4.9); at most 2 |
+| 8 | most px that it comes nearer to the goal anywhere / 100, at most 2 |
 """
 
 import math
 
 import numpy as np
 
-from npp_rl.environment.observations import FAR, deadly_radius
-from npp_rl.levels.fields import COLS, NODES, SPACING, UNIT, UNREACHED
+from npp_rl.environment.observations import FAR
+from npp_rl.levels.fields import COLS, NODES, RADIUS, SPACING, UNIT, UNREACHED
 from npp_rl.simulator.compiled import kernel
-from npp_rl.simulator.contacts import G_FALL
+from npp_rl.simulator.contacts import G_FALL, MINE_RADIUS, TOGGLE_IN, TOGGLE_OUT, deadly_radius
 from npp_rl.simulator.layout import JUMPING, MINE, TOGGLE_MINE, WALL_SLIDING
 from npp_rl.simulator.ninja import A_AIR, A_GROUND, DRAG, F_GROUND, F_WALL, G_JUMP, JUMP_FRAMES, V_MAX
 
 ARCS, ARC = 9, 9
 FRAMES = 90
 TAP = 4  # frames, a step of the usual length
-SETTLE = 4  # frames after a landing in which hazards still count: the step that it falls into goes on
-RADIUS = 10.0  # px, of the ninja
+SETTLE = 4  # frames after a landing in which hazards still count, since the step goes on
 BESIDE = 10.1  # px from which a wall may be jumped off and slid down (PHYSICS.md 4.9)
-MINE_REACH = 13.75  # px between the centres of ninja and mine: 14, less what makes a pass by a hair look like a hit
-HAZARDS = 64  # at most that are looked at, a bit each in a mark
-SIGHT = 330.0  # px, horizontally and vertically, to hazards that are looked at: how far an arc may lead
-NEAR = 160.0  # px, of hazards that are looked at first
+MINE_REACH = MINE_RADIUS - 0.25  # px: the arc is not exact, and a pass by a hair would look like a hit
+HAZARDS = 64  # most hazards that are looked at, one bit each in a mark
+SIGHT = 330.0  # px, horizontally and vertically, to the farthest hazards that are looked at: an arc leads no farther
+NEAR = 160.0  # px to the hazards that are looked at first
 ROWS = NODES // COLS
 CELL = 24.0  # px
-MARKS_X, MARKS_Y = 45, 26  # columns and rows of cells, each with a mark of the hazards that may matter there
-UNTOUCHED, TOUCHED = MARKS_X + MARKS_Y, MARKS_X + MARKS_Y + 1  # marks of the toggle mines that are not deadly yet
+MARKS_X, MARKS_Y = 45, 26  # columns and rows of cells, each with a mark: the bits of the hazards near it
+UNTOUCHED, TOUCHED = MARKS_X + MARKS_Y, MARKS_X + MARKS_Y + 1  # marks of toggle mines that are not deadly yet
 MARKS = MARKS_X + MARKS_Y + 2
-TOGGLE_IN, TOGGLE_OUT = 13.5, 14.5  # px, where a toggle mine is touched, and where it is left and then kills
 
 
 @kernel
 def _note(x, y, radius, hazards, marks, count):
-    """Hazard number `count` into hazards f8 [HAZARDS, 3]: x, y and px at which it is touched; sets its bit in marks."""
+    """Add hazard number `count` to hazards f8 [HAZARDS, 3] (x, y, px at which it is touched), and its bit to marks."""
     hazards[count, 0] = x
     hazards[count, 1] = y
     hazards[count, 2] = radius
@@ -67,7 +66,7 @@ def _note(x, y, radius, hazards, marks, count):
 
 @kernel
 def _note_hazards(bank, state, i, hazards, marks):
-    """What is deadly and moves, then mines within SIGHT, near ones first, into hazards and marks (see `write_arcs`)."""
+    """List deadly things that move, then mines within SIGHT, near ones first, in hazards and marks (`write_arcs`)."""
     n = state.ninja[i]
     level = bank.level[n.level]
     base = level.entity_start
@@ -95,7 +94,7 @@ def _note_hazards(bank, state, i, hazards, marks):
 
 @kernel
 def _jump(u, h, ground, nx, ny, sliding, wn):
-    """Velocity that a jump from ground or wall adds with horizontal input h (PHYSICS.md 4.11.1, 4.11.2)."""
+    """Velocity that a jump from ground or a wall adds, with horizontal input h (PHYSICS.md 4.11.1, 4.11.2)."""
     if ground:
         if nx == 0.0:
             return 0.0, -2.0
@@ -109,7 +108,7 @@ def _jump(u, h, ground, nx, ny, sliding, wn):
 
 @kernel(forceinline=True)
 def _cell(x, y):
-    """The lattice cell around (x, y): its upper left node, and how far across and down the place is, 0..1."""
+    """Lattice cell around (x, y) -> (its upper left node, how far across and how far down (x, y) lies, 0..1)."""
     fx = x * (1.0 / SPACING)
     fy = y * (1.0 / SPACING)
     i = min(max(int(fx), 0), COLS - 2)
@@ -119,9 +118,9 @@ def _cell(x, y):
 
 @kernel(forceinline=True)
 def _solid(clearance, x, y):
-    """Px from (x, y) to solid ground between the four nodes around, its slope, and how it bends.
+    """Interpolate the distance to solid ground at (x, y) from the four nodes around it -> (px, dx, dy, bend).
 
-    -> (px, dx, dy, bend), the slope and the bend per cell of the lattice.
+    dx, dy: its slope, px per cell of the lattice. bend: how much the slope along x changes over a cell along y.
     """
     node, fx, fy = _cell(x, y)
     scale = FAR / 255.0
@@ -137,10 +136,10 @@ def _solid(clearance, x, y):
 
 @kernel
 def _wall_and_flat(clearance, x, y, side, up):
-    """Px from (x, y) to the wall and to the ground or ceiling of a corner: side, up are 1 or -1, away from them.
+    """Px from (x, y) to the wall, and to the ground or ceiling, of a corner; side, up: 1 or -1, the directions away.
 
-    Between nodes the less of two distances is less than either interpolates to. Here each is taken from the node that
-    is nearest to its plane alone, in straight lines.
+    The nodes hold the smaller of the two distances, and interpolating that gives too little. Here each distance is
+    taken from the one node that is nearest to its plane alone.
     """
     node, fx, fy = _cell(x, y)
     near_x, far_x = (0, 1) if side > 0.0 else (1, 0)
@@ -152,7 +151,7 @@ def _wall_and_flat(clearance, x, y, side, up):
 
 @kernel(forceinline=True)
 def _way_at(dist, x, y):
-    """Px of way from the node nearest to (x, y), -1 where none leads."""
+    """Px of way to the goal from the node nearest to (x, y), -1 where no way leads."""
     i = min(max(int(x * (1.0 / SPACING) + 0.5), 0), COLS - 1)
     j = min(max(int(y * (1.0 / SPACING) + 0.5), 0), ROWS - 1)
     far = dist[j * COLS + i]
@@ -161,11 +160,11 @@ def _way_at(dist, x, y):
 
 @kernel(forceinline=True)
 def _ground_near(clearance, x, y, u, wn):
-    """The solid ground beside the ninja, which in a corner is first pushed out of the wall.
+    """Find the solid ground beside the ninja; in a corner, push the ninja out of the wall first.
 
     wn: normal of the last wall. -> (inside, px, dx, dy, x, u, walled, wn, impact): whether (x, y) is inside of solid
     ground; px to the ground that is left, and its normal; the ninja's new x and u; whether a wall is beside it, and the
-    normal of the last one; impact on the corner's wall (1 is deadly).
+    normal of the last one; impact on the corner's wall, in units of the deadly speed.
     """
     px, dx, dy, bend = _solid(clearance, x, y)
     if px >= BESIDE:
@@ -175,8 +174,7 @@ def _ground_near(clearance, x, y, u, wn):
         return True, px, dx, dy, x, u, False, wn, 0.0
     dx /= slope
     dy /= slope
-    # The distance is flat along a wall or a slope and bent one way around an edge; in a corner where walls meet, the
-    # less of two, it is bent the other way.
+    # The distance is flat along a wall or a slope, bent one way around an edge, and the other way in a corner.
     if (bend if dx * dy > 0.0 else -bend) > 2.0:  # a corner: the wall first, then the ground or the ceiling
         side = 1.0 if dx > 0.0 else -1.0
         up = 1.0 if dy > 0.0 else -1.0
@@ -231,7 +229,7 @@ def _leap(x, y, u, v, h, at_wall, nx, ny, sliding, wn):
 def _pass_hazards(x, y, hazards, marks, toggles, untouched, touched, least):
     """Look at the hazards near (x, y) -> (least px to a deadly one so far, bits of toggle mines untouched, touched).
 
-    toggles: bits of all toggle mines that are not deadly at the arc's begin. One that was touched and left is.
+    toggles: bits of all toggle mines that are not deadly when the arc begins. One that was touched and left becomes so.
     """
     column = min(max(int(x * (1.0 / CELL)), 0), MARKS_X - 1)
     row = min(max(int(y * (1.0 / CELL)), 0), MARKS_Y - 1)
@@ -380,18 +378,19 @@ def _follow(n, h, jump, clearance, dist, way, hazards, marks, row):
 
 @kernel
 def write_arcs(bank, state, i, clearance, dist, way, hazards, marks, out):
-    """See the module's table; out f4 [ARCS, ARC].
+    """Write `arcs` of game i into out, f4 [ARCS, ARC].
 
-    clearance u1 [NODES]: px to solid ground, as in `local_tiles`; dist: the goal's field; way: px to the goal; hazards
-    f8 [HAZARDS, 3]: scratch; marks u8 [MARKS]: scratch, for each column and row of cells a bit of each hazard that
-    comes within FAR of it, so that most places of an arc cost no search, then which toggle mines are not deadly yet.
+    clearance u1 [NODES]: distance to solid ground, as in `local_tiles`. dist: the goal's field. way: px to the goal.
+    hazards f8 [HAZARDS, 3], marks u8 [MARKS]: scratch. A mark has one bit for each hazard. There is one for each column
+    and each row of cells, with the hazards that come within FAR of it, so that most places of an arc cost no search;
+    and two of toggle mines that are not deadly yet.
     """
     n = state.ninja[i]
     _note_hazards(bank, state, i, hazards, marks)
     px, _, _, _ = _solid(clearance, n.x, n.y)
     far = n.air and n.wall_buffer < 0 and n.floor_buffer < 0
     far = far and px > RADIUS + 1.0 + math.sqrt(n.u * n.u + n.v * n.v)
-    keys = n.state == JUMPING or (n.jump_before == 0 and not far)  # else the jump key changes nothing
+    keys = n.state == JUMPING or (n.jump_before == 0 and not far)  # whether the jump key can change anything
     for k in range(ARCS):
         jump = (0, FRAMES, TAP)[k // 3]
         h = (0, -1, 1)[k % 3]

@@ -1,26 +1,33 @@
 """N++ as a Gymnasium environment: touch the switch, reach the exit door, do not die.
 
-`gymnasium.make("npp_rl:npp_rl/Npp-v0")` is one game, `gymnasium.make_vec("npp_rl:npp_rl/Npp-v0", num_envs=256)` a batch
-of games that compiled calls step on all cores (after `import npp_rl` the plain name will do).
+`gymnasium.make("npp_rl:npp_rl/Npp-v0")` is one game. `gymnasium.make_vec("npp_rl:npp_rl/Npp-v0", num_envs=256)` is a
+batch of games that compiled calls step on all cores. After `import npp_rl` the name `npp_rl/Npp-v0` is enough.
 
 Actions, Discrete(6): none, left, right, jump, left + jump, right + jump, held for `frame_skip` frames of 1/60 s.
 
-Observations, a Dict of what is asked for: `game_state`, `reachability`, `local_tiles` (observations.py has their
-tables), `arcs`, where each action leads (arcs.py), the level graph, `graph_nodes`, `graph_node_mask`, `graph_adjacent`,
-`graph_reachable` (graph.py), and grey pictures, `player_frames` and `global_view` (pictures.py).
+Observations, a Dict of what is asked for:
 
-Reward of a step: `completion` on reaching the exit, `death`, `switch` for each exit switch, `time`, `idle` after the
-eighth step (games.PATIENCE) in which the ninja has not come nearer to the exit than it ever was with its present goal,
-and two terms in the way's length, phi = -way / `shaping_distance`, in px along free space to the exit through what
-comes before it:
+- `game_state`, `reachability`, `local_tiles`: observations.py has their tables;
+- `arcs`, where each action leads: arcs.py;
+- `graph_nodes`, `graph_node_mask`, `graph_adjacent`, `graph_reachable`, the level graph: graph.py;
+- `player_frames`, `global_view`, grey pictures: pictures.py.
 
-- the shaping gamma * phi(s') - phi(s), phi of a terminal state 0 (Ng, Harada, Russell 1999);
-- `distance` times (1 - gamma) * phi(s'), or phi(s) on death: to be far away costs, and so does dying there. Shaping
-  alone is neutral to any policy: a critic that has learned -phi cancels it, and with it all guidance. With `distance` 1
-  the two add up to plain progress, (way before - way after) / `shaping_distance`, and to nothing on death.
+The reward of a step is the sum of
 
-An episode terminates when the ninja is dead or has won, and is truncated after `max_frames` frames, by default
-600 + 1.5 per px of the level's shortest way, at most 5,000. The vector environment resets in the same step
+- `completion` on reaching the exit, `death` on dying, `switch` for each exit switch that is touched, and `time`;
+- `idle`, from the ninth step in a row (games.PATIENCE) in which the ninja has not come nearer to the exit than ever
+  before with its present goal;
+- two terms in phi = -way / `shaping_distance`. The way is its length in px along free space to the exit, through all
+  goals before it.
+
+The first of the two terms is the shaping gamma * phi(s') - phi(s), where phi of a terminal state is 0 (Ng, Harada,
+Russell 1999). The second is `distance` times (1 - gamma) * phi(s'), or `distance` times phi(s) on death: being far away
+costs, and so does dying there. Shaping alone is neutral to any policy. A critic that has learned -phi cancels it, and
+with it all guidance. With `distance` 1 the two terms add up to plain progress, (way before - way after) /
+`shaping_distance`, and to nothing on death.
+
+An episode terminates when the ninja is dead or has won. It is truncated after `max_frames` frames, by default 600 + 1.5
+per px of the level's shortest way, at most 5,000. The vector environment resets in the same step
 (`AutoresetMode.SAME_STEP`): the last observation is in `infos["final_obs"]`, and the episode's figures in
 `infos["episode"]`, both arrays over all games, valid where `infos["_final_obs"]`.
 """
@@ -43,13 +50,15 @@ from npp_rl.environment.games import (
     BEGIN,
     EPISODE,
     EPISODE_KEYS,
-    JUDGE,
     LOOK,
     MOST,
     OBSERVATIONS,
     PLAY,
+    REWARD,
     SKIP,
     Observed,
+    Orders,
+    Outcomes,
     Rules,
     Views,
     advance_all,
@@ -57,7 +66,7 @@ from npp_rl.environment.games import (
     graph_all,
 )
 from npp_rl.environment.goals import GOAL, level_fields, plan_games
-from npp_rl.environment.graph import GRAPH_NODES, GRAPH_OBSERVATIONS, GRAPH_SLOTS, level_graphs  # noqa: F401
+from npp_rl.environment.graph import GRAPH_NODES, GRAPH_OBSERVATIONS, GraphRows, level_graphs
 from npp_rl.environment.observations import HAZARDS, level_clearances
 from npp_rl.environment.pictures import GLOBAL_PIXEL, PLAYER_PIXEL, PLAYER_SIDE, level_pictures
 from npp_rl.levels.datasets import load_levels
@@ -65,8 +74,6 @@ from npp_rl.levels.fields import NODES
 from npp_rl.levels.maps import Level
 from npp_rl.simulator import build_bank, new_state
 from npp_rl.simulator.layout import NINJA
-
-NO_ACTIONS = np.zeros(0, np.int64)
 
 
 def _spaces(observations, shapes):
@@ -82,12 +89,12 @@ def _spaces(observations, shapes):
 
 
 class NppVectorEnv(gym.vector.VectorEnv):
-    """A batch of games that compiled calls step together; the module's text says what is observed and rewarded.
+    """A batch of games that compiled calls step together; the module's docstring says what is observed and rewarded.
 
     Args:
         num_envs: number of games.
-        levels: list of `Level`, or what `load_levels` takes ("builtin", a folder), whose training split is taken. Games
-            start on levels drawn at random.
+        levels: list of `Level`, or a data set for `load_levels` ("builtin", a folder), of which the training split is
+            taken. Games start on levels drawn at random.
         observations: keys of the observation, in their order.
         frame_skip: frames that an action is held.
         frame_stack: pictures in `player_frames`.
@@ -95,14 +102,14 @@ class NppVectorEnv(gym.vector.VectorEnv):
         completion, death, switch, time, idle: rewards.
         distance: weight of the distance's cost.
         shaping_distance: px of way that are worth a reward of one; 0 switches the shaping off.
-        max_frames: frames after which an episode is truncated; None: by the level's size.
+        max_frames: frames after which an episode is truncated; None: by the level's shortest way.
         seed: of the level sampler (SeedSequence entropy); `reset(seed=...)` sets it anew.
         copy: whether observations are copied out of the buffers that the next step writes to.
         autoreset: without it games go on after their end, until `reset` starts all of them anew.
         render_mode: "rgb_array": `render` returns pictures; "human": a window shows the only game after every step.
         render_scale: pixels of a picture to a px of the level.
-        unfinished: chaser drones and lasers, which the reference simulator does not create, are there, moved by rules
-            of our own (simulator/unfinished.py). `game_state` and the others do not tell of them, pictures do.
+        unfinished: adds chaser drones and lasers, which the reference simulator does not create, with this project's
+            own rules (simulator/unfinished.py). Pictures show them, the other observations do not.
 
     Raises:
         ValueError: an unknown observation, or a number out of its range.
@@ -138,18 +145,11 @@ class NppVectorEnv(gym.vector.VectorEnv):
         render_scale: int = 1,
         unfinished: bool = False,
     ):
-        whole = {"num_envs": num_envs, "frame_skip": frame_skip, "frame_stack": frame_stack}
-        whole |= {"max_frames": 1 if max_frames is None else max_frames, "render_scale": render_scale}
-        for name, value in whole.items():
-            if not isinstance(value, Integral) or value < 1:
-                raise ValueError(f"{name} is {value}: expected a whole number of at least 1")
-            if value > MOST:
-                raise ValueError(f"{name} is {value}: expected at most {MOST}")
         rewards = {"completion": completion, "death": death, "switch": switch, "time": time}
         rewards |= {"distance": distance, "idle": idle}
-        for name, value in {"gamma": gamma, "shaping_distance": shaping_distance, **rewards}.items():
-            if not isinstance(value, Real) or not np.isfinite(value):
-                raise ValueError(f"{name} is {value}: expected a number")
+        _check_whole(num_envs=num_envs, frame_skip=frame_skip, frame_stack=frame_stack, render_scale=render_scale)
+        _check_whole(max_frames=1 if max_frames is None else max_frames)
+        _check_numbers(gamma=gamma, shaping_distance=shaping_distance, **rewards)
         if not 0.0 < gamma <= 1.0:
             raise ValueError(f"gamma is {gamma}: expected more than 0 and at most 1")
         if shaping_distance < 1.0 and shaping_distance != 0.0:
@@ -176,7 +176,8 @@ class NppVectorEnv(gym.vector.VectorEnv):
         self.single_action_space = gym.spaces.Discrete(len(ACTIONS))
         self.observation_space = gym.vector.utils.batch_space(self.single_observation_space, num_envs)
         self.action_space = gym.vector.utils.batch_space(self.single_action_space, num_envs)
-        # The types are part of the kernels' signatures: another one would compile everything again.
+
+        # The types are part of the kernels' signatures: another type would compile everything again.
         self._rules = Rules(
             frame_skip=self.frame_skip,
             gamma=float(gamma),
@@ -187,11 +188,31 @@ class NppVectorEnv(gym.vector.VectorEnv):
         self._unfinished = bool(unfinished)
         self._bank = build_bank([level.map_data for level in self.levels], self._unfinished)
         maps = hashlib.sha256(b"".join(bytes.fromhex(level.digest) for level in self.levels))
-        self._digest = np.frombuffer(maps.digest(), np.uint8)
+        self._levels_digest = np.frombuffer(maps.digest(), np.uint8)
         self._rows, self._state = new_state(self._bank, num_envs)
         self._fields = level_fields(self._bank, num_envs)
         self._goals = np.zeros(num_envs, GOAL)
         self._episodes = np.zeros(num_envs, EPISODE)
+        self._orders = Orders(
+            task=np.zeros(num_envs, np.int8), actions=np.zeros(num_envs, np.int64), starts=np.zeros(num_envs, np.int32)
+        )
+        self._outcomes = Outcomes(
+            stale=np.zeros(num_envs, np.bool_),
+            reward=np.zeros(num_envs),
+            terminated=np.zeros(num_envs, np.bool_),
+            truncated=np.zeros(num_envs, np.bool_),
+            figures=np.zeros((len(EPISODE_KEYS), num_envs)),
+        )
+        self._prepare_observations(observations, shapes)
+        self._copy = copy
+        self._begun = False
+        self.set_level_probabilities(np.ones(len(self.levels)))
+        self._random = np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed)))
+        self._draw_starts(np.ones(num_envs, np.bool_))
+        self._plan_stale()  # no goal is stale: this compiles, so that it does not happen in the middle of a run
+
+    def _prepare_observations(self, observations, shapes):
+        """Static data of the levels and buffers for what is observed; what is not asked for gets no memory."""
         threads = config.NUMBA_NUM_THREADS  # the most that may be set later
         graph = bool(set(observations) & set(GRAPH_OBSERVATIONS))
         clearance = len(self.levels) if graph or {"local_tiles", "arcs"} & set(observations) else 0
@@ -217,26 +238,12 @@ class NppVectorEnv(gym.vector.VectorEnv):
             )
         # One kernel writes all parts of a graph.
         written = set(observations) | (set(GRAPH_OBSERVATIONS) if graph else set())
-        buffers = {k: np.zeros((num_envs if k in written else 0, *s), d) for k, (s, d) in shapes.items()}
+        buffers = {k: np.zeros((self.num_envs if k in written else 0, *s), d) for k, (s, d) in shapes.items()}
         self._observed = Observed(*(buffers[name] for name in Observed._fields))
-        self._graph = [buffers[name] for name in GRAPH_OBSERVATIONS]
+        self._graph = GraphRows(*(buffers[name] for name in GRAPH_OBSERVATIONS))
         self._frames, self._view = buffers["player_frames"], buffers["global_view"]
         self._obs = {name: buffers[name] for name in observations}
         self._final_obs = {name: np.zeros_like(buffers[name]) for name in observations}
-        self._reward = np.zeros(num_envs)
-        self._terminated = np.zeros(num_envs, np.bool_)
-        self._truncated = np.zeros(num_envs, np.bool_)
-        self._figures = np.zeros((len(EPISODE_KEYS), num_envs))
-        self._copy = copy
-        self._begun = False
-        self.set_level_probabilities(np.ones(len(self.levels)))
-        self._starts = np.zeros(num_envs, np.int32)
-        self._task = np.zeros(num_envs, np.int8)
-        self._stale = np.zeros(num_envs, np.bool_)
-        self._random = np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed)))
-        self._draw(np.ones(num_envs, np.bool_))
-        # Nothing is stale: this only compiles it, so that it does not happen in the middle of a run.
-        plan_games(self._bank, self._state, self._fields, self._goals, self._episodes["share"], self._stale)
 
     def set_level_probabilities(self, probabilities) -> None:
         """Draw levels with these probabilities, float [levels], from the next draw on; they are normalised."""
@@ -247,66 +254,63 @@ class NppVectorEnv(gym.vector.VectorEnv):
         self._probabilities = p / p.sum()
         self._bounds = np.cumsum(self._probabilities)
 
-    def _draw(self, chosen):
+    def _draw_starts(self, chosen):
         """Draw the next levels of the chosen games (bool [games])."""
         at = self._random.random(int(chosen.sum())) * self._bounds[-1]
         drawn = np.searchsorted(self._bounds, at, side="right")
-        self._starts[chosen] = np.minimum(drawn, len(self.levels) - 1)
+        self._orders.starts[chosen] = np.minimum(drawn, len(self.levels) - 1)
 
     def set_next_levels(self, levels) -> None:
         """Begin the next episodes on these levels, int [num_envs] indices into `levels`, instead of drawn ones.
 
-        A game that has begun the next one draws again what follows. Raises ValueError for other numbers.
+        They count once: after it a game draws its levels again. Raises ValueError for other numbers.
         """
         if not _are_indices(levels, self.num_envs, len(self.levels)):
             raise ValueError(f"next levels: expected {self.num_envs} indices below {len(self.levels)}")
-        self._starts[:] = levels
+        self._orders.starts[:] = levels
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
         """Start all games anew; options["levels"], int [num_envs], says on which levels (indices into `levels`)."""
         if seed is not None:
             self._random = np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed)))
-            self._draw(np.ones(self.num_envs, np.bool_))
-        starts = self._starts
+            self._draw_starts(np.ones(self.num_envs, np.bool_))
         given = (options or {}).get("levels")
+        orders = self._orders
         if given is not None:
             if not _are_indices(given, self.num_envs, len(self.levels)):
                 raise ValueError(f'options["levels"]: expected {self.num_envs} indices below {len(self.levels)}')
-            starts = np.asarray(given).astype(np.int32)
-        self._task[:] = BEGIN
+            orders = orders._replace(starts=np.asarray(given).astype(np.int32))
         self._begun = True
-        self._advance(starts)
-        self._draw_observations()
+        self._advance(BEGIN, orders)
+        self._write_graphs_and_pictures()
         if given is None:
-            self._draw(np.ones(self.num_envs, np.bool_))
+            self._draw_starts(np.ones(self.num_envs, np.bool_))
         if self.render_mode == "human":
             self._show()
         return self._out(self._obs), {}
 
-    def _advance(self, starts, actions=NO_ACTIONS):
-        advance_all(
-            self._bank, self._state, self._views, self._goals, self._episodes, self._rules, self._observed, starts,
-            self._task, actions, self._stale, self._reward, self._terminated, self._truncated, self._figures,
-        )  # fmt: skip
+    def _advance(self, task, orders=None):
+        """Do `task` (one for all games, or i1 [games]) and write the observations, but for graphs and pictures."""
+        self._orders.task[:] = task
+        games = self._bank, self._state, self._goals, self._episodes
+        advance_all(*games, self._views, self._rules, orders or self._orders, self._observed, self._outcomes)
 
-    def _draw_observations(self):
-        """Graphs and pictures."""
+    def _write_graphs_and_pictures(self):
+        """Write the graphs and pictures of all games but those whose last task was SKIP."""
+        task = self._orders.task
         if self._graphs is not None:
-            graph_all(
-                self._bank,
-                self._state,
-                self._views,
-                self._goals,
-                self._episodes,
-                self._graphs,
-                self._task,
-                *self._graph,
-            )
+            games = self._bank, self._state, self._goals, self._episodes
+            graph_all(*games, self._views, self._graphs, task, self._graph)
         if self._drawings is not None:
-            draw_all(self._bank, self._state, *self._drawings, self._task, self._frames, self._view)
+            draw_all(self._bank, self._state, *self._drawings, task, self._frames, self._view)
+
+    def _plan_stale(self):
+        """Plan the goals of stale games anew."""
+        shares = self._episodes["share"]
+        plan_games(self._bank, self._state, self._fields, self._goals, shares, self._outcomes.stale)
 
     def step(self, actions):
-        """Hold actions, int [num_envs] in 0..5, for one step; see the module's text and Gymnasium's VectorEnv.
+        """Hold actions, int [num_envs] in 0..5, for one step; see the module's docstring and Gymnasium's VectorEnv.
 
         Raises ValueError for other actions, ResetNeeded before the first `reset`.
         """
@@ -316,20 +320,19 @@ class NppVectorEnv(gym.vector.VectorEnv):
             raise gym.error.ResetNeeded("step before reset: the games have not begun")
         if not _are_indices(actions, self.num_envs, len(ACTIONS)):
             raise ValueError(f"actions: expected {self.num_envs} integers from 0 to {len(ACTIONS) - 1}")
-        actions = np.ascontiguousarray(actions, np.int64)
-        self._task[:] = PLAY
-        self._advance(self._starts, actions)
-        if self._stale.any():
-            plan_games(self._bank, self._state, self._fields, self._goals, self._episodes["share"], self._stale)
-            self._task[:] = np.where(self._stale, JUDGE, SKIP)
-            self._advance(self._starts)
-            self._task[:] = PLAY
-        self._draw_observations()
-        reward, terminated, truncated = self._reward.copy(), self._terminated.copy(), self._truncated.copy()
+        self._orders.actions[:] = actions
+        self._advance(PLAY)
+        outcomes = self._outcomes
+        if outcomes.stale.any():
+            self._plan_stale()
+            self._advance(np.where(outcomes.stale, REWARD, SKIP))
+            self._orders.task[:] = PLAY  # below, the pictures of all games move on
+        self._write_graphs_and_pictures()
+        reward, terminated, truncated = outcomes.reward.copy(), outcomes.terminated.copy(), outcomes.truncated.copy()
         infos = {}
         done = terminated | truncated
         if done.any():
-            infos["episode"] = dict(zip(EPISODE_KEYS, self._figures.copy(), strict=True))
+            infos["episode"] = dict(zip(EPISODE_KEYS, outcomes.figures.copy(), strict=True))
             for name in ("l", "frames", "cause", "level", "gold"):
                 infos["episode"][name] = infos["episode"][name].astype(np.int64)
             infos["episode"]["success"] = infos["episode"]["success"] > 0
@@ -339,10 +342,9 @@ class NppVectorEnv(gym.vector.VectorEnv):
                     self._final_obs[name][done] = array[done]
                 infos["final_obs"] = self._out(self._final_obs)
                 infos["_final_obs"] = done
-                self._task[:] = np.where(done, BEGIN, SKIP)
-                self._advance(self._starts)
-                self._draw_observations()
-                self._draw(done)
+                self._advance(np.where(done, BEGIN, SKIP))
+                self._write_graphs_and_pictures()
+                self._draw_starts(done)
         if self.render_mode == "human":
             self._show()
         return self._out(self._obs), reward, terminated, truncated, infos
@@ -350,12 +352,12 @@ class NppVectorEnv(gym.vector.VectorEnv):
     def render(self):
         """Pictures of all games, a tuple of uint8 [600 * render_scale, 1056 * render_scale, 3]; None unless rgb_array.
 
-        A game that has ended in the last step, and was reset in it, is shown at its new start.
+        A game that ended in the last step, and was reset in it, is shown at its new start.
         """
         return self._pictures() if self.render_mode == "rgb_array" else None
 
     def _pictures(self):
-        from npp_rl.viewing.render import Scene  # Pillow, which only those need who look
+        from npp_rl.viewing.render import Scene  # here: Pillow is needed for pictures only
 
         for i, level in enumerate(self._state.ninja["level"].tolist()):
             if self._scenes[i] is None or self._scenes[i][0] != level:
@@ -382,19 +384,19 @@ class NppVectorEnv(gym.vector.VectorEnv):
 
     def get_state(self) -> dict[str, np.ndarray]:
         """Everything that decides what comes next, as arrays: games, episodes, goals and the level sampler."""
-        own = self._goals["field"] >= self._fields.own
-        rows = self._goals["field"][own]
+        fields = self._goals["field"]
+        rows = fields[fields >= self._fields.own]  # of games that have a field of their own
         state = {
             "rows": self._rows.copy(),
             "episodes": self._episodes.view(np.uint8).copy(),
             "goals": self._goals.view(np.uint8).copy(),
             "own_dist": self._fields.dist[rows],
             "own_ahead": self._fields.ahead[rows],
-            "starts": self._starts.copy(),
+            "starts": self._orders.starts.copy(),
             "probabilities": self._probabilities.copy(),
             "random": _random_words(self._random),
             "frames": self._frames.copy(),
-            "levels": self._digest.copy(),
+            "levels": self._levels_digest.copy(),
         }
         return {**state, "digest": _digest_of(state)}
 
@@ -425,7 +427,7 @@ class NppVectorEnv(gym.vector.VectorEnv):
         for name in ("own_dist", "own_ahead"):
             check(name, len(saved[name]) == own.sum())
         check("starts", _are_indices(saved["starts"], self.num_envs, levels))
-        # The games hold indices that the kernels follow without a look: nothing is taken that has been changed.
+        # The arrays hold indices that the kernels follow unchecked, so an array that was changed is refused.
         check("digest", np.array_equal(saved["digest"], _digest_of(saved)))
 
         self._rows[:] = saved["rows"]
@@ -434,26 +436,41 @@ class NppVectorEnv(gym.vector.VectorEnv):
         own = goals["field"][own]
         self._fields.dist[own] = saved["own_dist"]
         self._fields.ahead[own] = saved["own_ahead"]
-        self._starts[:] = saved["starts"]
+        self._orders.starts[:] = saved["starts"]
         self._probabilities = np.array(saved["probabilities"])
         self._bounds = np.cumsum(self._probabilities)
         _set_random_words(self._random, saved["random"])
         self._frames[:] = saved["frames"]  # old pictures cannot be drawn again
-        self._task[:] = LOOK
         self._begun = True
-        self._advance(self._starts)
-        self._draw_observations()
+        self._advance(LOOK)
+        self._write_graphs_and_pictures()
         return self._out(self._obs)
 
 
+def _check_whole(**numbers):
+    """Raise ValueError for numbers that are no integers from 1 to MOST."""
+    for name, value in numbers.items():
+        if not isinstance(value, Integral) or value < 1:
+            raise ValueError(f"{name} is {value}: expected a whole number of at least 1")
+        if value > MOST:
+            raise ValueError(f"{name} is {value}: expected at most {MOST}")
+
+
+def _check_numbers(**numbers):
+    """Raise ValueError for numbers that are not finite."""
+    for name, value in numbers.items():
+        if not isinstance(value, Real) or not np.isfinite(value):
+            raise ValueError(f"{name} is {value}: expected a number")
+
+
 def _are_indices(values, count, below) -> bool:
-    """Whether values are `count` integers from 0 to below - 1; anything else would let a kernel read anywhere."""
+    """Whether values are `count` integers from 0 to below - 1; with others a kernel would read anywhere in memory."""
     values = np.asarray(values)
     return values.dtype.kind in "iu" and values.shape == (count,) and values.min() >= 0 and values.max() < below
 
 
 def _digest_of(arrays) -> np.ndarray:
-    """SHA-256 (u1 [32]) of arrays by name, "digest" itself left out."""
+    """SHA-256 (u1 [32]) of arrays by name, without "digest" itself."""
     digest = hashlib.sha256()
     for name in sorted(set(arrays) - {"digest"}):
         digest.update(f"{name} {arrays[name].dtype.str} {arrays[name].shape} ".encode())

@@ -1,7 +1,8 @@
-"""What a step does with each game of a batch: play it, judge it, begin it anew, and write what an agent sees of it.
+"""One step of a batch of games: play each game, reward it, begin it anew, and write its observations.
 
-Compiled calls over all games, one for what every observation set needs and one each for graphs and pictures. `EPISODE`
-records hold what a game remembers beside the simulator's state. env.py says what the rewards mean.
+`advance_all` does all of that in one compiled call. Graphs and pictures have calls of their own, `graph_all` and
+`draw_all`, which are compiled only where they are asked for. An `EPISODE` record holds what a game remembers beside the
+simulator's state. env.py says what the rewards mean.
 """
 
 from typing import NamedTuple
@@ -35,9 +36,9 @@ from npp_rl.simulator.layout import EXIT_DOOR, EXIT_SWITCH
 
 ACTIONS = ("none", "left", "right", "jump", "left + jump", "right + jump")
 ACTION_BYTES = np.array([0, 4, 2, 1, 5, 3], np.uint8)  # input byte of each action (PHYSICS.md 7)
-MOST = 10**7  # games, frames
-MAX_FRAMES, FRAMES_AT_LEAST, FRAMES_PER_PX = 5000, 600, 1.5
-PROGRESS = 2.0  # px nearer to the exit than ever before
+MOST = 10**7  # of games and frames that an environment takes
+MAX_FRAMES, FRAMES_AT_LEAST, FRAMES_PER_PX = 5000, 600, 1.5  # time limit by the length of the level's shortest way
+PROGRESS = 2.0  # px that the ninja has to come nearer to the exit than ever before
 PATIENCE = 8  # steps without progress that cost nothing
 
 # fmt: off
@@ -60,12 +61,12 @@ EPISODE = np.dtype(
         ("phi", "f8"),  # potential of the present state
         ("way", "f8"),  # px to the present goal
         ("total", "f8"),  # px to the exit through what comes before it, and the detour
-        ("detour", "f8"),  # px that the way was longer than the straight line when it was lost
-        ("closest", "f8"),  # least `total` that was progress
+        ("detour", "f8"),  # px by which the way was longer than the straight line when no way was left
+        ("closest", "f8"),  # `total` at the last progress
         ("planned", "u8"),  # signature of the goal that `way` leads to
         ("shortest", "f8"),  # px of the level's shortest way
         ("travelled", "f8"),  # px
-        ("share", "f8"),  # of the level from which the goal can be reached
+        ("share", "f8"),  # share of the level from which the goal can be reached
         ("steps", "i4"),
         ("idle_steps", "i4"),  # since the last progress
         ("limit", "i4"),  # frames
@@ -79,7 +80,7 @@ EPISODE_KEYS += tuple(f"r_{name}" for name in REWARD_KEYS)
 
 
 class Rules(NamedTuple):
-    """What the step kernel needs to know beside the state."""
+    """The environment's arguments that the kernels read (env.NppVectorEnv)."""
 
     frame_skip: int
     gamma: float
@@ -93,8 +94,34 @@ class Rules(NamedTuple):
     max_frames: int  # 0: by the level's size
 
 
+# What `advance_all` does with a game before it writes the game's observations.
+PLAY = 0  # hold the action and reward the step; but a game whose goal has to be planned anew is left for REWARD
+REWARD = 1  # reward the step that was played
+BEGIN = 2  # begin an episode
+LOOK = 3  # nothing
+SKIP = 4  # nothing, and write no observations
+
+
+class Orders(NamedTuple):
+    """What is to be done with each game."""
+
+    task: np.ndarray  # i1 [games]: PLAY, REWARD, BEGIN, LOOK or SKIP
+    actions: np.ndarray  # i8 [games]: read by PLAY
+    starts: np.ndarray  # i4 [games]: index of the level, read by BEGIN
+
+
+class Outcomes(NamedTuple):
+    """What became of each game."""
+
+    stale: np.ndarray  # bool [games]: played and not yet rewarded, since the goal has to be planned anew
+    reward: np.ndarray  # f8 [games]
+    terminated: np.ndarray  # bool [games]
+    truncated: np.ndarray  # bool [games]
+    figures: np.ndarray  # f8 [len(EPISODE_KEYS), games]: of episodes that have ended
+
+
 class Observed(NamedTuple):
-    """Arrays [games, ...] that observations are written to; those that are not asked for have no games."""
+    """Arrays [games, ...] that observations are written to; those that are not asked for have no rows."""
 
     game_state: np.ndarray
     reachability: np.ndarray
@@ -108,13 +135,13 @@ OBSERVATIONS = {
     "local_tiles": ((3, PATCH, PATCH), np.uint8),
     "arcs": ((ARCS, ARC), np.float32),
     **GRAPH_OBSERVATIONS,
-    "player_frames": ((4, PLAYER_SIDE, PLAYER_SIDE), np.uint8),  # as many as `frame_stack`
+    "player_frames": ((4, PLAYER_SIDE, PLAYER_SIDE), np.uint8),  # the first side is `frame_stack`
     "global_view": ((1, GLOBAL_ROWS, GLOBAL_COLUMNS), np.uint8),
 }
 
 
 class Views(NamedTuple):
-    """What the observing kernel reads beside the games: fields, static data of levels, scratch memory by thread."""
+    """What observations are made from beside the games: fields, static data of levels, scratch memory by thread."""
 
     dist: np.ndarray  # u2 [rows, NODES]
     ahead: np.ndarray  # u1 [rows, NODES]
@@ -127,17 +154,26 @@ class Views(NamedTuple):
     marks: np.ndarray  # u8 [threads, arcs.MARKS]
 
 
+def inputs_of(actions: np.ndarray | str, frame_skip: int, frames: int | None = None) -> bytes:
+    """Input bytes, one a frame, of actions held for `frame_skip` frames each; the first `frames` of them, if told.
+
+    actions: integers [steps] from 0 to 5, or a text of as many digits.
+    """
+    if isinstance(actions, str):
+        actions = np.frombuffer(actions.encode("ascii"), np.uint8) - ord("0")
+    return np.repeat(ACTION_BYTES[np.asarray(actions)], frame_skip)[:frames].tobytes()
+
+
 @kernel
 def _way(state, i, views, goal, before):
-    """Px from the ninja to its goal: along the field, or `before` where the ninja is off the lattice."""
+    """Px from the ninja to its goal along the field; `before` where no node of the field is near the ninja."""
     if goal.kind == GOAL_NONE:
         return 0.0
     n = state.ninja[i]
     way = distance_at(views.dist[goal.field], n.x, n.y)
     if way >= 0.0:
         return way
-    if not goal.reached:
-        # No way is known: as the crow flies.
+    if not goal.reached:  # no way is known: the straight line
         return np.sqrt((goal.x - n.x) * (goal.x - n.x) + (goal.y - n.y) * (goal.y - n.y))
     return before
 
@@ -207,7 +243,7 @@ def _switches_hit(bank, state, i):
 
 @kernel
 def _play(bank, state, i, goals, episodes, rules, action):
-    """Hold an action for one step of game i; whether its goal has to be planned anew."""
+    """Hold an action for one step of game i -> whether its goal has to be planned anew."""
     n = state.ninja[i]
     e = episodes[i]
     keys = ACTION_BYTES[action]
@@ -223,21 +259,21 @@ def _play(bank, state, i, goals, episodes, rules, action):
 
 @njit(parallel=True)
 def play_all(bank, state, goals, episodes, rules, actions, stale):
-    """Hold each game's action for one step; `stale` (bool [games]) tells whose goal has to be planned anew."""
+    """Hold each game's action for one step; sets `stale` (bool [games]) where a goal has to be planned anew."""
     for index in prange(len(actions)):
-        i = np.int64(index)  # indices of prange are unsigned: every kernel would be compiled for them once more
+        i = np.int64(index)  # prange counts in unsigned integers, for which every kernel would be compiled once more
         stale[i] = _play(bank, state, i, goals, episodes, rules, actions[i])
 
 
 @kernel
 def follow_way(state, i, views, goal, e):
-    """Renew the way in the EPISODE record e of game i, from where the ninja is to its goal."""
+    """Measure the way from the ninja of game i to its goal, and on to the exit, into the EPISODE record e."""
     n = state.ninja[i]
     if goal.signature != e.planned:
         e.planned = goal.signature
         straight = np.sqrt((goal.x - n.x) * (goal.x - n.x) + (goal.y - n.y) * (goal.y - n.y))
         e.way = _way(state, i, views, goal, straight)
-        # Who shuts off the last way gains nothing, though the straight line to the goal be shorter.
+        # Without a way the straight line is taken, which is shorter: to shut off the last way must not be rewarded.
         e.detour = 0.0 if goal.reached else max(e.total - e.way - goal.remaining, 0.0)
     else:
         e.way = _way(state, i, views, goal, e.way)
@@ -245,8 +281,8 @@ def follow_way(state, i, views, goal, e):
 
 
 @kernel
-def _judge(bank, state, i, views, goals, episodes, rules):
-    """Reward of the step that game i has made -> (reward, terminated, truncated)."""
+def _reward(bank, state, i, views, goals, episodes, rules):
+    """Reward the step that game i has played -> (reward, terminated, truncated)."""
     n = state.ninja[i]
     e = episodes[i]
     e.steps += 1
@@ -288,7 +324,7 @@ def _judge(bank, state, i, views, goals, episodes, rules):
 
 @kernel
 def _note_figures(state, i, episodes, figures):
-    """Figures of an episode that has ended, in the order of EPISODE_KEYS."""
+    """Write the figures of an episode that has ended, in the order of EPISODE_KEYS."""
     n = state.ninja[i]
     e = episodes[i]
     figures[0, i] = e.completion + e.death + e.switch + e.time + e.distance + e.shaping + e.idle
@@ -309,21 +345,12 @@ def _note_figures(state, i, episodes, figures):
     figures[15, i] = e.idle
 
 
-# What is done with a game before it is observed: its action held, and then, unless its goal has to be planned anew
-# first, its step judged; its step judged; it begins; nothing. A game to skip is not observed.
-PLAY, JUDGE, BEGIN, LOOK, SKIP = range(5)
-
-
 @njit(parallel=True)
-def advance_all(
-    bank, state, views, goals, episodes, rules, observed, starts, task, actions, stale, reward, terminated, truncated,
-    figures,
-):  # fmt: skip
-    """Do with each game what `task` (i1 [games]) says, in one go while a core's cache holds it.
-
-    Games begin on their level in `starts`; `stale` (bool [games]) tells which were played and not judged.
-    """
-    for index in prange(len(starts)):
+def advance_all(bank, state, goals, episodes, views, rules, orders, observed, outcomes):
+    """Do with each game what its task says and write its observations, while the game is in a core's cache."""
+    task, actions, starts = orders  # unpacked here: in the loop each access would count references
+    stale, reward, terminated, truncated, figures = outcomes
+    for index in prange(len(task)):
         i = np.int64(index)
         if task[i] == SKIP:
             continue
@@ -334,15 +361,15 @@ def advance_all(
         if task[i] == BEGIN:
             begin_game(bank, state, i, views, goals, episodes, rules, starts[i])
         elif task[i] != LOOK:
-            reward[i], terminated[i], truncated[i] = _judge(bank, state, i, views, goals, episodes, rules)
+            reward[i], terminated[i], truncated[i] = _reward(bank, state, i, views, goals, episodes, rules)
             if terminated[i] or truncated[i]:
                 _note_figures(state, i, episodes, figures)
         _observe(bank, state, i, views, goals, episodes, get_thread_id(), observed)
 
 
 @njit(parallel=True)
-def graph_all(bank, state, views, goals, episodes, graphs, task, nodes, mask, adjacent, reachable):
-    """Write the graphs of all games but those to skip; a kernel of its own, compiled where a graph is asked for."""
+def graph_all(bank, state, goals, episodes, views, graphs, task, rows):
+    """Write the graphs of all games but those to skip into `rows` (graph.GraphRows)."""
     for index in prange(len(task)):
         i = np.int64(index)
         if task[i] != SKIP:
@@ -351,18 +378,15 @@ def graph_all(bank, state, views, goals, episodes, graphs, task, nodes, mask, ad
             ahead = views.ahead[goal.field]
             clearance = views.clearance[state.ninja[i].level]
             way = episodes[i].way
-            thread = get_thread_id()
-            write_graph(
-                bank, state, i, goal, dist, ahead, way, clearance, graphs, thread, nodes[i], mask[i], adjacent[i],
-                reachable[i],
-            )  # fmt: skip
+            write_graph(bank, state, i, goal, dist, ahead, way, clearance, graphs, get_thread_id(), rows)
 
 
 @njit(parallel=True)
 def draw_all(bank, state, player, whole, task, frames, view):
-    """Draw the pictures of all games but those to skip; compiled where they are asked for, as the graph's kernel.
+    """Draw the pictures of all games but those to skip.
 
-    frames u1 [games, k, 84, 84], view u1 [games, 1, 100, 176]: with no games if not asked for.
+    player, whole: the pictures.Pictures of each scale. frames u1 [games, k, 84, 84], view u1 [games, 1, 100, 176]: with
+    no rows if not asked for.
     """
     for index in prange(len(task)):
         i = np.int64(index)

@@ -1,13 +1,14 @@
-"""The ninja's current goal in a game, and the field of distances to it.
+"""The ninja's current goal in a game, and the field of distances to it (levels/fields.py).
 
-The goal is the exit switch, then its exit door; where a closed locked door bars the way, that door's switch comes
-first; with several exits the pair with the shortest whole way counts. A field is computed when a level is loaded (for
-the start, and for the time after the switch) and is shared by all games on that level. Where a game departs from these
-(a door, a second exit, a toggled mine on the only way) it gets a field of its own, renewed when one of these things
-changes.
+The goal is the exit switch, then its exit door. Where a closed locked door bars the way, that door's switch comes
+first. With several exits the pair with the shortest whole way counts.
 
-The way keeps clear of all mines, toggled or not, and of trap doors' switches if it can (AVOID_ALL); else of deadly
-mines only (AVOID_DEADLY); else of nothing but walls and doors (AVOID_NONE).
+A level has two fields, for the start and for the time after the switch. They are computed when the level is loaded, and
+all games on it share them. A game that departs from these (a door, a second exit, a toggled mine on the only way) gets
+a field of its own, which is computed anew when one of these things changes.
+
+The way avoids all mines, toggled or not, and the switches of trap doors if that is possible (AVOID_ALL), else deadly
+mines only (AVOID_DEADLY), else nothing but walls and doors (AVOID_NONE).
 """
 
 import math
@@ -48,7 +49,7 @@ from npp_rl.simulator.layout import (
 
 GOAL_SWITCH, GOAL_EXIT, GOAL_DOOR, GOAL_NONE = 0, 1, 2, 3
 AVOID_ALL, AVOID_DEADLY, AVOID_NONE = 0, 1, 2
-MOST_DOORS = 64  # locked doors that are looked at on the way
+MOST_DOORS = 64  # locked doors that are looked for on the way
 
 GOAL = np.dtype(
     [
@@ -61,13 +62,13 @@ GOAL = np.dtype(
         ("field", "i4"),  # row of the field pools
         ("kind", "i1"),
         ("avoid", "i1"),
-        ("mines", "i1"),  # whether the signature counts mines
-        ("reached", "i1"),  # whether a way leads from where the ninja was to the goal
+        ("mines", "i1"),  # whether the signature depends on mines
+        ("reached", "i1"),  # whether a way led from the ninja to the goal when it was planned
     ],
     align=True,
 )
 
-AFTER = np.array([48.0, 144.0])
+AFTER = np.array([48.0, 144.0])  # px, of `after_x` and `after_y`
 
 
 class Fields(NamedTuple):
@@ -75,8 +76,8 @@ class Fields(NamedTuple):
 
     dist: np.ndarray  # u2 [rows, NODES]
     ahead: np.ndarray  # u1 [rows, NODES]
-    share: np.ndarray  # f8 [rows]: of the free nodes, those from which the goal is reached
-    stage: np.ndarray  # GOAL [2 * levels]
+    share: np.ndarray  # f8 [rows]: share of the free nodes from which the goal is reached
+    stage: np.ndarray  # GOAL [2 * levels]: of the levels' own fields
     free: np.ndarray  # u1 [NODES]: scratch, as all that follows
     tiles: np.ndarray  # u1 [25, 44]
     queue: np.ndarray  # i4 [QUEUE]
@@ -90,9 +91,9 @@ class Fields(NamedTuple):
 
 @kernel
 def signature(bank, state, i, mines):
-    """A number that changes with what the field of game i depends on: exit switches, doors and, if told, mines.
+    """A hash (FNV-1a) of what the field of game i depends on: exit switches, doors and, if told, mines.
 
-    Regular doors open to whoever comes, and bar no way.
+    Regular doors do not count: they open when the ninja comes near.
     """
     level = bank.level[state.ninja[i].level]
     base = level.entity_start
@@ -113,7 +114,7 @@ def signature(bank, state, i, mines):
 
 @kernel
 def _block(bank, state, i, avoid, free, tiles):
-    """Free space of game i as it is now, locked doors left open."""
+    """Write the free space of game i as it is now, but with all locked doors open."""
     level = bank.level[state.ninja[i].level]
     base = level.entity_start
     for cell in range(CELLS):
@@ -141,7 +142,7 @@ def _field_to(fields, row, x, y, touch):
 
 @kernel
 def _way_from(fields, row, goal, x, y):
-    """Adds the way from (x, y) on the field in `row` to what remains after a goal at (x, y); whether there is one."""
+    """Add the way from (x, y) on the field in `row` to what remains after a goal there -> whether there is a way."""
     length = distance_at(fields.dist[row], x, y)
     if length < 0.0:
         return False
@@ -155,7 +156,7 @@ def _way_from(fields, row, goal, x, y):
 
 @kernel
 def _aim(bank, state, i, fields, row, goal, switch):
-    """Field and goal for the exit pair whose switch is entity `switch`; whether the ninja can get to its first goal."""
+    """Plan for the exit pair whose switch is entity `switch` -> whether a way leads to the first goal."""
     n = state.ninja[i]
     level = bank.level[n.level]
     door = bank.entity[switch - 1]
@@ -194,7 +195,7 @@ def _aim(bank, state, i, fields, row, goal, switch):
         )
         if barred < 0:
             break
-        fields.closed[barred] = 0  # a second look at the same door would go round in a circle
+        fields.closed[barred] = 0  # each door counts once, so that two doors cannot send the way round in a circle
         e = bank.entity[fields.slot[barred]]
         if not _way_from(fields, row, goal, e.x, e.y):
             break
@@ -207,7 +208,7 @@ def _aim(bank, state, i, fields, row, goal, switch):
 
 @kernel
 def plan(bank, state, i, fields, row, goal):
-    """Choose the goal of game i as it stands and compute the field to it into the pools' `row`."""
+    """Choose the goal of game i as it is now, and compute the field to it into row `row` of the pools."""
     n = state.ninja[i]
     level = bank.level[n.level]
     first = level.type_start[EXIT_DOOR]
@@ -237,17 +238,17 @@ def plan(bank, state, i, fields, row, goal):
             break
     if last == first:
         fields.dist[row, :] = UNREACHED
-    # In a game a mine counts even for a way that is clear of all: the ninja may have stood in an untoggled one when the
-    # way was planned, and have left it on the other side.
+    # A game's own field depends on mines even where its way avoids all of them: when it was planned, the ninja may have
+    # stood in an untoggled mine, which it then leaves on the other side.
     goal.mines = goal.avoid != AVOID_ALL or row >= fields.own
     goal.signature = signature(bank, state, i, goal.mines)
 
 
 @njit
 def plan_games(bank, state, fields, goals, shares, chosen):
-    """Renew goal, field and reached share of the games in `chosen` (bool [games]), whose signatures have changed.
+    """Plan anew for the games in `chosen` (bool [games]), whose signatures have changed: goal, field, reached share.
 
-    A game whose only change is that the exit switch was hit goes over to its level's second field, others to their own.
+    A game in which nothing but the exit switch has changed takes its level's second field. Others get their own.
     """
     for i in range(len(chosen)):
         if not chosen[i]:
@@ -282,7 +283,7 @@ def _plan_levels(bank, state, fields):
 
 
 def level_fields(bank, games: int) -> Fields:
-    """Fields of all levels of a bank, with room for the fields of `games` running games."""
+    """Compute the fields of all levels of a bank, with room for the fields of `games` running games."""
     levels = len(bank.level)
     rows = 2 * levels + games
     fields = Fields(

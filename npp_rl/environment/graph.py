@@ -1,10 +1,10 @@
 """The level around the ninja as a graph: a compiled kernel that writes one game's graph into rows of batch arrays.
 
-Nodes lie in fixed slots by type (GRAPH_SLOTS). `graph_node_mask` uint8 [N] is 1 where a slot holds a node; all numbers
-of an empty slot are 0. Tile nodes are the cells (24 px) nearest to the ninja along free space, breadth first over the
-borders that its circle can cross, its own cell first. Mine nodes are the nearest mines and moving hazards, nearest
-first; locked door nodes the locked and trap doors with the nearest switches, the goal's first. With several exits the
-goal's pair is shown.
+Nodes have fixed slots by type (GRAPH_SLOTS). `graph_node_mask` uint8 [N] is 1 where a slot holds a node; all numbers of
+an empty slot are 0. Tile nodes are the cells (24 px) nearest to the ninja along free space: the ninja's own cell first,
+then breadth first over the borders that its circle can cross. Mine nodes are the nearest mines and moving hazards, the
+nearest first. Locked door nodes are the locked doors and trap doors with the nearest switches, the goal's first. With
+several exits the goal's pair is shown.
 
 `graph_nodes` float32 [N, NODE_FEATURES]; offsets are from the ninja, x to the right, y down, those of switches and
 doors clipped to -4..4; ways and straight distances are in 500 px, velocities in 10/3 px per frame:
@@ -49,12 +49,15 @@ doors clipped to -4..4; ways and straight distances are in 500 px, velocities in
 | 4..7 | closed; its switch is the goal; trap door; it stands upright |
 | 8 | straight distance to the switch |
 
-Edges: `graph_adjacent` int16 [N, ADJACENT] and `graph_reachable` int16 [N, REACHABLE] hold for each node the nodes that
-its incoming edges come from, -1 after the last. Adjacent, both ways: tiles that share an open border; the ninja, mines,
-switches and doors and the tile that they are in (a locked door: the tile of its switch). Reachable: the ninja and the
-nodes of switch, exit and closed doors, both ways; the ninja and the nearest mines, both ways; from the tile that
-follows on the way to the goal to its tile; from the next tiles on the way to the ninja. A closed door shuts a border
-that it stands on; one that stands inside a cell shuts nothing here.
+Edges: `graph_adjacent` int16 [N, ADJACENT] and `graph_reachable` int16 [N, REACHABLE] list for each node the nodes that
+its incoming edges come from, -1 after the last.
+
+Adjacent edges go both ways. They join tiles that share an open border, and the ninja, mines, switches and doors with
+the tile that they are in (a locked door with the tile of its switch). A closed door shuts the border that it stands on;
+a door inside a cell shuts nothing here.
+
+Reachable edges join the ninja with the switch, the exit, closed doors and the nearest mines, both ways. They also lead
+from the next tile on the way to the goal to each tile, and from the next few tiles on the way to the ninja.
 """
 
 import math
@@ -64,9 +67,9 @@ import numpy as np
 from numba import config, get_thread_id, prange
 
 from npp_rl.environment.goals import GOAL_DOOR, GOAL_EXIT, GOAL_NONE, GOAL_SWITCH
-from npp_rl.environment.observations import deadly_radius
 from npp_rl.levels.fields import COLS, DX, DY, NODES, UNIT, UNREACHED, level_free
 from npp_rl.simulator.compiled import kernel, njit
+from npp_rl.simulator.contacts import MINE_RADIUS, TOGGLE_IN, TOGGLE_OUT, deadly_radius
 from npp_rl.simulator.layout import (
     CELLS,
     EXIT_DOOR,
@@ -82,18 +85,22 @@ from npp_rl.simulator.layout import (
 TILE_NODES, MINE_NODES, DOOR_NODES = 32, 12, 4
 NODE_FEATURES, ADJACENT, REACHABLE = 20, 8, 16
 RANGE = 240.0  # px at which mines become nodes
-MINE_EDGES, WAY_EDGES = 6, 6  # of the ninja: mines and tiles on the way
+MINE_EDGES, WAY_EDGES = 6, 6  # most edges to the ninja from mines, and from tiles on the way
 
-
-def graph_slots(tiles: int = TILE_NODES) -> tuple[tuple[str, int, int], ...]:
-    """(type, first node, number of nodes) of all node types, in order."""
-    counts = (tiles, 1, MINE_NODES, 1, 1, DOOR_NODES)
-    names = ("tile", "ninja", "mine", "exit_switch", "exit_door", "locked_door")
-    first = np.concatenate([[0], np.cumsum(counts)]).tolist()
-    return tuple(zip(names, first[:-1], counts, strict=True))
-
-
-GRAPH_SLOTS = graph_slots()
+# First node of each type.
+NINJA = TILE_NODES
+MINES = NINJA + 1
+SWITCH = MINES + MINE_NODES
+EXIT = SWITCH + 1
+DOORS = EXIT + 1
+GRAPH_SLOTS = (  # type, first node, number of nodes
+    ("tile", 0, TILE_NODES),
+    ("ninja", NINJA, 1),
+    ("mine", MINES, MINE_NODES),
+    ("exit_switch", SWITCH, 1),
+    ("exit_door", EXIT, 1),
+    ("locked_door", DOORS, DOOR_NODES),
+)
 GRAPH_NODES = sum(count for _, _, count in GRAPH_SLOTS)
 GRAPH_OBSERVATIONS = {
     "graph_nodes": ((GRAPH_NODES, NODE_FEATURES), np.float32),
@@ -104,21 +111,30 @@ GRAPH_OBSERVATIONS = {
 
 EAST, SOUTH, WEST, NORTH = 1, 2, 4, 8  # bits of an open border
 _STEP = np.array([ROWS, 1, -ROWS, -1])  # to the neighbouring cells, in this order
-_UNIT_X, _UNIT_Y = DX / np.hypot(DX, DY), DY / np.hypot(DX, DY)  # of the 16 directions of a way
+_UNIT_X, _UNIT_Y = DX / np.hypot(DX, DY), DY / np.hypot(DX, DY)  # unit vectors of a way's 16 directions
+
+
+class GraphRows(NamedTuple):
+    """Arrays of all games that graphs are written to, in the order of GRAPH_OBSERVATIONS; N is GRAPH_NODES."""
+
+    nodes: np.ndarray  # f4 [games, N, NODE_FEATURES]
+    mask: np.ndarray  # u1 [games, N]
+    adjacent: np.ndarray  # i2 [games, N, ADJACENT]
+    reachable: np.ndarray  # i2 [games, N, REACHABLE]
 
 
 class Graphs(NamedTuple):
-    """Static data of the levels of a bank that the kernel reads, and scratch memory by thread. Cells are by column."""
+    """Static data of a bank's levels that the kernels read, and scratch memory by thread. Cells are by column."""
 
     borders: np.ndarray  # u1 [levels, CELLS]: open borders
     places: np.ndarray  # u2 [levels, CELLS]: free lattice nodes of a cell, bit 4 * row + column
     node: np.ndarray  # i2 [threads, CELLS]: node of a cell, -1 between two calls
     shut: np.ndarray  # u1 [threads, CELLS]: borders that doors shut, 0 between two calls
-    cell: np.ndarray  # i2 [threads, tile nodes]
-    hops: np.ndarray  # i2 [threads, tile nodes]: borders crossed
-    following: np.ndarray  # i2 [threads, tile nodes]: the cell that follows on the way, -1 none
-    nearest: np.ndarray  # f8 [threads, most of MINE_NODES, DOOR_NODES]
-    chosen: np.ndarray  # i4 [threads, most of MINE_NODES, DOOR_NODES]
+    cell: np.ndarray  # i2 [threads, TILE_NODES]
+    hops: np.ndarray  # i2 [threads, TILE_NODES]: borders crossed
+    following: np.ndarray  # i2 [threads, TILE_NODES]: next cell on the way to the goal, -1 none
+    nearest: np.ndarray  # f8 [threads, max(MINE_NODES, DOOR_NODES)]: px
+    chosen: np.ndarray  # i4 [threads, max(MINE_NODES, DOOR_NODES)]: entities
 
 
 @kernel
@@ -153,8 +169,8 @@ def _all_borders(bank, borders, places, free, tiles):
         _cell_borders(free[thread], borders[index], places[index])
 
 
-def level_graphs(bank, tile_nodes: int = TILE_NODES) -> Graphs:
-    """What write_graph needs of a bank's levels, and its scratch memory by thread."""
+def level_graphs(bank) -> Graphs:
+    """`Graphs` of a bank's levels."""
     levels, threads = len(bank.level), config.NUMBA_NUM_THREADS  # the most that may be set later
     most = max(MINE_NODES, DOOR_NODES)
     graphs = Graphs(
@@ -162,9 +178,9 @@ def level_graphs(bank, tile_nodes: int = TILE_NODES) -> Graphs:
         places=np.zeros((levels, CELLS), np.uint16),
         node=np.full((threads, CELLS), -1, np.int16),
         shut=np.zeros((threads, CELLS), np.uint8),
-        cell=np.zeros((threads, tile_nodes), np.int16),
-        hops=np.zeros((threads, tile_nodes), np.int16),
-        following=np.zeros((threads, tile_nodes), np.int16),
+        cell=np.zeros((threads, TILE_NODES), np.int16),
+        hops=np.zeros((threads, TILE_NODES), np.int16),
+        following=np.zeros((threads, TILE_NODES), np.int16),
         nearest=np.zeros((threads, most)),
         chosen=np.zeros((threads, most), np.int32),
     )
@@ -180,13 +196,13 @@ def level_graphs(bank, tile_nodes: int = TILE_NODES) -> Graphs:
 
 @kernel
 def _cell_of(x, y):
-    """Cell of a position (px); outside of the field, the nearest."""
+    """Cell of a position (px), the nearest one for a position outside of the field."""
     return min(max(math.floor(x / 24.0), 0), 43) * ROWS + min(max(math.floor(y / 24.0), 0), ROWS - 1)
 
 
 @kernel
 def _ninja_cell(x, y, places):
-    """The cell whose free place is nearest to the ninja, of the four lattice nodes around it; else the one it is in."""
+    """Cell of the nearest free lattice node of the four around the ninja; without one, the cell that it is in."""
     best, cell = 1e9, _cell_of(x, y)
     for k in range(4):
         i = min(max(math.floor(x / 6.0) + k % 2, 0), COLS - 1)
@@ -220,7 +236,7 @@ def _place(node, tile, mask, adjacent):
 
 @kernel
 def _note(r, entity, nearest, chosen, count):
-    """Insert an entity at distance r into the list of the nearest; the new length of the list."""
+    """Insert an entity at distance r into the list of the nearest -> new length of the list."""
     if r >= nearest[len(nearest) - 1]:
         return count
     at = min(count, len(nearest) - 1)
@@ -235,7 +251,7 @@ def _note(r, entity, nearest, chosen, count):
 
 @kernel
 def _shut_borders(bank, state, i, shut):
-    """Mark in `shut` the borders that closed locked and trap doors stand on; whether there is such a door."""
+    """Mark in `shut` the borders that closed locked and trap doors stand on -> whether there is such a door."""
     level = bank.level[state.ninja[i].level]
     found = False
     for kind in (LOCKED_DOOR, TRAP_DOOR):
@@ -263,15 +279,48 @@ def _shut_borders(bank, state, i, shut):
     return found
 
 
-@kernel
-def _write_tiles(
-    n, way, dist, ahead, borders, places, clearance, node, shut, cell, hops, following, nodes, mask, adjacent
-):
-    """Tile nodes, breadth first from the ninja's cell, with the edges among them; how many there are."""
-    start = _ninja_cell(n.x, n.y, places)
-    cell[0] = start
+@kernel(forceinline=True)
+def _write_way(corner, places, way, dist, ahead, features):
+    """Write the way to the goal from a cell's best place, and its share of free places -> next cell on it, -1: none.
+
+    corner: the cell's first lattice node. places: bits of the free ones.
+    """
+    best = UNREACHED
+    best_node = -1
+    free = 0
+    for k in range(16):
+        if places >> k & 1:
+            free += 1
+            d = dist[corner + k // 4 * COLS + k % 4]
+            if d < best:
+                best = d
+                best_node = corner + k // 4 * COLS + k % 4
+    features[15] = free / 16.0
+    if best_node < 0:
+        return -1
+    features[3] = min(max((UNIT * best - way) / 96.0, -4.0), 4.0)
+    features[4] = 1.0
+    direction = ahead[best_node]
+    if direction >= 16:
+        return -1
+    features[5] = _UNIT_X[direction]
+    features[6] = _UNIT_Y[direction]
+    return (best_node % COLS + DX[direction]) // 4 * ROWS + (best_node // COLS + DY[direction]) // 4
+
+
+@kernel(forceinline=True)
+def _write_tiles(n, way, dist, ahead, clearance, graphs, thread, nodes, mask, adjacent):
+    """Write the tile nodes, breadth first from the ninja's cell, and the edges among them -> number of tile nodes."""
+    borders = graphs.borders[n.level]
+    places = graphs.places[n.level]
+    node = graphs.node[thread]
+    shut = graphs.shut[thread]
+    cell = graphs.cell[thread]
+    hops = graphs.hops[thread]
+    following = graphs.following[thread]
+    cell[0] = _ninja_cell(n.x, n.y, places)
     hops[0] = 0
-    node[start] = 0
+    node[cell[0]] = 0
     count = 1
     t = 0
     while t < count:
@@ -281,7 +330,7 @@ def _write_tiles(
         for side in range(4):
             if open_borders >> side & 1:
                 there = here + _STEP[side]
-                if node[there] < 0 and count < len(cell):
+                if node[there] < 0 and count < TILE_NODES:
                     cell[count] = there
                     hops[count] = hops[t] + 1
                     node[there] = count
@@ -296,32 +345,11 @@ def _write_tiles(
         features[1] = (24.0 * row + 12.0 - n.y) / 96.0
         features[2] = hops[t] / 8.0
         corner = 4 * row * COLS + 4 * column
-        best = UNREACHED
-        best_node = -1
-        free = 0
-        for k in range(16):
-            if places[here] >> k & 1:
-                free += 1
-                d = dist[corner + k // 4 * COLS + k % 4]
-                if d < best:
-                    best = d
-                    best_node = corner + k // 4 * COLS + k % 4
-        following[t] = -1
-        if best_node >= 0:
-            features[3] = min(max((UNIT * best - way) / 96.0, -4.0), 4.0)
-            features[4] = 1.0
-            direction = ahead[best_node]
-            if direction < 16:
-                features[5] = _UNIT_X[direction]
-                features[6] = _UNIT_Y[direction]
-                i = best_node % COLS + DX[direction]
-                j = best_node // COLS + DY[direction]
-                following[t] = i // 4 * ROWS + j // 4
+        following[t] = _write_way(corner, places[here], way, dist, ahead, features)
         for side in range(4):
             features[7 + side] = open_borders >> side & 1
         for k in range(4):
             features[11 + k] = clearance[corner + (1 + 2 * (k // 2)) * COLS + 1 + 2 * (k % 2)] / 255.0
-        features[15] = free / 16.0
         mask[t] = 1
         t += 1
     return count
@@ -349,11 +377,12 @@ def _write_ninja(n, way, features):
 
 
 @kernel
-def _write_mines(bank, state, i, node, nearest, chosen, first, count, nodes, mask, adjacent):
-    """Nodes of the nearest mines and moving hazards; how many there are."""
+def _write_mines(bank, state, i, node, nearest, chosen, nodes, mask, adjacent):
+    """Write the nodes of the nearest mines and moving hazards -> number of nodes."""
     n = state.ninja[i]
     level = bank.level[n.level]
-    nearest[:count] = RANGE
+    nearest = nearest[:MINE_NODES]
+    nearest[:] = RANGE
     found = 0
     for kind in (MINE, TOGGLE_MINE):
         for k in range(level.type_start[kind], level.type_start[kind + 1]):
@@ -361,21 +390,21 @@ def _write_mines(bank, state, i, node, nearest, chosen, first, count, nodes, mas
             dy = bank.entity[k].y - n.y
             r = dx * dx + dy * dy
             if r < RANGE * RANGE:
-                found = _note(math.sqrt(r), k, nearest[:count], chosen, found)
+                found = _note(math.sqrt(r), k, nearest, chosen, found)
     for slot in range(level.movers):
         if deadly_radius(bank.entity[bank.mover[level.mover_start + slot]].type) > 0.0:
             m = state.mover[i, slot]
             r = math.sqrt((m.x - n.x) * (m.x - n.x) + (m.y - n.y) * (m.y - n.y))
-            found = _note(r, -1 - slot, nearest[:count], chosen, found)
+            found = _note(r, -1 - slot, nearest, chosen, found)
     for place in range(found):
         k = chosen[place]
-        features = nodes[first + place]
+        features = nodes[MINES + place]
         if k >= 0:
             x = bank.entity[k].x
             y = bank.entity[k].y
             status = state.state[i, k - level.entity_start]  # 0 deadly, 1 untoggled, 2 toggling (PHYSICS.md 5.3)
             features[3 + status] = 1.0
-            features[7] = (14.0 if status == 0 else 13.5 if status == 1 else 14.5) / 24.0
+            features[7] = (MINE_RADIUS if status == 0 else TOGGLE_IN if status == 1 else TOGGLE_OUT) / 24.0
         else:
             m = state.mover[i, -1 - k]
             x = m.x
@@ -389,7 +418,7 @@ def _write_mines(bank, state, i, node, nearest, chosen, first, count, nodes, mas
         features[2] = 1.0 - r / RANGE
         if r > 0.0:
             features[8] = 0.3 * (n.u * (x - n.x) + n.v * (y - n.y)) / r
-        _place(first + place, node[_cell_of(x, y)], mask, adjacent)
+        _place(MINES + place, node[_cell_of(x, y)], mask, adjacent)
     return found
 
 
@@ -399,8 +428,8 @@ def _clip(offset):
 
 
 @kernel
-def _write_exit(bank, state, i, goal, way, node, first, nodes, mask, adjacent):
-    """Nodes `first` (switch) and `first` + 1 (door) of the goal's exit pair, else of the first pair not yet open."""
+def _write_exit(bank, state, i, goal, way, node, nodes, mask, adjacent):
+    """Write the nodes of an exit pair, switch and door: the goal's pair, else the level's first."""
     n = state.ninja[i]
     level = bank.level[n.level]
     switch = -1
@@ -417,7 +446,7 @@ def _write_exit(bank, state, i, goal, way, node, first, nodes, mask, adjacent):
     closed = state.active[i, switch - level.entity_start]
     for place in range(2):
         e = bank.entity[switch - place]
-        features = nodes[first + place]
+        features = nodes[SWITCH + place]
         features[0] = _clip(e.x - n.x)
         features[1] = _clip(e.y - n.y)
         features[2] = closed if place == 0 else 1 - closed
@@ -425,15 +454,16 @@ def _write_exit(bank, state, i, goal, way, node, first, nodes, mask, adjacent):
         if goal.kind == place:
             features[3] = 1.0
             features[5] = way / 500.0
-        _place(first + place, node[_cell_of(e.x, e.y)], mask, adjacent)
+        _place(SWITCH + place, node[_cell_of(e.x, e.y)], mask, adjacent)
 
 
 @kernel
-def _write_doors(bank, state, i, goal, node, nearest, chosen, first, count, nodes, mask, adjacent):
-    """Nodes of the locked and trap doors with the nearest switches, the goal's first."""
+def _write_doors(bank, state, i, goal, node, nearest, chosen, nodes, mask, adjacent):
+    """Write the nodes of the locked and trap doors with the nearest switches, the goal's first."""
     n = state.ninja[i]
     level = bank.level[n.level]
-    nearest[:count] = 1e9
+    nearest = nearest[:DOOR_NODES]
+    nearest[:] = 1e9
     found = 0
     for kind in (LOCKED_DOOR, TRAP_DOOR):
         for k in range(level.type_start[kind], level.type_start[kind + 1]):
@@ -441,11 +471,11 @@ def _write_doors(bank, state, i, goal, node, nearest, chosen, first, count, node
             r = math.sqrt((e.x - n.x) * (e.x - n.x) + (e.y - n.y) * (e.y - n.y))
             if kind == LOCKED_DOOR and goal.kind == GOAL_DOOR and e.x == goal.x and e.y == goal.y:
                 r = -1.0
-            found = _note(r, k, nearest[:count], chosen, found)
+            found = _note(r, k, nearest, chosen, found)
     for place in range(found):
         e = bank.entity[chosen[place]]
         door = bank.door[level.door_start + e.slot]
-        features = nodes[first + place]
+        features = nodes[DOORS + place]
         features[0] = _clip((door.x1 + door.x2) / 2.0 - n.x)
         features[1] = _clip((door.y1 + door.y2) / 2.0 - n.y)
         features[2] = _clip(e.x - n.x)
@@ -455,18 +485,20 @@ def _write_doors(bank, state, i, goal, node, nearest, chosen, first, count, node
         features[6] = 1.0 if e.type == TRAP_DOOR else 0.0
         features[7] = 1.0 if door.x1 == door.x2 else 0.0
         features[8] = math.sqrt((e.x - n.x) * (e.x - n.x) + (e.y - n.y) * (e.y - n.y)) / 500.0
-        _place(first + place, node[_cell_of(e.x, e.y)], mask, adjacent)
+        _place(DOORS + place, node[_cell_of(e.x, e.y)], mask, adjacent)
 
 
 @kernel
-def write_graph(bank, state, i, goal, dist, ahead, way, clearance, graphs, thread, nodes, mask, adjacent, reachable):
-    """The graph of game i, as the module's text says.
+def write_graph(bank, state, i, goal, dist, ahead, way, clearance, graphs, thread, rows):
+    """Write the graph of game i into row i of `rows` (GraphRows), as the module's text says.
 
-    dist, ahead: the goal's field; way: px to the goal; clearance: the level's (observations.level_clearance). Written:
-    nodes f4 [N, NODE_FEATURES], mask u1 [N], adjacent i2 [N, ADJACENT], reachable i2 [N, REACHABLE]; N is GRAPH_NODES,
-    or what graph_slots has for as many tile nodes as level_graphs was told.
+    dist, ahead: the goal's field; way: px to the goal; clearance: the level's (observations.level_clearance).
     """
     n = state.ninja[i]
+    nodes = rows.nodes[i]
+    mask = rows.mask[i]
+    adjacent = rows.adjacent[i]
+    reachable = rows.reachable[i]
     nodes[:] = 0.0
     mask[:] = 0
     adjacent[:] = -1
@@ -477,30 +509,23 @@ def write_graph(bank, state, i, goal, dist, ahead, way, clearance, graphs, threa
     nearest = graphs.nearest[thread]
     chosen = graphs.chosen[thread]
     shut = graphs.shut[thread]
-    ninja = len(cell)
-    mine = ninja + 1
-    switch = mine + MINE_NODES
-    door = switch + 2
     any_shut = _shut_borders(bank, state, i, shut)
-    tiles = _write_tiles(
-        n, way, dist, ahead, graphs.borders[n.level], graphs.places[n.level], clearance, node, shut,
-        cell, graphs.hops[thread], following, nodes, mask, adjacent,
-    )  # fmt: skip
-    _write_ninja(n, way, nodes[ninja])
-    _place(ninja, 0, mask, adjacent)
-    _write_exit(bank, state, i, goal, way, node, switch, nodes, mask, adjacent)
-    _write_doors(bank, state, i, goal, node, nearest, chosen, door, DOOR_NODES, nodes, mask, adjacent)
-    mines = _write_mines(bank, state, i, node, nearest, chosen, mine, MINE_NODES, nodes, mask, adjacent)
+    tiles = _write_tiles(n, way, dist, ahead, clearance, graphs, thread, nodes, mask, adjacent)
+    _write_ninja(n, way, nodes[NINJA])
+    _place(NINJA, 0, mask, adjacent)
+    _write_exit(bank, state, i, goal, way, node, nodes, mask, adjacent)
+    _write_doors(bank, state, i, goal, node, nearest, chosen, nodes, mask, adjacent)
+    mines = _write_mines(bank, state, i, node, nearest, chosen, nodes, mask, adjacent)
     if goal.kind != GOAL_NONE and node[_cell_of(goal.x, goal.y)] >= 0:
         nodes[node[_cell_of(goal.x, goal.y)], 16] = 1.0
 
-    for target in range(switch, door + DOOR_NODES):
-        if mask[target] and (target < door or nodes[target, 4]):
-            _add_edge(reachable, ninja, target)
-            _add_edge(reachable, target, ninja)
-    for target in range(mine, mine + min(mines, MINE_EDGES)):
-        _add_edge(reachable, ninja, target)
-        _add_edge(reachable, target, ninja)
+    for target in range(SWITCH, GRAPH_NODES):
+        if mask[target] and (target < DOORS or nodes[target, 4]):
+            _add_edge(reachable, NINJA, target)
+            _add_edge(reachable, target, NINJA)
+    for target in range(MINES, MINES + min(mines, MINE_EDGES)):
+        _add_edge(reachable, NINJA, target)
+        _add_edge(reachable, target, NINJA)
     for t in range(tiles):
         if following[t] >= 0 and node[following[t]] >= 0:
             _add_edge(reachable, t, node[following[t]])
@@ -509,7 +534,7 @@ def write_graph(bank, state, i, goal, dist, ahead, way, clearance, graphs, threa
         t = reachable[t, 0]
         if t < 0:
             break
-        _add_edge(reachable, ninja, t)
+        _add_edge(reachable, NINJA, t)
 
     for t in range(tiles):
         node[cell[t]] = -1

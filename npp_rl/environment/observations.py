@@ -1,6 +1,6 @@
-"""What an agent sees: compiled kernels that write one game's observations into the rows of batch arrays.
+"""Observations as vectors and as a patch of the level, written by compiled kernels into rows of batch arrays.
 
-Everything is in the ninja's own coordinates (x to the right, y down, px scaled to about one) unless it says otherwise.
+Coordinates are relative to the ninja, x to the right, y down, scaled to about one, unless a table says otherwise.
 
 `game_state` float32 [GAME_STATE]:
 
@@ -14,39 +14,42 @@ Everything is in the ninja's own coordinates (x to the right, y down, px scaled 
 | 12, 13 | normal of the last floor touched |
 | 14..17 | jump, floor, wall, launch pad buffer: (value + 1) / 6, 0 is off |
 | 18 | frames of the held jump / 45, 0 unless jumping |
-| 19 | reduced gravity in force |
-| 20 | drag in force is the one after winning |
+| 19 | the reduced gravity of a jump acts |
+| 20 | the drag after winning acts |
 | 21, 22 | jump held in the last frame; horizontal input of the last frame |
 | 23, 24 | direction of the last launch pad boost while its buffer runs |
 | 25, 26 | place inside the tile / 24 |
-| 27, 28 | place on the 6 px lattice that `local_tiles` is centred on, -0.5..0.5 |
+| 27, 28 | offset from the 6 px lattice node that `local_tiles` is centred on / 6, -0.5..0.5 |
 | 29 | time left, share of the episode's limit |
 | 30 | share of exit switches hit |
 | 31 | share of locked and trap doors that are closed |
 | 32, 33 | floor and ceiling or wall contacts in the last frame |
 
-Where in the field the ninja is it does not say: levels would be learned by heart.
+The vector does not say where in the field the ninja is: an agent would learn levels by heart.
 
 `reachability` float32 [REACHABILITY]:
 
 | index | what |
 | --- | --- |
-| 0..2 | goal is an exit switch, an exit door, a locked door's switch |
+| 0..2 | the goal is an exit switch, an exit door, a locked door's switch |
 | 3, 4 | way to the goal in 500 px, and its square root |
 | 5 | way that remains after the goal in 500 px |
-| 6..7 | straight offset to the goal in 250 px, clipped to -2..2 |
-| 8..25 | for points 24, 48, 96, 144, 240, 400 px ahead on the way: unit vector (2), length of the offset / distance |
+| 6, 7 | straight offset to the goal in 250 px, clipped to -2..2 |
+| 8..25 | for points 24, 48, 96, 144, 240, 400 px ahead on the way: unit vector (2), straight distance / way |
 | 26, 27 | velocity along and across the way's direction 24 px ahead |
 | 28..31 | offsets from the goal to 48 and 144 px further on the way, in units of that distance |
 | 32 | share of the level from which the goal can be reached |
 | 33 | a way to the goal is known |
-| 34..65 | the eight nearest hazards within 160 px: offset / 80 px (2), 1 - distance / 160 px, deadly (1) or not (0.5) |
+| 34..65 | the eight nearest hazards within 160 px: offset / 80 px (2), 1 - distance / 160 px, 1 deadly or 0.5 not yet |
 | 66, 67 | steps since the ninja last came nearer to the exit than ever before / 8 and / 64, at most 1 |
 
 `local_tiles` uint8 [3, 15, 15], points 12 px apart (rows y, columns x), centred on the lattice node nearest to the
-ninja: distance to solid ground (255: 24 px or more; 0 on closed doors too), hazards (96 untoggled mine, 160 toggling,
-255 deadly, where they touch the ninja, and falling to 0 over the next 12 px), and the way to the goal compared to the
-ninja's own (128 equal, 1 per 1.5 px, lower is nearer; 255 where no way leads).
+ninja. The three layers are:
+
+- distance to solid ground: 255 stands for 24 px or more, 0 also for closed doors;
+- hazards: 96 for an untoggled mine, 160 for a toggling one, 255 for what is deadly, at all places where the ninja would
+  touch it, falling to 0 over the next 12 px;
+- the way to the goal less the ninja's own: 128 is equal, 1 stands for 1.5 px, lower is nearer, 255 where no way leads.
 """
 
 import math
@@ -57,35 +60,24 @@ from npp_rl.environment.goals import GOAL_NONE
 from npp_rl.levels import fields as free_space
 from npp_rl.levels.fields import COLS, NODES, UNIT, UNREACHED, path_points
 from npp_rl.simulator.compiled import kernel, njit
-from npp_rl.simulator.layout import (
-    DEATH_BALL,
-    EXIT_DOOR,
-    EXIT_SWITCH,
-    FLOOR_GUARD,
-    JUMPING,
-    MINE,
-    MINI_DRONE,
-    REGULAR_DOOR,
-    SHOVE_THWUMP,
-    THWUMP,
-    TOGGLE_MINE,
-    ZAP_DRONE,
-)
+from npp_rl.simulator.contacts import deadly_radius
+from npp_rl.simulator.layout import EXIT_DOOR, EXIT_SWITCH, JUMPING, MINE, REGULAR_DOOR, TOGGLE_MINE
 from npp_rl.simulator.layout import ROWS as CELL_ROWS
 
-HAZARDS = 8  # of those in sight, the nearest ones
+HAZARDS = 8  # the nearest ones in `reachability`
 GAME_STATE, REACHABILITY = 34, 36 + 4 * HAZARDS
 PATCH = 15  # points along each side of local_tiles
 LOOK_AHEAD = np.array([24.0, 48.0, 96.0, 144.0, 240.0, 400.0])  # px along the way
 HAZARD_RANGE = 160.0  # px
-FAR = 24.0  # px to solid ground that count as far
-SOFT = 12.0  # px over which a hazard's mark in local_tiles fades
+FAR = 24.0  # px to solid ground; distances beyond are not told apart
+SOFT = 12.0  # px over which a hazard in `local_tiles` fades
 
 
 def _clearance_table():
     """uint8 [39, 9, 16]: 255 * distance / 24 px from a cell's 16 lattice nodes to the solid part of a tile around it.
 
-    Entry 3 * (dy + 1) + dx + 1 is for a tile in the cell at (dx, dy) from the nodes' own; row 38 for higher tiles.
+    Entry 3 * (dy + 1) + dx + 1 is for a tile in the cell at (dx, dy) from the nodes' own cell. Row 38 is for tiles of
+    higher numbers, which are empty.
     """
     table = np.full((39, 9, 16), 255, np.uint8)
     for tile in range(1, 38):
@@ -101,7 +93,7 @@ _CLEARANCE = _clearance_table()
 
 @kernel
 def level_clearance(tiles, clearance):
-    """Distance to solid ground at all nodes, uint8 [NODES] as in local_tiles. tiles: uint8 [CELLS], by column."""
+    """Write the distance to solid ground at all nodes, uint8 [NODES], as in `local_tiles`. tiles: uint8 [CELLS]."""
     clearance[:] = 0
     for column in range(44):
         for row in range(CELL_ROWS):
@@ -121,14 +113,14 @@ def level_clearance(tiles, clearance):
 
 @njit
 def level_clearances(bank, clearance):
-    """level_clearance of all levels into uint8 [levels, NODES]."""
+    """`level_clearance` of all levels of a bank, into uint8 [levels, NODES]."""
     for index in range(bank.level.shape[0]):
         level_clearance(bank.level[index].tiles, clearance[index])
 
 
 @kernel
 def write_game_state(bank, state, i, time_left, row):
-    """See the module's table; row is float32 [GAME_STATE]."""
+    """Write `game_state` of game i into row, float32 [GAME_STATE]."""
     n = state.ninja[i]
     level = bank.level[n.level]
     base = level.entity_start
@@ -183,7 +175,7 @@ def write_game_state(bank, state, i, time_left, row):
 
 @kernel
 def _note_hazard(row, x, y, deadly, nearest):
-    """Keep the nearest hazards in row[34:]; nearest f8 [HAZARDS] holds their distances (px)."""
+    """Insert a hazard at (x, y) px from the ninja among the nearest in row[34:]; nearest f8 [HAZARDS]: their px."""
     r = math.sqrt(x * x + y * y)
     if r >= nearest[HAZARDS - 1] or r >= HAZARD_RANGE:
         return
@@ -201,29 +193,11 @@ def _note_hazard(row, x, y, deadly, nearest):
 
 
 @kernel
-def deadly_radius(kind):
-    """Distance (px) of centres at which a moving entity kills, 0 if it does not."""
-    if kind == ZAP_DRONE:
-        return 17.5
-    if kind == MINI_DRONE:
-        return 14.0
-    if kind == FLOOR_GUARD:
-        return 16.0
-    if kind == DEATH_BALL:
-        return 15.0
-    if kind == THWUMP:
-        return 22.0
-    if kind == SHOVE_THWUMP:
-        return 18.0
-    return 0.0
-
-
-@kernel
 def write_reachability(bank, state, i, goal, dist, ahead, way, share, idle, nearest, points, row):
-    """See the module's table; row is float32 [REACHABILITY].
+    """Write `reachability` of game i into row, float32 [REACHABILITY].
 
-    dist, ahead: the goal's field; way: px to the goal; share: reached share; idle: steps without progress; nearest f8
-    [HAZARDS], points f4 [6, 2]: scratch.
+    dist, ahead: the goal's field. way: px to the goal. share: of the level from which the goal is reached. idle: steps
+    without progress. nearest f8 [HAZARDS], points f4 [6, 2]: scratch.
     """
     n = state.ninja[i]
     level = bank.level[n.level]
@@ -269,8 +243,10 @@ def write_reachability(bank, state, i, goal, dist, ahead, way, share, idle, near
 
 @kernel
 def _stamp(patch, x, y, radius, value):
-    """Raise the points of patch u1 [PATCH, PATCH] around (x, y), px from the first point: to value within radius, and
-    to less and less of it over SOFT px more, which tells the place more finely than the points lie."""
+    """Raise the points of patch u1 [PATCH, PATCH] around (x, y), px from the first point, to `value` within radius.
+
+    Over SOFT px more the value falls to 0, which tells the place more finely than the points lie.
+    """
     reach = radius + SOFT
     for r in range(max(math.ceil((y - reach) / 12.0), 0), min(math.floor((y + reach) / 12.0), PATCH - 1) + 1):
         for c in range(max(math.ceil((x - reach) / 12.0), 0), min(math.floor((x + reach) / 12.0), PATCH - 1) + 1):
@@ -283,7 +259,7 @@ def _stamp(patch, x, y, radius, value):
 
 @kernel
 def write_local_tiles(bank, state, i, clearance, dist, here, patch):
-    """See the module's text; patch is uint8 [3, PATCH, PATCH]; here: px to the goal along the way."""
+    """Write `local_tiles` of game i into patch, uint8 [3, PATCH, PATCH]. here: px from the ninja to the goal."""
     n = state.ninja[i]
     level = bank.level[n.level]
     left = math.floor(n.x / 6.0 + 0.5) - (PATCH - 1)

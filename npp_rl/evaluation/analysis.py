@@ -11,7 +11,6 @@ misses. The kind of failure is the first of these that holds:
 """
 
 import functools
-import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,8 +18,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from npp_rl.environment.games import ACTION_BYTES, CAUSES
+from npp_rl.environment.games import CAUSES, inputs_of
 from npp_rl.evaluation.retrace import retrace
+from npp_rl.files import plain_name
 from npp_rl.levels import generator
 from npp_rl.levels.maps import Level
 from npp_rl.simulator import WON, simulate
@@ -99,20 +99,15 @@ def draw_failures(results: dict, levels: Sequence[Level], folder: str | Path, co
         picture = draw_level(level, 1, trajectories=ways).copy()
         shown = next(outcome for outcome in entry["tries"] if outcome["failure"] == failure)
         add_caption(picture, f"{level.id}    {describe(shown)}")
-        path = folder / f"{_plain(level.id)}__{_plain(failure)}.png"
+        path = folder / f"{plain_name(level.id)}__{plain_name(failure)}.png"
         save_picture(path, picture)
         pictures[level.id] = f"{folder.name}/{path.name}"
     return pictures
 
 
-def _plain(text):
-    return re.sub(r"[^A-Za-z0-9_.-]+", "_", text)
-
-
 def _trajectory(level, outcome, frame_skip):
     """Positions along an outcome's actions, how it ended and its cause of death, as `draw_level` takes them."""
-    keys = ACTION_BYTES[np.array(list(outcome["actions"]), np.int64)]
-    places, _ = simulate(level.map_data, np.repeat(keys, frame_skip)[: outcome["frames"]].tobytes())
+    places, _ = simulate(level.map_data, inputs_of(outcome["actions"], frame_skip, outcome["frames"]))
     ended = "won" if outcome["success"] else "died" if outcome["failure"] == "died" else "unfinished"
     return np.concatenate([[level.spawn], places[:, :2]]), ended, outcome["cause"] if ended == "died" else ""
 

@@ -13,17 +13,8 @@ from npp_rl.environment.goals import GOAL, level_fields, plan_games
 from npp_rl.levels.maps import Level
 from npp_rl.simulator import DEAD, WON, build_bank, new_state
 from npp_rl.simulator.compiled import kernel, njit
-from npp_rl.simulator.layout import (
-    DEATH_BALL,
-    FLOOR_GUARD,
-    MINE,
-    MINI_DRONE,
-    SHOVE_THWUMP,
-    THWUMP,
-    TOGGLE_MINE,
-    ZAP_DRONE,
-    State,
-)
+from npp_rl.simulator.contacts import deadly_radius
+from npp_rl.simulator.layout import MINE, SHOVE_THWUMP, THWUMP, TOGGLE_MINE, State
 
 NEAR_PX = 3.0  # about one frame's run (3.3 px): one frame more would have been deadly
 AWAY_PX = 9.0  # an approach ends at this distance, so that trembling beside a mine counts once
@@ -64,20 +55,10 @@ def _kills(kind, x, y, orientation, status, nx, ny, more):
         forward -= 11.0 if orientation in (0, 2) else -11.0
         aside = max(abs(aside) - 7.0, 0.0)
         return forward * forward + aside * aside < (12.0 + more) * (12.0 + more)
-    radius = 14.0  # mines and mini drones
-    if kind == ZAP_DRONE:
-        radius = 17.5
-    elif kind == FLOOR_GUARD:
-        radius = 16.0
-    elif kind == DEATH_BALL:
-        radius = 15.0
-    elif kind == SHOVE_THWUMP:
-        if status < 2:  # it kills only while it flies (PHYSICS.md 5.16)
-            return False
-        radius = 18.0
-    elif kind not in (MINE, TOGGLE_MINE, MINI_DRONE):
+    if kind == SHOVE_THWUMP and status < 2:  # it kills only while it flies (PHYSICS.md 5.16)
         return False
-    return dx * dx + dy * dy < (radius + more) * (radius + more)
+    radius = deadly_radius(kind)
+    return radius > 0.0 and dx * dx + dy * dy < (radius + more) * (radius + more)
 
 
 @kernel

@@ -1,7 +1,7 @@
-"""The built-in levels: 100 a category to train on, 30 to test on, the same on every machine.
+"""The built-in levels: 100 per category to train on and 30 to test on, the same on every machine.
 
-They are certified: builtin.csv has each one's seed, the SHA-256 of its map bytes and a run by which the planner has won
-it (planning/certify.py writes it). The levels are made from these seeds, and must be what was certified.
+They are certified: builtin.csv has the seed of each level, the SHA-256 of its map bytes, and a run with which the
+planner wins it (planning/certify.py writes the file). A level is made from its seed and has to match its SHA-256.
 """
 
 import csv
@@ -19,35 +19,39 @@ from npp_rl.levels.generator import generate
 from npp_rl.levels.maps import Level
 
 BUILTIN_COUNTS = {"train": 100, "test": 30}  # levels per category
-TABLE = Path(__file__).with_name("builtin.csv")  # of the built-in levels, with a run of the planner for each
-TABLE_COLUMNS = ("category", "split", "seed", "sha256", "par", "actions")  # par in frames; an action is a digit
-TABLE_FRAME_SKIP = 4  # frames that the table's actions are held
+TABLE = Path(__file__).with_name("builtin.csv")
+# par: frames of the planner's run. actions: its actions, one digit a step (games.ACTIONS), held for TABLE_FRAME_SKIP
+# frames each; the last step ends with the win.
+TABLE_COLUMNS = ("category", "split", "seed", "sha256", "par", "actions")
+TABLE_FRAME_SKIP = 4
 PLANNER_INDEX = "planner.json"  # in an output folder of the planner
 
 
 def data_set(
     split: str, categories=CATEGORIES, count: int | None = None, seed: int = 0, more: bool = False
 ) -> list[Level]:
-    """`count` levels (as many as in the built-in set unless given) of each category, no two of one with the same tiles.
+    """`count` levels of each category (default: as many as are built in), no two of a category with the same tiles.
 
-    seed: 0 (the built-in set) to 2**32 - 1. The first levels of a larger count are those of a smaller one. more:
-    MORE_KINDS among them, with another seed than 0.
+    seed: 0 (the built-in set) to 2**32 - 1. The first levels of a larger count are those of a smaller one. more: draw
+    MORE_KINDS too (only with another seed than 0).
     """
     levels = []
     for part in ("train", "test") if split == "all" else (split,):
         for category in categories:
             wanted = BUILTIN_COUNTS[part] if count is None else count
-            drawn = _drawn(category, part, seed, seed == 0, more and seed != 0)
+            drawn = draw_levels(category, part, seed, seed == 0, more and seed != 0)
             levels += [level for _, (_, level) in zip(range(wanted), drawn, strict=False)]
     return levels
 
 
-def _drawn(category: str, part: str, seed: int, from_table: bool, more: bool = False) -> Iterator[tuple[int, Level]]:
-    """(seed of its own, level) of a category and split without end: the table's, if told, then those drawn from `seed`.
+def draw_levels(
+    category: str, part: str, seed: int, from_table: bool, more: bool = False
+) -> Iterator[tuple[int, Level]]:
+    """(its own seed, level) of a category and split without end: first the table's, if told, then drawn from `seed`.
 
-    Raises LevelError where the generator makes another level of a table's seed than the one that was certified.
+    Raises LevelError where the generator makes another level of a seed in the table than the certified one.
     """
-    rows = [row for row in _table() if from_table and (row["category"], row["split"]) == (category, part)]
+    rows = [row for row in table() if from_table and (row["category"], row["split"]) == (category, part)]
     seen = set()
     for row in rows:
         level = generate(category, row["seed"], part, name=f"{category}/{part}_{len(seen):04d}")
@@ -73,7 +77,7 @@ def _builtin(split: str) -> tuple[Level, ...]:
 
 
 def builtin(split: str) -> list[Level]:
-    """The built-in data set: 100 levels a category in "train", 30 in "test", both in "all"; made once per process."""
+    """The built-in levels: 100 per category in "train", 30 in "test", both in "all"; made once per process."""
     if split == "all":
         return [*_builtin("train"), *_builtin("test")]
     if split not in BUILTIN_COUNTS:
@@ -82,8 +86,8 @@ def builtin(split: str) -> list[Level]:
 
 
 @functools.cache
-def _table() -> tuple[dict, ...]:
-    """Rows of the table of built-in levels: category, split, seed, sha256, par, actions; none where it is missing."""
+def table() -> tuple[dict, ...]:
+    """Rows of TABLE, as TABLE_COLUMNS says; none where it is missing."""
     try:
         text = TABLE.read_text(encoding="ascii")
     except FileNotFoundError:
@@ -93,24 +97,16 @@ def _table() -> tuple[dict, ...]:
 
 def pars() -> dict[str, int]:
     """Par times of the built-in levels: SHA-256 of the map bytes (`Level.digest`) -> frames of the planner's run."""
-    return {row["sha256"]: row["par"] for row in _table()}
-
-
-def solutions() -> dict[str, np.ndarray]:
-    """The planner's runs of the built-in levels: SHA-256 of the map bytes -> actions uint8 [steps], as in games.py.
-
-    Each is held for TABLE_FRAME_SKIP frames; the run is won in frame `pars()[digest]`, which lies in the last step.
-    """
-    return {row["sha256"]: np.frombuffer(row["actions"].encode(), np.uint8) - ord("0") for row in _table()}
+    return {row["sha256"]: row["par"] for row in table()}
 
 
 def par_of(levels: Iterable[Level], pars_folder: str | Path | None = None) -> list[int | None]:
-    """Each level's par: the frames (1/60 s) of the shortest run that the planner has found, None where there is none.
+    """Par of each level: frames (1/60 s) of the shortest run that the planner has found, None where there is none.
 
-    Levels are known by their map bytes, not their names. Built-in levels have their par from the table; pars_folder is
-    an output folder of the planner (or its planner.json), the one source for other data sets, whose runs count
-    for built-in levels too where they are faster. A level that nobody has won has None, also where the
-    planner has tried. Raises LevelError (one line) if the folder's planner.json is missing or not the planner's.
+    Levels are identified by their map bytes, not their names. The table has the pars of built-in levels. pars_folder,
+    an output folder of the planner or its planner.json, has those of other levels, and counts for built-in ones too
+    where it is faster. A level that the planner has not won has None. Raises LevelError if the folder's planner.json
+    is missing or is not the planner's.
     """
     known = pars()
     if pars_folder is not None:

@@ -1,8 +1,8 @@
-"""Larger rooms of the procedural levels: mine fields, platforms, islands, chambers, doors (see level_rooms.py)."""
+"""Larger rooms of the procedural levels: mine fields, platforms, islands, caves, chambers, doors (see rooms.py)."""
 
 import numpy as np
 
-from npp_rl.levels.rooms import (
+from npp_rl.levels.drafts import (
     COLUMNS,
     DOOR_SWITCH,
     LAUNCH_PAD,
@@ -21,7 +21,10 @@ from npp_rl.levels.rooms import (
 def mine_field(
     d: Draft, width=(14, 28), height=(3, 6), groups=(2, 4), longest=2, floating=(0, 3), crowded=False
 ) -> bool:
-    """A long room with rows of mines on the floor and single ones in the air. crowded: these hang low anywhere."""
+    """A long room with rows of mines on the floor and single ones in the air.
+
+    crowded: the single ones may hang low anywhere.
+    """
     dice = d.dice
     left, top, right, floor = carve_room(d, width, height)
     h = floor - top + 1
@@ -88,7 +91,7 @@ def platforms(d: Draft, width=(18, 30), height=(9, 14), count=(3, 4), wide=(2, 4
 
 
 def stepping_stones(d: Draft, width=(18, 36), height=(10, 19), count=(3, 3)) -> bool:
-    """Small blocks in a hall over a floor of mines, as far apart as a jump with hardly a run reaches."""
+    """Small blocks in a hall over a floor of mines, as far apart as a jump reaches that is hardly run up to."""
     dice = d.dice
     left, top, right, floor = carve_room(d, width, height)
     column, row = left + dice.between(0, 3), dice.between(top + 4, floor - 4)
@@ -111,7 +114,7 @@ def stepping_stones(d: Draft, width=(18, 36), height=(10, 19), count=(3, 3)) -> 
 
 
 def rubble(d: Draft, width=(20, 38), height=(10, 18), pitch=(5, 7), share=75) -> bool:
-    """A hall full of floating lumps of tiles of all shapes; goals lie on some. share: percent of places with one."""
+    """A hall full of floating lumps of tiles of all shapes. share: percent of the places that have a lump."""
     dice = d.dice
     left, top, right, floor = carve_room(d, width, height)
     wide, high = dice.between(*pitch), dice.between(*pitch)
@@ -132,7 +135,7 @@ def rubble(d: Draft, width=(20, 38), height=(10, 18), pitch=(5, 7), share=75) ->
 
 
 def islands(d: Draft, width=(16, 28), height=(9, 13), pitch=(5, 6), missing=25, mines=(0, 0)) -> bool:
-    """Blocks that float in staggered rows, three tiles over each other."""
+    """Blocks that float in staggered rows, three tiles apart."""
     dice = d.dice
     left, top, right, floor = carve_room(d, width, height)
     step, spots, stagger = dice.between(*pitch), [(left, floor), (right, floor)], dice.below(2)
@@ -189,7 +192,7 @@ def ladder(d: Draft, width=(4, 9), height=(9, 18), mines=(0, 2)) -> bool:
 
 
 def slalom(d: Draft, width=(12, 24), height=(4, 8), mines=(0, 0)) -> bool:
-    """A room with walls from the floor and from the ceiling in turn, to climb over and to crawl under."""
+    """A room with walls in the way, from the floor and from the ceiling in turn."""
     dice = d.dice
     left, top, right, floor = carve_room(d, width, height)
     column, hanging = left + dice.between(3, 4), dice.below(2)
@@ -212,7 +215,7 @@ def slalom(d: Draft, width=(12, 24), height=(4, 8), mines=(0, 0)) -> bool:
 
 
 def launch(d: Draft, width=(10, 18), height=(14, 20), mines=(0, 0)) -> bool:
-    """A tall room with a launch pad beside a high bank, which can be climbed too."""
+    """A tall room with a launch pad beside a high bank, which can also be climbed."""
     dice = d.dice
     left, _, right, floor = carve_room(d, width, height)
     bank, high = right - dice.between(3, 5), dice.between(5, 8)
@@ -229,7 +232,7 @@ def launch(d: Draft, width=(10, 18), height=(14, 20), mines=(0, 0)) -> bool:
 
 
 def cave(d: Draft, width=(16, 30), height=(8, 15), rock=(36, 42), mines=(0, 0)) -> bool:
-    """A natural cave: random cells, smoothed by the majority of their neighbours, of which one part is kept."""
+    """A natural cave: random cells, smoothed by the majority of their neighbours, of which one large part is kept."""
     dice = d.dice
     w, h = dice.between(*width), dice.between(*height)
     left, top = dice.between(0, COLUMNS - w), dice.between(0, ROWS - h)
@@ -272,7 +275,7 @@ def cave(d: Draft, width=(16, 30), height=(8, 15), rock=(36, 42), mines=(0, 0)) 
 
 
 def _link_beside(d: Draft, a, b) -> bool:
-    """A way from room a to room b on its right: a corridor, or two with a shaft between them."""
+    """Open a way from room a to room b on its right: a corridor, or two with a shaft between them."""
     dice = d.dice
     high = dice.between(2, 3)
     low, lowest = max(a[1], b[1]) + 1, min(a[3], b[3])
@@ -290,7 +293,7 @@ def _link_beside(d: Draft, a, b) -> bool:
 
 
 def _link_below(d: Draft, a, b) -> bool:
-    """A shaft from room a down to room b, with a wall or a ledge to climb from."""
+    """Open a shaft from room a down to room b, with a wall or a ledge to climb from."""
     dice = d.dice
     low, high = max(a[0], b[0]), min(a[2], b[2]) - 1
     if low > high:
@@ -309,7 +312,7 @@ def _link_below(d: Draft, a, b) -> bool:
 
 
 def _furnish(d: Draft, room) -> None:
-    """Something in a room: a block, a bump, a ledge, or nothing."""
+    """Put a block, a bump, a ledge, or nothing into a room."""
     dice = d.dice
     left, top, right, floor = room
     w, h = right - left + 1, floor - top + 1
@@ -395,7 +398,7 @@ def chambers(d: Draft, rooms=(2, 3), grid=(3, 2), height=(3, 6), furnished=60, m
 
 
 def vaults(d: Draft, rooms=(2, 3), width=(6, 10), height=(4, 7), mines=(0, 0)) -> bool:
-    """Rooms in a row behind locked doors; each door's switch lies before it, on the floor or on a ledge.
+    """Rooms in a row behind locked doors. Each door's switch is in a room before it, on the floor or on a ledge.
 
     Some doors are trap doors instead, which shut behind the ninja.
     """
@@ -423,7 +426,7 @@ def vaults(d: Draft, rooms=(2, 3), width=(6, 10), height=(4, 7), mines=(0, 0)) -
         if i + 1 < n:
             wall, tall = column + w, dice.between(1, 2)
             d.open(wall, floor - tall + 1, wall, floor)
-            if dice.chance(20) and w >= 6:  # shuts behind the ninja, and all that is needed lies beyond
+            if dice.chance(20) and w >= 6:  # a trap door: all that is needed later lies beyond it
                 beyond = i + 1
                 records = ((TRAP_DOOR, 4 * wall + 8), (TRAP_SWITCH, 4 * wall + 18, 4 * floor + 6))
             else:

@@ -28,7 +28,7 @@ from npp_rl.simulator import check_map
 
 LARGEST_FILE = 1 << 20  # bytes; the largest known level has 2 kB, its pickle 20 kB
 
-# What may lie beside levels. Any other file of a folder is taken for a raw map file, which has no suffix of its own.
+# Files that may lie beside levels. Any other file in a folder is read as a raw map file, which has no suffix.
 # fmt: off
 OTHER_SUFFIXES = frozenset((
     ".csv", ".gif", ".gz", ".html", ".ini", ".jpeg", ".jpg", ".json", ".jsonl", ".lock", ".log", ".md", ".mp4", ".npy",
@@ -40,14 +40,14 @@ OTHER_NAMES = frozenset(("LICENSE", "LICENCE", "README", "COPYING", "Makefile"))
 
 
 def load_levels(source: str | Path, split: str = "all", holdout: float = 0.2) -> list[Level]:
-    """Levels of a data set, in the order of CATEGORIES (others after them), then by name.
+    """Levels of a data set, in the order of CATEGORIES, then other categories; within a category by name.
 
-    source: "builtin"; a folder of raw map files (their category is the sub-folder's name, or "uncategorized"); a folder
+    source: "builtin"; a folder of raw map files, whose category is the sub-folder's name or "uncategorized"; a folder
     of category folders with `.pkl` levels; or one such file. split: "train", "test" or "all". In folders a hash of the
-    tiles decides, and about the share `holdout` is "test"; the built-in set has splits of its own.
+    tiles decides, and about the share `holdout` of the levels is "test". The built-in set has splits of its own.
 
-    Levels that cannot be used are named on stderr and left out, repairs are counted there. Raises LevelError (one line)
-    where nothing usable is left.
+    Levels that cannot be used are left out and named on stderr, where repairs are counted too. Raises LevelError (one
+    line) if no usable level is left.
     """
     if split not in ("train", "test", "all"):
         raise LevelError(f"split {split!r}: expected train, test or all")
@@ -62,7 +62,7 @@ def load_levels(source: str | Path, split: str = "all", holdout: float = 0.2) ->
 
 
 def split_by_tiles(levels: Iterable[Level], holdout: float) -> tuple[list[Level], list[Level]]:
-    """(train, rest): levels with equal tiles go together, about the share `holdout` (0..1) of them into the rest."""
+    """(train, rest), with about the share `holdout` (0..1) of the levels in the rest; equal tiles stay together."""
     if not 0 <= holdout <= 1:
         raise LevelError(f"holdout {holdout}: expected a share from 0 to 1")
     train, rest = [], []
@@ -118,7 +118,7 @@ def _load_folder(path: Path) -> list[Level]:
 
 
 def _listed_levels(folder: Path) -> set[str]:
-    """Level names in the data set's *_metadata.json; the levels are usable without it, so damage is only reported."""
+    """Level names in the data set's *_metadata.json. The levels do not need it, so damage is only reported."""
     listed = set()
     for file in sorted(folder.glob("*_metadata.json")) if folder.is_dir() else ():
         try:
@@ -145,7 +145,7 @@ def _level_files(folder: Path) -> list[tuple[Path, str, str]]:
 
 
 def _read_level(file: Path, category: str, name: str) -> tuple[Level, list[str]]:
-    """(level, repairs done); ValueError with one line, without the file's name, if the file holds no usable level."""
+    """(level, repairs). Raises ValueError, one line without the file's name, if the file holds no usable level."""
     try:
         with file.open("rb") as stream:
             data = stream.read(LARGEST_FILE + 1)
@@ -171,7 +171,7 @@ def _read_level(file: Path, category: str, name: str) -> tuple[Level, list[str]]
         raise ValueError("a replay, expected a map file")
     if len(data) < SHORTEST_MAP:
         raise ValueError(f"map of {len(data)} bytes, expected at least {SHORTEST_MAP}")
-    # A stand-alone map file states its length; this number is what a cut file still has.
+    # A stand-alone map file states its length, which shows that a file was cut.
     _, length, _, _, mark = struct.unpack_from("<5I", data)
     if mark == 37 and length not in (0, len(data)):
         raise ValueError(f"map of {len(data)} bytes whose header says {length}: cut or damaged")
@@ -182,7 +182,7 @@ def _read_level(file: Path, category: str, name: str) -> tuple[Level, list[str]]
 
 
 class _PlainUnpickler(pickle.Unpickler):
-    """Admits containers, numbers and strings; whatever needs an import (and could so run code) is refused."""
+    """Admits containers, numbers and strings, and refuses whatever needs an import, which could run code."""
 
     def find_class(self, module, name):
         raise ValueError(f"refused: the pickle asks for {f'{module}.{name}'!r}, expected plain containers and numbers")
@@ -191,7 +191,7 @@ class _PlainUnpickler(pickle.Unpickler):
 def _load_pickle(data: bytes):
     try:
         return _PlainUnpickler(io.BytesIO(data)).load()
-    except Exception as error:  # a damaged pickle raises nearly anything
+    except Exception as error:  # a damaged pickle may raise anything
         message = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(message if message.startswith("refused") else f"damaged pickle ({message})") from None
 
@@ -215,7 +215,7 @@ def _bytes_of(numbers) -> tuple[bytes, list[str]]:
 
 
 def _is_replay(data: bytes) -> bool:
-    """Whether the parts that a replay's header names (PHYSICS.md 9) add up to the file."""
+    """Whether the lengths in a replay's header (PHYSICS.md 9) add up to the file's."""
     if len(data) < 13:
         return False
     a, b, c = struct.unpack_from("<3I", data)
@@ -254,18 +254,18 @@ def _without(levels: Iterable[Level], held_out: Iterable[Level]) -> list[Level]:
 
 
 def held_share(tiles_digest: str) -> float:
-    """0 to 1, by the tiles' hash: levels below the validation fraction are validation levels."""
+    """A number from 0 to 1, by the tiles' hash; levels below the validation fraction are validation levels."""
     return int(tiles_digest[-8:], 16) / 2**32
 
 
 def training_levels(
     own: list[Level], held_out: list[Level], mirror: bool, generated: int, validation_fraction: float, seed: int
 ) -> list[Level]:
-    """A training set for a while: the data set's own levels, or half of them mirrored, and freshly generated ones.
+    """A training set for some time: the data set's own levels, half of them mirrored if told, and fresh ones.
 
-    About `generated` levels, as many of each category, are made from `seed`. None of all these levels has the tiles of
-    a held-out level (validation or test) or of its mirror image. Fresh levels whose hash would make them validation
-    levels are left out too (see `load_split`).
+    About `generated` fresh levels, as many of each category, are made from `seed`. No level has the tiles of a held-out
+    level (validation or test) or of its mirror image. Fresh levels whose hash would make them validation levels are
+    left out too (see `load_split`).
     """
     turned = np.random.default_rng(seed).random(len(own)) < 0.5
     levels = [mirrored(level) if mirror and turn else level for level, turn in zip(own, turned, strict=True)]
@@ -276,12 +276,13 @@ def training_levels(
 
 
 def load_suite(test_dataset: str, train_dataset: str, holdout_fraction: float) -> list[Level]:
-    """Levels of a test suite: the held-out part where training uses the same data set, else all. Raises LevelError."""
+    """Levels of a test suite: the held-out part if training uses the same data set, else all. Raises LevelError."""
     held_out = test_dataset == "builtin" or same_dataset(train_dataset, test_dataset)
     return load_levels(test_dataset, "test" if held_out else "all", holdout_fraction)
 
 
 def same_dataset(one: str, other: str) -> bool:
+    """Whether two data sets are the same one, under whichever path."""
     return one == other or (
         "builtin" not in (one, other) and Path(one).expanduser().resolve() == Path(other).expanduser().resolve()
     )

@@ -1,29 +1,30 @@
 """The ninja's free space in a level, and distances along it, in compiled code.
 
-The centre of the ninja (a circle of radius 10 px) is looked at on a lattice of nodes (6i, 6j) px, 0 <= i < COLS,
-0 <= j < ROWS; node (i, j) has the index j * COLS + i. Such an array over nodes is a field:
+The centre of the ninja (a circle of radius 10 px) is placed on a lattice of nodes (6i, 6j) px, 0 <= i < COLS,
+0 <= j < ROWS. Node (i, j) has the index j * COLS + i. An array over nodes is a field:
 
-- `free` uint8: not 0 where the circle overlaps no solid ground (nor a mine or closed door, once those are blocked); the
-  bits of a free node are FREE, the sides where it has room, and SQUEEZED (see block_circle);
-- `dist` uint16: length of the shortest path to the goal in units of 1.2 px (UNIT), UNREACHED where there is none;
+- `free` uint8: not 0 where the circle overlaps no solid ground (and no mine or closed door, once those are blocked).
+  The bits of a free node are FREE, the sides where it has room, and SQUEEZED (see `block_circle`).
+- `dist` uint16: length of the shortest path to the goal in units of 1.2 px (UNIT), UNREACHED where there is none.
 - `ahead` uint8: direction (0..15) of the next node on that path, AT_GOAL where the goal is touched, NO_WAY elsewhere.
 
-A path steps to 16 neighbours: 4 straight (5 units), 4 diagonal (7) and 8 like a chess knight's move (11), numbered
-clockwise on the screen from east in steps of about 22.5 degrees. The knight's moves are needed, not only more exact:
-the way along a slope 1:2 under another one 24 px above it (21.5 px across) has only nodes a knight's move apart.
+A path steps to 16 neighbours: 4 straight (5 units), 4 diagonal (7) and 8 by a chess knight's move (11). They are
+numbered clockwise on the screen from east, about 22.5 degrees apart. Knight's moves make lengths more exact, and some
+ways need them: between two parallel slopes 1:2, 24 px above each other, all free nodes are a knight's move apart.
 
-A step is open when both its ends are free. No corner is cut by that: corners of tiles, centres of curves, mines and
-ends of doors all lie on the lattice, and no lattice point is nearer than 10 px (14 px for a mine, 34 px for a curve) to
-one of the 16 steps without being that near to one of its ends; tests/test_fields.py goes through all of them. Only
-squeezed nodes, which are nearer to a mine, make no knight's moves, nor a diagonal step where both give way from it.
+A step is open when both its ends are free, and that cuts no corner. Corners of tiles, centres of curves, mines and ends
+of doors all lie on the lattice, and no lattice point is nearer than 10 px (14 px for a mine, 34 px for a curve) to one
+of the 16 steps without being that near to one of its ends; tests/test_fields.py checks all of them. Only squeezed
+nodes, which are nearer to a mine, make no knight's moves, and no diagonal step where both ends give way to the mine.
 
-Compiled functions allocate nothing; every array is passed in. The border ring of a level is always solid, so that no
-free node has a neighbour outside the lattice.
+Compiled functions allocate nothing; every array is passed in. The border ring of a level is always solid, so no free
+node has a neighbour outside the lattice.
 """
 
 import numpy as np
 
 from npp_rl.simulator.compiled import kernel, njit
+from npp_rl.simulator.contacts import MINE_RADIUS
 from npp_rl.simulator.tiles import SOLID, TILES
 
 SPACING = 6.0  # px between nodes: a quarter of a tile, and the unit of map coordinates
@@ -34,19 +35,21 @@ UNREACHED = 65535
 AT_GOAL, NO_WAY = 255, 254
 QUEUE = 4 * NODES  # length of the scratch array of `distances`
 
-RADIUS = 10.0  # of the ninja (PHYSICS.md 4.1)
-TOUCH_SWITCH = 16.0  # its centre's distance from an exit switch's that touches: 10 + 6 (PHYSICS.md 5.6)
-TOUCH_EXIT = 22.0  # 10 + 12 (PHYSICS.md 5.5)
+RADIUS = 10.0  # px, of the ninja (PHYSICS.md 4.1)
+# Distances (px) of the ninja's centre from others at which it touches them.
+TOUCH_SWITCH = 16.0  # exit switch: 10 + 6 (PHYSICS.md 5.6)
+TOUCH_EXIT = 22.0  # exit door: 10 + 12 (PHYSICS.md 5.5)
 TOUCH_DOOR_SWITCH = 15.0  # switch of a locked or trap door: 10 + 5 (PHYSICS.md 5.7)
-BLOCK_MINE = 14.0  # deadly mine: 10 + 4 (PHYSICS.md 5.3)
+BLOCK_MINE = MINE_RADIUS  # deadly mine: 10 + 4 (PHYSICS.md 5.3)
 
-# Bits of `free`: the node is free; the ninja has room to stand 2 px to the east, south, west, north of it; it has to.
+# Bits of `free`: the node is free; the ninja also has room 2 px to the east, south, west, north of it; it needs that
+# room, since at the node itself a mine would touch it.
 FREE, ROOM_EAST, ROOM_SOUTH, ROOM_WEST, ROOM_NORTH, SQUEEZED = 1, 2, 4, 8, 16, 32
 _ROOM = 2.0  # px: a node beside a straight wall lies 12 px from it, and the ninja's centre can get to 10 px
 
-# A node counts as free from this distance (px) to solid ground. No node lies at exactly 10 px. The one distance near it
-# is 9.94 px, of the node on the diagonal of a convex curve: the ninja gets through, pushed aside by 0.06 px (PHYSICS.md
-# 4.8). The next distances below and above are 8.49 and 10.58 px.
+# A node is free from this distance (px) to solid ground on. No node lies at exactly 10 px. The only distance near it is
+# 9.94 px, of the node on the diagonal of a convex curve: there the ninja gets through, pushed aside by 0.06 px
+# (PHYSICS.md 4.8). The next distances below and above are 8.49 and 10.58 px.
 _CLEARANCE = 9.9
 
 # Steps to the 16 neighbours, clockwise from east; the opposite of direction d is d ^ 8.
@@ -55,7 +58,7 @@ DY = np.array([0, 1, 1, 2, 1, 2, 1, 1, 0, -1, -1, -2, -1, -2, -1, -1])
 _STEP = DX + COLS * DY
 _WEIGHT = np.array([5, 11, 7, 11] * 4)
 _LENGTH = SPACING * np.hypot(DX, DY)  # px
-# Sides that a diagonal step leads to, as bits of `free`; only its entries 2, 6, 10 and 14 are used.
+# Sides that a diagonal step leads to, as bits of `free`; only the entries 2, 6, 10 and 14 are used.
 _TOWARD = (np.where(DX > 0, ROOM_EAST, ROOM_WEST) | np.where(DY > 0, ROOM_SOUTH, ROOM_NORTH)).astype(np.uint8)
 
 
@@ -72,7 +75,7 @@ def _distance_to_polygon(x, y, corners):
 
 
 def distance_to_tile(tile, x, y):
-    """Distance (px) of points, relative to the tile's upper left corner, to its solid part; curves exactly."""
+    """Exact distance (px) of points, given relative to the tile's upper left corner, to the tile's solid part."""
     if 34 <= tile <= 37:
         line = {34: ((0, 0), (24, 0)), 35: ((24, 0), (24, 24)), 36: ((0, 24), (24, 24)), 37: ((0, 0), (0, 24))}[tile]
         (x1, y1), (x2, y2) = line
@@ -85,7 +88,7 @@ def distance_to_tile(tile, x, y):
         if convex:
             to_edges = np.minimum(np.hypot(u - np.clip(u, 0, 24), v), np.hypot(u, v - np.clip(v, 0, 24)))
             return np.where(in_quadrant, np.maximum(r - 24, 0), to_edges)
-        # Outside the square the nearest point of it is solid unless it lies on an open edge or in the hollow.
+        # Outside the square, the nearest point of the square is solid unless it lies on an open edge or in the hollow.
         cu, cv = np.clip(u, 0, 24), np.clip(v, 0, 24)
         to_square = np.hypot(u - cu, v - cv)
         to_ends = np.minimum(np.hypot(u - 24, v), np.hypot(u, v - 24))
@@ -96,11 +99,11 @@ def distance_to_tile(tile, x, y):
 
 
 def _block_table():
-    """uint64 [39, 9, 2]: what a tile takes from the nodes of the cell at (dx, dy) from its own, at 3 (dy + 1) + dx + 1.
+    """uint64 [39, 9, 2]: what a tile takes away from the nodes of its own cell and of the 8 cells around it.
 
-    A cell owns its 4 x 4 nodes from the upper left corner, a byte each: rows 0 and 1 in the first word, 2 and 3 in the
-    second. The bits of a byte are those of `free` that the node loses. A tile reaches 12 px at most, so no farther than
-    the 8 cells around it. Row 38 stands for all higher tiles: nothing.
+    Entry 3 (dy + 1) + dx + 1 is for the cell at (dx, dy) from the tile's own; no tile reaches farther. A cell owns its
+    4 x 4 nodes from the upper left corner, one byte each: rows 0 and 1 in the first word, 2 and 3 in the second. A byte
+    has the bits of `free` that the node loses. Row 38 is for tiles of higher numbers, which take nothing.
     """
     table = np.zeros((39, 9, 2), np.uint64)
     columns, rows = np.meshgrid(np.arange(-4, 8), np.arange(-4, 8))
@@ -122,7 +125,7 @@ _ALL_BLOCKED = np.uint64(0x0101010101010101)  # FREE lost in every byte
 
 @kernel
 def _tile_at(tiles, row, column):
-    """Row of _BLOCK for a cell; two one-sided lines on the same border cancel, in both tiles (PHYSICS.md 3.3)."""
+    """Row of _BLOCK for a cell. Two one-sided lines on the same border cancel each other (PHYSICS.md 3.3)."""
     if row == 0 or row == 24 or column == 0 or column == 43:
         return 1
     tile = tiles[row, column]
@@ -140,14 +143,14 @@ def _tile_at(tiles, row, column):
 
 @njit
 def level_free(tiles, free):
-    """Writes `free` (uint8 [NODES]) for the ground alone. tiles: uint8 [25, 44]; the border ring counts as solid.
+    """Write `free` (uint8 [NODES]) for the ground alone. tiles: uint8 [25, 44]; the border ring counts as solid.
 
-    One-sided lines (tiles 34..37) block from both sides, since a sweep is stopped from both (PHYSICS.md 6.4). Where
-    such a line cancels the face of solid ground, the ground stays blocked here, although the ninja could slip into it.
+    One-sided lines (tiles 34..37) block from both sides, since they stop a sweep from both (PHYSICS.md 6.4). Where such
+    a line cancels the face of solid ground, the ground stays blocked here, although the ninja could slip into it.
     """
     free[:] = 0
     for row in range(1, 24):
-        # The tiles around a cell slide along with it: each is looked at three times, once per row.
+        # A window of 3 x 3 tiles moves along the row, so that each tile is read three times only, once per row.
         a0, a1, a2 = 0, _tile_at(tiles, row - 1, 0), _tile_at(tiles, row - 1, 1)
         b0, b1, b2 = 0, _tile_at(tiles, row, 0), _tile_at(tiles, row, 1)
         c0, c1, c2 = 0, _tile_at(tiles, row + 1, 0), _tile_at(tiles, row + 1, 1)
@@ -158,7 +161,7 @@ def level_free(tiles, free):
             if b1 == 1:
                 continue
             for half in range(2):
-                # A tile to the upper left reaches this cell as its lower right neighbour (entry 8), and so on.
+                # For the tile to the upper left, this cell is the lower right neighbour (entry 8), and so on.
                 lost = _BLOCK[a0, 8, half] | _BLOCK[a1, 7, half] | _BLOCK[a2, 6, half]
                 lost |= _BLOCK[b0, 5, half] | _BLOCK[b1, 4, half] | _BLOCK[b2, 3, half]
                 lost |= _BLOCK[c0, 2, half] | _BLOCK[c1, 1, half] | _BLOCK[c2, 0, half]
@@ -172,11 +175,12 @@ def level_free(tiles, free):
 
 @njit
 def block_circle(free, x, y, radius):
-    """Takes the nodes nearer than radius (px) to (x, y) out of `free`; a deadly mine has BLOCK_MINE.
+    """Take the nodes nearer than radius (px) to (x, y) out of `free`; a deadly mine has BLOCK_MINE.
 
-    A node that is free again 2 px farther away stays, if the ninja has room there, and is marked as squeezed. So the
-    floor under a mine 24 px above it stays open: the ninja runs by at exactly 14 px, which does not touch (PHYSICS.md
-    6.9), while the node's 12 px would. Between two mines a node would have to give way to both sides, and is lost.
+    A node stays if the ninja has room 2 px farther away and is out of the radius there; it is marked as SQUEEZED. This
+    keeps the floor under a mine 24 px above it open: the ninja runs by at exactly 14 px, which does not touch
+    (PHYSICS.md 6.9), but the node is at 12 px. A node between two mines would have to give way to both sides, and is
+    taken out.
     """
     for j in range(max(int((y - radius) / SPACING), 0), min(int((y + radius) / SPACING) + 1, ROWS - 1) + 1):
         dy = j * SPACING - y
@@ -199,7 +203,7 @@ def block_circle(free, x, y, radius):
 
 @kernel
 def near_segment(x, y, x1, y1, x2, y2):
-    """Whether the ninja at (x, y) would overlap the segment of a closed door, with level_free's tolerance."""
+    """Whether the ninja at (x, y) would overlap the segment of a closed door, with the tolerance of `level_free`."""
     lx, ly = x2 - x1, y2 - y1
     length2 = lx * lx + ly * ly
     t = 0.0
@@ -211,7 +215,7 @@ def near_segment(x, y, x1, y1, x2, y2):
 
 @njit
 def block_segment(free, x1, y1, x2, y2):
-    """Takes the nodes where the ninja would overlap the segment (a closed door's, px) out of `free`."""
+    """Take the nodes where the ninja would overlap the segment (a closed door's, px) out of `free`."""
     left, right = min(x1, x2) - RADIUS, max(x1, x2) + RADIUS
     upper, lower = min(y1, y2) - RADIUS, max(y1, y2) + RADIUS
     for j in range(max(int(upper / SPACING), 0), min(int(lower / SPACING) + 1, ROWS - 1) + 1):
@@ -222,7 +226,7 @@ def block_segment(free, x1, y1, x2, y2):
 
 @kernel
 def _barred(k, here, there):
-    """Whether step k between two free nodes is closed, given their bits: it would lead through between two mines."""
+    """Whether step k between two free nodes with these bits is closed, because it would lead between two mines."""
     if k & 1:
         return (here | there) & SQUEEZED != 0
     return here & there & SQUEEZED != 0 and k & 2 and not here & _TOWARD[k] and not there & _TOWARD[k ^ 8]
@@ -230,7 +234,7 @@ def _barred(k, here, there):
 
 @kernel
 def _relax(node, d, free, dist, ahead, queue, straight, diagonal, knight):
-    """Offers paths through `node` at distance d to its neighbours; the three queues' new ends."""
+    """Offer the neighbours of `node`, which is at distance d, paths through it -> new ends of the three queues."""
     for k in range(0, 16, 4):
         m = node + _STEP[k]
         if d + 5 < dist[m]:
@@ -273,7 +277,7 @@ def _window(x, y, reach):
 
 @kernel
 def _start(gx, gy, touch, free, dist, ahead):
-    """Gives the start nodes of one goal their distances; whether there is any. See `distances`."""
+    """Give the nodes at one goal their distances, as `distances` says -> whether there is such a node."""
     found = False
     nearest, best = -1, touch + 9.0
     i0, i1, j0, j1 = _window(gx, gy, touch + 9.0)
@@ -297,7 +301,7 @@ def _start(gx, gy, touch, free, dist, ahead):
                 dist[nearest] = d
                 ahead[nearest] = AT_GOAL - _PENDING
         return nearest >= 0
-    # Nodes one step outside the circle lie nearer to it than a whole step, so that the field falls to 0 evenly.
+    # A node just outside the circle gets its length to the circle, less than a whole step, so the field falls evenly.
     for j in range(j0, j1):
         for i in range(i0, i1):
             node = j * COLS + i
@@ -318,17 +322,19 @@ def _start(gx, gy, touch, free, dist, ahead):
 
 @njit
 def distances(free, goals, touch, dist, ahead, queue):
-    """Shortest paths from every free node to the nearest of the goals; returns how many nodes are reached.
+    """Find the shortest paths from every free node to the nearest of the goals -> number of nodes reached.
 
-    free: uint8 [NODES]; goals: float64 [g, 2], centres in px; touch: distance (px) of the ninja's centre at which it
-    touches a goal (TOUCH_SWITCH, TOUCH_EXIT ...). Written: dist uint16 [NODES], ahead uint8 [NODES]; queue: int32
-    [QUEUE], scratch. dist is 0 at every free node within touch, and one step outside the length left to the circle. A
-    goal that no free node touches is taken to lie at the nearest one within 9 px more; else nothing is reached.
+    free: uint8 [NODES]. goals: float64 [g, 2], centres in px. touch: distance (px) of the ninja's centre at which it
+    touches a goal (TOUCH_SWITCH, TOUCH_EXIT ...). Written: dist uint16 [NODES], ahead uint8 [NODES]. queue: int32
+    [QUEUE], scratch.
 
-    Dijkstra's algorithm. Nodes are settled in ascending distance and each kind of step adds one constant, so a plain
-    first in, first out queue for each kind is sorted by itself, and no node enters the same one twice.
+    dist is 0 at every free node within touch; one step outside it is the length left to the circle. A goal that no free
+    node touches is taken to lie at the nearest free node, if one is within 9 px more; else nothing is reached.
+
+    The algorithm is Dijkstra's. Nodes are settled in ascending distance and each kind of step adds a constant, so a
+    first in, first out queue for each kind of step stays sorted, and no node enters the same queue twice.
     """
-    # While it works a node that is not free has distance 0: one comparison tells both that a step is open and better.
+    # Meanwhile a node that is not free has distance 0: one comparison finds that a step is open and that it is better.
     for node in range(NODES):
         dist[node] = UNREACHED if free[node] else 0
         ahead[node] = NO_WAY
@@ -387,30 +393,13 @@ def distances(free, goals, touch, dist, ahead, queue):
     return reached
 
 
-@njit
-def nearest_free(free, x, y):
-    """The free node nearest to (x, y) px: among the four around it, else within three nodes; -1 if there is none."""
-    for reach in range(3):
-        node, best = -1, np.inf
-        i, j = int(x / SPACING) - reach, int(y / SPACING) - reach
-        for jj in range(max(j, 0), min(j + 2 * reach + 2, ROWS)):
-            for ii in range(max(i, 0), min(i + 2 * reach + 2, COLS)):
-                if free[jj * COLS + ii]:
-                    dx, dy = ii * SPACING - x, jj * SPACING - y
-                    r = dx * dx + dy * dy
-                    if r < best:
-                        node, best = jj * COLS + ii, r
-        if node >= 0:
-            return node
-    return -1
-
-
 @kernel
 def _best_reached(dist, x, y, reach):
-    """(node, px to the goal through it) with the shortest way from (x, y), widening the window from reach; -1 if none.
+    """Node near (x, y) with the shortest way to the goal through it -> (node, px), node -1 if there is none.
 
-    A node of the cell around (x, y) is its neighbour in free space. In the wider windows, for a ninja that stands where
-    no node is free, a thin wall may stand between.
+    The search begins in the window `reach` (0: the four nodes around) and widens it until a node is found, at most to
+    2. The four nodes around are neighbours in free space. In a wider window, for a ninja that stands where no node is
+    free, a thin wall may be between.
     """
     node, best = -1, np.inf
     while node < 0 and reach <= 2:
@@ -429,7 +418,7 @@ def _best_reached(dist, x, y, reach):
 
 @njit
 def nearest_reached(dist, x, y):
-    """The reached node with the shortest way from (x, y) px through it, within three nodes; -1 if there is none."""
+    """Node within three nodes of (x, y) px through which the way to the goal is shortest; -1 if there is none."""
     return _best_reached(dist, x, y, 0)[0]
 
 
@@ -437,7 +426,7 @@ def nearest_reached(dist, x, y):
 def distance_at(dist, x, y):
     """Length (px) of the way from any position (x, y) to the goal, almost continuous; -1.0 if no way is near.
 
-    It counts to the nearest node that touches the goal, so it falls to a few pixels, not 0, where the touch begins.
+    The way ends at the nearest node that touches the goal. So it is a few px, not 0, where the touch begins.
     """
     node, best = _best_reached(dist, x, y, 0)
     return best if node >= 0 else -1.0
@@ -445,16 +434,16 @@ def distance_at(dist, x, y):
 
 @njit
 def path_points(dist, ahead, x, y, lengths, out):
-    """Writes out (float32 [k, 2], px): the positions on the shortest path from (x, y), each lengths[k] px along it.
+    """Write the points lengths[k] px ahead on the shortest path from (x, y) into out, float32 [k, 2] px.
 
-    lengths: float64 [k], k > 0, ascending. A path ends at the first node touching the goal; what is beyond lies there.
-    Returns False, with (x, y) in every row, where no reached node is near.
+    lengths: float64 [k], k > 0, ascending. The path ends at the first node that touches the goal, and points beyond lie
+    there. Returns False, with (x, y) in every row, where no reached node is near.
     """
     node, _ = _best_reached(dist, x, y, 1)
     px, py = float(x), float(y)
     k = 0
     if node >= 0:
-        # The first piece leads to a node, the others are steps: their lengths and directions are known.
+        # The first piece leads to a node. The others are steps, whose lengths and directions are known.
         wx, wy = (node % COLS) * SPACING - px, (node // COLS) * SPACING - py
         length = np.sqrt(wx * wx + wy * wy)
         walked = 0.0
@@ -484,10 +473,10 @@ def path_points(dist, ahead, x, y, lengths, out):
 
 @njit
 def first_closed_door(dist, ahead, x, y, doors, closed):
-    """The first closed door that the path from (x, y) px comes too near to pass; -1 if none does, or there is no path.
+    """Index of the first closed door that bars the path from (x, y) px; -1 if none does, or there is no path.
 
-    dist, ahead: a field computed with all doors open. doors: float64 [d, 4], segments (x1, y1, x2, y2) px; closed:
-    uint8 [d]. A closed door bars a strip of three columns of nodes, and no step leaps over more than one.
+    dist, ahead: a field computed with all doors open. doors: float64 [d, 4], segments (x1, y1, x2, y2) px. closed:
+    uint8 [d]. A closed door bars three columns of nodes and a step skips at most one, so none is stepped over.
     """
     node = nearest_reached(dist, x, y)
     while node >= 0:
@@ -509,47 +498,3 @@ def reached_share(dist, free):
         total += free[node] != 0
         reached += dist[node] != UNREACHED
     return reached / max(total, 1)
-
-
-def level_free_space(tiles) -> np.ndarray:
-    """`free` (uint8 [NODES]) of the ground alone. tiles: [23, 42] tile numbers 0..255, without the border ring.
-
-    Raises ValueError on another shape.
-    """
-    tiles = np.asarray(tiles)
-    if tiles.shape != (23, 42):
-        raise ValueError(f"tiles: expected shape (23, 42), got {tiles.shape}")
-    bordered = np.ones((25, 44), np.uint8)
-    bordered[1:24, 1:43] = tiles
-    free = np.empty(NODES, np.uint8)
-    level_free(bordered, free)
-    return free
-
-
-def way_length(tiles, mines, doors, start, goal, touch=TOUCH_SWITCH) -> float:
-    """Length (px) of the shortest way of the ninja from start until it touches the goal; inf if there is none.
-
-    tiles: [23, 42]; mines: [m, 2] centres of deadly mines, px; doors: [d, 4] segments of closed doors (x1, y1, x2, y2);
-    start, goal: (x, y) px; touch: distance of centres that touches. An empty list stands for no mines or no doors.
-    """
-    free = level_free_space(tiles)
-    for x, y in np.asarray(mines, np.float64).reshape(-1, 2):
-        block_circle(free, x, y, BLOCK_MINE)
-    for x1, y1, x2, y2 in np.asarray(doors, np.float64).reshape(-1, 4):
-        block_segment(free, x1, y1, x2, y2)
-    dist, ahead, queue = np.empty(NODES, np.uint16), np.empty(NODES, np.uint8), np.empty(QUEUE, np.int32)
-    distances(free, np.array([goal], np.float64), float(touch), dist, ahead, queue)
-    length = distance_at(dist, float(start[0]), float(start[1]))
-    return length if length >= 0 else np.inf
-
-
-def reachable(tiles, mines, doors, start, goal, touch=TOUCH_SWITCH) -> bool:
-    """Whether the ninja's circle can get from start to touching the goal; arguments as in `way_length`."""
-    return np.isfinite(way_length(tiles, mines, doors, start, goal, touch))
-
-
-def door_segment(x, y, orientation) -> tuple[float, float, float, float]:
-    """Segment (x1, y1, x2, y2) px of a door at (x, y) px: vertical for orientations 0 and 4 (PHYSICS.md 5.7)."""
-    if orientation in (0, 4):
-        return x, y - 12.0, x, y + 12.0
-    return x - 12.0, y, x + 12.0, y

@@ -1,9 +1,9 @@
 """Procedural levels in nine categories of rising difficulty.
 
-A level follows from its category and a whole number: every draw comes from PCG64's raw output and is an integer, so the
-levels are the same on every machine. A draft (rooms.py, courses.py; kinds.py lists which) is taken
-when the ninja's circle can get to the switch and on to the exit around all mines and through all doors whose switches
-it can reach before.
+A category and a seed determine a level: every draw is an integer that comes from PCG64's raw output, so the levels are
+the same on every machine. kinds.py lists the kinds of level of each category, and rooms.py and courses.py draw drafts
+of them. A draft is taken if the ninja's circle can get to the switch and on to the exit, around all mines, and through
+all doors whose switches it can reach before.
 """
 
 import hashlib
@@ -12,24 +12,24 @@ import numpy as np
 
 from npp_rl.levels import fields
 from npp_rl.levels.categories import CATEGORIES
+from npp_rl.levels.drafts import COLUMNS, GOLD, LOCKED_DOOR, ROWS, Dice, Draft
 from npp_rl.levels.kinds import BESET, KINDS, LEAST_MINES, MORE_KINDS
 from npp_rl.levels.maps import MIRRORED, Level, encode_map
-from npp_rl.levels.rooms import COLUMNS, GOLD, LOCKED_DOOR, ROWS, Dice, Draft
 from npp_rl.simulator.compiled import njit
 
-ATTEMPTS = 2000  # drafts for one level; a category's worst share of usable drafts is far above 1 / 20
+ATTEMPTS = 2000  # most drafts for one level; in every category far more than one in 20 is usable
 
 _MIDDLE = 2 * (COLUMNS + 2)  # x of the field's middle in map units
 
-# Tiles that may stand in a corner (line, curve, low and steep line), by place: hollow corners of rooms with rock at the
-# lower left, lower right, upper left, upper right; edges of rock, open at the same places.
+# Tiles for a corner: line, curve, low line, steep line. _HOLLOW is for corners of rooms with rock at the lower left,
+# lower right, upper left, upper right; _EDGE is for edges of rock that are open at these places.
 _HOLLOW = ((9, 17, 21, 29), (8, 16, 20, 28), (6, 14, 18, 26), (7, 15, 19, 27))
 _EDGE = ((8, 12, 24, 32), (9, 13, 25, 33), (7, 11, 23, 31), (6, 10, 22, 30))
 
 
 @njit
 def _flood(free, stack, node):
-    """Marks with 2 all nodes reached from `node` through free ones. free: uint8 [NODES]; stack: int32 [NODES]."""
+    """Mark with 2 all nodes reached from `node` through free ones. free: uint8 [NODES]; stack: int32 [NODES]."""
     size = 1
     stack[0] = node
     free[node] = 2
@@ -47,7 +47,7 @@ def _flood(free, stack, node):
 
 @njit
 def _block(free, x, y, radius, half):
-    """Takes the nodes nearer than radius to the vertical line from y - half to y + half (a point with half 0) away."""
+    """Take the nodes nearer than radius to the vertical line from (x, y - half) to (x, y + half) out of `free`."""
     i, j = int(x / 6.0), int(y / 6.0)
     for row in range(max(j - 5, 0), min(j + 6, fields.ROWS)):
         for column in range(max(i - 3, 0), min(i + 4, fields.COLS)):
@@ -70,12 +70,14 @@ def _touched(free, x, y, radius):
 
 @njit
 def _playable(tiles, mines, doors, ninja, switch, goal, close, ground, free, stack):
-    """Whether the ninja gets to the switch and to the exit: around all mines, also those that are not deadly at first,
-    and through locked doors whose switches it reaches before.
+    """Whether the ninja can get to the switch and to the exit.
 
-    tiles: uint8 [25, 44]; mines: float64 [m, 2] px; doors: float64 [k, 4]: x, y of vertical doors, x, y of their
-    switches, px; ninja, switch, goal: float64 [2] px; close: mines may be passed at 14 px, which does not touch, where
-    the ninja runs below them. Scratch: ground, free uint8 [NODES], stack int32 [NODES].
+    It has to go around all mines, also those that are not deadly at first, and through locked doors whose switches it
+    reaches before.
+
+    tiles: uint8 [25, 44]. mines: float64 [m, 2] px. doors: float64 [k, 4], x, y of vertical doors and x, y of their
+    switches, px. ninja, switch, goal: float64 [2] px. close: whether the ninja may run below a mine at 14 px, which
+    does not touch. Scratch: ground, free uint8 [NODES], stack int32 [NODES].
     """
     fields.level_free(tiles, ground)
     for k in range(mines.shape[0]):
@@ -84,7 +86,7 @@ def _playable(tiles, mines, doors, ninja, switch, goal, close, ground, free, sta
             return False
         if close:
             fields.block_circle(ground, mines[k, 0], mines[k, 1], fields.BLOCK_MINE)
-        else:  # farther than a touched toggle mine reaches, 14.5 px (PHYSICS.md 5.3)
+        else:  # more than the reach of a touched toggle mine, 14.5 px (PHYSICS.md 5.3)
             _block(ground, mines[k, 0], mines[k, 1], 15.0, 0.0)
     for node in range(fields.NODES):
         ground[node] = ground[node] != 0
@@ -128,7 +130,7 @@ def _is_playable(draft: Draft, close: bool = False) -> bool:
 
 
 def _soften(draft: Draft) -> None:
-    """Slopes and curves in some corners of rooms and on some edges of rock."""
+    """Put slopes and curves into some corners of rooms and on some edges of rock."""
     dice, tiles = draft.dice, draft.tiles
     share = draft.softened or dice.pick((0, 0, 0, 0, 15, 15, 40, 40, 80))
     if not share:
@@ -157,7 +159,7 @@ def _soften(draft: Draft) -> None:
 
 
 def _beset(draft: Draft) -> None:
-    """Mines beside the goals, two to six quarters of a tile away, and near the start, if that can be played."""
+    """Put mines beside the goals, two to six quarters of a tile away, and near the start, if that can be played."""
     dice = draft.dice
     for (x, y), nearest in ((draft.switch, 2), (draft.exit, 2), (draft.ninja, 4)):
         for _ in range(dice.pick((0, 1, 1, 2))):
@@ -171,7 +173,7 @@ def _beset(draft: Draft) -> None:
 
 
 def _roughen(draft: Draft) -> None:
-    """Tiles of any shape in some or all places of the floors, walls and ceilings, if the level can still be played."""
+    """Put tiles of any shape into some or all places of floors, walls and ceilings, if that can be played."""
     dice, whole = draft.dice, draft.tiles.copy()
     padded = np.ones((ROWS + 2, COLUMNS + 2), np.uint8)
     padded[1:-1, 1:-1] = whole
@@ -189,12 +191,12 @@ def _roughen(draft: Draft) -> None:
 
 
 def _at(mask: np.ndarray, dy: int, dx: int) -> np.ndarray:
-    """The mask [25, 44] as seen from the inner cells' neighbours at (dx, dy)."""
+    """The mask [25, 44] at the inner cells' neighbours (dx, dy): bool [23, 42]."""
     return mask[1 + dy : ROWS + 1 + dy, 1 + dx : COLUMNS + 1 + dx]
 
 
 def _fill_outside(draft: Draft) -> None:
-    """What lies beyond the walls: rock, rubble of all tiles, or empty space; unreachable mines in some levels."""
+    """Fill what lies beyond the walls with rock, rubble of all tiles, or empty space, and sometimes with mines."""
     dice, tiles = draft.dice, draft.tiles
     style = dice.below(10)
     near = np.zeros((ROWS + 2, COLUMNS + 2), bool)
@@ -226,7 +228,7 @@ def _mirror(draft: Draft) -> None:
 
 
 def _kind(category: str, dice: Dice, more: bool) -> tuple:
-    """One of a category's kinds of level by weight: the function that draws it, and its arguments."""
+    """Choose one of a category's kinds of level by weight -> (the function that draws it, its arguments)."""
     kinds = KINDS[category] + (MORE_KINDS.get(category, ()) if more else ())
     ticket = dice.below(sum(weight for weight, _, _ in kinds))
     at = 0
@@ -237,7 +239,7 @@ def _kind(category: str, dice: Dice, more: bool) -> tuple:
 
 
 def _draft(category: str, function, arguments: dict, dice: Dice, more: bool) -> Draft | None:
-    """One attempt at a level of a kind, None where it came out wrong. more: mines may be close, ground may be rough."""
+    """Try to draw a level of a kind, None where the draft is no use. more: mines may be close, ground may be rough."""
     draft = Draft(dice)
     if not function(draft, **arguments) or len({draft.ninja, draft.switch, draft.exit}) < 3:
         return None
@@ -271,7 +273,7 @@ def _finish(draft: Draft) -> bytes:
 
 
 def _side(map_data: bytes) -> str:
-    """The split that a level's tiles belong to, so that no seed can make a train level with a test level's tiles."""
+    """The split that a level's tiles belong to. So no seed can make a train level with a test level's tiles."""
     digest = hashlib.sha256(b"npp_rl built-in" + map_data[184:1150]).digest()
     return "test" if digest[0] < 64 else "train"
 
@@ -280,7 +282,8 @@ def generate(category: str, seed: int, split: str = "all", *, name: str | None =
     """The level of a category and a seed (0 to 2**64 - 1), the same on every machine.
 
     split: "train" or "test" makes a level whose tiles belong to that split; "all" makes either. name: the level's id.
-    more: MORE_KINDS too, which makes other levels of the same seeds.
+    more: MORE_KINDS are drawn too, by which a seed makes another level.
+
     Raises ValueError on an unknown category or split, or a seed out of range.
     """
     if category not in KINDS:

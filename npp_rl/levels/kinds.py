@@ -1,7 +1,6 @@
-"""Which kinds of level a category has: by weight, the functions that draw them and their arguments."""
+"""The kinds of level of each category: weight, the function that draws the kind, and its arguments."""
 
-from npp_rl.levels import courses as courses
-from npp_rl.levels import rooms as rooms
+from npp_rl.levels import courses, rooms
 
 _WIDE_GAP = {"width": (20, 34), "pit": (5, 9), "depth": (4, 9), "height": (6, 9), "mined": 100}
 _SHAFT = {"height": (14, 23), "both_sides": True}
@@ -11,9 +10,9 @@ _CROWDED = {"width": (12, 30), "height": (4, 11), "groups": (2, 6), "longest": 1
 
 _MINED_BANKS = {"width": (14, 26), "pit": (2, 6), "depth": (2, 6), "height": (4, 9), "mined": 80, "edge_rows": 80}
 
-LEAST_MINES = {"simplest_few_mines": 1, "simplest_with_mines": 2, "mine_heavy": 5}  # within the rooms
+LEAST_MINES = {"simplest_few_mines": 1, "simplest_with_mines": 2, "mine_heavy": 5}  # in the part that is played
 
-# Percent of the training levels beside the built-in ones in which mines stand next to the goals and the start.
+# Percent of the fresh training levels in which mines stand next to the goals and the start.
 BESET = {
     "simplest_few_mines": 30,
     "simplest_with_mines": 40,
@@ -24,7 +23,6 @@ BESET = {
     "mine_heavy": 60,
 }
 
-# Kinds of level per category: weight, the function that draws it, its arguments.
 KINDS = {
     "simplest": (
         (4, rooms.horizontal_corridor, {}),
@@ -117,7 +115,7 @@ KINDS = {
     ),
 }
 
-# Kinds that only training levels have beside those: the built-in ones, whose solutions are known, stay what they are.
+# More kinds, for fresh training levels only: the built-in levels, whose solutions are known, stay what they are.
 MORE_KINDS = {
     "simplest_few_mines": (
         (6, rooms.lined_corridor, {"barred": 25, "alcove": 40}),

@@ -1,8 +1,7 @@
-"""Levels: the N++ map format (PHYSICS.md 2) and data sets of levels.
+"""Levels and the N++ map format (PHYSICS.md 2).
 
-A level is a byte string: 184 bytes of header, 42 x 23 tiles, 40 entity counts, then records of 5 bytes. The bytes are
-the level; all else here is read from them. Data sets are folders of raw map files, or category folders with `.pkl`
-levels as nclone writes them, or the built-in set that level_generator.py makes from seeds.
+A level is a byte string: 184 bytes of header, 42 x 23 tiles, 40 entity counts, then records of 5 bytes. Everything else
+about a level is read from these bytes.
 """
 
 import hashlib
@@ -24,20 +23,20 @@ SHORTEST_MAP = 1233  # up to the ninja's spawn (PHYSICS.md 8.5)
 EXIT_DOOR, EXIT_SWITCH = 3, 4
 DOOR_SWITCHES = {6: 7, 8: 9}  # locked and trap doors: the switch is the next record
 
-# Every tile's mirror image, left to right (of those that stand for a shape); a test holds it against their polygons.
+# Mirror image of each tile, left to right; a test compares it with the tiles' polygons.
 MIRRORED = np.arange(256, dtype=np.uint8)
 MIRRORED[[3, 5]] = 5, 3
 for _tile in range(6, 34, 2):
     MIRRORED[_tile : _tile + 2] = _tile + 1, _tile
-_MIRRORED_X = 1056 // MAP_UNIT - np.arange(256)  # what lies to the right of the field comes to lie in its left border
+_MIRRORED_X = 1056 // MAP_UNIT - np.arange(256)  # negative for what lies to the right of the field
 _MIRRORED_ORIENTATION = np.arange(256, dtype=np.uint8)
 _MIRRORED_ORIENTATION[:8] = (4 - np.arange(8)) % 8
-_TURNING = (14, 15, 23, 26)  # drones and lasers: bit 0 of the mode says which way round
+_TURNING = (14, 15, 23, 26)  # drones and lasers: bit 0 of the mode is the direction in which they turn
 
 
 @dataclass(frozen=True)
 class Level:
-    """One level: its map bytes and what people call it."""
+    """A level: its map bytes, and names for people."""
 
     map_data: bytes
     id: str
@@ -74,9 +73,9 @@ class Level:
 def encode_map(tiles: np.ndarray, entities: np.ndarray | list, title: str = "") -> bytes:
     """Map bytes of a level (PHYSICS.md 2), with the header of a stand-alone map file and the counts of all types.
 
-    tiles: integers [23, 42]. entities: integers [k, 5] (type, x, y, orientation, mode; x and y in units of 6 px), the
-    ninja's record first, exit doors together and followed by as many exit switches, each locked or trap door followed
-    by its switch. Raises ValueError where that is not so, or a number does not fit a byte.
+    tiles: integers [23, 42]. entities: integers [k, 5] (type, x, y, orientation, mode; x and y in units of 6 px), with
+    the ninja's record first, the exit doors together and followed by as many exit switches, and each locked or trap
+    door followed by its switch. Raises ValueError for another order, and for numbers that do not fit a byte.
     """
     tiles = _byte_table(tiles, "tiles")
     if tiles.shape != (ROWS, COLUMNS):
@@ -112,14 +111,14 @@ def _byte_table(values, name: str) -> np.ndarray:
 
 
 def map_title(map_data: bytes) -> str:
-    """The title in the header, "" where there is none."""
+    """The title in the header, "" if there is none."""
     return map_data[TITLE_AT : TITLE_AT + TITLE_LENGTH].split(b"\0")[0].decode("latin-1")
 
 
 def mirrored(level: Level) -> Level:
-    """The level as a mirror shows it, left to right: what wins one wins the other with left and right exchanged.
+    """The mirror image of a level, left to right: what wins one wins the other with left and right exchanged.
 
-    Numbers are rounded otherwise on the other side, so trajectories are mirror images nearly, not to the last bit.
+    Trajectories are mirror images except for rounding, which differs on the other side.
     """
     data = np.frombuffer(level.map_data, np.uint8).copy()
     data[TILES_AT:COUNTS_AT] = MIRRORED[level.tiles[:, ::-1]].reshape(-1)
@@ -133,10 +132,10 @@ def mirrored(level: Level) -> Level:
 
 
 def complete_locked_door(map_data: bytes) -> bytes | None:
-    """The map with one zero byte after the ninth byte of its first locked door, None if there is no such record.
+    """The map with a zero byte added after the ninth byte of its first locked door, None if it has no such record.
 
-    Some writers give a locked door 9 bytes where the format has two records of 5 (PHYSICS.md 9.1), which shifts all
-    that follows; such a map is one byte short of whole records.
+    Some writers give a locked door 9 bytes where the format has two records of 5 (PHYSICS.md 9.1). Such a map is one
+    byte short of whole records, and everything after the door is shifted.
     """
     for at in range(RECORDS_AT, len(map_data) - 8, 5):
         if map_data[at] == 6:
@@ -145,7 +144,7 @@ def complete_locked_door(map_data: bytes) -> bytes | None:
 
 
 def unknown_records(map_data: bytes) -> Counter:
-    """How many records of each type that creates nothing (PHYSICS.md 2.1) a map has, chaser drones and lasers too."""
+    """Number of records of each type that creates nothing (PHYSICS.md 2.1), among them chaser drones and lasers."""
     types = map_data[RECORDS_AT::5]
     partners = (0, 4, 7, 9)  # the spawn, and switches, which are read with their doors
     return Counter(kind for kind in types if kind not in ENTITY_TYPES and kind not in partners)

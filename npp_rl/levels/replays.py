@@ -1,28 +1,29 @@
 """Replays: a map and one input byte per frame, in the three formats of PHYSICS.md 9, judged by the simulator.
 
-    python -m npp_rl.levels.replays FOLDER_OR_FILES... [--json FILE]
+    python -m npp_rl.levels.replays FOLDER_OR_FILE... [--json FILE]
 
-says of every file:
+reports how each file ends:
 
 - won         the ninja wins in exactly the frame of the last input byte (PHYSICS.md 7);
 - died        the ninja dies, at the latest in that frame;
-- unfinished  the inputs end first (demos that the player restarted, for instance);
+- unfinished  the inputs end first, for instance where the player restarted;
 - broken      the file does not hold what its header says, its map is no level, or inputs are left over after the win.
 
-Of a broken file whose mistake is known it also says what becomes of it once that is repaired. Files are never changed.
+For a broken file whose mistake is known, it also reports how the repaired replay ends. Files are never changed.
 """
 
-import argparse
-import json
 import struct
-import sys
 import zlib
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
-from npp_rl.files import write_atomically
+import tyro
+
+from npp_rl.commands import ArgumentError, UserError, command
+from npp_rl.files import write_atomically, write_json
 from npp_rl.levels.datasets import OTHER_NAMES, OTHER_SUFFIXES
 from npp_rl.levels.maps import RECORDS_AT, complete_locked_door, map_title
 from npp_rl.simulator import DEAD, WON, check_map, simulate_final
@@ -33,25 +34,25 @@ DEMO_HEADER = 30  # bytes of an attract file's demo block before its inputs
 EPISODE_LEVELS = 5
 
 
-class ReplayError(ValueError):
+class ReplayError(UserError):
     """A file or folder that holds no replay; the message is one line."""
 
 
 @dataclass(frozen=True)
 class Replay:
-    """What a replay file holds.
+    """Content of a replay file.
 
-    map_data and inputs (one byte per frame, bits as in PHYSICS.md 7) are empty where the file cannot be taken apart.
+    map_data and inputs (one byte per frame, bits as in PHYSICS.md 7) are empty where the file cannot be parsed.
     """
 
     path: Path
     format: str  # "compact 0", "compact 1", "attract", "compressed", "unknown"
     map_data: bytes = b""
     inputs: bytes = b""
-    part: str = ""  # which of the runs of a file that holds several
-    recorded_success: bool | None = None  # the success flag, None where the format has none
+    part: str = ""  # number of the run in a file that holds several
+    recorded_success: bool | None = None  # the file's success flag, None where the format has none
     problem: str = ""  # what is wrong with the file, "" if nothing is
-    repair: str = ""  # what was done to get `repaired`
+    repair: str = ""  # the change that leads to `repaired`
     repaired: "Replay | None" = None
 
     @property
@@ -73,17 +74,17 @@ class Verdict:
 
 
 def read_replays(path: str | Path) -> list[Replay]:
-    """The runs in a file (one; five in the compressed inputs of an episode), told apart by content, not by name.
+    """The runs in a file: five in the compressed inputs of an episode, else one. The content tells the format.
 
-    A file that is cut or irregular gives a Replay whose `problem` says so. Raises ReplayError if it cannot be read.
+    A file that is cut or irregular gives a Replay with a `problem`. Raises ReplayError if the file cannot be read.
     """
     path = Path(path)
     return parse_replays(path, _read(path))
 
 
 def parse_replays(path: Path, data: bytes) -> list[Replay]:
-    """As `read_replays`, from a file's content; path names it and says where the maps of compressed inputs lie."""
-    # The zlib header's own check; the other formats start with a length below 65536 or a version.
+    """`read_replays` of a file's content. The maps of compressed inputs are read from files beside `path`."""
+    # The check of zlib's header; the other formats start with a length below 65536 or a version.
     if len(data) >= 8 and data[0] & 15 == 8 and int.from_bytes(data[:2], "big") % 31 == 0 and data[2:4] != b"\0\0":
         return _read_compressed(path, data)
     if len(data) < 13:
@@ -103,7 +104,7 @@ def _read(path: Path) -> bytes:
 
 
 def _is_attract(data: bytes) -> bool:
-    """Attract files share the sum of their parts with compact replays of version 0; their headers differ."""
+    """Whether it is an attract file: its parts add up as those of compact version 0, but the headers differ."""
     map_length, demo_length = struct.unpack_from("<2I", data)
     at = 8 + map_length
     if len(data) >= at + DEMO_HEADER and struct.unpack_from("<I", data, at + 1)[0] == demo_length:
@@ -146,7 +147,7 @@ def _read_compact(path: Path, data: bytes) -> Replay:
     said = f"{len(data)} bytes, the header says {start} + {map_length} + {count}"
     if len(data) - start != map_length + count - 1 or map_length < 2:
         return Replay(path, name, recorded_success=success, problem=said)
-    # Known writers lose the first byte of the map, nothing else (PHYSICS.md 9.1).
+    # Known writers lose the first byte of the map and nothing else (PHYSICS.md 9.1).
     middle = start + map_length - 1
     whole = Replay(path, name, b"\0" + data[start:middle], data[middle:], recorded_success=success)
     return Replay(
@@ -162,7 +163,7 @@ def _read_compact(path: Path, data: bytes) -> Replay:
 
 
 def _checked(replay: Replay) -> Replay:
-    """The replay, with its problem if the map is none that can be played as it stands."""
+    """The replay, with a problem if its map cannot be played as it is."""
     map_data = replay.map_data
     problem, repair, repaired = "", "", None
     try:
@@ -188,7 +189,7 @@ def _with(replay: Replay, **changes) -> Replay:
 
 
 def _read_compressed(path: Path, data: bytes) -> list[Replay]:
-    """Runs of one zlib stream; their maps are files of their own beside it (PHYSICS.md 9.3)."""
+    """The runs of one zlib stream; their maps are files beside it (PHYSICS.md 9.3)."""
     unpacker = zlib.decompressobj()
     try:
         inputs = unpacker.decompress(data, LARGEST_FILE)
@@ -215,9 +216,9 @@ def _with_map(path: Path, map_path: Path, inputs: bytes, part: str) -> Replay:
 
 
 def find_replays(paths: Iterable[str | Path]) -> list[Path]:
-    """Files to read: the paths themselves, and of folders what lies in them at any depth and may be a replay.
+    """Files to read: files among the paths, and all files at any depth of folders that may be replays.
 
-    Raises ReplayError for a path that is not there and for a folder without such a file.
+    Raises ReplayError for a path that does not exist and for a folder without such a file.
     """
     found = []
     for path in map(Path, paths):
@@ -244,7 +245,7 @@ def _may_be_replay(file: Path) -> bool:
 
 
 def validate(replay: Replay) -> Verdict:
-    """Plays the replay in the simulator; never raises on what a file can hold."""
+    """Play the replay in the simulator. Nothing that a file can hold raises an error."""
     if replay.problem:
         after = validate(replay.repaired) if replay.repaired else None
         return Verdict(replay, "broken", 0, 0, replay.problem, replay.repair, after)
@@ -279,30 +280,18 @@ def validate_files(paths: Iterable[str | Path]) -> list[Verdict]:
     return verdicts
 
 
-def won_replays(paths: Iterable[str | Path]) -> tuple[list[Replay], list[Verdict]]:
-    """(replays that win, repaired where needed; verdicts on all others). Raises ReplayError as `find_replays`."""
-    won, others = [], []
-    for verdict in validate_files(paths):
-        good = verdict.repaired or verdict
-        if good.verdict == "won":
-            won.append(good.replay)
-        else:
-            others.append(verdict)
-    return won, others
-
-
 def encode_replay(map_data: bytes, inputs: bytes, success: bool) -> bytes:
     """A compact replay, version 1 (PHYSICS.md 9.1)."""
     return struct.pack("<3IB", 1, len(map_data), len(inputs), success) + map_data + inputs
 
 
 def write_replay(path: str | Path, map_data: bytes, inputs: bytes, success: bool) -> None:
-    """Writes a compact replay, version 1, in one piece; OSError where that fails."""
+    """Write a compact replay, version 1, atomically; OSError where that fails."""
     write_atomically(path, encode_replay(map_data, inputs, success))
 
 
 def as_dict(verdict: Verdict) -> dict:
-    """A verdict in plain values, for JSON."""
+    """A verdict as plain values, for JSON."""
     replay = verdict.replay
     result = {
         "file": str(replay.path),
@@ -335,25 +324,25 @@ def _line(verdict: Verdict, width: int) -> str:
     return f"{name:{width}}  {replay.format:10}  {verdict.verdict:10}  {played:>14}  {note}".rstrip()
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """The command; 0 when it could report, whatever the verdicts are, else 2 after one line on stderr."""
+@dataclass
+class Args:
+    """Report how replays end in the simulator."""
 
-    def fail(message: str):
-        print(f"error: {message}", file=sys.stderr)
-        raise SystemExit(2)
+    paths: Annotated[
+        tuple[str, ...],
+        tyro.conf.Positional,
+        tyro.conf.arg(metavar="FOLDER_OR_FILE ...", help_behavior_hint="(at least one)"),
+    ]
+    """replay files, or folders of them"""
+    json: Path | None = None
+    """JSON file that the verdicts are written to as well"""
 
-    parser = argparse.ArgumentParser(
-        prog="python -m npp_rl.levels.replays", description="Say of replay files how they end."
-    )
-    parser.add_argument("paths", nargs="+", metavar="FOLDER_OR_FILE", help="replay files, or folders of them")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the verdicts to this file too")
-    parser.error = fail
-    options = parser.parse_args(arguments)
-    try:
-        verdicts = validate_files(options.paths)
-    except ReplayError as error:
-        fail(str(error))
 
+def main(args: Args) -> None:
+    """Report how replays end. Raises ArgumentError, ReplayError, OSError."""
+    if not args.paths:
+        raise ArgumentError("FOLDER_OR_FILE: expected replay files, or folders of them")
+    verdicts = validate_files(args.paths)
     width = max(len(verdict.replay.path.name) for verdict in verdicts)
     lines = [f"{'file':{width}}  {'format':10}  {'verdict':10}  {'frames':>14}  note"]
     lines += [_line(verdict, width) for verdict in verdicts]
@@ -362,20 +351,11 @@ def main(arguments: list[str] | None = None) -> int:
     summary = ", ".join(f"{counts[name]} {name}" for name in VERDICTS)
     after = ", ".join(f"{repaired[name]} {name}" for name in VERDICTS if repaired[name])
     lines += ["", f"{len(verdicts)} replays: {summary}" + (f" (after repair: {after})" if after else "")]
-    try:
-        sys.stdout.reconfigure(errors="backslashreplace")  # file names may be in any script
-        print("\n".join(lines), flush=True)
-    except OSError as error:
-        fail(f"standard output: cannot be written ({error.strerror})")
-
-    if options.json:
+    print("\n".join(lines))
+    if args.json:
         report = {"counts": {name: counts[name] for name in VERDICTS}, "replays": [as_dict(v) for v in verdicts]}
-        try:
-            write_atomically(options.json, json.dumps(report, indent=1).encode() + b"\n")
-        except OSError as error:
-            fail(f"{options.json}: cannot be written ({error.strerror})")
-    return 0
+        write_json(args.json, report)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command(main, Args)

@@ -1,107 +1,18 @@
 """Rooms of the procedural levels: what is carved out of the rock, and where ninja, switch, exit and mines go.
 
-Every function that takes a `Draft` carves one kind of level and returns False where its draws did not fit (the caller
-draws again). Positions are cells (column 0..41, row 0..22) of the stored tiles; entities lie in map units of 6 px. All
-rooms are written from left to right; the caller mirrors half of them.
+Each public function carves one kind of level into a `Draft` and returns False if its draws did not fit; the caller then
+draws again. Rooms are written from left to right, and the caller mirrors half of them.
 
-Sizes follow from the movement (PHYSICS.md 4): a floor jump held to its end rises 77 px, so steps are at most 3 tiles; a
-jump from standing reaches 210 px far, a running one 360 px; a fall of more than 240 px onto flat ground kills, unless a
-wall is there to slide down; any flat wall can be climbed with wall jumps.
+Sizes follow from the movement (PHYSICS.md 4). A floor jump held to its end rises 77 px, so steps are at most 3 tiles
+high. A jump from standing reaches 210 px, a running one 360 px. A fall of more than 240 px onto flat ground kills,
+unless there is a wall to slide down. Any flat wall can be climbed with wall jumps.
 """
 
-import numpy as np
-
-ROWS, COLUMNS = 23, 42
-MINE, TOGGLE_MINE, GOLD, LOCKED_DOOR, DOOR_SWITCH, TRAP_DOOR, TRAP_SWITCH, LAUNCH_PAD, ONE_WAY = (
-    1,
-    21,
-    2,
-    6,
-    7,
-    8,
-    9,
-    10,
-    11,
-)
-UP = 6  # orientation of a one-way platform to stand on, and of a launch pad that throws upwards
-
-
-class Dice:
-    """Whole numbers from a seed, the same on every machine and NumPy: PCG64's raw 64-bit output, scaled by hand."""
-
-    def __init__(self, *entropy: int):
-        self._bits = np.random.PCG64(np.random.SeedSequence(entropy))
-        self._pool = []
-
-    def below(self, n: int) -> int:
-        """0..n - 1."""
-        if not self._pool:
-            self._pool = self._bits.random_raw(128).tolist()
-        return self._pool.pop() * n >> 64
-
-    def between(self, low: int, high: int) -> int:
-        """low..high, both included; low where the range is empty."""
-        return low + self.below(max(high - low, 0) + 1)
-
-    def chance(self, percent: int) -> bool:
-        return self.below(100) < percent
-
-    def pick(self, options):
-        return options[self.below(len(options))]
-
-    def sample(self, options, count: int) -> list:
-        """Up to `count` different ones of the options, in random order."""
-        options = list(options)
-        count = min(count, len(options))
-        for i in range(count):
-            j = i + self.below(len(options) - i)
-            options[i], options[j] = options[j], options[i]
-        return options[:count]
-
-    def array(self, count: int, n: int) -> np.ndarray:
-        """int64 [count] of 0..n - 1."""
-        return ((self._bits.random_raw(count) >> np.uint64(32)) % np.uint64(n)).astype(np.int64)
-
-
-class Draft:
-    """A level that is being drawn: tiles uint8 [23, 42], all rock at first, and entities in map units."""
-
-    def __init__(self, dice: Dice):
-        self.dice = dice
-        self.tiles = np.ones((ROWS, COLUMNS), np.uint8)
-        self.ninja = self.switch = self.exit = None
-        self.mines = []  # (type, x, y)
-        self.extras = []  # whole records (type, x, y, orientation, mode), locked doors followed by their switch
-        self.softened = None  # percent of corners that become slopes and curves; drawn unless given
-
-    def open(self, left: int, top: int, right: int, bottom: int) -> None:
-        """Carves the cells of a rectangle, borders included."""
-        self.tiles[top : bottom + 1, left : right + 1] = 0
-
-    def fill(self, left: int, top: int, right: int, bottom: int) -> None:
-        self.tiles[top : bottom + 1, left : right + 1] = 1
-
-    def mine(self, column: int, row: int, dx: int = 2, dy: int = 2) -> None:
-        """A mine in a cell, dx and dy quarters of a tile from its upper left corner; mostly deadly from the start."""
-        self.mines.append((MINE if self.dice.chance(65) else TOGGLE_MINE, 4 * column + 4 + dx, 4 * row + 4 + dy))
-
-    def place(self, ninja, switch, exit) -> None:
-        """Cells (column, row) of the three; each stands in the middle of its cell."""
-        self.ninja, self.switch, self.exit = ((4 * c + 6, 4 * r + 6) for c, r in (ninja, switch, exit))
-
-    def place_any(self, spots) -> None:
-        """Ninja, switch and exit in three of the spots, mostly along the way from the first to the last."""
-        a, b, c = spots[0], spots[len(spots) // 2], spots[-1]
-        order = self.dice.below(10)
-        if order < 5:
-            self.place(a, b, c)
-        elif order < 8:
-            self.place(a, c, b)
-        else:
-            self.place(b, *self.dice.pick(((a, c), (c, a))))
+from npp_rl.levels.drafts import COLUMNS, DOOR_SWITCH, LOCKED_DOOR, ROWS, Dice, Draft, carve_room, floor_mines
 
 
 def horizontal_corridor(d: Draft, length=(4, 10), height=(1, 3), mines=(0, 0)) -> bool:
+    """A straight corridor, some with a step or a hollow half way."""
     dice = d.dice
     count = dice.between(*mines)
     w, h = dice.between(*length), dice.between(max(height[0], 2 if count else 1), height[1])
@@ -124,7 +35,7 @@ def horizontal_corridor(d: Draft, length=(4, 10), height=(1, 3), mines=(0, 0)) -
 
 
 def _line_with_mines(d: Draft, left: int, right: int, floor: int, h: int, count: int) -> None:
-    """Mines on the floor and below the ceiling of a corridor, with room to jump over and to land."""
+    """Put mines on the floor and below the ceiling of a corridor, with room to jump over and to land."""
     dice = d.dice
     taken = [(x - 6) // 4 for x, _ in (d.ninja, d.switch, d.exit)]
     low, high = [], []
@@ -147,7 +58,7 @@ def _line_with_mines(d: Draft, left: int, right: int, floor: int, h: int, count:
 
 
 def vertical_corridor(d: Draft, width=(1, 4), height=(4, 8), mines=(0, 0), ledges=0, both_sides=False) -> bool:
-    """A shaft that is climbed, or slid down, by its walls. ledges: percent of its levels that have some."""
+    """A shaft, to climb by its walls or to slide down. ledges: percent of the shafts that have some."""
     dice = d.dice
     count = dice.between(*mines)
     w, h = dice.between(max(width[0], 2 if count else 1), width[1]), dice.between(*height)
@@ -182,7 +93,7 @@ def vertical_corridor(d: Draft, width=(1, 4), height=(4, 8), mines=(0, 0), ledge
 
 
 def _wall_mines(d: Draft, left: int, right: int, top: int, bottom: int, count: int, both: bool) -> None:
-    """Mines on the walls of a shaft; where one wall holds a mine the other is free for two tiles up and down."""
+    """Put mines on the walls of a shaft; beside a mine the other wall is free for two tiles up and down."""
     dice = d.dice
     side = dice.below(2)
     taken = [(y - 6) // 4 for _, y in (d.ninja, d.switch, d.exit)]
@@ -202,10 +113,10 @@ def _wall_mines(d: Draft, left: int, right: int, top: int, bottom: int, count: i
 
 
 def lined_corridor(d: Draft, length=(5, 14), height=(1, 3), barred=0, alcove=0) -> bool:
-    """A low corridor below a row of mines on its ceiling, or over some on its floor; five quarters of a tile apart.
+    """A low corridor with a row of mines on its ceiling, or on its floor, five quarters of a tile apart.
 
-    In one a tile high the ninja fits below the mines and must not jump. barred: percent with a locked door; alcove:
-    percent that begin in a pit or a shaft at one end.
+    In a corridor one tile high the ninja fits below the mines and must not jump. barred: percent of the corridors with
+    a locked door. alcove: percent that begin in a pit or a shaft at one end.
     """
     dice = d.dice
     w, h = dice.between(*length), dice.between(*height)
@@ -242,7 +153,7 @@ def lined_corridor(d: Draft, length=(5, 14), height=(1, 3), barred=0, alcove=0) 
 
 
 def lined_shaft(d: Draft, width=(1, 3), height=(4, 16), pitch=(3, 4), elbow=0) -> bool:
-    """A shaft with mines on its walls every few tiles, or at its ceiling. elbow: percent with a corridor at its end."""
+    """A shaft with mines on its walls every few tiles. elbow: percent of the shafts with a corridor at one end."""
     dice = d.dice
     w, h = dice.between(*width), dice.between(*height)
     side = dice.between(3, 8) if dice.chance(elbow) else 0
@@ -274,7 +185,7 @@ def lined_shaft(d: Draft, width=(1, 3), height=(4, 16), pitch=(3, 4), elbow=0) -
 
 
 def corridors(d: Draft, segments=(2, 3), run=(3, 8), rise=(2, 5), width=(1, 2), mines=(0, 0), snake=0) -> bool:
-    """Horizontal and vertical corridors end to end. snake: percent of turns back, one run over the other."""
+    """Horizontal and vertical corridors end to end. snake: percent of the turns that lead back, one over the other."""
     dice = d.dice
     count = dice.between(*mines)
     k = dice.between(*width)
@@ -322,23 +233,52 @@ def corridors(d: Draft, segments=(2, 3), run=(3, 8), rise=(2, 5), width=(1, 2), 
 
 
 def maze(d: Draft, size=(3, 4, 2, 3), passage=(1, 2), wall=(1, 1), loops=(0, 2), mines=(0, 0)) -> bool:
-    """A maze by depth-first search. size: least and most columns, least and most rows of its cells."""
+    """A maze. size: least and most columns, least and most rows of its cells."""
     dice = d.dice
     k, t = dice.between(*passage), dice.between(*wall)
     most_x, most_y = (COLUMNS + t) // (k + t), (ROWS + t) // (k + t)
     nx, ny = min(dice.between(size[0], size[1]), most_x), min(dice.between(size[2], size[3]), most_y)
     left = dice.between(0, COLUMNS - (nx * (k + t) - t))
     top = dice.between(0, ROWS - (ny * (k + t) - t))
+    links = _passages(dice, nx, ny, loops)
+    for a, linked in enumerate(links):
+        for b in linked:
+            if a < b:
+                x0, y0, x1, y1 = a % nx, a // nx, b % nx, b // nx
+                d.open(left + x0 * (k + t), top + y0 * (k + t), left + x1 * (k + t) + k - 1, top + y1 * (k + t) + k - 1)
 
+    floored = [cell for cell in range(nx * ny) if cell + nx not in links[cell]]
+    start = dice.pick(floored)
+    order = _by_distance(links, start)
+    goal = dice.pick([c for c in order[len(order) // 2 :] if c in floored] or [order[-1]])
+    order = _by_distance(links, goal)
+    ends = [c for c in order[len(order) // 3 :] if c != start and c in floored]
+    end = dice.pick(ends or [c for c in order[1:] if c != start] or order[1:])
+    if len({start, goal, end}) < 3:
+        return False
+
+    def spot(cell):
+        return left + cell % nx * (k + t) + dice.below(k), top + cell // nx * (k + t) + k - 1
+
+    d.place(spot(start), spot(goal), spot(end))
+    if k >= 2:
+        still = [c for c in floored if c not in (start, goal, end) and c - nx not in links[c]]
+        for cell in dice.sample(still, dice.between(*mines)):
+            c, r = left + cell % nx * (k + t), top + cell // nx * (k + t) + k - 1
+            if dice.chance(60) or k < 3:
+                d.mine(c + k // 2, r, 0 if k % 2 == 0 else 2, 4)
+            else:
+                d.mine(c + k // 2, r - k + 1, 2, 0)
+    return True
+
+
+def _passages(dice: Dice, nx: int, ny: int, loops) -> list[list[int]]:
+    """Neighbours that each cell of a maze of nx x ny is open to: a depth-first search, and some more passages."""
     links = [[] for _ in range(nx * ny)]
 
     def link(a, b):
         links[a].append(b)
         links[b].append(a)
-        x0, y0, x1, y1 = a % nx, a // nx, b % nx, b // nx
-        if x0 > x1 or y0 > y1:
-            x0, y0, x1, y1 = x1, y1, x0, y0
-        d.open(left + x0 * (k + t), top + y0 * (k + t), left + x1 * (k + t) + k - 1, top + y1 * (k + t) + k - 1)
 
     def around(cell):
         x, y = cell % nx, cell // nx
@@ -368,47 +308,18 @@ def maze(d: Draft, size=(3, 4, 2, 3), passage=(1, 2), wall=(1, 1), loops=(0, 2),
         b = dice.pick(around(a))
         if b not in links[a]:
             link(a, b)
-
-    def by_distance(start):
-        order, known = [start], {start}
-        for cell in order:
-            for n in links[cell]:
-                if n not in known:
-                    known.add(n)
-                    order.append(n)
-        return order
-
-    floored = [cell for cell in range(nx * ny) if cell + nx not in links[cell]]
-    start = dice.pick(floored)
-    order = by_distance(start)
-    goal = dice.pick([c for c in order[len(order) // 2 :] if c in floored] or [order[-1]])
-    order = by_distance(goal)
-    ends = [c for c in order[len(order) // 3 :] if c != start and c in floored]
-    end = dice.pick(ends or [c for c in order[1:] if c != start] or order[1:])
-    if len({start, goal, end}) < 3:
-        return False
-
-    def spot(cell):
-        return left + cell % nx * (k + t) + dice.below(k), top + cell // nx * (k + t) + k - 1
-
-    d.place(spot(start), spot(goal), spot(end))
-    if k >= 2:
-        still = [c for c in floored if c not in (start, goal, end) and c - nx not in links[c]]
-        for cell in dice.sample(still, dice.between(*mines)):
-            c, r = left + cell % nx * (k + t), top + cell // nx * (k + t) + k - 1
-            if dice.chance(60) or k < 3:
-                d.mine(c + k // 2, r, 0 if k % 2 == 0 else 2, 4)
-            else:
-                d.mine(c + k // 2, r - k + 1, 2, 0)
-    return True
+    return links
 
 
-def carve_room(d: Draft, width, height) -> tuple[int, int, int, int]:
-    dice = d.dice
-    w, h = dice.between(*width), dice.between(*height)
-    left, top = dice.between(0, COLUMNS - w), dice.between(0, ROWS - h)
-    d.open(left, top, left + w - 1, top + h - 1)
-    return left, top, left + w - 1, top + h - 1
+def _by_distance(links: list[list[int]], start: int) -> list[int]:
+    """All cells that can be reached from `start`, nearest first."""
+    order, known = [start], {start}
+    for cell in order:
+        for n in links[cell]:
+            if n not in known:
+                known.add(n)
+                order.append(n)
+    return order
 
 
 def obstacles(d: Draft, width=(9, 18), height=(5, 9), count=(1, 2), mines=(0, 0)) -> bool:
@@ -451,26 +362,12 @@ def obstacles(d: Draft, width=(9, 18), height=(5, 9), count=(1, 2), mines=(0, 0)
     return True
 
 
-def floor_mines(d: Draft, left: int, right: int, floor: int, count: int) -> None:
-    """Single mines on free floor, away from ninja, switch, exit and from each other."""
-    taken = [(x - 6) // 4 for x, _ in (d.ninja, d.switch, d.exit)]
-    for column in d.dice.sample(range(left + 1, right + 1), right - left):
-        if count <= 0:
-            break
-        on_floor = not d.tiles[floor, column - 1 : column + 1].any()
-        on_floor &= d.tiles[min(floor + 1, ROWS) :, column - 1 : column + 1][:1].all()
-        if on_floor and all(column - c not in (-1, 0, 1, 2) for c in taken):
-            d.mine(column, floor, 0, 4)
-            taken += [column - 1, column + 1]
-            count -= 1
-
-
 def gap(
     d: Draft, width=(10, 18), pit=(2, 5), depth=(1, 4), height=(4, 7), mined=0, edge_mines=(0, 0), edge_rows=0
 ) -> bool:
-    """Two banks and a pit between them, which is jumped over; the switch may hang above it.
+    """Two banks with a pit between them to jump over; the switch may hang above it.
 
-    mined, edge_rows: percent of the levels with mines in the pit, of the banks with a row of mines at its edge.
+    mined: percent of the levels with mines in the pit. edge_rows: percent of the banks with a row of mines at the edge.
     """
     dice = d.dice
     w, h, gone, deep = dice.between(*width), dice.between(*height), dice.between(*pit), dice.between(*depth)
@@ -517,7 +414,7 @@ def gap(
 
 
 def _profile(d: Draft, columns: int, low: int, high: int, flats: int, steepest: int) -> list[tuple[int, int, str]]:
-    """Ground as one (height at left, at right, kind) per column, heights in half tiles above the room's floor."""
+    """Ground as (height at left, at right, kind) of each column, heights in half tiles above the room's floor."""
     dice = d.dice
     ground, h, wanted = [], dice.between(low, high) // 2 * 2, 0
     while len(ground) < columns:
@@ -542,7 +439,7 @@ def _profile(d: Draft, columns: int, low: int, high: int, flats: int, steepest: 
     return ground[:columns]
 
 
-# Tiles of one ground column, from its lowest cell that is not full upwards, by the heights' difference.
+# Tiles of a ground column above its full cells, by the difference of its heights.
 _SLOPE = {
     (2, "line"): (8,),
     (-2, "line"): (9,),
@@ -556,7 +453,7 @@ _SLOPE = {
 
 
 def _draw_ground(d: Draft, left: int, floor: int, ground) -> None:
-    """Fills the columns from `left` on; height 0 is the lower border of row `floor`."""
+    """Fill the columns from `left` on; height 0 is the lower border of row `floor`."""
     for column, (a, b, kind) in enumerate(ground, left):
         full = min(a, b) // 2
         if full > 0:

@@ -11,20 +11,20 @@ from pathlib import Path
 from npp_rl.commands import command, say
 from npp_rl.environment.games import ACTION_BYTES
 from npp_rl.files import write_atomically
-from npp_rl.levels.builtin import BUILTIN_COUNTS, TABLE, TABLE_COLUMNS, TABLE_FRAME_SKIP, _drawn
+from npp_rl.levels.builtin import BUILTIN_COUNTS, TABLE, TABLE_COLUMNS, TABLE_FRAME_SKIP, draw_levels
 from npp_rl.levels.categories import CATEGORIES
 from npp_rl.levels.replays import read_replays
 from npp_rl.planning import planner
 
 
 def certify(folder: Path, budget: float) -> Iterator[str]:
-    """Solve the built-in levels by the planner and write the table; yields what is to be said of it.
+    """Solve the built-in levels by the planner and write the table; yields lines that report on it.
 
-    folder: for the planner's replays; what is there already is not solved again. budget: seconds for a level. A level
-    that the planner does not solve is replaced by the next one drawn for its category and split.
+    folder: for the planner's replays; a level whose replay is there is not solved again. budget: seconds for a level.
+    A level that the planner does not solve is replaced by the next one drawn for its category and split.
     """
     action_of = {int(byte): str(action) for action, byte in enumerate(ACTION_BYTES)}
-    draws = {(c, part): _drawn(c, part, 0, False) for part in BUILTIN_COUNTS for c in CATEGORIES}
+    draws = {(c, part): draw_levels(c, part, 0, False) for part in BUILTIN_COUNTS for c in CATEGORIES}
     rows, missing = {}, [(*kind, k) for kind in draws for k in range(BUILTIN_COUNTS[kind[1]])]
     while missing:
         drawn = [next(draws[place[:2]]) for place in missing]
@@ -58,7 +58,9 @@ def certify(folder: Path, budget: float) -> Iterator[str]:
 
 @dataclass
 class Args:
-    out: str | None = None  # folder that keeps the planner's replays; what is there is not solved again
+    """Solve the built-in levels and write their table."""
+
+    out: str | None = None  # folder that keeps the planner's replays, which are not searched for again
     budget: str = "10s"  # time for a level, such as 5s, 0.5s or 2m
 
 

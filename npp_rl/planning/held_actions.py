@@ -1,10 +1,15 @@
-"""From an input byte for every frame to actions that are held for several frames, as an agent has to hold them.
+"""From one input byte for every frame to actions that are held for several frames, as an agent holds them.
 
-A run of a person changes its inputs in any frame. `fit` looks for held actions that follow its trajectory and still win
-the level: a beam search over snapshots of the simulator. In each step every state of the beam tries the six actions; a
-child is scored by how far it is from the recorded run, in place and speed, at the frame near its own that fits best (a
-few frames of slack, so that it may fall behind or get ahead), by the switches that are hit in one of the two only, and
-by how long it has held other actions than the person. Of children that are nearly the same the best one goes on.
+A person's run may change its inputs in any frame. `fit` searches for held actions that follow the run's trajectory and
+still win the level: a beam search over snapshots of the simulator. In each step every state of the beam tries the six
+actions. A child's score is the sum of
+
+- its distance from the recorded run, in place and speed, at the best fitting frame near its own (some frames of slack
+  let it fall behind or get ahead);
+- a penalty for each switch that is hit in only one of the two runs;
+- a penalty for the time in which it held another action than the person.
+
+Of children that are nearly the same, the best one goes on.
 """
 
 from typing import NamedTuple
@@ -20,39 +25,35 @@ ACTION_COUNT = len(ACTION_BYTES)
 # Action of each input byte & 7: left beats right (PHYSICS.md 7), bit 0 is the jump.
 ACTION_OF_BYTE = np.array([0, 3, 2, 5, 1, 4, 1, 4], np.uint8)
 
-WIDTHS = (128, 1024, 4096)  # states in the beam: the next one where the search with the last one failed
+WIDTHS = (128, 1024, 4096)  # states in the beam, tried in this order until a search succeeds
 SLACK = 3  # frames by which a step may fall behind the recorded run, or get ahead of it
 LONGER = 120  # frames that the held run may last longer than the recorded one
-SPEED_WEIGHT = 4.0  # px to a px per frame: how far it leads within a step of four frames
-SLACK_WEIGHT = 0.5  # px to a frame of slack
-SWITCH_WEIGHT = 60.0  # px to a switch that is hit in one of the runs only
-ACTION_WEIGHT = 1.0  # px to a step that held another action all the time
-SAME = (0.7, 0.7, 0.17, 0.17)  # px and px per frame: states of one cell in place and speed count as one
+# Weights of a score, which is in px.
+SPEED_WEIGHT = 4.0  # for a px per frame: how far it leads within a step of four frames
+SLACK_WEIGHT = 0.5  # for a frame of slack
+SWITCH_WEIGHT = 60.0  # for a switch that is hit in only one of the runs
+ACTION_WEIGHT = 1.0  # for a step that held another action all the time
+SAME = (0.7, 0.7, 0.17, 0.17)  # px, px, px per frame, px per frame: states in one such cell count as the same
 
 
 class Recorded(NamedTuple):
-    """What the search follows, by frame; frame 0 is the start."""
+    """The run that the search follows, by frame; frame 0 is the start."""
 
     path: np.ndarray  # f8 [frames + 1, 4]: x, y in px, velocity in px per frame
-    hit: np.ndarray  # u1 [frames + 1, switches]: activity of each switch
+    hit: np.ndarray  # u1 [frames + 1, switches]: whether each switch is still active
     actions: np.ndarray  # u1 [frames]: action of each frame
-    switches: np.ndarray  # int [switches]: exit, locked door's and trap door's switches, index among the entities
+    switches: np.ndarray  # int [switches]: indices of the switches of exits, locked and trap doors among the entities
 
 
 def on_grid(inputs: bytes, frame_skip: int) -> np.ndarray | None:
-    """Actions u1 [steps] of inputs that are held for `frame_skip` frames each (the last ones may be fewer), or None."""
+    """Actions u1 [steps] of inputs that are held for `frame_skip` frames each (the last one may end early), or None."""
     actions = ACTION_OF_BYTE[np.frombuffer(inputs, np.uint8) & 7]
     steps = actions[::frame_skip]
     return steps.copy() if np.array_equal(np.repeat(steps, frame_skip)[: len(actions)], actions) else None
 
 
-def held_inputs(actions: np.ndarray, frame_skip: int) -> bytes:
-    """Input bytes, one a frame, of actions that are held."""
-    return np.repeat(ACTION_BYTES[actions], frame_skip).tobytes()
-
-
 def record(bank, inputs: bytes) -> Recorded:
-    """The run of `inputs` on the only level of a bank, as far as it goes."""
+    """Play `inputs` on the only level of a bank, until the game ends."""
     keys = np.frombuffer(inputs, np.uint8)
     _, state = new_state(bank, 1)
     reset_game(bank, state, 0, 0)
@@ -72,10 +73,10 @@ def record(bank, inputs: bytes) -> Recorded:
 
 
 def fit(map_data: bytes, inputs: bytes, frame_skip: int, widths: tuple[int, ...] = WIDTHS) -> np.ndarray | None:
-    """Held actions u1 [steps] that follow a run that wins and win too, None where none are found.
+    """Held actions u1 [steps] that win and follow a run that wins, None where none are found.
 
-    inputs: one byte a frame. Inputs that are held already are taken as they are, without a search. The same input gives
-    the same output, whatever the number of threads.
+    inputs: one byte a frame. Inputs that are held already are taken as they are, without a search. The result does not
+    depend on the number of threads.
     """
     actions = on_grid(inputs, frame_skip)
     if actions is not None:
@@ -95,12 +96,12 @@ def _search(bank, recorded, frame_skip, width):
     reset_game(bank, state, 0, 0)
     beam = rows[:1].copy()
     progress, effort = np.zeros(1, np.int64), np.zeros(1)  # frame of the recorded run, steps with other actions
-    # The kernel of the environment's step wants its records: only the frames' limit matters here.
+    # The environment's kernel needs its records; only the limit of frames matters here.
     goals, episodes = np.zeros(len(rows), GOAL), np.zeros(len(rows), EPISODE)
     episodes["limit"] = np.iinfo(np.int32).max
     rules = Rules(frame_skip, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0)
     frames = len(recorded.actions)
-    # Share of a step from each recorded frame on that held another action, float [frames + 1, actions].
+    # For each recorded frame and action: share of the step from there in which the person held another action.
     other = recorded.actions[:, None] != np.arange(ACTION_COUNT)
     window = np.minimum(np.arange(frames + 1)[:, None] + np.arange(frame_skip), frames - 1)
     other = other[window].mean(1)
@@ -131,7 +132,7 @@ def _search(bank, recorded, frame_skip, width):
 
 
 def _score(ninja, hit, before, recorded, frame_skip):
-    """Distance to the recorded run, px, and the frame of it that fits best; before: the frame a step ago."""
+    """(px to the recorded run, its best fitting frame); before: that frame one step ago."""
     frames = len(recorded.actions)
     here = np.stack([ninja["x"], ninja["y"], ninja["u"], ninja["v"]], 1)
     best, progress = np.full(len(here), np.inf), before.copy()
@@ -146,7 +147,7 @@ def _score(ninja, hit, before, recorded, frame_skip):
 
 
 def _signatures(ninja, hit):
-    """Integers [n] that are equal for games that are nearly the same (a hash, by which few others are equal too)."""
+    """Integers [n], hashes that are equal for games that are nearly the same, and hardly ever for others."""
     code = ninja["state"].astype(np.int64) * 4 + 2 * ninja["jump_before"] + (ninja["jump_buffer"] >= 0)
     parts = [ninja[name] / size for name, size in zip("xyuv", SAME, strict=True)]
     for part in [*parts, *hit.T]:
@@ -155,7 +156,7 @@ def _signatures(ninja, hit):
 
 
 def _way_to(child, history):
-    """Actions u1 [steps] that lead to a child of the last step; history: the children that went on after each step."""
+    """Actions u1 [steps] that lead to `child` in the last step; history: the children that went on after each step."""
     actions = []
     for chosen in [*reversed(history), None]:
         parent, action = divmod(int(child), ACTION_COUNT)

@@ -1,37 +1,36 @@
-"""Planner: solves levels by search in the simulator, on the agent's grid, and shortens what it has found.
+"""Planner: solves levels by search in the simulator, with held actions as an agent has, and shortens its solutions.
 
     python -m npp_rl.planning.planner --dataset DIR --out FOLDER --budget 5s
     python -m npp_rl.planning.planner --dataset builtin --split test --out FOLDER --json summary.json
 
-A plan is one of the environment's six actions per step of `frame_skip` frames, so that an agent can do the same; the
-last step may end early, with the win. FOLDER gets a replay for each level that was won (compact format, version 1,
-PHYSICS.md 9.1) and the index planner.json; `level_generator.par_of` reads par times from it. A run that is stopped is
-taken up again by the same command: levels whose replays are there, and win, are not solved again.
+A plan has one of the environment's six actions for each step of `frame_skip` frames, so an agent can do the same. The
+last step may end early, with the win. FOLDER gets a replay of each level that was won (compact format, version 1,
+PHYSICS.md 9.1) and the index planner.json, from which `builtin.par_of` reads par times. After a stop the same command
+goes on: levels whose replays are there, and win, are not solved again.
 
-search.py has the search itself. A budget in seconds decides how far it goes; where it ends before, since nothing
-better was found, the result depends on the level, the frame skip and the seed only.
+search.py has the search itself. The budget in seconds limits how far it goes. A search that ends before, because it
+finds nothing better, gives a result that depends on the level, the frame skip and the seed only.
 """
 
-import argparse
 import contextlib
 import functools
 import json
 import math
 import os
 import re
-import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
-from npp_rl.commands import ArgumentError
-from npp_rl.environment.games import ACTION_BYTES
-from npp_rl.files import write_atomically
+from npp_rl.commands import ArgumentError, UserError, command, fail
+from npp_rl.environment.games import inputs_of
+from npp_rl.files import plain_name, write_atomically, write_json
 from npp_rl.levels.builtin import PLANNER_INDEX
 from npp_rl.levels.categories import CATEGORIES
 from npp_rl.levels.datasets import load_levels
@@ -42,14 +41,14 @@ from npp_rl.planning.search import EXHAUSTED, FOUND, MORE, Pools, Settings
 from npp_rl.simulator import DEAD, WON, Bank, build_bank, reset_game, row_bytes, simulate
 from npp_rl.simulator.layout import EXIT_DOOR
 
-NODES, MEMORY = 400_000, 700 << 20  # of one search: nodes at most, and bytes
-STEPS = 4096  # of the longest plan
+NODES, MEMORY = 400_000, 700 << 20  # most nodes and bytes of one search
+STEPS = 4096  # most steps of a plan
 CHUNK = 400  # expansions between two looks at the clock
 PLAYED = 200_000  # frames of small changes between two looks at the clock
 LONGEST_BUDGET = 86_400.0  # seconds
 
-# The first search finds most ways; those after it look at more states (finer cells, mines and moving entities told
-# apart), at fewer, or follow the way less.
+# The first search solves most levels. Those after it tell more states apart (finer cells, mines, moving entities), or
+# fewer, or follow the way less.
 # fmt: off
 SEARCHES = (  # cell, speed_cell, weight, turns, hold, mines, movers
     (8.0, 0.6, 1.0, 3, 6, 0, 0),
@@ -65,30 +64,21 @@ SHORTENINGS = ((6.0, 0.5, 0.0, 10_000), (8.0, 0.6, 16.0, 20_000), (4.0, 0.3, 4.0
 
 @dataclass(frozen=True)
 class Plan:
-    """A way to win."""
+    """Actions that win a level."""
 
     actions: np.ndarray  # uint8 [steps], 0..5 as in games.ACTIONS
     frames: int  # until the win
     inputs: bytes  # one byte per frame, bits as in PHYSICS.md 7
 
 
-def plan(level: Level, budget: float = 10.0, frame_skip: int = 4, seed: int = 0) -> Plan | None:
-    """The fastest way to win a level that was found within `budget` seconds; None if none was.
-
-    The result depends on the budget only where the search was still going on when it ended (module's text).
-    Raises ValueError for a map that PHYSICS.md 8.5 rejects, or a number out of its range.
-    """
-    return _plan_level(level, budget, frame_skip, seed)[0]
-
-
 def plan_from(
     bank: Bank, row: np.ndarray, budget: float = 0.5, frame_skip: int = 4, seed: int = 0, pools: Pools | None = None
 ) -> Plan | None:
-    """As `plan`, from a running game: the actions that win from there, None if none were found or the game is over.
+    """As `plan_level`, from a running game: the plan that wins from there, None if none is found or the game is over.
 
     bank: levels (`build_bank`). row: uint8 [row_bytes(bank)], a game's row for this bank, such as a row of "rows" in
-    NppVectorEnv.get_state(). pools: memory of `make_pools(bank, nodes)` to use again, which saves time where many
-    games are planned; one thread at a time may use it. Raises ValueError for a row that does not fit the bank.
+    NppVectorEnv.get_state(). pools: memory of `make_pools(bank, nodes)` to use again, which saves time for many games;
+    one thread at a time may use it. Raises ValueError for a row that does not fit the bank.
     """
     row = np.ascontiguousarray(row)
     if row.dtype != np.uint8 or row.shape != (row_bytes(bank),):
@@ -106,13 +96,13 @@ def plan_from(
 
 
 def make_pools(bank: Bank, nodes: int = NODES) -> Pools:
-    """Memory of searches for `plan_from`: `nodes` nodes, fewer where rows are so long that it would be too much."""
+    """Memory of searches for `plan_from`: `nodes` nodes, or as many as fit into MEMORY."""
     return search.make_pools(bank, min(nodes, MEMORY // search.node_bytes(bank)), STEPS)
 
 
 @functools.cache
 def compile_ahead() -> None:
-    """Have everything compiled, or loaded from the cache, before a budget is counted; a minute at the first use."""
+    """Compile everything, or load it from the cache, so that no budget pays for it; a minute at the first use."""
     tiles = np.ones((23, 42), np.uint8)
     tiles[11, 4:10] = 0
     corridor = [[0, 22, 50, 0, 0], [3, 38, 50, 0, 0], [4, 30, 50, 0, 0]]
@@ -124,15 +114,19 @@ def compile_ahead() -> None:
 
 def _check(budget, frame_skip, seed):
     if not 0 < budget <= LONGEST_BUDGET:
-        raise ValueError(f"budget {budget}: expected seconds, more than 0 and at most {LONGEST_BUDGET:.0f}")
+        raise ArgumentError(f"--budget {budget}: expected seconds, more than 0 and at most {LONGEST_BUDGET:.0f}")
     if not 1 <= frame_skip <= 60:
-        raise ValueError(f"frame_skip {frame_skip}: expected 1 to 60")
+        raise ArgumentError(f"--frame-skip {frame_skip}: expected 1 to 60")
     if not 0 <= seed < 1 << 63:
-        raise ValueError(f"seed {seed}: expected 0 to 2**63 - 1")
+        raise ArgumentError(f"--seed {seed}: expected 0 to 2**63 - 1")
 
 
-def _plan_level(level, budget, frame_skip, seed) -> tuple[Plan | None, str]:
-    """(plan or None, why there is none)."""
+def plan_level(level: Level, budget: float = 10.0, frame_skip: int = 4, seed: int = 0) -> tuple[Plan | None, str]:
+    """The fastest plan for a level that is found within `budget` seconds, or None and the reason.
+
+    The result depends on the budget only if the search was still going on when it ended (see the module's docstring).
+    Raises ValueError for a map that PHYSICS.md 8.5 rejects, ArgumentError for a number out of its range.
+    """
     _check(budget, frame_skip, seed)
     bank = build_bank([level.map_data])
     start = bank.level["type_start"][0]
@@ -150,7 +144,7 @@ def _plan_level(level, budget, frame_skip, seed) -> tuple[Plan | None, str]:
 
 
 def _solve(bank, pools, frame_skip, seed, deadline) -> tuple[Plan | None, str]:
-    """Plan from the game in row 0 of the pools, or None and the reason."""
+    """Plan from the game in row 0 of the pools -> (plan or None, reason why there is none)."""
     pools.counts[search.KNOWN] = 0
     first = int(pools.state.ninja["frame"][0])
     said = []
@@ -172,7 +166,7 @@ def _solve(bank, pools, frame_skip, seed, deadline) -> tuple[Plan | None, str]:
     steps = _shorten(bank, pools, actions, steps, frame_skip, seed, deadline)
     frames = int(pools.state.ninja["frame"][steps]) - first
     actions = actions[:steps].copy()
-    return Plan(actions, frames, np.repeat(ACTION_BYTES[actions], frame_skip)[:frames].tobytes()), ""
+    return Plan(actions, frames, inputs_of(actions, frame_skip, frames)), ""
 
 
 def _run(bank, pools, settings, bound, deadline, expansions=1 << 60) -> int:
@@ -198,9 +192,10 @@ def _path(pools) -> np.ndarray:
 
 
 def _shorten(bank, pools, actions, steps, frame_skip, seed, deadline) -> int:
-    """Make a run that wins faster, in place: `steps` of `actions` count; the new number. Rows 0 to it hold its states.
+    """Make a run that wins faster, in place: `steps` of `actions` count -> new number of steps.
 
-    Small changes and searches for other ways take turns until neither has led to anything.
+    Rows 0 to the number of steps hold the run's states. Small changes and searches for other ways take turns until
+    neither finds anything.
     """
     state = (2 * seed + 1) * 0x9E3779B97F4A7C15 % (1 << 64)
     k, count = 0, len(pools.parent)
@@ -227,14 +222,14 @@ def _shorten(bank, pools, actions, steps, frame_skip, seed, deadline) -> int:
 
 
 def replay_name(level: Level) -> str:
-    """File name for a level's replay: what is safe of its id, and the beginning of its digest, which keeps it apart."""
-    return f"{re.sub(r'[^A-Za-z0-9_-]+', '_', level.id)[:80]}__{level.digest[:12]}.replay"
+    """File name for a level's replay, from its id and, to tell levels of one id apart, its digest."""
+    return f"{plain_name(level.id)[:80]}__{level.digest[:12]}.replay"
 
 
 def known_frames(path: Path, level: Level, frame_skip: int) -> int | None:
-    """Frames of the win in a replay of this level on the grid of `frame_skip`; None if there is no such file.
+    """Frames of the win in a replay of this level with actions held for `frame_skip` frames; None if there is no file.
 
-    Raises ReplayError (one line) where the file is something else.
+    Raises ReplayError (one line) where the file holds anything else.
     """
     if not path.is_file():
         return None
@@ -254,10 +249,10 @@ def known_frames(path: Path, level: Level, frame_skip: int) -> int | None:
 def plan_levels(
     levels: list[Level], out: Path, budget: float, frame_skip: int = 4, seed: int = 0, workers: int | None = None
 ) -> Iterator[dict]:
-    """Solve levels on all cores, write their replays and the index into `out`, yield each level's entry as it is known.
+    """Solve levels on all cores, write their replays and the index into `out`, yield the entries as they are known.
 
-    An entry has id, category, digest, file, solved, frames, steps, seconds (None where the replay was there before),
-    reason (why it was not solved) and note (what was wrong with a replay that was replaced). Raises OSError.
+    The entry of a level has id, category, digest, file, solved, frames, steps, seconds (None if its replay was there
+    before), reason (why it is not solved) and note (why a replay was replaced). Raises OSError.
     """
     out.mkdir(parents=True, exist_ok=True)
     index = out / PLANNER_INDEX
@@ -268,7 +263,7 @@ def plan_levels(
         read = index.read_bytes()
         before = {entry["digest"]: entry["seconds"] for entry in json.loads(read)["levels"]}
         text = read
-    write_atomically(index, text)  # a folder that cannot be written is found out now, not after the first plan
+    write_atomically(index, text)  # fails now, not after the first plan, if the folder cannot be written
     entries, todo = {}, []
     for at, level in enumerate(levels):
         file = replay_name(level)
@@ -292,7 +287,7 @@ def plan_levels(
         if stop.is_set():
             return at, None
         start = time.perf_counter()
-        found, entry["reason"] = _plan_level(level, budget, frame_skip, seed)
+        found, entry["reason"] = plan_level(level, budget, frame_skip, seed)
         entry["seconds"] = round(time.perf_counter() - start, 3)
         entry["solved"] = found is not None
         if found:
@@ -371,52 +366,40 @@ def _lines(entries, summary) -> list[str]:
     return lines
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """The command; 0 when all levels were tried, else 2 after one line on stderr (130 after an interrupt)."""
+@dataclass
+class Args:
+    """Solve levels by search and write replays of the solutions."""
 
-    def fail(message: str, status: int = 2):
-        print("error:", " ".join(message.split()), file=sys.stderr)
-        raise SystemExit(status)
+    dataset: str  # levels to solve: a folder, or builtin
+    out: Path  # folder for the replays and planner.json
+    split: Literal["train", "test", "all"] = "all"  # split of the data set to solve
+    budget: str = "10s"  # time for a level, such as 5s, 0.5s or 2m
+    frame_skip: int = 4  # frames that an action is held
+    seed: int = 0  # seed of the changes that are tried
+    workers: int | None = None  # levels solved at once (default: as many as cores)
+    json: Path | None = None  # JSON file that the summary is written to as well
 
-    parser = argparse.ArgumentParser(
-        prog="python -m npp_rl.planning.planner", description="Solve levels, write replays."
-    )
-    parser.add_argument("--dataset", required=True, metavar="DIR", help="folder of levels, or builtin")
-    parser.add_argument("--split", choices=("train", "test", "all"), default="all", help="part of it (all unless told)")
-    parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="for the replays and planner.json")
-    parser.add_argument("--budget", default="10s", metavar="TIME", help="for a level, such as 5s, 0.5s or 2m (10s)")
-    parser.add_argument("--frame-skip", type=int, default=4, metavar="N", help="frames that an action is held (4)")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the changes that are tried (0)")
-    parser.add_argument("--workers", type=int, metavar="N", help="levels solved at once (as many as cores)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the summary to this file too")
-    parser.error = fail
-    options = parser.parse_args(arguments)
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(AttributeError):
-            stream.reconfigure(errors="backslashreplace")  # names of levels may be in any script
-    if options.workers is not None and not 1 <= options.workers <= 1024:
-        fail(f"--workers {options.workers}: expected 1 to 1024")
-    entries = []
+
+def main(args: Args) -> None:
+    """Solve levels and write their replays. Raises ArgumentError, LevelError, OSError."""
+    if args.workers is not None and not 1 <= args.workers <= 1024:
+        raise ArgumentError(f"--workers {args.workers}: expected 1 to 1024")
+    budget = parse_budget(args.budget)
+    _check(budget, args.frame_skip, args.seed)
     try:
-        budget = parse_budget(options.budget)
-        _check(budget, options.frame_skip, options.seed)
-        levels = load_levels(options.dataset, options.split)
-        entries = _with_progress(levels, options, budget)
-        summary = summarise(entries)
-        print("\n".join(_lines(entries, summary)), flush=True)
-        if options.json:
-            report = {"dataset": options.dataset, "summary": summary, "levels": entries}
-            write_atomically(options.json, json.dumps(report, indent=1).encode() + b"\n")
+        entries = _with_progress(load_levels(args.dataset, args.split), args, budget)
     except KeyboardInterrupt:
-        fail(f"interrupted; the same command goes on with what is left ({options.out} keeps what was solved)", 130)
+        fail(f"interrupted; the same command goes on with what is left ({args.out} keeps what was solved)", 130)
     except OSError as error:
-        fail(f"{error.filename or options.out}: cannot be written ({error.strerror})")
-    except ValueError as error:  # LevelError too
-        fail(str(error))
-    return 0
+        raise UserError(f"{error.filename or args.out}: cannot be written ({error.strerror})") from None
+    summary = summarise(entries)
+    print("\n".join(_lines(entries, summary)))
+    if args.json:
+        write_json(args.json, {"dataset": args.dataset, "summary": summary, "levels": entries})
 
 
-def _with_progress(levels, options, budget) -> list[dict]:
+def _with_progress(levels, args, budget) -> list[dict]:
+    """Entries of `plan_levels` in the order of the levels, with a bar on stderr meanwhile."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -425,7 +408,7 @@ def _with_progress(levels, options, budget) -> list[dict]:
     console = Console(stderr=True)
     with Progress(*columns, console=console) as progress:
         bar = progress.add_task("solving", total=len(levels))
-        for entry in plan_levels(levels, options.out, budget, options.frame_skip, options.seed, options.workers):
+        for entry in plan_levels(levels, args.out, budget, args.frame_skip, args.seed, args.workers):
             entries.append(entry)
             solved = sum(each["solved"] for each in entries)
             progress.update(bar, advance=1, description=f"solved {solved} of {len(entries)}")
@@ -436,4 +419,4 @@ def _with_progress(levels, options, budget) -> list[dict]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command(main, Args)

@@ -1,12 +1,14 @@
 """Search over snapshots of a running game, in compiled code: the kernels of planner.py.
 
-A node is a game's row of bytes. It is expanded by the six actions, each held for one step or, while the ninja stays in
-its cell, for some more. Two states are one where position, speed (both by cells) and what is switched are equal; the
-one reached in fewer frames stays. Two queues take turns: the first by frames so far plus what the way still to go may
-take, the second by how many nodes lie in the same tile already, which leads out of dead ends of the first.
+A node is a game's row of bytes. It is expanded by the six actions, each held for one step, or for more while the ninja
+stays in its cell. Two states are the same where position and speed (both by cells) and everything switched are equal;
+the one that was reached in fewer frames stays.
 
-Once a solution is known, it says how long the way takes: frames left when it was last as far away. Nodes that would not
-get there in fewer frames than the solution (and some slack) are then left out.
+Two queues take turns. The first is ordered by the frames so far plus an estimate for the way that is left (A*). The
+second is ordered by how many nodes lie in the same tile already, which leads out of dead ends of the first.
+
+Once a solution is known, it gives the estimate: the frames that it had left when it was last as far away. Nodes that
+would not win in fewer frames than the solution, plus some slack, are then left out.
 """
 
 import math
@@ -21,29 +23,30 @@ from npp_rl.simulator import DEAD, WON, frame, new_state, row_bytes
 from npp_rl.simulator.compiled import kernel, njit
 from npp_rl.simulator.layout import CELLS, DYING, EXIT_DOOR, Bank, State
 
-GOALS = 48  # fields kept in one search: states of switches, doors and, where they bar the way, mines
-BINS, BIN = 2048, 8.0  # of the table of frames left: number, px
-SPEED = 3.0  # px per frame, beyond what a solution tells
+GOALS = 48  # fields kept in one search, by the state of switches, doors and, where they bar the way, mines
+BINS, BIN = 2048, 8.0  # number and width (px) of the bins of the table of frames left
+SPEED = 3.0  # px per frame assumed for ways longer than the solution's
 LOST = 400.0  # px added where no way leads to the goal
 
-# What a search ends with. FOUND: a solution better than `bound`; the search can go on.
+# Results of `search`: stopped in between, a solution better than `bound` was found (the search can go on), no node is
+# left, no memory is left.
 MORE, FOUND, EXHAUSTED, FULL = 0, 1, 2, 3
-# Entries of `counts`: nodes, sizes of the two queues, the won node, expansions, goals known, frame that a win has to
-# come before, states known.
+# Entries of `counts`: nodes, sizes of the two queues, the node that won, expansions, known goals, the frame that a win
+# has to come before, known states.
 COUNT, FIRST, SECOND, BEST, EXPANDED, KNOWN, BOUND, STATES = range(8)
 
 
 class Settings(NamedTuple):
-    """What one search is done with."""
+    """Parameters of one search."""
 
     frame_skip: int
     cell: float  # px
     speed_cell: float  # px per frame
-    weight: float  # frames per px of way; with 0 the table of frames left is read instead
-    turns: int  # of so many expansions one is the second queue's; 0: none
-    hold: int  # steps at most that an action is held
-    mines: int  # whether states of mines are told apart
-    movers: int  # whether places of moving entities are told apart
+    weight: float  # estimated frames per px of way; 0: the table of frames left gives the estimate
+    turns: int  # one of so many expansions is the second queue's; 0: none
+    hold: int  # most steps that an action is held
+    mines: int  # whether states that differ in mines are different
+    movers: int  # whether states that differ in the places of moving entities are different
     slack: float  # frames
 
 
@@ -60,8 +63,8 @@ class Pools(NamedTuple):
     closed: np.ndarray  # u1 [nodes]
     priority: np.ndarray  # f4 [2, nodes]
     queue: np.ndarray  # i4 [2, nodes]
-    key: np.ndarray  # u8 [slots]: hashes of known states, 0: none
-    reached: np.ndarray  # i4 [slots]: frame in which they were reached
+    key: np.ndarray  # u8 [slots]: hashes of known states, 0 for an empty slot
+    reached: np.ndarray  # i4 [slots]: frame in which each was reached
     crowd: np.ndarray  # i4 [GOALS, CELLS]: nodes by tile
     left: np.ndarray  # f4 [BINS]: frames left by distance
     goals: np.ndarray  # GOAL [GOALS]
@@ -113,7 +116,7 @@ def make_pools(bank: Bank, nodes: int, steps: int = 4096) -> Pools:
 
 
 def node_bytes(bank: Bank) -> int:
-    """Bytes that a node takes, all in all."""
+    """Bytes that a node takes in all arrays of the pools together."""
     return row_bytes(bank) + 8 * max(int(bank.level["movers"].max()), 1) // 2 + 32 + 4 * 12
 
 
@@ -160,7 +163,7 @@ def _pop(pools, which):
 
 @kernel
 def _key(bank, state, i, settings):
-    """Hash of what tells states apart; never 0."""
+    """Hash of everything in which states differ; never 0."""
     n = state.ninja[i]
     prime = np.uint64(1099511628211)
     code = signature(bank, state, i, settings.mines)
@@ -190,7 +193,7 @@ def _copy(words, source, target):
 
 @kernel
 def _goal_of(bank, pools, i, before):
-    """Index of the goal of row i, planned anew where what it depends on has changed; -1 if there is no room."""
+    """Index of the goal of row i, planned anew if anything that it depends on has changed; -1 if there is no room."""
     state, goals = pools.state, pools.goals
     if before >= 0 and signature(bank, state, i, goals[before].mines) == goals[before].signature:
         return before
@@ -207,7 +210,7 @@ def _goal_of(bank, pools, i, before):
 
 @kernel
 def _way(pools, i, goal, before):
-    """Px from the ninja of row i to the exit, through what comes before it."""
+    """Px from the ninja of row i to the exit, through all goals before it."""
     n = pools.state.ninja[i]
     g = pools.goals[goal]
     if g.kind == GOAL_NONE:
@@ -222,7 +225,7 @@ def _way(pools, i, goal, before):
 
 @kernel
 def _measure(bank, pools, i, before_goal, before):
-    """(goal, px to the exit) of row i, whose parent has the goal and way `before`."""
+    """(goal, px to the exit) of row i, whose parent has the goal `before_goal` and the way `before`."""
     goal = _goal_of(bank, pools, i, before_goal)
     if goal < 0:
         return before_goal, before
@@ -251,7 +254,7 @@ def _frames_left(pools, total):
 
 @kernel
 def _add(bank, pools, settings, node):
-    """Queue row `node`, whose parent, action and goal are noted; whether it may lead to a better solution."""
+    """Queue row `node`, whose parent, action and goal are set -> whether it may lead to a better solution."""
     n = pools.state.ninja[node]
     total = pools.total[node]
     if settings.weight > 0.0:
@@ -274,7 +277,7 @@ def _add(bank, pools, settings, node):
 
 @kernel
 def _is_new(pools, key, at_frame):
-    """Notes a state; False where it is known from this frame or an earlier one."""
+    """Note a state -> False where it is known from this frame or an earlier one."""
     mask = len(pools.key) - 1
     slot = int(key >> np.uint64(1)) & mask
     while pools.key[slot] != 0:
@@ -347,7 +350,7 @@ def search(bank, pools, settings, expansions):
                     counts[BEST] = child
                     counts[BOUND] = n.frame
                     counts[COUNT] += 1
-                    pools.closed[node] = 0  # its other actions are tried again, should the search go on
+                    pools.closed[node] = 0  # if the search goes on, its other actions are tried again
                     _push(pools, 0, np.float32(n.frame), node)
                     return FOUND
                 continue
@@ -362,7 +365,7 @@ def search(bank, pools, settings, expansions):
 
 @njit(nogil=True)
 def replay(bank, pools, actions, frame_skip):
-    """Play actions from row 0, the state after each step in the rows behind it -> (steps played, won, frame)."""
+    """Play actions from row 0, with the state after each step in the rows after it -> (steps played, won, frame)."""
     state = pools.state
     for step in range(len(actions)):
         _copy(pools.words, step, step + 1)
@@ -385,7 +388,7 @@ def calibrate(bank, pools, steps):
             goal, total = _measure(bank, pools, step, goal, total)
         k = min(max(int(total / BIN), 0), BINS - 1)
         pools.left[k] = end - state.ninja[step].frame  # the last time at this distance counts
-    # A distance that was left out takes as long as the next larger one that it passed later.
+    # A distance that the run skipped, or left before a larger one, takes as long as the larger one.
     last = np.float32(-1.0)
     for k in range(BINS - 1, -1, -1):
         if pools.left[k] >= 0.0 and (last < 0.0 or pools.left[k] < last):
@@ -409,10 +412,10 @@ def _draw(seed):
 
 @njit(nogil=True)
 def tweak(bank, pools, actions, steps, frame_skip, frames, seed):
-    """Play small changes of a won run, `frames` in all: spans cut out, replaced by another held action, stretched.
+    """Try small changes of a won run: spans are cut out, replaced by another held action, or stretched.
 
-    actions: u1 [most steps], of which `steps` count; changed in place where the run is won in fewer frames. Rows 0 to
-    `steps` hold the run's states. -> (steps, number of changes kept, seed).
+    frames: to be played in all. actions: u1 [most steps], of which `steps` count; changed in place where a change wins
+    in fewer frames. Rows 0 to `steps` hold the run's states. -> (steps, number of changes kept, seed).
     """
     state = pools.state
     scratch = len(pools.parent) - 1
@@ -427,7 +430,7 @@ def tweak(bank, pools, actions, steps, frame_skip, frames, seed):
         put = int(seed >> np.uint64(33)) % 9
         seed = _draw(seed)
         action = int(seed >> np.uint64(33)) % 8
-        if action >= 6:  # the span before grows, or the one behind it
+        if action >= 6:  # the span before or after it is stretched
             action = actions[at - 1] if action == 6 and at else actions[min(at + cut, steps - 1)]
         if cut == 0 and put == 0:
             continue

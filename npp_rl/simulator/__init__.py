@@ -1,7 +1,7 @@
-"""The compiled N++ simulator: exact physics after PHYSICS.md, for single runs and for batches of games.
+"""The compiled N++ simulator: exact physics as PHYSICS.md specifies, for single runs and for batches of games.
 
-`simulate` and `simulate_final` play one map with one input string. Batches are played by the kernels: a `Bank` holds
-the levels (`build_bank`), `new_state` makes rows of games, `reset_game` and `frame` act on one of them.
+`simulate` and `simulate_final` play one map with one input string. Kernels play batches: a `Bank` holds the levels
+(`build_bank`), `new_state` makes rows of games, and `reset_game` and `frame` act on one game.
 """
 
 import numpy as np
@@ -30,7 +30,7 @@ __all__ = [
 
 @njit(_nrt=False)
 def play(bank, state, i, inputs, trajectory, states):
-    """Play input bytes u1 [n] in game i until death or victory -> frames played (PHYSICS.md 7).
+    """Play input bytes u1 [n] (PHYSICS.md 7) in game i until death or victory -> frames played.
 
     Writes x, y, u, v (px, px per frame) to trajectory f8 [n, 4] and the ninja's state to states u1 [n].
     """
@@ -55,9 +55,7 @@ def simulate_final(map_data: bytes, inputs: bytes, unfinished: bool = False):
     Returns trajectory float64 [frames, 4] (x, y in px, velocity in px per frame, after each frame), states uint8
     [frames] (PHYSICS.md 4.2), gold (int) and entities float64 [k, 5] (type, x, y, active, state) in the order of
     PHYSICS.md 5.1. The run ends with the first frame in which the ninja is dead (6) or has won (8), or when the inputs
-    are used up.
-
-    `unfinished` as in `build_bank`: chaser drones and lasers come to life.
+    are used up. unfinished: as in `build_bank`.
 
     Raises ValueError, one line that names the record and the value, for a map that PHYSICS.md 8.5 rejects.
     """
@@ -94,5 +92,5 @@ def _plain_bytes(what, data) -> bytes:
 
 
 def simulate(map_data: bytes, inputs: bytes, unfinished: bool = False):
-    """`simulate_final` without the end's details: (trajectory float64 [frames, 4], states uint8 [frames])."""
+    """The first two results of `simulate_final`: trajectory float64 [frames, 4], states uint8 [frames]."""
     return simulate_final(map_data, inputs, unfinished)[:2]

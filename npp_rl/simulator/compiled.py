@@ -1,9 +1,9 @@
-"""Numba compilation with a disk cache that is keyed by the content of the whole package.
+"""Numba compilation with a disk cache whose key is the content of all compiled files.
 
-Numba's own cache notices an edit of the file that a function stands in, but not of a callee in another file, and it
-ignores the bounds-check setting. Here the stamp of every cached function is a hash of all compiled source files and of
-`NUMBA_BOUNDSCHECK`, so any edit recompiles everything that is asked for afterwards. A cache file that is cut,
-overwritten or of another stamp counts as missing, and a cache that cannot be written is done without.
+Numba's own cache notices an edit of the file that a function is in, but not of a callee in another file, and it ignores
+the bounds-check setting. Here the stamp of every cached function is a hash of all source files with compiled code and
+of `NUMBA_BOUNDSCHECK`, so any edit recompiles everything that is used afterwards. A cache file that is cut, overwritten
+or of another stamp counts as missing. Where no cache can be written, nothing is cached.
 """
 
 import functools
@@ -32,7 +32,7 @@ def source_stamp() -> str:
 
 @functools.cache
 def _file_stamp(filename):
-    """`source_stamp` for functions of the package; for others (tests, scripts) together with their own file."""
+    """`source_stamp` for functions of the package; for others (tests), a hash of it and of their own file."""
     path = Path(filename).resolve()
     if path.is_relative_to(_PACKAGE):
         return source_stamp()
@@ -40,9 +40,9 @@ def _file_stamp(filename):
 
 
 class _CacheFile(IndexDataCacheFile):
-    """One file for each signature, named by it, that begins with a hash of the stamp and of its content.
+    """One file for each signature, named after it, which begins with a hash of the stamp and of its content.
 
-    Numba keeps an index beside numbered files, and two processes that compile at once mix up each other's numbers.
+    Numba's own index with numbered files is not used: two processes that compile at once mix up each other's numbers.
     """
 
     def _path(self, key):
@@ -101,9 +101,9 @@ class _Kernel(CPUDispatcher):
 def kernel(function=None, **options):
     """`njit` for functions that only compiled functions call, and that neither make nor return arrays.
 
-    Without a wrapper for Python they compile faster. And without reference counts they run faster: Numba counts the
-    references of every array that a function is handed or takes from a tuple, with atomic instructions, which in small
-    functions is half of the time. The caller's own reference keeps the arrays alive.
+    They compile faster without a wrapper for Python, and run faster without reference counts. Numba counts references
+    of every array that a function is given or takes from a tuple, with atomic instructions, which take half of the time
+    of small functions. The caller's own reference keeps the arrays alive.
     """
     if function is None:
         return functools.partial(kernel, **options)

@@ -1,7 +1,7 @@
-"""Contacts of the ninja with entities, and what they do to it, to doors and to the cell lists (PHYSICS.md 4, 5).
+"""Contacts of the ninja with entities, and their effects on it, on doors and on the cell lists (PHYSICS.md 4, 5).
 
-All kernels take the static arrays of a bank and the arrays of a `State`, and the index i of the game. `level` is the
-game's LEVEL record, `n` its NINJA record. Entities are addressed by k, their index in the bank's pool.
+The kernels take static arrays of a bank, arrays of a `State`, and the index i of the game. `level` is the game's LEVEL
+record, `n` its NINJA record, and k an entity's index in the bank's pool.
 """
 
 import math
@@ -44,6 +44,8 @@ from npp_rl.simulator.layout import (
 
 G_FALL = 0.06666666666666665
 PAD_POWER = 36.0 / 7.0
+MINE_RADIUS = 14.0  # px between the centres of ninja and mine at which a deadly mine kills (PHYSICS.md 5.3)
+TOGGLE_IN, TOGGLE_OUT = 13.5, 14.5  # px within which a toggle mine is touched, and beyond which it is left
 
 
 @kernel(forceinline=True)
@@ -60,6 +62,28 @@ def kill(n, cause):
             n.g = G_FALL
         n.state = DYING
         n.cause = cause
+
+
+@kernel
+def deadly_radius(kind):
+    """Distance (px) of centres at which an entity kills, 0 if it does not.
+
+    A thwump kills with its face only, which reaches as far (PHYSICS.md 5.15). A shove thwump kills only while it flies
+    (PHYSICS.md 5.16). Chaser drones and lasers, which the reference does not have, count as harmless.
+    """
+    if kind in (MINE, TOGGLE_MINE, MINI_DRONE):
+        return 14.0
+    if kind == ZAP_DRONE:
+        return 17.5
+    if kind == FLOOR_GUARD:
+        return 16.0
+    if kind == DEATH_BALL:
+        return 15.0
+    if kind == THWUMP:
+        return 22.0
+    if kind == SHOVE_THWUMP:
+        return 18.0
+    return 0.0
 
 
 @kernel
@@ -251,7 +275,7 @@ def collide_logically(bank, state, i, level, n, k):
     kind = e.type
     at = k - level.entity_start
     if kind in (MINE, TOGGLE_MINE):
-        if state.state[i, at] == 0 and valid_target(n) and overlap(e.x, e.y, n.x, n.y, 14.0):
+        if state.state[i, at] == 0 and valid_target(n) and overlap(e.x, e.y, n.x, n.y, MINE_RADIUS):
             state.state[i, at] = 1
             n.sprung = 1
             kill(n, kind)

@@ -6,7 +6,7 @@ Arguments are those of contacts.py; `e` is an entity's index counted from the le
 import math
 
 from npp_rl.simulator.compiled import kernel
-from npp_rl.simulator.contacts import regrid, set_door, thwump_axis, valid_target
+from npp_rl.simulator.contacts import TOGGLE_IN, TOGGLE_OUT, regrid, set_door, thwump_axis, valid_target
 from npp_rl.simulator.geometry import (
     cell_of,
     clamp,
@@ -404,7 +404,7 @@ def move_entities(bank, state, i, level, n):
 
 @kernel
 def _think_mines(bank, state, i, level, n):
-    """PHYSICS.md 5.3, both types at once: no other thought changes what they look at.
+    """PHYSICS.md 5.3, both types at once, since no other thought changes what they depend on.
 
     Only mines near the ninja can be hit, and only toggling ones change without a hit.
     """
@@ -414,7 +414,7 @@ def _think_mines(bank, state, i, level, n):
     if n.toggling > 0:
         for k in range(base, base + level.entities):
             if state.state[i, k - base] == 2 and entities[k].type in (MINE, TOGGLE_MINE):
-                hit = target and overlap(entities[k].x, entities[k].y, n.x, n.y, 14.5)
+                hit = target and overlap(entities[k].x, entities[k].y, n.x, n.y, TOGGLE_OUT)
                 if not hit:
                     state.state[i, k - base] = 1 if n.state == DEAD else 0
                     n.toggling -= 1
@@ -424,7 +424,7 @@ def _think_mines(bank, state, i, level, n):
             k = bank.near[s]
             e = entities[k]
             untoggled = e.type in (MINE, TOGGLE_MINE) and state.state[i, k - base] == 1
-            if untoggled and overlap(e.x, e.y, n.x, n.y, 13.5):
+            if untoggled and overlap(e.x, e.y, n.x, n.y, TOGGLE_IN):
                 state.state[i, k - base] = 2
                 n.toggling += 1
 

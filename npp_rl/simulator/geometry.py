@@ -1,7 +1,7 @@
 """Geometry primitives (PHYSICS.md 6): sweeps, closest points, pushes, half-cell edges.
 
-Loops over a region's segments follow the order of PHYSICS.md 3.6: cells column by column, each cell's span in its
-stored order. A column's cells are adjacent in memory, so the rows of one column are one span.
+Loops over a region's segments follow the order of PHYSICS.md 3.6: cells column by column, and each cell's span in its
+stored order. The cells of a column are adjacent in memory, so their rows are one span.
 """
 
 import math
@@ -109,8 +109,8 @@ def time_segment(s, p, q, wx, wy, rho):
 def sweep_time(level, segments, closed, i, p, q, wx, wy, rho):
     """Part of the displacement (wx, wy) px that a circle at (p, q) of radius rho can make (PHYSICS.md 6.4, 6.7).
 
-    A segment whose bounding box stays more than 0.001 px away from the box of the swept circle cannot be touched on the
-    way; its times are all 1, so it is passed over.
+    A segment is skipped if its bounding box is more than 0.001 px away from the box of the swept circle: it cannot be
+    touched on the way, so its times are all 1.
     """
     x_low = min(p, p + wx)
     y_low = min(q, q + wy)
@@ -178,8 +178,8 @@ def closest_on_segment(s, x, y):
 def nearest(level, segments, closed, i, x, y, rho):
     """Nearest point of the segments around (x, y) -> (side, a, b); side 0 if there is none (PHYSICS.md 6.6).
 
-    A segment is no nearer than its bounding box. So it cannot win, even with the 0.1 of the front side, if the box's
-    squared distance exceeds the best one by 0.2; the factor covers rounding at positions far outside the field.
+    A segment is no nearer than its bounding box. So it cannot be the nearest, even with the 0.1 of the front side, if
+    the box's squared distance exceeds the best one by 0.2. The factor covers rounding far outside the field.
     """
     first_row = clamp(floor_div(y - rho, 24.0), 0, ROWS - 1)
     last_row = clamp(floor_div(y + rho, 24.0), 0, ROWS - 1)
@@ -218,8 +218,8 @@ def nearest(level, segments, closed, i, x, y, rho):
 def wall_normal(level, segments, closed, i, x, y):
     """Normal of the first wall within 10.1 px of the ninja, or 0 (PHYSICS.md 4.9 step 3).
 
-    The wall's point is at the ninja's height to within 0.00001 px, so a segment whose bounding box does not come near
-    enough is passed over.
+    The wall's point is at the ninja's height to within 0.00001 px, so a segment is skipped if its bounding box is not
+    near enough.
     """
     rad = 10.1
     first_row = clamp(floor_div(y - rad, 24.0), 0, ROWS - 1)

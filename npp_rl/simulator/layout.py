@@ -1,9 +1,9 @@
 """Memory layout of levels and of running games: dtypes, constants, tile tables as arrays.
 
-A level is one `LEVEL` record plus spans in pools that all levels of a bank share (segments, entities, doors, near
-lists). A running game is one row of bytes: a `NINJA` record, one byte of activity and one of state per entity, a
-`MOVER` record per entity that changes its cell, doors, and counters of the half-cell edges that doors touch. Rows are
-copied whole, which is what snapshots, resets and checkpoints do.
+A level is one `LEVEL` record, plus spans in pools that all levels of a bank share (segments, entities, doors, near
+lists). A running game is one row of bytes: a `NINJA` record, one byte of activity and one of state for each entity, a
+`MOVER` record for each entity that changes its cell, doors, and counters of the half-cell edges that doors touch.
+Snapshots and checkpoints copy whole rows.
 """
 
 from typing import NamedTuple
@@ -18,7 +18,7 @@ CELLS = COLUMNS * ROWS
 H_EDGES = 88 * 51  # horizontal half-cell edge (i, j) at i * 51 + j
 V_EDGES = 89 * 50  # vertical half-cell edge (i, j) at i * 50 + j
 
-# Record types (PHYSICS.md 2.1). The exit switch has its own number but stands in the list of type 3.
+# Record types (PHYSICS.md 2.1). The exit switch has its own number but is in the list of type 3.
 MINE, GOLD, EXIT_DOOR, EXIT_SWITCH, REGULAR_DOOR, LOCKED_DOOR, TRAP_DOOR = 1, 2, 3, 4, 5, 6, 8
 LAUNCH_PAD, ONE_WAY, ZAP_DRONE, FLOOR_GUARD, BOUNCE_BLOCK, THWUMP = 10, 11, 14, 16, 17, 20
 TOGGLE_MINE, BOOST_PAD, DEATH_BALL, MINI_DRONE, SHOVE_THWUMP = 21, 24, 25, 26, 28
@@ -28,7 +28,7 @@ ENTITY_TYPES = (1, 2, 3, 5, 6, 8, 10, 11, 14, 16, 17, 20, 21, 24, 25, 26, 28)
 # Ninja states (PHYSICS.md 4.2)
 STANDING, RUNNING, SLIDING, JUMPING, FALLING, WALL_SLIDING, DEAD, DYING, WON = 0, 1, 2, 3, 4, 5, 6, 7, 8
 
-# Causes of death: the killing entity's type, or one of these.
+# Causes of death: the type of the entity that killed, or one of these.
 CAUSE_NONE, CAUSE_FLOOR, CAUSE_CEILING, CAUSE_CRUSH = 0, 100, 101, 102
 CAUSE_NAMES = {
     CAUSE_NONE: "none",
@@ -92,13 +92,12 @@ NINJA = np.dtype(
         ("h", "i1"),  # inputs of this frame
         ("j", "i1"),
         ("cause", "u1"),
-        ("sprung", "i1"),  # whether a mine has gone off, which may bring it back to a toggle mine's life
+        ("sprung", "i1"),  # whether a mine has gone off, which may turn it into a toggle mine (PHYSICS.md 5.3)
     ],
     align=True,
 )
 
-# An entity that changes its place in the cell lists: the moving ones, and exit doors, which enter when their switch is
-# hit.
+# An entity whose place in the cell lists changes: moving ones, and exit doors, which enter when their switch is hit.
 MOVER = np.dtype(
     [
         ("x", "f8"),
@@ -163,7 +162,7 @@ LEVEL = np.dtype(
         ("spawn_y", "f8"),
         ("segment_start", "i4", (CELLS + 1,)),  # by cell, into the segment pool
         ("near_start", "i4", (CELLS + 1,)),  # by the ninja's cell: entities that collide logically and never move
-        ("platform_start", "i4", (CELLS + 1,)),  # the same for one-way platforms, the only physical ones of these
+        ("platform_start", "i4", (CELLS + 1,)),  # by the ninja's cell: one-way platforms, which collide physically
         ("edge_h", "u1", (H_EDGES,)),
         ("edge_v", "u1", (V_EDGES,)),
         ("tiles", "u1", (CELLS,)),
@@ -176,7 +175,7 @@ LEVEL = np.dtype(
         ("doors", "i4"),
         ("edge_start", "i4"),
         ("edges", "i4"),
-        ("physical", "i4"),  # numbers of entities that collide physically, that move, that think (but mines)
+        ("physical", "i4"),  # numbers of entities that collide physically, that move, that think (without mines)
         ("moving", "i4"),
         ("thinking", "i4"),
         ("ball_count", "i4"),  # D of PHYSICS.md 5.19
@@ -186,7 +185,7 @@ LEVEL = np.dtype(
 
 
 class Bank(NamedTuple):
-    """Static data of a list of levels, as the kernels read it."""
+    """Static data of a list of levels, for the kernels."""
 
     level: np.ndarray  # LEVEL [levels]
     segment: np.ndarray  # SEGMENT pool
@@ -199,7 +198,7 @@ class Bank(NamedTuple):
 
 
 class State(NamedTuple):
-    """Running games: typed views of one uint8 array [games, bytes], and scratch memory."""
+    """Running games: typed views on one uint8 array [games, bytes], and scratch memory."""
 
     ninja: np.ndarray  # NINJA [games]
     active: np.ndarray  # u1 [games, entities]

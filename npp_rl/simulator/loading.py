@@ -1,4 +1,4 @@
-"""From map bytes to the static arrays of a bank, and the first state of a game (PHYSICS.md 2, 3, 5.2, 5.7)."""
+"""The static arrays of a bank, made from map bytes, and the first state of a game (PHYSICS.md 2, 3, 5.2, 5.7)."""
 
 import numpy as np
 
@@ -72,7 +72,7 @@ EDGES = H_EDGES + V_EDGES
 def check_map(map_data: bytes, unfinished: bool = False) -> None:
     """Raise ValueError, with one line that names the record and the value, for a map that PHYSICS.md 8.5 rejects.
 
-    With `unfinished` the orientations and modes of chaser drones and lasers count too.
+    unfinished: whether orientations and modes of chaser drones and lasers are checked too.
     """
     if len(map_data) < 1233:
         raise ValueError(f"map of {len(map_data)} bytes: expected at least 1233")
@@ -149,7 +149,7 @@ def _behind(j, sign):
 def _tile_segments(tiles):
     """Segments of tiles u1 [levels, 44, 25] -> cell (counted over all levels) [n], SEGMENT [n].
 
-    Those of one cell come out in the order of PHYSICS.md 3.6.
+    The segments of a cell are in the order of PHYSICS.md 3.6.
     """
     level, cx, cy = np.nonzero(np.take(TILE_EXTRA, tiles))
     tile, origin = tiles[level, cx, cy], 24.0 * np.stack([cx, cy, cx, cy], 1)
@@ -198,15 +198,15 @@ def _starts(of, count):
 
 
 def _rank(of):
-    """How many equal numbers stand before each one in sorted numbers `of`."""
+    """How many equal numbers precede each one in sorted numbers `of`."""
     return np.arange(len(of)) - np.searchsorted(of, of)
 
 
 def _entities(maps, unfinished):
-    """Entities of all maps in the lists' order (PHYSICS.md 5.1) -> level [n], ENTITY [n] with `slot` -1, and their
-    doors' records.
+    """Entities of all maps in the order of PHYSICS.md 5.1 -> level [n], ENTITY [n] with `slot` -1, records u1 [n, 5].
 
-    The last value is the record [n, 5] that each entity was made from, whose coordinates are a door's own.
+    A record is the one that the entity was made from. A door's record has the door's coordinates, its ENTITY those of
+    the switch.
     """
     width = max(len(m) for m in maps) + 2000  # zeros behind the end, where a switch may lie (PHYSICS.md 8.5)
     data = np.zeros((len(maps), width), np.uint8)
@@ -271,9 +271,9 @@ def _doors(level, entities, record, level_count):
 
 
 def _near(level, entities, chosen, level_count):
-    """Per cell the chosen entities of the 3 x 3 cells around it -> pool i4, starts i4 [levels, CELLS + 1].
+    """For each cell the chosen entities of the 3 x 3 cells around it -> pool i4, starts i4 [levels, CELLS + 1].
 
-    They come in the order of PHYSICS.md 5.2.
+    They are in the order of PHYSICS.md 5.2.
     """
     at = np.flatnonzero(chosen)
     at = at[np.lexsort((entities["key"][at], level[at]))]
@@ -295,10 +295,10 @@ def _by_cell(cell, level_count):
 
 
 def build_bank(maps, unfinished: bool = False) -> Bank:
-    """Bank of the levels in `maps` (a sequence of map bytes); raises ValueError as `check_map`.
+    """Bank of the levels in `maps` (a sequence of map bytes). Raises ValueError as `check_map` does.
 
-    `unfinished` brings the entities to life that the reference leaves out: chaser drones and lasers, in this project's
-    own completion, which unfinished.py describes. Without it, and in all golden data, their records do nothing.
+    unfinished: adds chaser drones and lasers, which the reference leaves out, by this project's own rules (see
+    unfinished.py). Without it, and in all golden data, their records do nothing.
     """
     maps = [bytes(m) for m in maps]
     for m in maps:
@@ -343,7 +343,7 @@ def build_bank(maps, unfinished: bool = False) -> Bank:
     lines = _lines(np.stack([doors["x1"], doors["y1"], doors["x2"], doors["y2"]], 1))
     lines["kind"], lines["door"] = DOOR_LINE, _rank(door_level)
     cells, segments = [], []
-    for first in range(0, count, 256):  # some at a time, which bounds the memory
+    for first in range(0, count, 256):  # some at a time, to bound the memory
         part = slice(first, first + 256)
         # Higher tile numbers do nothing, like number 0 (PHYSICS.md 3.2).
         known_tiles = np.where(tiles[part] < TILE_COUNT, tiles[part], 0)
@@ -376,7 +376,7 @@ def build_bank(maps, unfinished: bool = False) -> Bank:
 
 
 def _pool(items):
-    """The items and one more of zeros, so that a pool is never empty and a kernel's pointer into it always valid."""
+    """The items and one of zeros, so that a pool is never empty and a kernel's pointer into it is always valid."""
     return np.concatenate([items, np.zeros(1, items.dtype)])
 
 

@@ -49,7 +49,7 @@ TINY = 2.0**-47
 def frame(bank, state, i, h, j):
     """Advance game i by one frame with horizontal input h (-1, 0, 1) and jump input j (0, 1) (PHYSICS.md 4.4).
 
-    It is inlined into its callers: make those a `kernel`, or every frame counts references of all arrays.
+    It is inlined into its callers. They should be a `kernel`, or else every frame counts references of all arrays.
     """
     n = state.ninja[i]
     level = bank.level[n.level]
@@ -89,8 +89,8 @@ def frame(bank, state, i, h, j):
 def _collide(bank, state, i, level, n):
     """The four rounds of object pass and tile pass (PHYSICS.md 4.4 step 4).
 
-    Segments do not change between the rounds, so a place where the tile pass has once found nothing to push out of is
-    `settled` and is not looked at again.
+    Segments do not change between the rounds, so a place where the tile pass found nothing to push out of is `settled`
+    and is not tested again.
     """
     settled_x = math.nan
     settled_y = math.nan
@@ -111,7 +111,7 @@ def _collide(bank, state, i, level, n):
                 settled_x = n.x
                 settled_y = n.y
         if pushed == 0 and not touched and n.x == x and n.y == y:
-            # Nothing touched, nothing moved: the remaining rounds would repeat this one.
+            # Nothing was touched and nothing moved: the remaining rounds would repeat this one.
             break
 
 
@@ -222,7 +222,7 @@ def _push_out(level, segments, closed, i, n):
 def _touch_entities(bank, state, i, level, n):
     """Logical collisions in the order of PHYSICS.md 5.2 -> the first wall normal that is set, or 0.
 
-    None of them reaches 24 px on either axis, so an entity farther away is passed over.
+    None of them reaches 24 px on either axis, so an entity farther away is skipped.
     """
     cell = cell_of(n.x, n.y)
     at = level.near_start[cell]

@@ -6,11 +6,11 @@ A tile is 24 x 24 px. `TILES[t]` holds, in this order:
   (0 open, 1 slope or curve, 2 solid);
 - signs of its horizontal and vertical 12 px segments in the same order (`-` open side up or left, `+` down or right);
 - its slanted segment (x1, y1, x2, y2) relative to the upper left corner, or None;
-- its arc (centre x, centre y, quadrant x, quadrant y, convex), radius 24, or None: solid is inside the circle if
-  convex is 1, outside (within the quadrant's square) if it is 0.
+- its arc (centre x, centre y, quadrant x, quadrant y, convex), radius 24, or None. The solid part is inside the circle
+  if convex is 1, and outside of it within the quadrant's square if convex is 0.
 
-`SOLID` holds the solid part of tiles 0..33 for drawing and for free-space tests: a polygon in px with corners clockwise
-on the screen; curved tiles are polygons of 17 points along the arc.
+`SOLID` holds the solid part of tiles 0..33, for drawing and for free space: polygons in px with corners clockwise on
+the screen. Curved tiles have 17 points along the arc.
 """
 
 import math

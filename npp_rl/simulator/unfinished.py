@@ -1,15 +1,15 @@
-"""Chaser drones and lasers, which the reference leaves unfinished and this project completes in its own way.
+"""Chaser drones and lasers, which the reference leaves unfinished and this project completes by its own rules.
 
 They exist only in banks built with `unfinished=True`.
 
-A chaser drone (PHYSICS.md 5.11) is a zap drone until, in a thought, it sees the ninja by the look of that section (in
-the present direction first, then to the left and to the right) with no half-cell edge blocked over its own width in
-between. From then on it flies in that direction at 16/7 px a frame until an edge ahead is blocked. There it becomes a
-zap drone again, with its own place for its target. State 1 is chasing.
+A chaser drone (PHYSICS.md 5.11) behaves as a zap drone until it sees the ninja in a thought. It looks as that section
+says, in its present direction first, then to the left and to the right, and sees the ninja if no half-cell edge in
+between is blocked over the drone's width. It then flies in that direction at 16/7 px a frame until an edge ahead is
+blocked. There it becomes a zap drone again, with its own place for its target. State 1 is chasing.
 
-A laser is the spinner of PHYSICS.md 5.17. Its beam kills a ninja whose centre is less than 10 px from it; that is the
-whole test. One that stands less than 7 px from a segment, or behind the nearest one, is a surface laser, which
-stands still and harms nobody; that is decided in its first thought. State 1 is a spinner, 2 a surface laser.
+A laser is the spinner of PHYSICS.md 5.17. Its beam kills a ninja whose centre is less than 10 px from it; nothing else
+is tested. A laser that is less than 7 px from a segment, or behind the nearest one, is a surface laser, which does not
+move and harms nobody. Its first thought decides that. State 1 is a spinner, 2 a surface laser.
 """
 
 import math
@@ -56,7 +56,7 @@ def _way_open(level, edges, counts, i, m, direction, first, last):
 
 @kernel
 def think_chaser(n, level, edges, counts, i, m, states, e):
-    """Looks for the ninja ahead, to the left and to the right."""
+    """Look for the ninja ahead, to the left and to the right."""
     if states[i, e] != 0 or not valid_target(n):
         return
     for turn in range(3):
@@ -129,7 +129,7 @@ def ray_length(level, segments, x, y, dx, dy):
 
 @kernel
 def think_laser(n, level, segments, closed, i, m, entity, states, e):
-    """Turns a spinner's beam by one frame; the beam acts at the old angle, which is m.a."""
+    """Turn a spinner's beam by one frame; the beam acts at the old angle, which is m.a."""
     if states[i, e] == 0:
         side, a, b = nearest(level, segments, closed, i, m.x, m.y, 12.0)
         dx = m.x - a
@@ -151,7 +151,7 @@ def think_laser(n, level, segments, closed, i, m, entity, states, e):
 
 @njit(_nrt=False)
 def beam_length(bank, level_index, movers, i, slot):
-    """Length px of the beam at its present angle of the laser that is mover `slot` of game i, 0 if it leaves the field.
+    """Length (px) of the present beam of the laser that is mover `slot` of game i, 0 if it leaves the field.
 
     movers: MOVER [games, movers] of a `State`.
     """

@@ -1,7 +1,7 @@
 """Pictures of levels for people: levels with trajectories over them, contact sheets, and running games (`Scene`).
 
-Drawn with Pillow at several times the size and averaged down, so edges are smooth at any scale; the shapes are those of
-shapes.py. What agents see is drawn elsewhere, by compiled code.
+They are drawn with Pillow at several times their size and averaged down, so edges are smooth at any scale. shapes.py
+has the shapes. The pictures that agents see are others, drawn by compiled code (environment/pictures.py).
 """
 
 import functools
@@ -19,6 +19,7 @@ from npp_rl.levels.maps import RECORDS_AT, SHORTEST_MAP, Level
 from npp_rl.simulator import build_bank
 from npp_rl.simulator.layout import CAUSE_NAMES, DEAD, DYING, EXIT_DOOR, LASER, WON
 from npp_rl.simulator.unfinished import beam_length
+from npp_rl.viewing.figure import draw_ninja, look_of_ninja
 from npp_rl.viewing.shapes import (
     BACKGROUND,
     FURNITURE,
@@ -32,10 +33,8 @@ from npp_rl.viewing.shapes import (
     Now,
     Pen,
     at_start,
-    draw_ninja,
     draw_tiles,
     look,
-    look_of_ninja,
     things,
 )
 
@@ -52,10 +51,11 @@ def draw_level(
 ) -> np.ndarray:
     """A level at its start: uint8 [600 * scale, 1056 * scale, 3].
 
-    trajectories: positions (float [n, 2], px), outcome ("won", "died" or "unfinished") and, of a death, its cause (a
-    name of `layout.CAUSE_NAMES`), which may be left out; over the tiles in the outcome's colour. A ring marks a win, a
-    cross a death; where causes are told, a death has its cause's mark, and a legend below counts them.
-    ninja: where the ninja stands (px), its spawn if None. unfinished: with chaser drones and lasers.
+    trajectories: tuples of positions (float [n, 2], px), outcome ("won", "died" or "unfinished") and optionally the
+    cause of a death (a name of `layout.CAUSE_NAMES`). They are drawn over the tiles in the colour of the outcome. A
+    ring marks a win, a cross a death. A death with a cause has the cause's mark instead, and a legend counts the
+    causes. ninja: where the ninja stands (px), by default at its spawn. unfinished: with chaser drones and lasers.
+
     Raises ValueError for a scale that is no positive integer, a map without a spawn, another outcome, cause or shape.
     """
     _check_scale(scale)
@@ -63,19 +63,19 @@ def draw_level(
 
 
 def save_level(path: str | Path, level: Level | bytes, scale: int = 2, **options) -> None:
-    """Writes the picture of `draw_level` as a PNG file, in one piece."""
+    """Write the picture of `draw_level` as a PNG file, atomically."""
     save_picture(path, draw_level(level, scale, **options))
 
 
 def save_picture(path: str | Path, picture: np.ndarray) -> None:
-    """Writes uint8 [height, width, 3] as a PNG file, in one piece; OSError where that fails."""
+    """Write uint8 [height, width, 3] as a PNG file, atomically; OSError where that fails."""
     data = io.BytesIO()
     Image.fromarray(picture).save(data, "PNG", optimize=True)
     write_atomically(path, data.getvalue())
 
 
 def thumbnail(level: Level | bytes, width: int) -> np.ndarray:
-    """A small picture of a level at its start: uint8 [height, width, 3] in the field's proportions."""
+    """A small picture of a level at its start, uint8 [height, width, 3], in the proportions of the field."""
     return np.asarray(_picture(level, width / WIDTH, (), None))
 
 
@@ -87,9 +87,9 @@ def contact_sheet(
     labels: Sequence[str] | None = None,
     trajectories: Sequence[Iterable[Trajectory]] | None = None,
 ) -> None:
-    """Writes one PNG with all the levels, `columns` in a row, each 1056 * scale px wide and with a line of text below.
+    """Write one PNG with all the levels, `columns` in a row, each 1056 * scale px wide and with a line of text below.
 
-    labels: one text for each level, its id unless told. trajectories: for each level what `draw_level` takes.
+    labels: one text for each level (default: its id). trajectories: those of each level, as for `draw_level`.
     """
     if not levels:
         raise ValueError("no levels for the contact sheet")
@@ -119,7 +119,7 @@ def _check_scale(scale) -> None:
 
 
 def _samples(scale: float) -> int:
-    """Samples a px of the picture and direction: four, fewer where the picture itself is large."""
+    """Samples along each side of a pixel: four, fewer if the picture itself is large."""
     return 4 if scale <= 2 else 3 if scale <= 4 else 2
 
 
@@ -131,7 +131,7 @@ def _picture(level, scale: float, trajectories: Iterable[Trajectory], ninja, unf
     image = Image.new("RGB", (WIDTH * factor, HEIGHT * factor), BACKGROUND)
     pen = Pen(image, factor)
     draw_tiles(pen, map_data)
-    # The lines run below what is small (switches, gold, mines), which they would hide; wins come last, on top.
+    # Lines are drawn below small things (switches, gold, mines), which they would hide. Wins come last, on top.
     runs = sorted(_checked(trajectories), key=lambda run: list(OUTCOMES).index(run[1]), reverse=True)
     pieces = [piece for thing in things(map_data, unfinished) for piece in look(thing, at_start(thing))]
     pieces.sort(key=lambda piece: piece[0])
@@ -159,8 +159,8 @@ def _picture(level, scale: float, trajectories: Iterable[Trajectory], ninja, unf
 class Scene:
     """A level drawn at any moment of a game.
 
-    Tiles are drawn once. What stands still is blended over them once and again when its state changes (a door opens,
-    gold is taken); what moves is blended over that in every picture.
+    Tiles are drawn once. Things that stand still are blended over them, again whenever one changes its state (a door
+    opens, gold is taken). Things that move are blended over both in every picture.
 
     Raises ValueError for a scale that is no positive integer, and for maps that `simulator.check_map` refuses.
     """
@@ -174,7 +174,8 @@ class Scene:
         draw_tiles(Pen(image, factor), map_data)
         self.ground = np.asarray(image.reduce(_samples(scale)))
         found = things(map_data, unfinished)
-        # Entities are numbered by type, then in the records' order; an exit is two, and its switch shows its state.
+        # Entities are numbered by type, then in the order of the records. An exit is two entities, door and switch; the
+        # switch has its state.
         order = sorted(range(len(found)), key=lambda k: found[k].kind)
         index = np.zeros(len(found), np.int64)
         index[order] = np.arange(len(found))
@@ -240,11 +241,11 @@ class Scene:
 
 @functools.lru_cache(4096)
 def _sprite(shape, arguments, scale, phase_x, phase_y):
-    """A shape around a place that lies `phase` samples beyond a corner of pixels.
+    """A shape at a place that lies `phase` samples beyond a corner of pixels.
 
     Returns left, top (int, px of the picture from that corner), colour times opacity (uint8 [h, w, 3]) and 256 times
-    transparency (uint16 [h, w, 3]). Both come from two drawings, on black and on white, by which any mix of translucent
-    and opaque parts has its right opacity.
+    transparency (uint16 [h, w, 3]). Both come from two drawings, on black and on white, which gives every mix of
+    translucent and opaque parts its right opacity.
     """
     samples = _samples(scale)
     factor = scale * samples
@@ -260,12 +261,12 @@ def _sprite(shape, arguments, scale, phase_x, phase_y):
     touched = np.argwhere((clear < 255).any(2))
     (top, left), (bottom, right) = touched.min(0), touched.max(0) + 1
     color, clear = color[top:bottom, left:right].copy(), clear[top:bottom, left:right].astype(np.uint32)
-    # With 255 * transparency + colour at most 255, the rounded mix of both with any pixel is at most 255 too.
+    # 255 * transparency + colour is at most 255, so the rounded mix with any pixel is at most 255 too.
     return int(left) - reach, int(top) - reach, color, ((clear * 256 + 127) // 255).astype(np.uint16)
 
 
 def add_caption(picture: np.ndarray, text: str) -> None:
-    """Write a line of text over the upper border ring of a picture of the field, in place."""
+    """Write a line of text over the upper border of a picture of the field, in place."""
     scale = picture.shape[1] // WIDTH
     height = 24 * scale
     strip = Image.fromarray(picture[:height])
@@ -289,7 +290,12 @@ def text_font(size: int) -> ImageFont.FreeTypeFont:
     return ImageFont.load_default(size)
 
 
-# Outline in units of the mark's radius, clockwise from the top, and colour of each cause of death.
+def write_text(draw: ImageDraw.ImageDraw, scale: int, x, y, words, size=14, color=PAPER, anchor="lm") -> None:
+    """Write at (x, y) on a picture with `scale` pixels to a px; x, y and size are in px."""
+    draw.text((x * scale, y * scale), words, color, text_font(size * scale), anchor=anchor)
+
+
+# Mark of each cause of death: outline in units of the mark's radius, clockwise from the top, and colour.
 _SQUARE = [(-0.8, -0.8), (0.8, -0.8), (0.8, 0.8), (-0.8, 0.8)]
 _STAR = [
     ((0.55 if k % 2 else 1.2) * math.sin(k * math.pi / 8), (-0.55 if k % 2 else -1.2) * math.cos(k * math.pi / 8))
@@ -315,7 +321,7 @@ MARKS = {
 
 
 def _checked(trajectories: Iterable[Trajectory]) -> list[tuple[list, str, str]]:
-    """(points, outcome, cause) of every trajectory; the cause is "" where none is told."""
+    """(points, outcome, cause) of every trajectory; the cause is "" if none is given."""
     runs = []
     for positions, outcome, *cause in trajectories:
         positions = np.asarray(positions, float)
@@ -351,7 +357,7 @@ def _draw_end(pen, x, y, outcome, cause):
 
 
 def _draw_legend(pen, counts):
-    """What the marks mean and how often each occurs, on the lower border ring."""
+    """Draw what the marks mean and how often each occurs, on the lower border."""
     font = text_font(13 * pen.factor)
     x, y = 12.0, HEIGHT - 12.0
     rank = list(OUTCOMES)

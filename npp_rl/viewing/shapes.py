@@ -1,8 +1,8 @@
 """What people see of a level: colours, and shapes of tiles, entities and the ninja, drawn with Pillow.
 
-`things` reads the entities of a map, and `look` says which shapes one of them has in a given moment, and where. Static
-and live pictures (render.py) are made of these same pieces. Red is what kills, green the way to the exit (further pairs
-of exit and switch have other colours), a dashed line leads from a closed door to its switch.
+`things` reads the entities of a map. `look` says which shapes an entity has at a given moment, and where. render.py
+makes all pictures of these pieces. Red kills, green leads to the exit (further pairs of exit and switch have other
+colours), and a dashed line leads from a closed door to its switch.
 """
 
 import math
@@ -16,9 +16,7 @@ from npp_rl.simulator.layout import (
     BOOST_PAD,
     BOUNCE_BLOCK,
     CHASER_DRONE,
-    DEAD,
     DEATH_BALL,
-    DYING,
     ENTITY_TYPES,
     EXIT_DOOR,
     FLOOR_GUARD,
@@ -30,13 +28,10 @@ from npp_rl.simulator.layout import (
     MINI_DRONE,
     ONE_WAY,
     REGULAR_DOOR,
-    RUNNING,
     SHOVE_THWUMP,
     THWUMP,
     TOGGLE_MINE,
     TRAP_DOOR,
-    WALL_SLIDING,
-    WON,
     ZAP_DRONE,
 )
 from npp_rl.simulator.tiles import SOLID, TILE_COUNT, TILES
@@ -73,7 +68,7 @@ ORIENTATIONS = (
 
 
 class Pen:
-    """Draws in px of the field on an image that is `factor` times as large and whose corner is at `origin`."""
+    """Draws in px of the field on an image that is `factor` times as large, with its corner at `origin`."""
 
     def __init__(self, image: Image.Image, factor: int, origin: tuple[float, float] = (0.0, 0.0)):
         self.draw = ImageDraw.Draw(image, "RGBA")
@@ -108,7 +103,7 @@ class Pen:
 
 
 def draw_tiles(pen: Pen, map_data: bytes) -> None:
-    """Tiles in their real shapes, and an outline where a face stops the ninja."""
+    """Draw tiles in their real shapes, and an outline where a face stops the ninja."""
     grid = np.ones((25, 44), np.uint8)
     grid[1:24, 1:43] = np.frombuffer(map_data, np.uint8, 23 * 42, 184).reshape(23, 42)
     horizontal = np.zeros((51, 88), np.int8)  # sums of segment signs (PHYSICS.md 3.3), rows first
@@ -130,7 +125,7 @@ def draw_tiles(pen: Pen, map_data: bytes) -> None:
             elif arc:
                 # The arc's 17 points follow the corner of the solid part's polygon.
                 slanted.append([(x + a, y + b) for a, b in SOLID[tile][1:]])
-    # The faces that stop the ninja are outlined; the outline of the field itself is none (PHYSICS.md 3.3).
+    # Faces that stop the ninja are outlined; the outline of the field is not one of them (PHYSICS.md 3.3).
     horizontal[[0, 50]] = 0
     vertical[:, [0, 88]] = 0
     for j, i in np.argwhere(horizontal):
@@ -153,7 +148,7 @@ MOVING = frozenset(
 
 
 class Thing(NamedTuple):
-    """An entity, as its record makes it."""
+    """An entity, from its record."""
 
     kind: int
     x: float  # px
@@ -165,7 +160,7 @@ class Thing(NamedTuple):
 
 
 class Now(NamedTuple):
-    """What a moment of a game says of an entity; the numbers are those of layout.py's `State` and `MOVER`."""
+    """An entity at a moment of a game; the numbers are those of `State` and `MOVER` in simulator/layout.py."""
 
     x: float  # px
     y: float
@@ -179,9 +174,9 @@ class Now(NamedTuple):
 
 
 def things(map_data: bytes, unfinished: bool = False) -> list[Thing]:
-    """The entities that a map's records make (PHYSICS.md 2), in the records' order.
+    """The entities that a map's records make (PHYSICS.md 2), in the order of the records.
 
-    unfinished: chaser drones and lasers too, as in `simulator.build_bank`.
+    unfinished: with chaser drones and lasers, as in `simulator.build_bank`.
     """
     exits = map_data[1156]
     data = map_data + bytes(5 * exits + 10)  # switches beyond the end lie at (0, 0) (PHYSICS.md 8.5)
@@ -211,9 +206,9 @@ def at_start(thing: Thing) -> Now:
 
 
 def look(thing: Thing, now: Now) -> list[tuple]:
-    """Pieces (layer, shape, x, y, *arguments) that show an entity now; each is drawn by shape(pen, x, y, *arguments).
+    """Pieces (layer, shape, x, y, *arguments) of an entity now; shape(pen, x, y, *arguments) draws one.
 
-    The arguments are hashable, and no shape reaches beyond REACH px from its place.
+    The arguments are hashable. No shape reaches farther than REACH px from its place.
     """
     kind, x, y = thing.kind, now.x, now.y
     vector = ORIENTATIONS[thing.orientation]
@@ -258,7 +253,7 @@ def look(thing: Thing, now: Now) -> list[tuple]:
     if kind == DEATH_BALL:
         return [(MOVERS, _draw_death_ball, x, y)]
     if kind == LASER:
-        # A beam of dots, so that one sprite does for all angles; before the first thought a stub shows the angle.
+        # The beam is made of dots, so that one sprite fits all angles. A stub shows the angle before the first thought.
         reach = 0.0 if now.state == 2 else now.reach or 14.0
         dx, dy = math.cos(now.a), math.sin(now.a)
         beam = [(MOVERS, _draw_spark, x + r * dx, y + r * dy) for r in np.arange(6.0, reach, 2.0).tolist()]
@@ -308,7 +303,7 @@ def _draw_exit_switch(pen, x, y, color, hit):
 
 
 def _draw_spent(pen, x, y, half, color):
-    """What is left of a switch that has been hit."""
+    """A switch that has been hit."""
     pen.box(x, y, half, (*INK, 110), 2)
     pen.box(x, y, half - 1.3, BACKGROUND, 1)
     pen.box(x, y, half - 3.6, (*color, 110), 0.5)
@@ -340,7 +335,7 @@ def _draw_locked_door(pen, x, y, vertical, closed):
 
 
 def _draw_stubs(pen, x, y, vertical, color):
-    """An open door: what is left of it at its two ends."""
+    """The two ends of an open door."""
     for end in (-10, 10):
         at = (x, y + end) if vertical else (x + end, y)
         pen.polygon(_bar(*at, vertical, 2.2, 3), INK)
@@ -348,7 +343,7 @@ def _draw_stubs(pen, x, y, vertical, color):
 
 
 def _draw_trap_door(pen, x, y, vertical, closed):
-    """Open, only its two ends stand out, the rest is a broken line."""
+    """A bar; when open, two ends with a broken line between them."""
     ends = [(x, y - 12), (x, y + 12)] if vertical else [(x - 12, y), (x + 12, y)]
     if closed:
         pen.polygon(_bar(x, y, vertical, 12, 3), INK)
@@ -410,7 +405,7 @@ def _draw_safe_mine(pen, x, y):
 
 
 def _draw_toggling_mine(pen, x, y):
-    """Deadly as soon as the ninja leaves it."""
+    """A toggle mine that is deadly as soon as the ninja leaves it."""
     pen.disc(x, y, 5, INK)
     pen.disc(x, y, 3.8, LAUNCH)
     pen.disc(x, y, 1.9, PAPER)
@@ -471,7 +466,7 @@ def _draw_bounce_block(pen, x, y):
 
 
 def _draw_thwump(pen, x, y, face, state):
-    """The arrow is dark at rest, red in the attack, and points back on the way back."""
+    """The arrow is dark at rest, red in an attack, and points back on the way back."""
     pen.box(x, y, 9, INK, 1.5)
     pen.box(x, y, 7.6, EDGE, 0.8)
     pen.polygon(_turned(x, y, face, [(9, -9), (9, 9), (5.2, 6.4), (5.2, -6.4)]), DEADLY)
@@ -513,95 +508,3 @@ def _draw_laser(pen, x, y, harmless):
 
 def _draw_spark(pen, x, y):
     pen.disc(x, y, 1.2, DEADLY)
-
-
-# Limbs and head of each pose, px from the ninja's place, looking right. Its circle has radius 10: feet are at 9.4.
-_STAND = [
-    [(-0.5, -3), (0.5, 2.5)],
-    [(0.5, 2.5), (-3.2, 5.5), (-4, 9.4)],
-    [(0.5, 2.5), (3.6, 5.2), (3.8, 9.4)],
-    [(-0.4, -2), (-4.6, -0.6), (-5.4, 3)],
-    [(-0.4, -2), (3.6, 0.4), (6.4, -1.6)],
-]
-_STRIDE = [
-    [(1.2, -3), (-0.4, 2.5)],
-    [(-0.4, 2.5), (3.8, 4.6), (4.6, 9.2)],
-    [(-0.4, 2.5), (-3.4, 5.4), (-7, 7.4)],
-    [(1, -2), (-3.4, -1), (-5.4, 2)],
-    [(1, -2), (3.4, 1.4), (6.6, 0.4)],
-]
-_PASS = [
-    [(1.2, -3.4), (0, 2.2)],
-    [(0, 2.2), (1.8, 5.6), (0.2, 9.4)],
-    [(0, 2.2), (3.4, 4.4), (-0.6, 7)],
-    [(1, -2.4), (-1.8, 0.6), (-0.4, 3)],
-    [(1, -2.4), (2.4, 0.8), (4.8, 1.6)],
-]
-_AIR = [
-    [(0.4, -3), (0, 2.5)],
-    [(0, 2.5), (4, 3.6), (3, 7.8)],
-    [(0, 2.5), (-2, 5.8), (-5.2, 7.8)],
-    [(0.2, -2.2), (-4.4, -3), (-6.6, -5.6)],
-    [(0.2, -2.2), (4, -3.6), (6.4, -6.6)],
-]
-_WALL = [
-    [(1, -3), (-0.6, 2.5)],
-    [(-0.6, 2.5), (4.2, 3), (8, 6)],
-    [(-0.6, 2.5), (3, 6), (7.4, 9)],
-    [(1, -2), (4.6, -3.4), (8.6, -6)],
-    [(1, -2), (4.4, 0), (8.4, -1)],
-]
-_DEAD = [
-    [(-1, 3), (0.5, 5.5)],
-    [(0.5, 5.5), (4.5, 4.5), (8.5, 8.4)],
-    [(0.5, 5.5), (3.5, 8), (7.5, 9)],
-    [(-0.8, 3.5), (-4.4, 6.6), (-8, 5)],
-    [(-0.8, 3.5), (-1.5, 8), (-5.5, 9.2)],
-]
-_CHEER = [
-    [(0, -3), (0, 2.5)],
-    [(0, 2.5), (-3.4, 5.5), (-4, 9.4)],
-    [(0, 2.5), (3.4, 5.5), (4, 9.4)],
-    [(0, -2), (-4, -4.4), (-5, -9)],
-    [(0, -2), (4, -4.4), (5, -9)],
-]
-_POSES = {
-    "stand": (_STAND, (0.2, -6.2), INK),
-    "stride": (_STRIDE, (2.2, -6.2), INK),
-    "pass": (_PASS, (2, -6.6), INK),
-    "air": (_AIR, (0.8, -6.2), INK),
-    "wall": (_WALL, (1.2, -6.2), INK),
-    "dead": (_DEAD, (-3.2, 0.4), DEADLY),
-    "won": (_CHEER, (0, -6.2), OUTCOMES["won"]),
-}
-STRIDE = 14.0  # px of way between two changes of the legs
-
-
-def draw_ninja(pen: Pen, x: float, y: float, pose: str = "stand", facing: int = 1) -> None:
-    """A figure within the ninja's circle; facing 1 is right, -1 left. Its headband flies behind."""
-    limbs, (head_x, head_y), ink = _POSES[pose]
-    for width, color in ((4, PAPER), (2.3, ink)):
-        for limb in limbs:
-            pen.line([(x + facing * a, y + b) for a, b in limb], width, color)
-        pen.disc(x + facing * head_x, y + head_y, 2.9 + width / 4, color)
-    band = [(head_x + 2.8, head_y - 0.4), (head_x - 2.8, head_y - 0.4), (head_x - 6.8, head_y + 1.2)]
-    pen.line([(x + facing * a, y + b) for a, b in band], 1.4, DEADLY if ink == INK else INK)
-
-
-def look_of_ninja(ninja) -> tuple:
-    """Piece of the ninja from its NINJA record: posture by its state, facing by the way it goes or is steered."""
-    state, u = int(ninja["state"]), float(ninja["u"])
-    steered = int(ninja["h"]) or (1 if u >= 0.0 else -1)
-    x, y = float(ninja["x"]), float(ninja["y"])
-    pose, facing = "stand", steered
-    if state in (DEAD, DYING):
-        pose = "dead"
-    elif state == WON:
-        pose = "won"
-    elif state == WALL_SLIDING:
-        pose, facing = "wall", -1 if ninja["wn"] > 0 else 1
-    elif ninja["air"]:
-        pose = "air"
-    elif state == RUNNING:
-        pose = "stride" if x % (2 * STRIDE) < STRIDE else "pass"
-    return (MOVERS, draw_ninja, x, y, pose, facing)

@@ -1,4 +1,4 @@
-"""Videos: games as mp4 files (H.264, yuv420p) that browsers play, one picture a frame. Needs PyAV (extra `video`)."""
+"""Videos of games: mp4 files (H.264, yuv420p) that browsers play, one picture a frame. Needs PyAV (extra `video`)."""
 
 import contextlib
 import importlib.util
@@ -15,7 +15,7 @@ from npp_rl.viewing.render import Scene, add_caption, outcome_text
 FPS = 60
 LAST_PICTURE = 45  # times that the last picture of a game is shown
 NEEDS = 'videos need PyAV: pip install "npp-rl[video]"'
-BT709, LIMITED = 1, 1  # of the codec's colour properties: what players expect where they look at the size only
+BT709, LIMITED = 1, 1  # colour properties of the codec, as players expect of files that do not state them
 
 
 def available() -> bool:
@@ -26,8 +26,8 @@ def available() -> bool:
 def write_video(path: str | Path, pictures: Iterable[np.ndarray], fps: int = FPS) -> int:
     """Write pictures, uint8 [height, width, 3] of one size with even sides, as an mp4 file -> number of pictures.
 
-    It is written beside its place and renamed, so that nobody finds half of it. Raises ImportError without PyAV,
-    OSError where writing fails, ValueError where there is no picture or a side is odd.
+    The file is written beside its place and renamed, so that nobody finds half of it. Raises ImportError without PyAV,
+    OSError where writing fails, ValueError if there is no picture or a side is odd.
     """
     import av
 
@@ -43,7 +43,7 @@ def write_video(path: str | Path, pictures: Iterable[np.ndarray], fps: int = FPS
     try:
         with beside.open("wb"):  # a plain OSError where nothing can be written
             pass
-        # With its index in front a browser can begin before it has the whole file.
+        # With the index in front, a browser can begin before it has the whole file.
         with av.open(str(beside), "w", format="mp4", options={"movflags": "faststart"}) as container:
             stream = container.add_stream("libx264", rate=fps, options={"preset": "veryfast", "crf": "20"})
             stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
@@ -66,10 +66,10 @@ def write_video(path: str | Path, pictures: Iterable[np.ndarray], fps: int = FPS
 
 
 def game_pictures(map_data: bytes, inputs: bytes, title: str = "", scale: int = 1) -> Iterator[np.ndarray]:
-    """Play a map with input bytes (PHYSICS.md 7) until its end: a picture of the start, and one after each frame.
+    """Play a map with input bytes (PHYSICS.md 7) until its end -> a picture of the start, and one after each frame.
 
-    Pictures are uint8 [600 * scale, 1056 * scale, 3], with title, time and outcome on the upper border. The last one
-    comes LAST_PICTURE times more.
+    Pictures are uint8 [600 * scale, 1056 * scale, 3], with title, time and outcome on the upper border. The last one is
+    repeated LAST_PICTURE times.
     """
     scene = Scene(map_data, scale)
     _, state = new_state(scene.bank, 1)

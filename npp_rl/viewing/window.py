@@ -1,6 +1,6 @@
-"""A window: pictures out at a steady pace, keys in. Needs pygame (extra `play`).
+"""A window: it shows pictures at a steady pace and reads keys. Needs pygame (extra `play`).
 
-It works without a screen too (SDL_VIDEODRIVER=dummy); then nobody watches, and nothing waits.
+It also works without a screen (SDL_VIDEODRIVER=dummy), and then does not wait.
 """
 
 import os
@@ -14,7 +14,7 @@ import pygame
 
 from npp_rl.viewing.render import save_picture
 
-REPEAT_AFTER, REPEAT_EVERY = 350, 40  # ms, of keys that are held where single presses count
+REPEAT_AFTER, REPEAT_EVERY = 350, 40  # ms, for keys that are held where single presses count
 
 
 class Closed(Exception):
@@ -24,8 +24,8 @@ class Closed(Exception):
 class Window:
     """A window of width x height pixels; after `frames` pictures it closes itself and saves the last as `screenshot`.
 
-    `events` are those that came in with the last picture shown; `held` are the keys that were down then, and those
-    pressed and released since the picture before it, so that even a short press counts for one frame.
+    `events` are those read after the last picture. `held` are the keys that were down then, and those that were pressed
+    and released since the picture before, so that even a short press counts for one frame.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class Window:
         self._due = time.perf_counter()
 
     def show(self, picture: np.ndarray, fps: float = 60.0) -> None:
-        """Show uint8 [height, width, 3] when 1 / fps seconds have passed since the last one, and read the input.
+        """Show a picture, uint8 [height, width, 3], 1 / fps seconds after the last one, and read the input.
 
         Raises Closed when the window is closed, OSError where the screenshot cannot be written.
         """
@@ -72,7 +72,7 @@ class Window:
         self.held = frozenset(self._down | tapped)
 
     def _wait(self, seconds):
-        """Pictures are due at equal distances; after a hold-up they start anew instead of catching up."""
+        """Wait for the next picture's time. After a hold-up the times start anew instead of catching up."""
         if not self.paced:
             return
         now = time.perf_counter()
