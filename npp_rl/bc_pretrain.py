@@ -110,7 +110,7 @@ class Counters:
     stale: int = 0  # epochs without a better loss on held-out levels
     measured_at: int = -1  # step of the newest measurement on held-out levels
     evaluated_at: int = -1  # epoch of the newest evaluation
-    best_won: list = dataclasses.field(default_factory=list)  # the best agent's success on each validation level
+    most_won: list = dataclasses.field(default_factory=list)  # the best agent's success on each validation level
     best_loss: float = math.inf  # loss of best.pt on held-out levels
     least_loss: float = math.inf  # least loss on held-out levels over all epochs
     minutes: float = 0.0  # the clock's, as are the next two
@@ -246,7 +246,7 @@ def main(args: Args) -> Path:
     _, validation_levels, test_levels = datasets.load_split(
         args.train_dataset, args.test_dataset, args.holdout_fraction, args.validation_fraction
     )
-    analysis.compile_ahead()  # compile now: the time of the first evaluation decides when training ends
+    analysis.compile_ahead()  # now, so that the last test takes no longer than the clock expects
     rules = rules_of(own_args, script.Agent.observations)
     if rank:
         dist.barrier()  # rank 0 fills the cache
@@ -314,8 +314,8 @@ def main(args: Args) -> Path:
             f"held-out levels, {demos.idle.sum():,} idle" + ("" if len(held_rows) else "; --patience has no effect")
         )
     stop = StopSignals()  # after a signal the loop saves and ends
-    last_calls = suite.policy_calls(validation_levels) + suite.policy_calls(test_levels)
-    clock.begin(counters, checkpoint is not None, counters.global_step / total_steps, last_calls)
+    lengths = suite.levels_per_row(validation_levels), suite.levels_per_row(test_levels)
+    clock.begin(counters, checkpoint is not None, counters.global_step / total_steps, *lengths)
 
     def evaluate(levels, examined):
         torch.set_num_threads(process.inference_threads)
@@ -374,11 +374,11 @@ def main(args: Args) -> Path:
             if results:
                 # Cloning overfits in the end. Among agents that win as much, the one with less loss becomes best.pt.
                 counters.evaluated_at = counters.epoch
-                clock.note_evaluation(began, suite.policy_calls(validation_levels), untrained=False)
+                clock.note_evaluation(began, untrained=False)
                 metrics |= summary.scalars(results, "eval")
                 won = [entry["success_rate"] for entry in results["levels"]]
-                clearly = bool(counters.best_won) and intervals.worse(counters.best_won, won)
-                kept, counters.best_won = intervals.keep_newer(won, counters.best_won)
+                clearly = bool(counters.most_won) and intervals.worse(counters.most_won, won)
+                kept, counters.most_won = intervals.keep_newer(won, counters.most_won)
                 improved = clearly or (kept and not loss >= counters.best_loss)
             elif not playing:
                 improved = loss < counters.best_loss if len(held_rows) else finished

@@ -270,7 +270,7 @@ class Agent(nn.Module):
         """Sampled action int64 [B], its log-probability and the value, both float32 [B]."""
         logits, value = self.heads(x)
         logprobs = torch.log_softmax(logits, 1)
-        probs = logprobs.exp()  # a sample: the first to ring of six exponential clocks with these rates
+        probs = logprobs.exp()  # a sample: the arg max of p / Exponential(1) noise
         action = (probs / torch.empty_like(probs).exponential_()).argmax(1)
         return action, logprobs.gather(1, action[:, None]).squeeze(1), value
 
@@ -312,7 +312,7 @@ def main(args: Args) -> Path:
     own_levels, validation_levels, test_levels = datasets.load_split(
         args.train_dataset, args.test_dataset, args.holdout_fraction, args.validation_fraction
     )
-    analysis.compile_ahead()  # compile now: the time of the first evaluation decides when training ends
+    analysis.compile_ahead()  # now, so that the last test takes no longer than the clock expects
     levels_digest = checkpoints.digest_of(own_levels, validation_levels, test_levels)
     checkpoint, counters = checkpoints.load_latest(run_dir, args, levels_digest, world_size)
     rules = rules_of(args, Agent.observations)
@@ -349,8 +349,8 @@ def main(args: Args) -> Path:
         about = {"architecture": ARCHITECTURE, "observation_shapes": shapes, "levels": counts}
         run_log = start_log(run_dir, about, args, agent, process, checkpoint, counters.global_step, sync)
     stop = StopSignals()  # after a signal the loop saves and ends
-    last_calls = suite.policy_calls(validation_levels) + suite.policy_calls(test_levels)
-    clock.begin(counters, checkpoint is not None, counters.global_step / args.total_timesteps, last_calls)
+    lengths = suite.levels_per_row(validation_levels), suite.levels_per_row(test_levels)
+    clock.begin(counters, checkpoint is not None, counters.global_step / args.total_timesteps, *lengths)
 
     while True:
         # Rank 0's clock decides for all ranks. A signal to any rank stops all. Schedules follow `progress`.
@@ -358,7 +358,7 @@ def main(args: Args) -> Path:
         finished, stopped = progress >= 1, stop.number > 0
 
         # Validation: before the first update, every --eval-freq steps, halfway through --max-minutes, and at the end
-        improved = finished and not (validation_levels and args.eval_freq)
+        improved = finished and not (validation_levels and args.eval_freq)  # without validation the last agent is best
         asked = finished or (args.max_minutes is not None and progress >= 0.5 and not counters.halved)
         asked = (asked and args.eval_freq > 0) or counters.due(args.eval_freq, counters.evaluated_at)
         if asked and validation_levels and not stopped and counters.evaluated_at != counters.global_step:
@@ -367,10 +367,10 @@ def main(args: Args) -> Path:
             stopped = results is None
             if not stopped:
                 counters.evaluated_at, counters.halved = counters.global_step, progress >= 0.5
-                lasted = clock.note_evaluation(began, suite.policy_calls(validation_levels), counters.global_step == 0)
+                lasted = clock.note_evaluation(began, untrained=counters.global_step == 0)
                 # The newer agent becomes best.pt unless it is significantly worse on the same levels.
                 won = [entry["success_rate"] for entry in results["levels"]]
-                improved, counters.best_won = intervals.keep_newer(won, counters.best_won)
+                improved, counters.most_won = intervals.keep_newer(won, counters.most_won)
                 if rank == 0:
                     metrics = summary.scalars(results, "eval") | {"time/evaluation": 60 * lasted}
                     run_log.evaluation(counters.global_step, clock.minutes(), metrics)
@@ -421,7 +421,7 @@ def main(args: Args) -> Path:
                         rows.append(infos["final_obs"][key][cut])
         counters.global_step += args.num_envs * args.num_steps
 
-        # Values of the next observations (in batches of the rollout's size), advantages and returns
+        # Values of the next observations (in batches of the rollout's shape: one compiled form), advantages, returns
         clock.lap("rest")
         with torch.no_grad(), torch.autocast(**autocast):
             next_value = agent.get_value({key: torch.from_numpy(next_obs[key]).to(device) for key in obs})

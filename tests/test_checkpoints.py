@@ -264,17 +264,17 @@ def test_a_resumed_runs_checkpoint_is_of_its_arguments(tmp_path):
     checkpoints.save(path, checkpoint_of(args))
     with pytest.raises(CheckpointError, match=r"latest\.pt: does not fit this run \(KeyError: 'levels_digest'\)"):
         checkpoints.load_latest(tmp_path, args, "abc", 2)
-    counters = dataclasses.asdict(Counters(global_step=512, best_won=[1.0, 0.0]))
+    counters = dataclasses.asdict(Counters(global_step=512, most_won=[1.0, 0.0]))
     whole = {**checkpoint_of(args), "levels_digest": "abc", "ranks": [1, 2], "counters": counters}
     checkpoints.save(path, whole)
     other = dataclasses.replace(args, track=True, run_dir="b")
-    assert checkpoints.load_latest(tmp_path, other, "abc", 2)[1] == Counters(global_step=512, best_won=[1.0, 0.0])
+    assert checkpoints.load_latest(tmp_path, other, "abc", 2)[1] == Counters(global_step=512, most_won=[1.0, 0.0])
     assert checkpoints.load_latest(tmp_path, dataclasses.replace(args, resume=None), "abc", 2)[0] is None
     with pytest.raises(CheckpointError, match=r"configuration: seed was 1, now 2; gamma was 0\.99, now 0\.9$"):
         checkpoints.load_latest(tmp_path, dataclasses.replace(args, seed=2, gamma=0.9), "abc", 2)
     with pytest.raises(CheckpointError, match=r"digest was 'abc', now 'abd'; the number of processes was 2, now 1$"):
         checkpoints.load_latest(tmp_path, args, "abd", 1)
-    for wrong in ({}, counters | {"minutes": "ten"}, counters | {"best_won": 3}):
+    for wrong in ({}, counters | {"minutes": "ten"}, counters | {"most_won": 3}):
         checkpoints.save(path, whole | {"counters": wrong})
         with pytest.raises(CheckpointError, match=r"latest\.pt: does not fit this run"):
             checkpoints.load_latest(tmp_path, args, "abc", 2)

@@ -208,7 +208,7 @@ def test_the_best_agent_is_the_latest_that_is_not_worse_on_the_same_levels(tmp_p
     monkeypatch.setattr(suite, "evaluate", told)
     run_dir = main(small_args(tmp_path / "run"))
     assert checkpoints.load(run_dir / "checkpoints/best.pt")["global_step"] == 1024
-    assert checkpoints.load(run_dir / "checkpoints/latest.pt")["counters"]["best_won"] == [1.0] * 15 + [0.0] * 15
+    assert checkpoints.load(run_dir / "checkpoints/latest.pt")["counters"]["most_won"] == [1.0] * 15 + [0.0] * 15
     lines = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
     assert [line["global_step"] for line in lines if line["kind"] == "eval"] == [0, 512, 1024, 1536]
 

@@ -128,7 +128,6 @@ def test_numbers_have_bounds(module):
     script = importlib.import_module(f"npp_rl.{module}")
     sizes = tuple(script.SIZES["small"]) if hasattr(script, "SIZES") else ()
     given = script.SIZES["small"] if sizes else {}
-    sizes += ("graph_layers", "graph_heads", "fusion_heads")
     plain = ARGS[module](**given)
     check_args(plain, sizes)
     for field in dataclasses.fields(plain):

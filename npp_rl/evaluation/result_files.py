@@ -1,15 +1,12 @@
 """The files of an evaluation: eval_results.json, report.md and videos."""
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
 from npp_rl.commands import ArgumentError
-from npp_rl.environment.games import ACTION_BYTES, CAUSES
+from npp_rl.environment.games import CAUSES, inputs_of
 from npp_rl.evaluation.summary import report, scalars
-from npp_rl.files import write_atomically, write_json
+from npp_rl.files import plain_name, write_atomically, write_json
 from npp_rl.levels.maps import Level
 from npp_rl.viewing import video
 
@@ -40,6 +37,8 @@ def finish(run_log, clock, results: dict | None, best: dict, sizes: dict, levels
     """
     config, step, run_dir = run_log.config, run_log.last_step, run_log.run_dir
     args = config["args"]
+    if not step and results is not None:
+        run_log.message(f"--max-minutes {args['max_minutes']}: no time was left to train, this is an untrained agent")
     if results is None:
         run_log.message(f"stopped by {stop.name()} at step {step}; --resume {run_dir} continues")
     else:
@@ -92,9 +91,8 @@ def film(results: dict, levels: Sequence[Level], folder: str | Path) -> list[Pat
             how = f"died_{outcome['cause']}"
         elif not outcome["success"]:
             how, frames = "out_of_time", min(frames, FILMED_FRAMES)
-        keys = ACTION_BYTES[np.array(list(outcome["actions"]), np.int64)]
-        inputs = np.repeat(keys, results["settings"]["frame_skip"])[:frames].tobytes()
-        path = folder / f"{re.sub(r'[^A-Za-z0-9_.-]+', '_', level.id)}__{how}.mp4"
+        inputs = inputs_of(outcome["actions"], results["settings"]["frame_skip"], frames)
+        path = folder / f"{plain_name(level.id)}__{how}.mp4"
         video.write_video(path, video.game_pictures(level.map_data, inputs, level.id))
         written.append(path)
     return written

@@ -74,7 +74,11 @@ def evaluate(
         analysis.examine([levels[index] for index in own], episodes, frame_skip)
     if world_size > 1:
         parts = [None] * world_size
-        dist.all_gather_object(parts, None if episodes is None else [(own[at], outcome) for at, outcome in episodes])
+        own_part = None if episodes is None else [(own[at], outcome) for at, outcome in episodes]
+        dist.all_gather_object(parts, (own_part, stop.number if stop is not None else 0))
+        parts, signals = zip(*parts, strict=True)
+        if None in parts:
+            stop.number = max(signals)
         episodes = None if None in parts else sorted(itertools.chain.from_iterable(parts), key=lambda entry: entry[0])
     if episodes is None:
         return None
@@ -108,8 +112,8 @@ def evaluate(
     }
 
 
-def policy_calls(levels: Sequence[Level]) -> int:
-    """Length of an evaluation that compares between suites: how many levels each row of a policy call plays."""
+def levels_per_row(levels: Sequence[Level]) -> int:
+    """How many levels each row of a policy call plays one after the other. An evaluation's time grows with it."""
     world_size = dist.get_world_size() if dist.is_initialized() else 1
     return math.ceil(len(levels) / BATCH / world_size)
 

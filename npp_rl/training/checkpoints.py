@@ -101,7 +101,7 @@ class Counters:
     evaluated_at: int = -1  # step of the newest evaluation
     saved_at: int = -1  # step of the newest latest.pt
     halved: bool = False  # whether the evaluation halfway through --max-minutes is done
-    best_won: list = dataclasses.field(default_factory=list)  # the best agent's success on each validation level
+    most_won: list = dataclasses.field(default_factory=list)  # success per validation level, of who won most so far
     minutes: float = 0.0  # the clock's, as are the next two
     ready_minutes: float = 0.0
     evaluation_minutes: float = 0.0

@@ -19,46 +19,46 @@ class Clock:
         self.max_minutes = max_minutes
         self.started = self.began = time.monotonic()
         self.ready_minutes = 0.0  # when training began
-        self.evaluation_minutes = 0.0  # minutes of the newest evaluation / its calls
+        self.evaluation_minutes = 0.0  # minutes of the newest evaluation / its length
+        self.lengths = (0, 0)  # of evaluations on validation and on test levels
         self.iteration_minutes = 0.0  # minutes of the newest iteration; the next one needs as many
         self.seconds = dict.fromkeys(PARTS, 0.0)  # spent since the last call of `speed`
         self.mark = 0.0
-        self.last_calls = 0  # length of the last evaluations
         self.share = self.done_before = 0.0
 
     def minutes(self) -> float:
         return (time.monotonic() - self.started) / 60
 
-    def begin(self, counters, resumed: bool, done: float, last_calls: int) -> None:
+    def begin(self, counters, resumed: bool, done: float, validation: int, test: int) -> None:
         """Note that training begins. A resumed run continues the clock in `counters`.
 
-        done: share of the steps already done. last_calls: length of the last evaluations (suite.policy_calls).
+        done: share of the steps already done. validation, test: lengths of evaluations (suite.levels_per_row).
         """
         if resumed:
             self.started -= 60 * counters.minutes
             self.evaluation_minutes = counters.evaluation_minutes
         self.ready_minutes = counters.ready_minutes if resumed else self.minutes()
-        self.began, self.done_before, self.last_calls = time.monotonic(), done, last_calls
+        self.began, self.done_before, self.lengths = time.monotonic(), done, (validation, test)
 
     def save(self, counters) -> None:
         """Save in `counters` what a resumed run needs of the clock."""
         counters.minutes, counters.ready_minutes = self.minutes(), self.ready_minutes
         counters.evaluation_minutes = self.evaluation_minutes
 
-    def note_evaluation(self, began: float, calls: int, untrained: bool) -> float:
-        """Note the end of an evaluation that began at minute `began` -> minutes that it took.
+    def note_evaluation(self, began: float, untrained: bool) -> float:
+        """Note the end of a validation that began at minute `began` -> minutes that it took.
 
-        calls: its length (suite.policy_calls). An untrained agent's time counts half, because its games last longest.
+        An untrained agent's time counts half, because its games last longest.
         """
         lasted = self.minutes() - began
-        self.evaluation_minutes = (lasted / 2 if untrained else lasted) / calls
+        self.evaluation_minutes = (lasted / 2 if untrained else lasted) / self.lengths[0]
         return lasted
 
     def progress(self, done: float) -> float:
         """Share of the run that is over, 0 to 1. done: share of its steps that are done."""
         if self.max_minutes is None:
             return done
-        last = self.evaluation_minutes * self.last_calls or RESERVE * self.max_minutes
+        last = self.evaluation_minutes * sum(self.lengths) or RESERVE * self.max_minutes
         end = self.max_minutes - last - FILES_MINUTES
         left = end - self.minutes()
         if left <= self.iteration_minutes or end <= self.ready_minutes:  # no time for another iteration
