@@ -220,7 +220,7 @@ def plan(bank, state, i, fields, row, goal):
     goal.remaining = 0.0
     goal.x = n.x
     goal.y = n.y
-    for avoid in range(3):
+    for avoid in (AVOID_ALL, AVOID_DEADLY, AVOID_NONE):
         goal.avoid = avoid
         _block(bank, state, i, avoid, fields.free, fields.tiles)
         best = math.inf
@@ -282,11 +282,9 @@ def _plan_levels(bank, state, fields):
                     n.y = bank.entity[k].y
 
 
-def level_fields(bank, games: int) -> Fields:
-    """Compute the fields of all levels of a bank, with room for the fields of `games` running games."""
-    levels = len(bank.level)
-    rows = 2 * levels + games
-    fields = Fields(
+def empty_fields(levels: int, rows: int, own: int) -> Fields:
+    """Pools of `rows` fields, not computed yet, and scratch memory; see `Fields`."""
+    return Fields(
         dist=np.zeros((rows, NODES), np.uint16),
         ahead=np.zeros((rows, NODES), np.uint8),
         share=np.zeros(rows),
@@ -299,8 +297,14 @@ def level_fields(bank, games: int) -> Fields:
         slot=np.zeros(MOST_DOORS, np.int32),
         goal=np.zeros((1, 2)),
         ways=np.zeros((2, 2), np.float32),
-        own=2 * levels,
+        own=own,
     )
+
+
+def level_fields(bank, games: int) -> Fields:
+    """Compute the fields of all levels of a bank, with room for the fields of `games` running games."""
+    levels = len(bank.level)
+    fields = empty_fields(levels, 2 * levels + games, 2 * levels)
     _, state = new_state(bank, 1)
     _plan_levels(bank, state, fields)
     return fields

@@ -261,6 +261,19 @@ def _relax(node, d, free, dist, ahead, queue, straight, diagonal, knight):
     return straight, diagonal, knight
 
 
+@kernel(forceinline=True)
+def _settle(d, head, end, free, dist, ahead, queue, straight, diagonal, knight):
+    """Settle the nodes at distance d at the head of one queue -> (its new head, nodes settled, the other new ends)."""
+    reached = 0
+    while head < end and queue[head] >> 15 == d:
+        node = queue[head] & 32767
+        head += 1
+        if dist[node] == d:
+            reached += 1
+            straight, diagonal, knight = _relax(node, d, free, dist, ahead, queue, straight, diagonal, knight)
+    return head, reached, straight, diagonal, knight
+
+
 _PENDING = 64  # added to `ahead` of a start node until it stands in the queue
 
 
@@ -362,30 +375,11 @@ def distances(free, goals, touch, dist, ahead, queue):
     reached = 0
     d = 0
     while h0 < t0 or h1 < t1 or h2 < t2 or h3 < t3:
-        while h0 < t0 and queue[h0] >> 15 == d:
-            node = queue[h0] & 32767
-            h0 += 1
-            if dist[node] == d:
-                reached += 1
-                t1, t2, t3 = _relax(node, d, free, dist, ahead, queue, t1, t2, t3)
-        while h1 < t1 and queue[h1] >> 15 == d:
-            node = queue[h1] & 32767
-            h1 += 1
-            if dist[node] == d:
-                reached += 1
-                t1, t2, t3 = _relax(node, d, free, dist, ahead, queue, t1, t2, t3)
-        while h2 < t2 and queue[h2] >> 15 == d:
-            node = queue[h2] & 32767
-            h2 += 1
-            if dist[node] == d:
-                reached += 1
-                t1, t2, t3 = _relax(node, d, free, dist, ahead, queue, t1, t2, t3)
-        while h3 < t3 and queue[h3] >> 15 == d:
-            node = queue[h3] & 32767
-            h3 += 1
-            if dist[node] == d:
-                reached += 1
-                t1, t2, t3 = _relax(node, d, free, dist, ahead, queue, t1, t2, t3)
+        h0, n0, t1, t2, t3 = _settle(d, h0, t0, free, dist, ahead, queue, t1, t2, t3)
+        h1, n1, t1, t2, t3 = _settle(d, h1, t1, free, dist, ahead, queue, t1, t2, t3)
+        h2, n2, t1, t2, t3 = _settle(d, h2, t2, free, dist, ahead, queue, t1, t2, t3)
+        h3, n3, t1, t2, t3 = _settle(d, h3, t3, free, dist, ahead, queue, t1, t2, t3)
+        reached += n0 + n1 + n2 + n3
         d += 1
     for node in range(NODES):
         if not free[node]:

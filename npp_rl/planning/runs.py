@@ -15,6 +15,7 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -73,8 +74,44 @@ def find_runs(
     except ReplayError as error:
         raise DemonstrationError(str(error)) from None
     relabelled = {path: begin for folder in folders for path, begin in _relabelled(Path(folder), frame_skip)}
-    refused = tiles_and_mirrored_tiles(held_out)
-    verdicts, candidates, begins, seen = [], [], [], {}
+    verdicts, candidates = _candidates(judged, tiles_and_mirrored_tiles(held_out), relabelled)
+    contents = hashlib.sha256(f"{source_stamp()} {frame_skip} {mirror}".encode())
+    for one in candidates:
+        contents.update(bytes.fromhex(one.level.digest) + hashlib.sha256(one.inputs).digest())
+    found = kept(cache, f"runs-{contents.hexdigest()[:32]}", lambda: _fit_all(candidates, frame_skip, mirror))
+    starts = np.cumsum(found["lengths"]) - found["lengths"]
+    runs = []
+    for k, (at, level, inputs, begin) in enumerate(candidates):
+        for turned in range(1 + mirror):
+            entry = 2 * k + turned
+            actions = found["actions"][starts[entry] : starts[entry] + found["lengths"][entry]]
+            if not turned:
+                used = {"verdict": "used", "steps": len(actions)}
+                lost = {"verdict": "not executable", "reason": FAILURES[found["failures"][entry]]}
+                verdicts[at] |= used if len(actions) else lost
+            if not len(actions):
+                continue
+            held = np.repeat(MIRRORED_ACTIONS[actions] if turned else actions, frame_skip)[: len(inputs)]
+            agreement = float((held == on_grid(inputs, 1)[: len(held)]).mean())
+            own = mirrored(level) if turned else level
+            fitted = on_grid(inputs, frame_skip) is None
+            source = verdicts[at]["file"]
+            runs.append(Run(own, actions, level.tiles_digest, source, fitted, agreement, min(begin, len(actions))))
+    return runs, verdicts
+
+
+class _Candidate(NamedTuple):
+    """A run that wins in the simulator, with an input byte for each frame."""
+
+    verdict: int  # index of its verdict
+    level: Level
+    inputs: bytes
+    begin: int  # see Run
+
+
+def _candidates(judged, refused, relabelled) -> tuple[list[dict], list[_Candidate]]:
+    """A verdict on each judged replay, and the replays that win on levels with other tiles than those refused."""
+    verdicts, candidates, seen = [], [], {}
     for judgement in judged:
         good = judgement.repaired or judgement
         if good.repaired and good.repaired.verdict == "won":  # two repairs
@@ -95,36 +132,10 @@ def find_runs(
                 verdict, reason = "duplicate", f"the same run again: {seen[key]}"
             else:
                 seen[key] = source
-                candidates.append((len(verdicts), level, replay.inputs))
-                begins.append(relabelled.get(replay.path.resolve(), 0))
+                begin = relabelled.get(replay.path.resolve(), 0)
+                candidates.append(_Candidate(len(verdicts), level, replay.inputs, begin))
         verdicts.append({"file": source, "verdict": verdict, "reason": reason, "steps": 0})
-
-    contents = hashlib.sha256(f"{source_stamp()} {frame_skip} {mirror}".encode())
-    for _, level, inputs in candidates:
-        contents.update(bytes.fromhex(level.digest) + hashlib.sha256(inputs).digest())
-    table = kept(cache, f"runs-{contents.hexdigest()[:32]}", lambda: _fit_all(candidates, frame_skip, mirror))
-    starts = np.cumsum(table["lengths"]) - table["lengths"]
-    runs = []
-    for k, (at, level, inputs) in enumerate(candidates):
-        for turned in range(1 + mirror):
-            entry = 2 * k + turned
-            actions = table["actions"][starts[entry] : starts[entry] + table["lengths"][entry]]
-            if not turned:
-                verdicts[at]["steps"] = len(actions)
-                if not len(actions):
-                    verdicts[at] |= {"verdict": "not executable", "reason": FAILURES[table["failures"][entry]]}
-                else:
-                    verdicts[at]["verdict"] = "used"
-            if not len(actions):
-                continue
-            held = np.repeat(MIRRORED_ACTIONS[actions] if turned else actions, frame_skip)[: len(inputs)]
-            recorded = on_grid(inputs, 1)[: len(held)]
-            own = mirrored(level) if turned else level
-            agreement = float((held == recorded).mean())
-            fitted = on_grid(inputs, frame_skip) is None
-            begin = min(begins[k], len(actions))
-            runs.append(Run(own, actions, level.tiles_digest, verdicts[at]["file"], fitted, agreement, begin))
-    return runs, verdicts
+    return verdicts, candidates
 
 
 def _relabelled(folder, frame_skip):
@@ -150,7 +161,7 @@ def _level_of(replay):
 def _fit_all(candidates, frame_skip, mirror):
     """Actions of all candidates and of their mirror images, none where they do not win, as arrays for `kept`."""
     tried = []
-    for _, level, inputs in candidates:
+    for _, level, inputs, _ in candidates:
         actions = fit(level.map_data, inputs, frame_skip)
         tried.append((level, actions))
         tried.append((mirrored(level), MIRRORED_ACTIONS[actions]) if mirror and actions is not None else (level, None))

@@ -17,8 +17,8 @@ from typing import NamedTuple
 import numpy as np
 
 from npp_rl.environment.games import ACTION_BYTES
-from npp_rl.environment.goals import GOAL, GOAL_NONE, MOST_DOORS, Fields, plan, signature
-from npp_rl.levels.fields import NODES, QUEUE, distance_at
+from npp_rl.environment.goals import GOAL, GOAL_NONE, Fields, empty_fields, plan, signature
+from npp_rl.levels.fields import distance_at
 from npp_rl.simulator import DEAD, WON, frame, new_state, row_bytes
 from npp_rl.simulator.compiled import kernel, njit
 from npp_rl.simulator.layout import CELLS, DYING, EXIT_DOOR, Bank, State
@@ -77,21 +77,6 @@ def make_pools(bank: Bank, nodes: int, steps: int = 4096) -> Pools:
     """Memory for searches of up to `nodes` nodes on the levels of a bank, and solutions of up to `steps` steps."""
     nodes = max(nodes, steps + 2)
     rows, state = new_state(bank, nodes)
-    fields = Fields(
-        dist=np.zeros((GOALS, NODES), np.uint16),
-        ahead=np.zeros((GOALS, NODES), np.uint8),
-        share=np.zeros(GOALS),
-        stage=np.zeros(0, GOAL),
-        free=np.zeros(NODES, np.uint8),
-        tiles=np.zeros((25, 44), np.uint8),
-        queue=np.zeros(QUEUE, np.int32),
-        doors=np.zeros((MOST_DOORS, 4)),
-        closed=np.zeros(MOST_DOORS, np.uint8),
-        slot=np.zeros(MOST_DOORS, np.int32),
-        goal=np.zeros((1, 2)),
-        ways=np.zeros((2, 2), np.float32),
-        own=GOALS,
-    )
     slots = 1 << (2 * nodes).bit_length()
     return Pools(
         words=rows.view(np.uint64),
@@ -109,7 +94,7 @@ def make_pools(bank: Bank, nodes: int, steps: int = 4096) -> Pools:
         crowd=np.zeros((GOALS, CELLS), np.int32),
         left=np.zeros(BINS, np.float32),
         goals=np.zeros(GOALS, GOAL),
-        fields=fields,
+        fields=empty_fields(0, GOALS, GOALS),
         counts=np.zeros(8, np.int64),
         tail=np.zeros(steps, np.uint8),
     )
