@@ -109,10 +109,10 @@ def watch_agent(
                     value = float(agent.get_value(x)[0])
                 action = int(random.choice(len(p), p=p / p.sum()) if sampled else p.argmax())
                 choice, left = (ACTIONS, p.tolist(), action, value), run["frame_skip"]
-                obs, _, _, truncated, _ = envs.step(np.array([action]))
+                obs, _, terminated, truncated, _ = envs.step(np.array([action]))
             game.advance(int(ACTION_BYTES[action]))
             credit, left = credit - 1, left - 1
-            out_of_time = not left and bool(truncated[0])
+            out_of_time = not left and not game.over and bool(terminated[0] or truncated[0])
 
 
 def playable(path: Path) -> list[Replay]:

@@ -173,7 +173,8 @@ def test_vector_and_single_environment_are_the_same(levels):
             assert rest == [reward[k], terminated[k], truncated[k]]
             assert ("episode" in info) == (terminated[k] or truncated[k])
             if "episode" in info:
-                ends += terminated[k], truncated[k]
+                out_of_time = info["episode"]["frames"] >= 200
+                ends += not out_of_time, out_of_time
                 assert info["episode"] == {name: values[k] for name, values in infos["episode"].items()}
                 assert all(np.array_equal(infos["final_obs"][name][k], rows[k][name]) for name in OBSERVATIONS)
                 rows[k] = single.reset(options={"level": envs._state.ninja["level"][k]})[0]
@@ -330,8 +331,15 @@ EPISODES = {
     "mine": (corridor(5, 12, 20, mines=[here(15)]), [RIGHT] * 100, {}),
     "toggle mine": (corridor(5, 9, 3, toggle_mines=[here(7)]), [RIGHT] * 30 + [LEFT] * 60, {}),
     "floor impact": (SHAFT, [NONE] * 100, {}),
-    "truncated": (corridor(5, 12, 20), [RIGHT] * 100, {"max_frames": 42}),
-    "truncated after the switch": (corridor(5, 12, 30), [RIGHT] * 100, {"max_frames": 130}),
+    "out of time": (corridor(5, 12, 20), [RIGHT] * 100, {"max_frames": 42}),
+    "out of time after the switch": (corridor(5, 12, 30), [RIGHT] * 100, {"max_frames": 130}),
+    # Without `game_state` nobody sees the time left.
+    "truncated": (corridor(5, 12, 20), [RIGHT] * 100, {"max_frames": 42, "observations": ("reachability",)}),
+    "truncated after the switch": (
+        corridor(5, 12, 30),
+        [RIGHT] * 100,
+        {"max_frames": 130, "observations": ("reachability",)},
+    ),
 }
 ENDS = {  # success, cause, truncated, exit switches hit, gold
     "won": (True, "none", False, 1, 0),
@@ -340,6 +348,8 @@ ENDS = {  # success, cause, truncated, exit switches hit, gold
     "mine": (False, "mine", False, 1, 0),
     "toggle mine": (False, "mine", False, 1, 0),
     "floor impact": (False, "floor_impact", False, 0, 0),
+    "out of time": (False, "none", False, 0, 0),
+    "out of time after the switch": (False, "none", False, 1, 0),
     "truncated": (False, "none", True, 0, 0),
     "truncated after the switch": (False, "none", True, 1, 0),
 }
@@ -357,13 +367,14 @@ def test_rewards_add_up_and_the_shaping_telescopes(name, gamma, weight):
     steps = len(rewards)
     assert figures["l"] == steps and figures["level"] == 0
     assert 4 * (steps - 1) < figures["frames"] <= 4 * steps
-    if cut:
+    died = cause != "none"
+    if not success and not died:
         assert figures["frames"] == arguments["max_frames"]
 
     assert figures["r"] == pytest.approx(rewards.sum(), abs=1e-12)
     assert sum(figures[f"r_{part}"] for part in REWARD_KEYS) == pytest.approx(figures["r"], abs=1e-12)
     assert figures["r_completion"] == (5.0 if success else 0.0)
-    assert figures["r_death"] == (0.0 if success or cut else -2.0)
+    assert figures["r_death"] == (-2.0 if died else 0.0)
     assert figures["r_switch"] == hit
     assert figures["r_time"] == pytest.approx(-0.002 * steps)
 
@@ -373,7 +384,7 @@ def test_rewards_add_up_and_the_shaping_telescopes(name, gamma, weight):
         phi[-1] = 0.0
     shaping = gamma * phi[1:] - phi[:-1]
     assert figures["r_shaping"] == pytest.approx(shaping.sum(), abs=1e-4)
-    # The cost of distance; to die costs the whole way that was left.
+    # The cost of distance; to die, or to run out of time that is seen, costs the whole way that was left.
     distance = weight * (1 - gamma) * phi[1:]
     if terminated and not success:
         distance[-1] = weight * phi[-2]
@@ -383,12 +394,14 @@ def test_rewards_add_up_and_the_shaping_telescopes(name, gamma, weight):
         progress[-1] *= success or cut
         assert shaping + distance == pytest.approx(progress, abs=1e-9)
     other = rewards - shaping - distance
-    at_switch = np.flatnonzero(np.diff([obs["game_state"][30] for obs in observations]) > 0)
+    at_switch = np.flatnonzero(other[:-1] > 0.5)
+    if "game_state" in observations[0]:
+        assert np.array_equal(at_switch, np.flatnonzero(np.diff([obs["game_state"][30] for obs in observations]) > 0))
     assert len(at_switch) == hit
     expected = np.full(steps, -0.002)
     expected[at_switch] += 1.0
     idle = np.array([64 * obs["reachability"][67] for obs in observations[1:]]) > 8.5
-    idle[-1] &= cut
+    idle[-1] &= not (success or died)
     expected[idle] -= 0.03
     assert figures["r_idle"] == pytest.approx(-0.03 * idle.sum())
     expected[-1] += figures["r_completion"] + figures["r_death"]
@@ -432,7 +445,7 @@ def test_rewards_are_the_constructors():
         assert whole[part] == pytest.approx(2 * half[part]) and whole[part] != 0.0
 
 
-def test_truncation_and_the_reset_in_the_same_step(levels):
+def test_the_end_of_the_time_and_the_reset_in_the_same_step(levels):
     ways = [corridor(5, 12, 20), corridor(30, 35, 20), LOCKED]
     arguments = {"levels": ways, "max_frames": 42, "observations": OBSERVATIONS}
     envs, plain = NppVectorEnv(3, **arguments, seed=0), NppVectorEnv(3, **arguments, autoreset=False)
@@ -441,9 +454,9 @@ def test_truncation_and_the_reset_in_the_same_step(levels):
     for step in range(11):
         obs, reward, terminated, truncated, infos = envs.step([RIGHT, LEFT, NONE])
         last, same, *flags, plain_infos = plain.step([RIGHT, LEFT, NONE])
-        assert np.array_equal(reward, same) and not terminated.any()
+        assert np.array_equal(reward, same) and not truncated.any()
         assert np.array_equal(flags, [terminated, truncated])
-        assert truncated.all() == (step == 10) == truncated.any() == ("final_obs" in infos)
+        assert terminated.all() == (step == 10) == terminated.any() == ("final_obs" in infos)
     assert infos["_final_obs"].all() and "final_obs" not in plain_infos
     for name in OBSERVATIONS:
         assert np.array_equal(infos["final_obs"][name], last[name])
@@ -461,16 +474,19 @@ def test_truncation_and_the_reset_in_the_same_step(levels):
 
 def test_limit_by_the_levels_size():
     way = (7 * 24 - 15.6) + (8 * 24 - 21.6)
-    *_, truncated, figures = game(corridor(5, 12, 20), [NONE] * 400)
-    assert truncated and figures["frames"] == 600 + int(1.5 * way)
+    *_, terminated, truncated, figures = game(corridor(5, 12, 20), [NONE] * 400)
+    assert terminated and not truncated and figures["frames"] == 600 + int(1.5 * way)
 
 
-def test_winning_in_the_last_frame_is_no_truncation():
+@pytest.mark.parametrize("seen", [("game_state",), ("reachability",)])
+def test_an_episode_that_runs_out_of_time_is_truncated_unless_the_time_is_seen(seen):
+    """Winning in the last frame is winning; a frame less is not enough."""
     made, actions, _ = EPISODES["won"]
     *_, figures = game(made, actions)
     for spare in (0, -1):
-        *_, terminated, truncated, again = game(made, actions, max_frames=figures["frames"] + spare)
-        assert (terminated, truncated) == ((True, False) if spare == 0 else (False, True))
+        end = game(made, actions, max_frames=figures["frames"] + spare, observations=seen)
+        *_, terminated, truncated, again = end
+        assert terminated == (spare == 0 or "game_state" in seen) and truncated == (not terminated)
         assert again["success"] == (spare == 0)
 
 
@@ -670,7 +686,7 @@ def test_numbers_of_other_types_are_the_same_numbers():
         time=0, distance=1, shaping_distance=100, max_frames=np.int64(40),
     )  # fmt: skip
     kinds = {name: type(value) for name, value in envs._rules._asdict().items()}
-    assert set(kinds.values()) == {int, float}
+    assert set(kinds.values()) == {int, float, bool}
     assert [name for name, kind in kinds.items() if kind is not float] == ["frame_skip", "max_frames"]
     envs.reset()
     envs.step(np.array([0, 5], np.uint8))

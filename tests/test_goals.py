@@ -246,7 +246,7 @@ def test_a_level_without_exit():
     while not game.step(RIGHT):
         rewards.append(game.reward)
         assert game.kind is None and not game.obs[:32].any()
-    assert game.truncated and game.info["episode"]["shortest"] == 0.0
+    assert game.terminated and game.info["episode"]["shortest"] == 0.0
     assert set(rewards) == {-0.002}  # there is nothing to come nearer to
 
 
@@ -287,4 +287,4 @@ def test_spawn_beyond_the_field():
     assert game.kind == "switch" and not game.known
     while not game.step(RIGHT):
         pass
-    assert game.truncated and game.info["episode"]["frames"] == 200
+    assert game.terminated and game.info["episode"]["frames"] == 200

@@ -26,8 +26,10 @@ costs, and so does dying there. Shaping alone is neutral to any policy. A critic
 with it all guidance. With `distance` 1 the two terms add up to plain progress, (way before - way after) /
 `shaping_distance`, and to nothing on death.
 
-An episode terminates when the ninja is dead or has won. It is truncated after `max_frames` frames, by default 600 + 1.5
-per px of the level's shortest way, at most 5,000. The vector environment resets in the same step
+An episode terminates when the ninja is dead or has won. It ends after `max_frames` frames, by default 600 + 1.5 per px
+of the level's shortest way, at most 5,000. If the agent sees the time left (`game_state`), that end is part of the game
+and terminates the episode, with the rewards of a death but for `death`. Otherwise it truncates the episode, and the
+agent has to bootstrap (Pardo et al. 2018, arXiv 1712.00378). The vector environment resets in the same step
 (`AutoresetMode.SAME_STEP`): the last observation is in `infos["final_obs"]`, and the episode's figures in
 `infos["episode"]`, both arrays over all games, valid where `infos["_final_obs"]`.
 """
@@ -102,7 +104,7 @@ class NppVectorEnv(gym.vector.VectorEnv):
         completion, death, switch, time, idle: rewards.
         distance: weight of the distance's cost.
         shaping_distance: px of way that are worth a reward of one; 0 switches the shaping off.
-        max_frames: frames after which an episode is truncated; None: by the level's shortest way.
+        max_frames: frames after which an episode ends; None: by the level's shortest way.
         seed: of the level sampler (SeedSequence entropy); `reset(seed=...)` sets it anew.
         copy: whether observations are copied out of the buffers that the next step writes to.
         autoreset: without it games go on after their end, until `reset` starts all of them anew.
@@ -183,6 +185,7 @@ class NppVectorEnv(gym.vector.VectorEnv):
             gamma=float(gamma),
             shaping_distance=float(shaping_distance or np.inf),
             max_frames=int(max_frames or 0),
+            time_ends="game_state" in observations,
             **{name: float(value) for name, value in rewards.items()},
         )
         self._unfinished = bool(unfinished)

@@ -92,6 +92,7 @@ class Rules(NamedTuple):
     idle: float
     shaping_distance: float
     max_frames: int  # 0: by the level's size
+    time_ends: bool  # whether an episode that runs out of time is terminated, not truncated
 
 
 # What `advance_all` does with a game before it writes the game's observations.
@@ -313,8 +314,12 @@ def _reward(bank, state, i, views, goals, episodes, rules):
         if e.idle_steps > PATIENCE:
             reward += rules.idle
             e.idle += rules.idle
-        phi = -e.total / rules.shaping_distance
-        distance = rules.distance * (1.0 - rules.gamma) * phi
+        if n.frame >= e.limit and rules.time_ends:
+            terminated = True
+            distance = rules.distance * e.phi  # as on death
+        else:
+            phi = -e.total / rules.shaping_distance
+            distance = rules.distance * (1.0 - rules.gamma) * phi
     shaping = rules.gamma * phi - e.phi
     e.distance += distance
     e.shaping += shaping

@@ -210,6 +210,7 @@ def _retrace(levels, episodes, frame_skip, window):
     }
     views = Views(fields.dist, fields.ahead, fields.share, fields.stage, **nothing)
     values = {"gamma": 1.0, "shaping_distance": np.inf, "max_frames": MOST, "frame_skip": frame_skip}
+    values["time_ends"] = False
     rules = Rules(**{name: values.get(name, 0.0) for name in Rules._fields})
     goals, records, stale = np.zeros(games, GOAL), np.zeros(games, EPISODE), np.zeros(games, np.bool_)
     near, out = np.zeros((games, state.active.shape[1]), np.uint8), np.zeros(games, RETRACED)
