@@ -687,6 +687,6 @@ def test_numbers_of_other_types_are_the_same_numbers():
     )  # fmt: skip
     kinds = {name: type(value) for name, value in envs._rules._asdict().items()}
     assert set(kinds.values()) == {int, float, bool}
-    assert [name for name, kind in kinds.items() if kind is not float] == ["frame_skip", "max_frames"]
+    assert [name for name, kind in kinds.items() if kind is not float] == ["frame_skip", "max_frames", "time_ends"]
     envs.reset()
     envs.step(np.array([0, 5], np.uint8))
