@@ -1,5 +1,5 @@
 """The tuner's parts.
 
 spaces.py says which values are tried, trials.py trains a trial's runs, study.py keeps what is known of all trials,
-standing.py says how sure the best of them is, plots.py draws.
+standing.py says how sure the best trial is, plots.py draws.
 """

@@ -32,8 +32,8 @@ The vector does not say where in the field the ninja is: an agent would learn le
 | index | what |
 | --- | --- |
 | 0..2 | the goal is an exit switch, an exit door, a locked door's switch |
-| 3, 4 | way to the goal in 500 px, and its square root |
-| 5 | way that remains after the goal in 500 px |
+| 3, 4 | way to the goal / 500 px, and its square root |
+| 5 | way that remains after the goal / 500 px |
 | 6, 7 | straight offset to the goal in 250 px, clipped to -2..2 |
 | 8..25 | for points 24, 48, 96, 144, 240, 400 px ahead on the way: unit vector (2), straight distance / way |
 | 26, 27 | velocity along and across the way's direction 24 px ahead |
