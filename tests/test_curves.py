@@ -12,10 +12,9 @@ from PIL import Image
 
 from benchmark import curves
 from benchmark.reporting import games
-from npp_rl import ppo_mlp_baseline
+from npp_rl import make_levels, ppo_mlp_baseline
 from npp_rl.environment.games import OBSERVATIONS
 from npp_rl.levels.datasets import load_levels
-from npp_rl.make_levels import main as write_levels
 from npp_rl.training import checkpoints
 
 ROOT = Path(__file__).parents[1]
@@ -92,7 +91,7 @@ def test_tries_are_drawn(tmp_path):
 
 def test_a_strip_shows_a_recorded_game(tmp_path):
     """Six moments of a run that stands still, then goes to the right, then has no more time."""
-    write_levels(["--out", str(tmp_path / "set"), "--categories", "simplest", "--split", "train", "--count", "1"])
+    make_levels.main(make_levels.Args(out=tmp_path / "set", categories=("simplest",), split="train", count=1))
     (level,) = load_levels(str(tmp_path / "set"))
     game = {"actions": "0" * 20 + "2" * 20, "frames": 160, "success": False}
     entry = {"id": level.id, "digest": level.digest, "tries": [game]}

@@ -186,7 +186,7 @@ def test_evaluation_and_cost_on_the_gpu(tmp_path, few_levels, capsys):
     run_dir, _ = trained("simplified_hgt", tmp_path / "run")
     checkpoint = str(run_dir / "checkpoints/best.pt")
     suite = tmp_path / "suite"
-    make_levels.main(["--out", str(suite), "--split", "test", "--count", "1"])
+    make_levels.main(make_levels.Args(out=suite, split="test", count=1))
     words = ["--checkpoint", checkpoint, "--test-dataset", str(suite), "--output", str(tmp_path / "results")]
     evaluation_command.main(parse_args(evaluation_command.Args, [*words, "--device", "cuda"]))
     results = json.loads((tmp_path / "results/eval_results.json").read_text())
@@ -202,7 +202,7 @@ def test_cloning_on_the_gpu(tmp_path, few_levels):
     """The planner's recorded wins of built-in levels are what there always is to imitate."""
     replays = tmp_path / "replays"
     suite = tmp_path / "levels"
-    make_levels.main(["--out", str(suite), "--split", "train", "--count", "1"])
+    make_levels.main(make_levels.Args(out=suite, split="train", count=1))
     planner.main(planner.Args(str(suite), replays, budget="5s"))
     settings = {"arch": "full_hgt", "epochs": 2, "batch_size": 64, "cache_dir": "", "mixed_precision": True}
     settings |= {"replay_data_dir": (str(replays),), "run_dir": str(tmp_path / "bc")}

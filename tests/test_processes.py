@@ -14,8 +14,8 @@ import pytest
 import torch
 from wandb_file import read_run
 
+from npp_rl import make_levels
 from npp_rl.agents import load_agent
-from npp_rl.make_levels import main as write_levels
 from npp_rl.training import checkpoints, processes
 
 SCRIPT = Path(__file__).parents[1] / "npp_rl/ppo_mlp_baseline.py"
@@ -26,7 +26,7 @@ SMALL += ["--total-timesteps", "8192", "--save-freq", "512", "--validation-fract
 @pytest.fixture(scope="module")
 def levels(tmp_path_factory):
     folder = tmp_path_factory.mktemp("levels") / "set"
-    write_levels(["--out", str(folder), "--categories", "simplest", "--split", "train", "--count", "12"])
+    make_levels.main(make_levels.Args(out=folder, categories=("simplest",), split="train", count=12))
     return ["--train-dataset", str(folder), "--test-dataset", str(folder)]
 
 

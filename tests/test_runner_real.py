@@ -14,7 +14,7 @@ from runner_calls import ROOT, entries, wait_for, words
 
 from benchmark.runner import launch
 from benchmark.runner.runs import Run, Settings, Slot, directory, results
-from npp_rl.make_levels import main as write_levels
+from npp_rl import make_levels
 from npp_rl.training import checkpoints, s3
 
 SMALL = ["--num-steps", "32", "--num-minibatches", "4", "--validation-fraction", "0", "--fresh-levels", "0"]
@@ -23,7 +23,7 @@ SMALL = ["--num-steps", "32", "--num-minibatches", "4", "--validation-fraction",
 @pytest.fixture(scope="module")
 def levels(tmp_path_factory):
     folder = tmp_path_factory.mktemp("levels") / "set"
-    write_levels(["--out", str(folder), "--categories", "simplest", "--split", "train", "--count", "12"])
+    make_levels.main(make_levels.Args(out=folder, categories=("simplest",), split="train", count=12))
     return ["--train-dataset", str(folder), "--test-dataset", str(folder), "--num-envs", "16", "--eval-freq", "0"]
 
 

@@ -20,8 +20,8 @@ from runner_calls import ROOT, carry_out, stand_ins, steps, wait_for
 from benchmark import train_and_compare
 from benchmark.runner import arguments, cluster, processes, runs
 from benchmark.runner.runs import Run, Settings, Slot
+from npp_rl import make_levels
 from npp_rl.commands import ArgumentError
-from npp_rl.make_levels import main as write_levels
 from npp_rl.training import checkpoints
 
 
@@ -283,7 +283,7 @@ def test_a_runner_finds_the_jobs_of_an_earlier_one(slurm, scripts, tmp_path, cap
 def test_one_run_trains_on_two_nodes(slurm, tmp_path):
     """The real script, one process on each node; one of them is killed, the job is requeued and resumes."""
     levels = tmp_path / "levels"
-    write_levels(["--out", str(levels), "--categories", "simplest", "--split", "train", "--count", "12"])
+    make_levels.main(make_levels.Args(out=levels, categories=("simplest",), split="train", count=12))
     line = words(
         tmp_path, "slurm", "--nodes-per-run", "2", "--num-envs", "16", "--eval-freq", "0", "--save-freq", "512"
     )
