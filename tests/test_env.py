@@ -1,10 +1,12 @@
 """The environment: Gymnasium's contract, the simulator inside, rewards, episodes, saved states, bad input."""
 
+import functools
 import os
 import subprocess
 import sys
 import tomllib
 import warnings
+from collections import defaultdict
 from pathlib import Path
 
 import gymnasium as gym
@@ -16,6 +18,7 @@ from gymnasium.vector import AutoresetMode
 from hand_made import corridor, ground, here, level, middle
 
 from npp_rl.commands import LevelError
+from npp_rl.environment import env
 from npp_rl.environment.env import NppEnv, NppVectorEnv
 from npp_rl.environment.games import ACTION_BYTES, CAUSES, OBSERVATIONS, REWARD_KEYS
 from npp_rl.levels.categories import CATEGORIES
@@ -690,3 +693,20 @@ def test_numbers_of_other_types_are_the_same_numbers():
     assert [name for name, kind in kinds.items() if kind is not float] == ["frame_skip", "max_frames", "time_ends"]
     envs.reset()
     envs.step(np.array([0, 5], np.uint8))
+
+
+def test_a_single_game_takes_the_code_compiled_for_a_batch(monkeypatch):
+    """Numba compiles a function once more for arguments of other types, and array layouts are part of them."""
+    types = defaultdict(set)
+
+    def noted(name, kernel, *arguments):
+        types[name].add(tuple(map(numba.typeof, arguments)))
+        kernel(*arguments)
+
+    for name in ("advance_all", "graph_all", "draw_all", "plan_games"):
+        monkeypatch.setattr(env, name, functools.partial(noted, name, getattr(env, name)))
+    for games in (1, 3):
+        envs = NppVectorEnv(games, [LOCKED], tuple(OBSERVATIONS))
+        envs.reset()
+        envs.step(np.zeros(games, np.int64))
+    assert {name: len(found) for name, found in types.items()} == dict.fromkeys(types, 1) and len(types) == 4

@@ -309,8 +309,7 @@ class NppVectorEnv(gym.vector.VectorEnv):
 
     def _plan_stale(self):
         """Plan the goals of stale games anew."""
-        shares = self._episodes["share"]
-        plan_games(self._bank, self._state, self._fields, self._goals, shares, self._outcomes.stale)
+        plan_games(self._bank, self._state, self._fields, self._goals, self._episodes, self._outcomes.stale)
 
     def step(self, actions):
         """Hold actions, int [num_envs] in 0..5, for one step; see the module's docstring and Gymnasium's VectorEnv.
@@ -362,7 +361,7 @@ class NppVectorEnv(gym.vector.VectorEnv):
     def _pictures(self):
         from npp_rl.viewing.render import Scene  # here: Pillow is needed for pictures only
 
-        for i, level in enumerate(self._state.ninja["level"].tolist()):
+        for i, level in enumerate(self._state.ninja["level"][: self.num_envs].tolist()):
             if self._scenes[i] is None or self._scenes[i][0] != level:
                 self._scenes[i] = (level, Scene(self.levels[level].map_data, self.render_scale, self._unfinished))
         return tuple(scene.picture(self._state, i) for i, (_, scene) in enumerate(self._scenes))

@@ -245,7 +245,7 @@ def plan(bank, state, i, fields, row, goal):
 
 
 @njit
-def plan_games(bank, state, fields, goals, shares, chosen):
+def plan_games(bank, state, fields, goals, episodes, chosen):
     """Plan anew for the games in `chosen` (bool [games]), whose signatures have changed: goal, field, reached share.
 
     A game in which nothing but the exit switch has changed takes its level's second field. Others get their own.
@@ -262,22 +262,23 @@ def plan_games(bank, state, fields, goals, shares, chosen):
             row = fields.own + i
             plan(bank, state, i, fields, row, goals[i])
             fields.share[row] = reached_share(fields.dist[row], fields.free)
-        shares[i] = fields.share[row]
+        episodes[i].share = fields.share[row]
 
 
 @njit
 def _plan_levels(bank, state, fields):
+    game = np.int64(0)  # Numba would compile the planning kernels once more for a literal
     for index in range(bank.level.shape[0]):
         level = bank.level[index]
-        reset_game(bank, state, 0, index)
-        n = state.ninja[0]
+        reset_game(bank, state, game, index)
+        n = state.ninja[game]
         for stage in range(2):
             row = 2 * index + stage
-            plan(bank, state, 0, fields, row, fields.stage[row])
+            plan(bank, state, game, fields, row, fields.stage[row])
             fields.share[row] = reached_share(fields.dist[row], fields.free)
             for k in range(level.type_start[EXIT_DOOR], level.type_start[EXIT_DOOR + 1]):
                 if bank.entity[k].type == EXIT_SWITCH:
-                    state.active[0, k - level.entity_start] = 0
+                    state.active[game, k - level.entity_start] = 0
                     n.x = bank.entity[k].x
                     n.y = bank.entity[k].y
 

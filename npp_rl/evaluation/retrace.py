@@ -226,6 +226,6 @@ def _retrace(levels, episodes, frame_skip, window):
         stale[k] &= ends
         if stale[k].any():
             own = fields._replace(own=fields.own + k.start)
-            plan_games(bank, some, own, goals[k], records["share"][k], stale[k])
+            plan_games(bank, some, own, goals[k], records[k], stale[k])
         _note_all(bank, some, views, goals[k], records[k], rules, level[k], frames[k], window, t, near[k], out[k])
     return out

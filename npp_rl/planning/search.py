@@ -27,6 +27,8 @@ GOALS = 48  # fields kept in one search, by the state of switches, doors and, wh
 BINS, BIN = 2048, 8.0  # number and width (px) of the bins of the table of frames left
 SPEED = 3.0  # px per frame assumed for ways longer than the solution's
 LOST = 400.0  # px added where no way leads to the goal
+# Where a search starts: row, goal. Numba would compile the kernels once more for literals.
+_START, _NO_GOAL = np.int64(0), np.int64(-1)
 
 # Results of `search`: stopped in between, a solution better than `bound` was found (the search can go on), no node is
 # left, no memory is left.
@@ -291,9 +293,9 @@ def begin(bank, pools, settings, bound):
     pools.counts[STATES] = 0
     pools.counts[BOUND] = bound
     pools.parent[0] = -1
-    pools.goal[0], pools.total[0] = _measure(bank, pools, 0, -1, 1000.0)
-    _is_new(pools, _key(bank, pools.state, 0, settings), 0)
-    _add(bank, pools, settings, 0)
+    pools.goal[0], pools.total[0] = _measure(bank, pools, _START, _NO_GOAL, 1000.0)
+    _is_new(pools, _key(bank, pools.state, _START, settings), 0)
+    _add(bank, pools, settings, _START)
 
 
 @njit(nogil=True)
@@ -365,7 +367,7 @@ def replay(bank, pools, actions, frame_skip):
 def calibrate(bank, pools, steps):
     """Fill the table of frames left from a won run in rows 0 to `steps`."""
     state = pools.state
-    goal, total = _measure(bank, pools, 0, -1, 1000.0)
+    goal, total = _measure(bank, pools, _START, _NO_GOAL, 1000.0)
     end = state.ninja[steps].frame
     pools.left[:] = -1.0
     for step in range(steps):

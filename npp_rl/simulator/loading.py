@@ -398,9 +398,13 @@ def _offsets(bank):
 
 
 def new_state(bank: Bank, games: int):
-    """Rows uint8 [games, bytes] of zeros, and the `State` of typed views on them."""
+    """Rows uint8 [games, bytes] of zeros, and the `State` of typed views on them.
+
+    The views of a single game have a second row, which nobody uses. Without it they would be contiguous, and Numba
+    compiles everything once more for contiguous arrays.
+    """
     offsets = _offsets(bank)
-    rows = np.zeros((games, offsets[-1]), np.uint8)
+    rows = np.zeros((max(games, 2), offsets[-1]), np.uint8)
 
     def view(k, dtype, name=None):
         dtype = np.dtype(dtype)
@@ -418,7 +422,7 @@ def new_state(bank: Bank, games: int):
         edge=view(6, np.int32, "edges"),
         near=np.zeros((games, max(int(bank.level["movers"].max()), 1)), np.int32),
     )
-    return rows, state
+    return rows[:games], state
 
 
 @njit(_nrt=False)
