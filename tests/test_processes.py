@@ -44,8 +44,18 @@ def weights(run_dir):
     return checkpoints.load(run_dir / "checkpoints/latest.pt")["agent"]
 
 
-def test_a_killed_run_resumes_to_the_same_weights(levels, tmp_path):
-    finish(command(levels, tmp_path / "whole"))
+@pytest.fixture(scope="module")
+def tracked(levels, tmp_path_factory):
+    """A folder with a whole run, `run`, that was mirrored to wandb offline."""
+    pytest.importorskip("wandb")
+    folder = tmp_path_factory.mktemp("tracked")
+    places = {name: str(folder / name.lower()) for name in ("WANDB_DATA_DIR", "WANDB_CACHE_DIR", "WANDB_CONFIG_DIR")}
+    tags = ("--wandb-tags", "night", "two", "--wandb-project-name", "mazes")
+    finish(command(levels, folder / "run", "--track", *tags), WANDB_MODE="offline", WANDB_SILENT="true", **places)
+    return folder
+
+
+def test_a_killed_run_resumes_to_the_same_weights(levels, tracked, tmp_path):
     process = subprocess.Popen(command(levels, tmp_path / "killed"), stdout=subprocess.DEVNULL)
     latest = tmp_path / "killed/checkpoints/latest.pt"
     deadline = time.monotonic() + 300
@@ -55,24 +65,20 @@ def test_a_killed_run_resumes_to_the_same_weights(levels, tmp_path):
     assert process.wait() == -signal.SIGKILL
     assert checkpoints.load(latest)["counters"]["global_step"] < 8192
     finish([sys.executable, str(SCRIPT), "--resume", str(tmp_path / "killed")])
-    whole, resumed = weights(tmp_path / "whole"), weights(tmp_path / "killed")
+    whole, resumed = weights(tracked / "run"), weights(tmp_path / "killed")
     assert whole.keys() == resumed.keys() and all(torch.equal(whole[name], resumed[name]) for name in whole)
     for name in ("metrics.jsonl", "report.md"):
         assert (tmp_path / "killed" / name).stat().st_size > 0
 
 
-def test_wandb_offline_holds_the_run(levels, tmp_path):
-    pytest.importorskip("wandb")
-    places = {name: str(tmp_path / name.lower()) for name in ("WANDB_DATA_DIR", "WANDB_CACHE_DIR", "WANDB_CONFIG_DIR")}
-    tags = ("--wandb-tags", "night", "two", "--wandb-project-name", "mazes")
-    finish(command(levels, tmp_path / "run", "--track", *tags), WANDB_MODE="offline", WANDB_SILENT="true", **places)
-    run, kept = read_run(tmp_path), json.loads((tmp_path / "run/config.json").read_text())
+def test_wandb_offline_holds_the_run(tracked):
+    run, kept = read_run(tracked), json.loads((tracked / "run/config.json").read_text())
     assert (run["project"], run["group"], run["tags"]) == ("mazes", "mlp_baseline", ["night", "two"])
     assert run["name"] == "ppo_mlp_baseline__1__run"
     config = {key: value for key, value in run["config"].items() if key != "_wandb"}
     assert config == kept and config["args"]["learning_rate"] == 1e-3
 
-    lines = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").open()]
+    lines = [json.loads(line) for line in (tracked / "run/metrics.jsonl").open()]
     rows = {row["_step"]: row for row in run["history"]}  # lines of one step are one row
     assert len(lines) == 17 and list(rows) == [512 * k for k in range(1, 17)]
     for line in lines:
@@ -86,7 +92,7 @@ def test_wandb_offline_holds_the_run(levels, tmp_path):
     sources = {"best.pt": "checkpoints/best.pt"}
     assert set(files) == {"best.pt", "eval_results.json", "report.md", "config.json"}
     for file, path in files.items():
-        assert Path(path).read_bytes() == (tmp_path / "run" / sources.get(file, file)).read_bytes()
+        assert Path(path).read_bytes() == (tracked / "run" / sources.get(file, file)).read_bytes()
 
 
 TWO_RANKS = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
@@ -193,6 +199,7 @@ def test_ranks_decide_and_evaluate_together(tmp_path):
 
 
 def test_a_killed_rank_ends_the_job_which_can_be_resumed(levels, tmp_path):
+    """And both ranks of the resumed job play games of their own to the end."""
     words = command(levels, tmp_path / "run", "--threads", "1", "--total-timesteps", "16384")[1:]
     job = subprocess.Popen([*TWO_RANKS, *words], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     latest = tmp_path / "run/checkpoints/latest.pt"
@@ -210,13 +217,8 @@ def test_a_killed_rank_ends_the_job_which_can_be_resumed(levels, tmp_path):
     assert 0 < step < 16384
     resumed = [str(SCRIPT), "--resume", str(tmp_path / "run")]
     finish([*TWO_RANKS, *resumed])
-    assert checkpoints.load(latest)["counters"]["global_step"] == 16384
-
-
-def test_two_ranks_train_one_agent(levels, tmp_path):
-    finish([*TWO_RANKS, *command(levels, tmp_path / "run", "--threads", "1")[1:]])
-    checkpoint = checkpoints.load(tmp_path / "run/checkpoints/latest.pt")
-    assert len(checkpoint["ranks"]) == 2 and checkpoint["counters"]["global_step"] == 8192
+    checkpoint = checkpoints.load(latest)
+    assert len(checkpoint["ranks"]) == 2 and checkpoint["counters"]["global_step"] == 16384
     one, two = (rank["arrays"] for rank in checkpoint["ranks"])
     assert checkpoints.unpack(one)["rows"].shape[0] == 8  # 16 environments are divided
     assert (checkpoints.unpack(one)["rows"] != checkpoints.unpack(two)["rows"]).any()

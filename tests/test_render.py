@@ -1,3 +1,4 @@
+import functools
 import math
 import time
 
@@ -205,20 +206,25 @@ def test_trajectory_has_its_outcome_s_colour(outcome):
     assert share_of_background(patch(alone, 100, 200, half=4)) < 0.9
 
 
+@functools.cache
+def ended(*ends):
+    """A picture of one path for each end, an outcome and its cause."""
+    path = np.array([[100.0, 200.0], [300.0, 200.0]])
+    return draw_level(open_map(), trajectories=[(path, *end) for end in ends])
+
+
 @pytest.mark.parametrize("cause", sorted({name for name in CAUSE_NAMES.values() if name != "none"}))
 def test_a_death_has_its_causes_mark_and_a_legend(cause):
-    path = np.array([[100.0, 200.0], [300.0, 200.0]])
-    plain = draw_level(open_map(), trajectories=[(path, "died")])
-    assert np.array_equal(plain, draw_level(open_map(), trajectories=[(path, "died", "none")]))
-    marked = draw_level(open_map(), trajectories=[(path, "died", cause)])
+    plain, marked = ended(("died",)), ended(("died", cause))
+    assert np.array_equal(plain, ended(("died", "none")))
     assert not np.array_equal(patch(marked, 300, 200, half=8), patch(plain, 300, 200, half=8))
-    others = [draw_level(open_map(), trajectories=[(path, "died", name)]) for name in render.MARKS if name != cause]
+    others = [ended(("died", name)) for name in render.MARKS if name != cause]
     assert all(not np.array_equal(patch(marked, 300, 200, half=8), patch(o, 300, 200, half=8)) for o in others)
     color = np.array(render.MARKS[cause][1])
     for x, y in ((300, 200), (18, 588)):  # at the place of death, and in the legend
         assert (patch(marked, x, y, half=6) == color).all(-1).any(), (x, y)
     assert np.array_equal(plain[2 * 400 : 2 * 570], marked[2 * 400 : 2 * 570])
-    two = draw_level(open_map(), trajectories=[(path, "died", cause), (path, "won")])
+    two = ended(("died", cause), ("won",))
     assert not np.array_equal(two[-48:], marked[-48:]), "the legend counts outcomes too"
 
 
