@@ -339,8 +339,7 @@ def main(args: Args) -> Path:
     while True:
         # The schedule ends with the last epoch or with --max-minutes, whichever comes first.
         done = counters.global_step / total_steps
-        progress = processes.agree(max(done, clock.progress(done)), stop, process)
-        stopped = stop.number > 0
+        progress, stopped = processes.agree(max(done, clock.progress(done)), stop, process)
         tired = args.patience > 0 and counters.stale >= args.patience
         finished = progress >= 1 or tired
 

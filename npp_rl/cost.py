@@ -12,7 +12,7 @@ from typing import Literal
 import torch
 
 from npp_rl.agents import load_agent
-from npp_rl.commands import command
+from npp_rl.commands import ArgumentError, command
 from npp_rl.evaluation import players
 from npp_rl.evaluation.cost import cost, observation_shapes
 
@@ -27,6 +27,8 @@ class Args:
 
 def main(args: Args) -> None:
     """Print the cost of a checkpoint's agent as JSON. Raises ArgumentError, CheckpointError."""
+    if not args.checkpoint:
+        raise ArgumentError("--checkpoint: expected at least one file")
     device = players.device_of(args.device)
     loaded = [(file, *load_agent(file, device)) for file in args.checkpoint]
     agent, run = players.together(loaded) if len(loaded) > 1 else loaded[0][1:]

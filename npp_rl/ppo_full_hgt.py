@@ -354,8 +354,8 @@ def main(args: Args) -> Path:
 
     while True:
         # Rank 0's clock decides for all ranks. A signal to any rank stops all. Schedules follow `progress`.
-        progress = processes.agree(clock.progress(counters.global_step / args.total_timesteps), stop, process)
-        finished, stopped = progress >= 1, stop.number > 0
+        progress, stopped = processes.agree(clock.progress(counters.global_step / args.total_timesteps), stop, process)
+        finished = progress >= 1
 
         # Validation: before the first update, every --eval-freq steps, halfway through --max-minutes, and at the end
         improved = finished and not (validation_levels and args.eval_freq)  # without validation the last agent is best

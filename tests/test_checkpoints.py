@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import os
 import pickle
 import re
@@ -25,6 +26,7 @@ from npp_rl.training.arguments import check_args, parse_args
 from npp_rl.training.checkpoints import Counters
 from npp_rl.training.run_log import RunLog
 
+SIZES_OF_LOGS = {"metrics.jsonl": 0, "log.jsonl": 0}
 SHAPES = {name: OBSERVATIONS[name][0] for name in Agent.observations}
 
 
@@ -265,7 +267,13 @@ def test_a_resumed_runs_checkpoint_is_of_its_arguments(tmp_path):
     with pytest.raises(CheckpointError, match=r"latest\.pt: does not fit this run \(KeyError: 'levels_digest'\)"):
         checkpoints.load_latest(tmp_path, args, "abc", 2)
     counters = dataclasses.asdict(Counters(global_step=512, most_won=[1.0, 0.0]))
-    whole = {**checkpoint_of(args), "levels_digest": "abc", "ranks": [1, 2], "counters": counters}
+    whole = {
+        **checkpoint_of(args),
+        "levels_digest": "abc",
+        "ranks": [1, 2],
+        "counters": counters,
+        "log_bytes": SIZES_OF_LOGS,
+    }
     checkpoints.save(path, whole)
     other = dataclasses.replace(args, track=True, run_dir="b")
     assert checkpoints.load_latest(tmp_path, other, "abc", 2)[1] == Counters(global_step=512, most_won=[1.0, 0.0])
@@ -274,8 +282,15 @@ def test_a_resumed_runs_checkpoint_is_of_its_arguments(tmp_path):
         checkpoints.load_latest(tmp_path, dataclasses.replace(args, seed=2, gamma=0.9), "abc", 2)
     with pytest.raises(CheckpointError, match=r"digest was 'abc', now 'abd'; the number of processes was 2, now 1$"):
         checkpoints.load_latest(tmp_path, args, "abd", 1)
-    for wrong in ({}, counters | {"minutes": "ten"}, counters | {"most_won": 3}):
+    strange = {"minutes": ["ten", math.nan], "most_won": [3, ["a"], [math.nan]], "global_step": [[1], 2.5, True]}
+    strange |= {"halved": [1, "no"]}
+    wrongs = [counters | {name: value} for name, values in strange.items() for value in values]
+    for wrong in ({}, *wrongs):
         checkpoints.save(path, whole | {"counters": wrong})
+        with pytest.raises(CheckpointError, match=r"latest\.pt: does not fit this run"):
+            checkpoints.load_latest(tmp_path, args, "abc", 2)
+    for sizes in (3, {}, {"metrics.jsonl": 1}, {"metrics.jsonl": 1.5, "log.jsonl": 2}):
+        checkpoints.save(path, whole | {"log_bytes": sizes})
         with pytest.raises(CheckpointError, match=r"latest\.pt: does not fit this run"):
             checkpoints.load_latest(tmp_path, args, "abc", 2)
 

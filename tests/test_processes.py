@@ -154,6 +154,7 @@ def test_an_update_of_two_ranks_is_that_of_one_process_on_both_batches(levels, t
 TOGETHER = """
 import json, os, sys, types
 import numpy as np
+import torch
 from npp_rl.evaluation import suite
 from npp_rl.levels.generator import generate
 from npp_rl.ppo_mlp_baseline import SIZES, Args
@@ -162,7 +163,17 @@ from npp_rl.training import processes
 process = processes.begin(Args(threads=1, cuda=False), SIZES)
 stop = types.SimpleNamespace(number=0)
 said = {"progress": processes.agree((0.25, 0.75)[process.rank], stop, process), "signal": stop.number}
+all_reduce = torch.distributed.all_reduce
+
+def signalled(*words):  # a signal arrives at rank 1 while it waits
+    stop.number = 10 if process.rank == 1 else stop.number
+    all_reduce(*words)
+
+torch.distributed.all_reduce = signalled
 said["least"] = processes.agree((0.5, 0.25)[process.rank], stop, process)
+torch.distributed.all_reduce = all_reduce
+said["next"] = processes.agree(0.5, stop, process)
+stop.number = 0
 calls = []
 
 def policy(observations):
@@ -189,7 +200,8 @@ def test_ranks_decide_and_evaluate_together(tmp_path):
     alone = json.loads((tmp_path / "said0.json").read_text())
     finish([*TWO_RANKS, str(tmp_path / "together.py"), str(tmp_path)])
     one, two = (json.loads((tmp_path / f"said{rank}.json").read_text()) for rank in (0, 1))
-    assert (one["progress"], one["least"]) == (two["progress"], two["least"]) == (0.25, 0.5)
+    assert one["progress"] == two["progress"] == [0.25, False] and one["least"] == two["least"] == [0.5, False]
+    assert one["next"] == two["next"] == [0.5, True]
     assert one["signal"] == two["signal"] == 15
     assert one["results"] == two["results"] == alone["results"]
     assert len(alone["results"]["levels"]) == 45

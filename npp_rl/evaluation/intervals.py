@@ -43,6 +43,6 @@ def keep_newer(won: list[float], best: list[float]) -> tuple[bool, list[float]]:
     if there is none). The newest agent is kept unless it is `worse`, because training improves agents and the highest
     success so far is partly luck. The comparison is with the agent that won most, so that small losses do not add up.
     """
-    if not best:
+    if len(best) != len(won):
         return True, won
     return not worse(won, best), won if sum(won) >= sum(best) else best

@@ -112,9 +112,20 @@ class Counters:
 
 
 def counters_from(saved: dict, counters_type=Counters):
-    """Counters of a checkpoint. Raises KeyError, TypeError or ValueError if one is missing or has another type."""
-    kinds = {name: type(value) for name, value in vars(counters_type()).items()}
-    return counters_type(**{name: kind(saved[name]) for name, kind in kinds.items()})
+    """Counters of a checkpoint. Raises KeyError or TypeError if one is missing, has another type or is not finite."""
+    values = {}
+    for name, default in vars(counters_type()).items():
+        values[name] = value = saved[name]
+        numbers = value if isinstance(default, list) else [value]
+        kinds = (int, float) if isinstance(default, (float, list)) else type(default)
+        if type(value) is list and not isinstance(default, list):
+            raise TypeError(f"{name} is a list")
+        for number in numbers:
+            if not isinstance(number, kinds) or isinstance(number, bool) != isinstance(default, bool):
+                raise TypeError(f"{name} holds {number!r:.40}")
+            if number != number:
+                raise TypeError(f"{name} is not a number")
+    return counters_type(**values)
 
 
 def load_latest(run_dir: Path, args, levels_digest: str, world_size: int, counters_type=Counters) -> tuple:
@@ -136,6 +147,9 @@ def load_latest(run_dir: Path, args, levels_digest: str, world_size: int, counte
     if differences:
         raise CheckpointError(f"{path}: is of another configuration: {'; '.join(differences)}")
     with restoring(path):
+        sizes = checkpoint["log_bytes"]
+        if not isinstance(sizes, dict) or not all(type(sizes[name]) is int for name in ("metrics.jsonl", "log.jsonl")):
+            raise TypeError("log_bytes is damaged")
         return checkpoint, counters_from(checkpoint["counters"], counters_type)
 
 

@@ -120,15 +120,19 @@ def seeds(seed: int, rank: int, world_size: int) -> list[int]:
     return [int(s.generate_state(1)[0]) for s in (weights_seed, *rank_seeds[rank].spawn(2))]
 
 
-def agree(progress: float, stop, process: Process) -> float:
-    """Rank 0's progress, on all ranks. If any rank got a signal, `stop.number` is set to it on all of them."""
+def agree(progress: float, stop, process: Process) -> tuple[float, bool]:
+    """Rank 0's progress, and whether any rank got a signal: the same on all ranks. `stop.number` is then set on all.
+
+    A signal that arrives at a rank while it waits here counts in the next round.
+    """
     if process.world_size == 1:
-        return progress
+        return progress, stop.number > 0
     own = [0.0 if process.rank else progress, stop.number]
     control = torch.tensor(own, dtype=torch.float64, device=process.device)
     dist.all_reduce(control, dist.ReduceOp.MAX)
-    progress, stop.number = control.tolist()
-    return progress
+    progress, number = control.tolist()
+    stop.number = int(max(stop.number, number))
+    return progress, number > 0
 
 
 def from_rank_0(value: float, process: Process) -> float:
