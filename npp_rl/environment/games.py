@@ -36,7 +36,7 @@ from npp_rl.simulator.layout import EXIT_DOOR, EXIT_SWITCH
 
 ACTIONS = ("none", "left", "right", "jump", "left + jump", "right + jump")
 ACTION_BYTES = np.array([0, 4, 2, 1, 5, 3], np.uint8)  # input byte of each action (PHYSICS.md 7)
-MOST = 10**7  # of games and frames that an environment takes
+MOST = 10**7  # most games, and most frames, of an environment
 MAX_FRAMES, FRAMES_AT_LEAST, FRAMES_PER_PX = 5000, 600, 1.5  # time limit by the length of the level's shortest way
 PROGRESS = 2.0  # px that the ninja has to come nearer to the exit than ever before
 PATIENCE = 8  # steps without progress that cost nothing
@@ -156,7 +156,7 @@ class Views(NamedTuple):
 
 
 def inputs_of(actions: np.ndarray | str, frame_skip: int, frames: int | None = None) -> bytes:
-    """Input bytes, one a frame, of actions held for `frame_skip` frames each; the first `frames` of them, if told.
+    """Input bytes, one a frame, of actions held for `frame_skip` frames each; the first `frames` of them, if given.
 
     actions: integers [steps] from 0 to 5, or a text of as many digits.
     """

@@ -91,7 +91,7 @@ class Fields(NamedTuple):
 
 @kernel
 def signature(bank, state, i, mines):
-    """A hash (FNV-1a) of what the field of game i depends on: exit switches, doors and, if told, mines.
+    """A hash (FNV-1a) of what the field of game i depends on: exit switches, doors and, with `mines`, mines.
 
     Regular doors do not count: they open when the ninja comes near.
     """

@@ -490,7 +490,7 @@ def _write_doors(bank, state, i, goal, node, nearest, chosen, nodes, mask, adjac
 
 @kernel
 def write_graph(bank, state, i, goal, dist, ahead, way, clearance, graphs, thread, rows):
-    """Write the graph of game i into row i of `rows` (GraphRows), as the module's text says.
+    """Write the graph of game i into row i of `rows` (GraphRows), as the module's docstring says.
 
     dist, ahead: the goal's field; way: px to the goal; clearance: the level's (observations.level_clearance).
     """

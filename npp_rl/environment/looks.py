@@ -88,7 +88,7 @@ def _tile_stamps(size):
 # it, 1/4 px apart and within 16 px of the entity's place. u and v are coordinates along and across its direction.
 _SAMPLE = 0.25
 _V, _U = np.meshgrid(*2 * [_SAMPLE * (np.arange(128) - 63.5)], indexing="ij")
-_U, _V = _U + 2e-4, _V + 1e-4  # off the lattice by a hair, so that of two opposite slanted edges one counts
+_U, _V = _U + 2e-4, _V + 1e-4  # slightly off the lattice, so that of two opposite slanted edges one counts
 
 
 def _turned(direction):

@@ -47,7 +47,7 @@ def data_set(
 def draw_levels(
     category: str, part: str, seed: int, from_table: bool, more: bool = False
 ) -> Iterator[tuple[int, Level]]:
-    """(its own seed, level) of a category and split without end: first the table's, if told, then drawn from `seed`.
+    """(its own seed, level) of a category and split without end: with from_table the table's, then drawn from `seed`.
 
     Raises LevelError where the generator makes another level of a seed in the table than the certified one.
     """

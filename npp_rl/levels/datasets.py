@@ -261,7 +261,7 @@ def held_share(tiles_digest: str) -> float:
 def training_levels(
     own: list[Level], held_out: list[Level], mirror: bool, generated: int, validation_fraction: float, seed: int
 ) -> list[Level]:
-    """A training set for some time: the data set's own levels, half of them mirrored if told, and fresh ones.
+    """A training set for some time: the data set's own levels, half of them mirrored with `mirror`, and fresh ones.
 
     About `generated` fresh levels, as many of each category, are made from `seed`. No level has the tiles of a held-out
     level (validation or test) or of its mirror image. Fresh levels whose hash would make them validation levels are

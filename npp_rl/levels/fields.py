@@ -274,7 +274,7 @@ def _settle(d, head, end, free, dist, ahead, queue, straight, diagonal, knight):
     return head, reached, straight, diagonal, knight
 
 
-_PENDING = 64  # added to `ahead` of a start node until it stands in the queue
+_PENDING = 64  # added to `ahead` of a start node until it is in the queue
 
 
 @kernel
