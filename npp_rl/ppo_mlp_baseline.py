@@ -1,4 +1,4 @@
-"""PPO on N++ with MLPs over the ninja's state, the reachability vector and a patch of the level around the ninja.
+"""PPO on N++ with MLPs over state, reachability, arcs and a patch of the level around the ninja.
 
 python npp_rl/ppo_mlp_baseline.py                                      # built-in levels
 python npp_rl/ppo_mlp_baseline.py --train-dataset DIR --test-dataset DIR --max-minutes 10
