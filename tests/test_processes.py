@@ -152,7 +152,7 @@ def test_an_update_of_two_ranks_is_that_of_one_process_on_both_batches(levels, t
 
 # Two ranks that see different clocks, get a signal, and evaluate together.
 TOGETHER = """
-import json, os, sys, types
+import glob, json, os, sys, types
 import numpy as np
 import torch
 from npp_rl.evaluation import suite
@@ -188,8 +188,9 @@ said["calls"], said["per_row"] = len(calls), suite.levels_per_row(levels)
 stop.number = 15 if process.rank == 1 else 0
 said["stopped"] = suite.evaluate(policy, levels[:32], **rules, stop=stop)
 said["signal"] = stop.number
-open(f"{sys.argv[1]}/said{process.rank}.json", "w").write(json.dumps(said))
 processes.leave()
+said["threads"] = [open(path).read().strip() for path in glob.glob("/proc/self/task/*/comm")]
+open(f"{sys.argv[1]}/said{process.rank}.json", "w").write(json.dumps(said))
 """
 
 
@@ -208,6 +209,7 @@ def test_ranks_decide_and_evaluate_together(tmp_path):
     assert one["calls"] < alone["calls"] and two["calls"] < alone["calls"]
     assert (alone["per_row"], one["per_row"]) == (3, 2)
     assert one["stopped"] is two["stopped"] is None and alone["stopped"] is not None
+    assert not [name for name in one["threads"] + two["threads"] if "gloo" in name]
 
 
 def test_a_killed_rank_ends_the_job_which_can_be_resumed(levels, tmp_path):

@@ -9,6 +9,7 @@ import numba
 import numpy as np
 import torch
 import torch.distributed as dist
+import torch.distributed.nn  # before a group is joined, which its default arguments would keep alive past `leave`
 
 from npp_rl.commands import ArgumentError, say
 from npp_rl.training.arguments import check_args
@@ -145,7 +146,10 @@ def from_rank_0(value: float, process: Process) -> float:
 
 
 def leave() -> None:
-    """Leave the process group, if there is one."""
+    """Leave the process group, if there is one, and end its threads.
+
+    A thread that lives on while Python ends can abort the process ("terminate called without an active exception").
+    """
     if dist.is_initialized():
         dist.destroy_process_group()
 
