@@ -73,7 +73,7 @@ state = {
 if args.resume and (run_dir / "state.json").exists():
     state = json.loads((run_dir / "state.json").read_text())
 if not args.resume:
-    names = ("seed", "total_timesteps", "pause", "die_always", "pretrained_checkpoint", "stubborn")
+    names = ("seed", "total_timesteps", "die_always", "pretrained_checkpoint", "stubborn")
     config = {name: getattr(args, name) for name in names}
     write(
         "config.json",

@@ -1,4 +1,4 @@
-"""The eight agents at both sizes: shapes, gradients, initial policy, padding, autocast; and that each one trains."""
+"""The eight agents at both sizes: shapes, gradients, initial policy, padding, autocast; slow ones: that each learns."""
 
 import copy
 import functools
@@ -274,17 +274,6 @@ def run(name, tmp_path, monkeypatch, size_of_suite=20, **changes):
     settings |= {"fresh_levels": 0}
     run_dir = script_of(name).main(script_of(name).Args(run_dir=str(tmp_path / name), **(settings | changes)))
     return run_dir, [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
-
-
-@all_eight
-def test_trains_for_2000_steps(name, tmp_path, monkeypatch):
-    run_dir, lines = run(name, tmp_path, monkeypatch, size_of_suite=2, total_timesteps=2048)
-    train = [line for line in lines if line["kind"] == "train"]
-    assert [line["global_step"] for line in train] == [1024, 2048]
-    assert all(math.isfinite(line["losses/policy_loss"]) for line in train)
-    assert train[-1]["losses/entropy"] < math.log(6)
-    agent, args = load_agent(run_dir / "checkpoints/best.pt")
-    assert args["size"] == "small" and type(agent).__module__ == f"npp_rl.ppo_{name}"
 
 
 def test_float16_has_its_loss_scaled(tmp_path, monkeypatch):

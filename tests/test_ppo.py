@@ -248,7 +248,7 @@ def test_wall_clock_budget(tmp_path, few_levels):
     """--max-minutes ends the run, the last evaluation included, and anneals to the end; halfway there is one too."""
     began = time.monotonic()
     main(small_args(tmp_path / "first", total_timesteps=256, eval_freq=10**9))
-    budget = max(0.2, 3 * (time.monotonic() - began) / 60)  # minutes, enough on a machine that is busy otherwise
+    budget = max(0.15, 3 * (time.monotonic() - began) / 60)  # minutes, enough on a machine that is busy otherwise
     run_dir = main(small_args(tmp_path / "run", max_minutes=budget, eval_freq=10**9))
     lines = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
     assert lines[-1]["kind"] == "test" and lines[-1]["minutes"] < 1.4 * budget

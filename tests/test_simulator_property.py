@@ -114,8 +114,9 @@ def _read_pool(bank, k):
 
 
 def test_random_frames_with_bounds_checks(tmp_path):
-    # A warm cache would ignore the setting, so the process compiles into an empty folder of its own.
-    environment = os.environ | {"NUMBA_BOUNDSCHECK": "1", "NUMBA_CACHE_DIR": str(tmp_path)}
+    # A warm cache would ignore the setting, so the process compiles into an empty folder of its own. It takes less time
+    # with few optimizations, which bounds do not depend on.
+    environment = os.environ | {"NUMBA_BOUNDSCHECK": "1", "NUMBA_OPT": "1", "NUMBA_CACHE_DIR": str(tmp_path)}
     done = subprocess.run(
         [sys.executable, __file__, "100000"], env=environment, capture_output=True, text=True, timeout=500
     )

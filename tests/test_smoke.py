@@ -1,31 +1,36 @@
-"""Smoke tests: every script makes one update, every command does its smallest real work (`pytest -k smoke`)."""
+"""Smoke tests: every script makes one update, every command does its smallest real work (`pytest -k smoke`).
 
-import importlib
+Commands run in this process, as `python -m` runs them.
+"""
+
 import json
 import math
 import os
 import runpy
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import gymnasium
 import numpy as np
 import pytest
+import torch
 
 from npp_rl import ARCHITECTURES
-from npp_rl.levels import datasets
+from npp_rl.agents import load_agent
 from npp_rl.levels.generator import generate
+from npp_rl.training import checkpoints
+
+ROOT = Path(__file__).parents[1]
+TINY = ["--num-envs", 4, "--num-steps", 8, "--num-minibatches", 2, "--total-timesteps", 32, "--eval-freq", 0]
+TINY += ["--fresh-levels", 0, "--frame-skip", 24, "--threads", 1, "--no-cuda", "--size", "small"]
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*found in sys.modules after import")  # runpy of imported modules
 
-ROOT = Path(__file__).parents[1]
-TINY = {"num_envs": 4, "num_steps": 8, "num_minibatches": 2, "total_timesteps": 32, "fresh_levels": 0, "frame_skip": 24}
-TINY |= {"threads": 1, "cuda": False, "size": "small", "eval_freq": 0, "save_freq": 0}
-
 
 def run(module: str, *words) -> int:
-    """Run `python -m module words...` in this process; its exit status."""
+    """Run `python -m module words...` in this process -> exit status."""
     before = sys.argv
     sys.argv = [module, *map(str, words)]
     try:
@@ -38,122 +43,168 @@ def run(module: str, *words) -> int:
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory):
-    """A folder with levels, the planner's replays of six of them, and a run of `ppo_mlp_baseline.py`."""
-    place = tmp_path_factory.mktemp("smoke")
-    words = ["--split", "train", "--categories", "simplest", "--seed", 1]
-    assert run("npp_rl.make_levels", "--out", place / "levels", "--count", 12, *words) == 0
-    assert run("npp_rl.make_levels", "--out", place / "two", "--count", 6, *words) == 0
-    budget = ["--budget", "2s", "--workers", 1]
-    assert run("npp_rl.planning.planner", "--dataset", place / "two", "--out", place / "plans", *budget) == 0
-    flags = [f"--{name.replace('_', '-')}={value}" for name, value in TINY.items() if name != "cuda"]
-    flags += ["--no-cuda", "--train-dataset", place / "levels", "--test-dataset", place / "levels"]
-    flags += ["--validation-fraction", 0, "--run-dir", place / "exp/mlp_baseline/no_pretrain/seed_1"]
-    assert run("npp_rl.ppo_mlp_baseline", *flags) == 0
-    return place
+def levels(tmp_path_factory):
+    """Flags for a training: 8 levels to train on, of which few are kept for validation, and two to be tested on."""
+    place = tmp_path_factory.mktemp("levels")
+    words = ["--categories", "simplest", "--split", "train", "--seed", 1]
+    assert run("npp_rl.make_levels", "--out", place / "train", "--count", 8, *words) == 0
+    words[3] = "test"
+    assert run("npp_rl.make_levels", "--out", place / "test", "--count", 2, *words) == 0
+    return ["--train-dataset", place / "train", "--test-dataset", place / "test"]
 
 
-@pytest.fixture
-def run_dir(place):
-    return place / "exp/mlp_baseline/no_pretrain/seed_1"
+@pytest.fixture(scope="module")
+def run_dir(levels, tmp_path_factory):
+    """A run of `ppo_mlp_baseline.py` in an experiment's folder."""
+    run_dir = tmp_path_factory.mktemp("experiment") / "mlp_baseline/no_pretrain/seed_1"
+    assert run("npp_rl.ppo_mlp_baseline", *TINY, *levels, "--run-dir", run_dir) == 0
+    return run_dir
+
+
+@pytest.fixture(scope="module")
+def plans(levels, tmp_path_factory):
+    """The planner's replays of all training levels."""
+    plans = tmp_path_factory.mktemp("plans")
+    words = ["--dataset", levels[1], "--out", plans, "--budget", "5s", "--workers", 1]
+    assert run("npp_rl.planning.planner", *words) == 0
+    return plans
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
-def test_a_script_makes_an_update(name, tmp_path, monkeypatch):
-    levels = [generate("simplest", seed) for seed in range(3)]
-    monkeypatch.setattr(datasets, "load_split", lambda *_: (levels[:2], [], levels[2:]))
-    script = importlib.import_module(f"npp_rl.ppo_{name}")
-    run_dir = script.main(script.Args(run_dir=str(tmp_path / "run"), **TINY))
-    train, test = (json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines())
-    assert train["global_step"] == 32 and train["losses/grad_norm"] > 0
+def test_a_script_makes_an_update(name, levels, tmp_path):
+    run_dir = tmp_path / "run"
+    assert run(f"npp_rl.ppo_{name}", *TINY, *levels, "--run-dir", run_dir) == 0
+    *_, train, test = (json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines())
+    assert (train["kind"], train["global_step"], test["kind"]) == ("train", 32, "test")
     assert all(math.isfinite(value) for key, value in train.items() if key != "kind")
-    assert test["kind"] == "test" and (run_dir / "report.md").is_file()
+    assert 0 < train["losses/entropy"] < math.log(6) and train["losses/grad_norm"] > 0
+    agent, args = load_agent(run_dir / "checkpoints/best.pt")
+    assert args["size"] == "small" and type(agent).__module__ == f"npp_rl.ppo_{name}"
+    latest = checkpoints.load(run_dir / "checkpoints/latest.pt")
+    assert all(torch.isfinite(weight).all() for weight in latest["agent"].values())
+    assert {int(state["step"]) for state in latest["optimizer"]["state"].values()} == {2 * args["update_epochs"]}
+    assert json.loads((run_dir / "eval_results.json").read_text())["overall"]["levels"] == 2
 
 
-def test_cloning_makes_an_epoch(place, tmp_path):
-    words = ["--replay-data-dir", place / "plans", "--train-dataset", place / "levels", "--test-dataset"]
-    words += [
-        place / "levels",
-        "--holdout-fraction",
-        0.1,
-        "--validation-fraction",
-        0,
-        "--epochs",
-        1,
-        "--eval-freq",
-        0,
-        "--cache-dir",
-        "",
-    ]
-    assert run("npp_rl.bc_pretrain", *words, "--threads", 1, "--run-dir", tmp_path / "run") == 0
+def test_cloning_makes_an_epoch(levels, plans, tmp_path):
+    words = ["--replay-data-dir", plans, *levels, "--epochs", 1, "--validation-fraction", 0.3, "--cache-dir", ""]
+    assert run("npp_rl.bc_pretrain", *words, "--threads", 1, "--no-cuda", "--run-dir", tmp_path / "run") == 0
     results = json.loads((tmp_path / "run/eval_results.json").read_text())
-    assert results["demonstrations"]["counts"]["used"] >= 1
+    assert results["overall"]["levels"] == 2 and results["demonstrations"]["counts"]["used"] >= 4
+    assert load_agent(tmp_path / "run/checkpoints/best.pt")
 
 
-def test_evaluation_and_cost(run_dir, place, tmp_path, capsys):
-    best = run_dir / "checkpoints/best.pt"
-    words = ["--checkpoint", best, "--test-dataset", place / "two", "--output", tmp_path / "out"]
+def test_evaluation(run_dir, levels, tmp_path):
+    words = ["--checkpoint", run_dir / "checkpoints/best.pt", "--test-dataset", levels[3], "--output", tmp_path / "out"]
     assert run("npp_rl.evaluation", *words) == 0
-    assert json.loads((tmp_path / "out/eval_results.json").read_text())["overall"]["levels"] == 6
-    capsys.readouterr()
-    assert run("npp_rl.cost", "--checkpoint", best) == 0
+    assert json.loads((tmp_path / "out/eval_results.json").read_text())["overall"]["levels"] == 2
+    assert "2" in (tmp_path / "out/report.md").read_text()
+
+
+def test_cost(run_dir, capsys):
+    assert run("npp_rl.cost", "--checkpoint", run_dir / "checkpoints/best.pt") == 0
     assert json.loads(capsys.readouterr().out)["parameters"] == 156_999
 
 
-def test_replays_and_demonstrations(place, tmp_path, capsys):
-    assert run("npp_rl.levels.replays", place / "plans", "--json", tmp_path / "replays.json") == 0
-    assert "won" in (tmp_path / "replays.json").read_text()
-    assert run("npp_rl.planning.demonstrations", place / "plans", "--convert", tmp_path / "converted") == 0
-    assert len(list((tmp_path / "converted").rglob("*.replay"))) == 6
-    assert "6 runs" in capsys.readouterr().out
+def test_replays(plans, tmp_path):
+    assert run("npp_rl.levels.replays", plans, "--json", tmp_path / "replays.json") == 0
+    assert json.loads((tmp_path / "replays.json").read_text())["counts"]["won"] == 8
 
 
-def test_relabelling(run_dir, tmp_path, capsys):
-    checkpoint = ["--checkpoint", run_dir / "checkpoints/best.pt"]
-    more = ["--out", tmp_path / "more", "--states", 1, "--budget", 0.05, "--workers", 1]
-    assert run("npp_rl.relabel", *checkpoint, *more) == 0
-    assert (tmp_path / "more/relabelled.json").is_file() and "states relabelled" in capsys.readouterr().out
+def test_demonstrations(plans, levels, tmp_path):
+    words = ["--test-dataset", levels[3], "--convert", tmp_path / "converted", "--json", tmp_path / "report.json"]
+    assert run("npp_rl.planning.demonstrations", plans, *words) == 0
+    assert json.loads((tmp_path / "report.json").read_text())["counts"]["used"] == 8
+    assert len(list((tmp_path / "converted").rglob("*.replay"))) == 8
 
 
-def test_playing(place, tmp_path):
+def test_relabelling(run_dir, tmp_path):
+    words = ["--checkpoint", run_dir / "checkpoints/best.pt", "--out", tmp_path / "more", "--workers", 1]
+    assert run("npp_rl.relabel", *words, "--states", 1, "--budget", 0.05) == 0
+    files = {path.relative_to(tmp_path / "more").as_posix() for path in (tmp_path / "more").rglob("*.replay")}
+    assert json.loads((tmp_path / "more/relabelled.json").read_text())["steps"].keys() == files != set()
+
+
+def test_certifying_tells_what_it_does(capsys):
+    assert run("npp_rl.planning.certify", "--help") == 0
+    assert "--budget" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("watched", ["played", "agent"])
+def test_playing(watched, run_dir, levels, tmp_path):
     pytest.importorskip("pygame")
-    words = ["--dataset", place / "two", "--frames", 3, "--screenshot", tmp_path / "shot.png"]
+    words = ["--checkpoint", run_dir / "checkpoints/best.pt"] if watched == "agent" else []
+    words += ["--dataset", levels[3], "--frames", 3, "--screenshot", tmp_path / "shot.png"]
     assert run("npp_rl.play", *words) == 0
     assert (tmp_path / "shot.png").stat().st_size > 1000
 
 
-def test_certifying_and_uploading_tell_what_they_do(run_dir, capsys):
-    assert run("npp_rl.planning.certify", "--help") == 0
+def test_uploading(run_dir, capsys):
     assert run("npp_rl.training.s3", "upload", run_dir, "s3://bucket/run", "--dry-run") == 0
     assert "would upload checkpoints/best.pt" in capsys.readouterr().out
 
 
-def test_report_and_curves(run_dir, place, tmp_path):
+def test_an_experiment(tmp_path, capsys):
+    words = ["--experiment-name", "try", "--output-dir", tmp_path, "--debug", "--dry-run"]
+    assert run("benchmark.train_and_compare", *words) == 0
+    assert "ppo_full_hgt.py" in capsys.readouterr().out and not list(tmp_path.iterdir())
+
+
+def test_report(run_dir, tmp_path):
+    pytest.importorskip("matplotlib")
     pytest.importorskip("scipy")
-    assert run("benchmark.report", place / "exp", "--out", tmp_path / "report") == 0
+    assert run("benchmark.report", run_dir.parents[2], "--out", tmp_path / "report") == 0
     assert "mlp_baseline" in (tmp_path / "report/report.md").read_text()
+    assert (tmp_path / "report/report.html").stat().st_size > 1000
+
+
+def test_curves(run_dir, tmp_path):
+    pytest.importorskip("matplotlib")
     assert run("benchmark.curves", "keep", run_dir, "--out", tmp_path / "kept") == 0
     assert {path.name for path in (tmp_path / "kept").iterdir()} >= {"config.json", "metrics.jsonl"}
 
 
-def test_the_runner_the_tuner_and_wandb_say_what_they_would_do(tmp_path, capsys):
-    words = ["--experiment-name", "try", "--output-dir", tmp_path, "--debug", "--dry-run", "--seeds", 1]
-    assert run("benchmark.train_and_compare", *words) == 0
-    assert "ppo_full_hgt.py" in capsys.readouterr().out and not list(tmp_path.iterdir())
-    for module in ("benchmark.tune", "benchmark.wandb_report", "benchmark.throughput"):
-        assert run(module, "--help") == 0
+def test_tuning(levels, tmp_path):
+    """One trial of one run, in a process of its own."""
+    pytest.importorskip("optuna")
+    words = ["--arch", "mlp_baseline", "--trials", 1, "--seeds", 1, "--total-timesteps", 32, "--space"]
+    words += ["learning_rate=log:1e-4:1e-3", "--output-dir", tmp_path, "--validation-fraction", 0.3, "--"]
+    assert run("benchmark.tune", *words, *TINY[:6], *TINY[10:-3], *levels) == 0
+    assert {path.name for path in tmp_path.iterdir()} >= {"study.db", "best.sh"}
 
 
-def test_an_installed_command_starts(tmp_path):
-    """One command in a process of its own, from another folder, as a person starts it."""
+def test_throughput(tmp_path):
+    with np.load(ROOT / "tests/golden/fuzz.npz") as cases:
+        few = {name: cases[name][:3] if name.endswith("offsets") else cases[name] for name in cases}
+    np.savez(tmp_path / "few.npz", **few)
+    words = ["--only", "physics", "--cases", tmp_path / "few.npz", "--repeats", 1, "--out", tmp_path / "out.json"]
+    assert run("benchmark.throughput", *words) == 0
+    assert all(row["median"] > 0 for row in json.loads((tmp_path / "out.json").read_text())["rows"])
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of wandb_workspaces
+def test_a_report_on_weights_and_biases(monkeypatch, capsys):
+    """Of a run as Weights and Biases' own API would give it."""
+    wandb = pytest.importorskip("wandb")
+    pytest.importorskip("wandb_workspaces")
+    tracked = types.SimpleNamespace(name="gat-1", config={"architecture": "gat"}, summary={"test/success_rate": 0.5})
+    api = types.SimpleNamespace(default_entity="team", runs=lambda *_, **__: [tracked])
+    asked = {"project": {"internalId": "7"}}
+    api._service_api = types.SimpleNamespace(execute_graphql=lambda *_, **__: asked)
+    monkeypatch.setattr(wandb, "Api", lambda: api)
+    assert run("benchmark.wandb_report", "--dry-run") == 0
+    assert json.loads(capsys.readouterr().out)["blocks"]
+
+
+def test_a_process_of_its_own(tmp_path):
+    """A command from another folder, as a person starts it; the others are called in this process."""
     words = [sys.executable, "-m", "npp_rl.make_levels", "--out", "levels", "--count", "1", "--categories", "simplest"]
-    done = subprocess.run(
-        words, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True
-    )
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 0 and "2 levels" in done.stdout, done.stderr
 
 
-def test_the_environment_steps():
+def test_the_environment():
     envs = gymnasium.make_vec("npp_rl:npp_rl/Npp-v0", num_envs=2, levels=[generate("simplest", 0)])
     obs, _ = envs.reset(seed=1)
     assert set(obs) == {"game_state", "reachability", "local_tiles"}
