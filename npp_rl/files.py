@@ -1,13 +1,57 @@
-"""Atomic writes, locks, and JSON that may be damaged."""
+"""Atomic writes, locks, and reading of files that somebody else may have made or damaged."""
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
 import re
+import stat
 from pathlib import Path
+from typing import BinaryIO
 
 from npp_rl.commands import UserError
+
+JSON_BYTES = 64 << 20  # most bytes of a JSON file; the largest results have some 10 MB
+LOG_BYTES = 2 << 30  # most bytes of metrics.jsonl
+
+
+def open_file(path: str | Path) -> BinaryIO:
+    """Open a regular file for reading. Raises UserError at once for a pipe, a device or a folder; OSError."""
+    try:
+        # Without O_NONBLOCK, a named pipe would wait for a writer.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    except ValueError as error:  # a null character
+        raise UserError(f"{str(path)!r}: expected the name of a file") from error
+    except OSError as error:
+        if error.errno != errno.ENXIO:  # a socket
+            raise
+        raise UserError(f"{path}: expected a regular file") from error
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise UserError(f"{path}: expected a regular file")
+    return os.fdopen(descriptor, "rb")
+
+
+def read_bytes(path: str | Path, most: int = JSON_BYTES) -> bytes:
+    """The content of a regular file. Raises UserError if it is no regular file or has over `most` bytes; OSError."""
+    with open_file(path) as stream:
+        if os.fstat(stream.fileno()).st_size <= most and len(data := stream.read(most + 1)) <= most:
+            return data
+    raise UserError(f"{path}: expected at most {most:,} bytes")
+
+
+def read_text(path: str | Path, most: int = JSON_BYTES) -> str:
+    """`read_bytes` as text. Raises UserError, also if the content is not UTF-8; OSError."""
+    try:
+        return read_bytes(path, most).decode()
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: expected text in UTF-8") from error
+
+
+def read_json(path: str | Path, most: int = JSON_BYTES) -> dict:
+    """The JSON object in a file. Raises UserError, one line that names the file, for any other content; OSError."""
+    return parsed(read_text(path, most), str(path))
 
 
 def write_atomically(path: str | Path, data: bytes) -> None:
