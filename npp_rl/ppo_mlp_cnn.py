@@ -334,9 +334,9 @@ def main(args: Args) -> Path:
             clock.lap("inference")
             next_obs, rewards[step], terminated[step], truncated[step], infos = envs.step(action)
             clock.lap("env")
-            if "_episode" in infos:
-                done = np.flatnonzero(infos["_episode"])
-                episodes.append({key: column[done] for key, column in infos["episode"].items()})
+            if "_outcome" in infos:
+                done = np.flatnonzero(infos["_outcome"])
+                episodes.append({key: column[done] for key, column in infos["outcome"].items()})
                 cut = done[truncated[step, done]]
                 if len(cut):
                     cut_at.append(step * num_envs + cut)

@@ -162,7 +162,7 @@ def test_ways_are_those_of_the_environment():
         total.append(envs._episodes["total"].copy())
         for i in np.flatnonzero((terminated | truncated) & ~ended):
             ended[i] = True
-            frames[i], cause[i] = infos["episode"]["frames"][i], infos["episode"]["cause"][i]
+            frames[i], cause[i] = infos["outcome"]["frames"][i], infos["outcome"]["cause"][i]
             ways[i], nearest[i] = total[-1][i], np.min(total, 0)[i]
     texts = ["".join(column) for column in np.array(log).T]
     played = [(i, texts[i][: -(-int(frames[i]) // 4)], int(frames[i])) for i in range(len(levels))]

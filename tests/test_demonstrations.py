@@ -133,7 +133,7 @@ def test_data_is_what_the_environment_shows(tmp_path):
             obs, reward, terminated, truncated, infos = envs.step([action])
             rewards.append(reward[0])
             assert (terminated[0] or truncated[0]) == (step == len(actions) - 1)
-        assert infos["episode"]["success"][0]
+        assert infos["outcome"]["success"][0]
         powers = 0.9 ** np.arange(len(rewards))
         assert demos.returns[at] == pytest.approx((powers * rewards).sum(), rel=1e-5)
         at += len(actions)

@@ -28,7 +28,7 @@ from npp_rl.simulator import simulate
 
 ROOT = Path(__file__).parents[1]
 NONE, LEFT, RIGHT, JUMP, JUMP_LEFT, JUMP_RIGHT = range(6)
-BASIC = ("game_state", "reachability", "local_tiles")
+BASIC = ("game_state", "reachability", "arcs", "local_tiles")
 
 LOCKED = corridor(spawn=10, switch=14, door=24, locked=[((504, 300), 0, here(6))])
 SHAFT = level(ground((5, 2, 9, 22)), middle(7, 3), [(middle(9, 22), middle(5, 2))])
@@ -54,9 +54,9 @@ def play(envs, actions):
     for action in actions:
         obs, reward, terminated, truncated, infos = envs.step(action)
         log.append({**obs, "reward": reward, "terminated": terminated, "truncated": truncated})
-        if "episode" in infos:
-            done = infos["_episode"]
-            log[-1] |= {f"episode {name}": values[done] for name, values in infos["episode"].items()}
+        if "outcome" in infos:
+            done = infos["_outcome"]
+            log[-1] |= {f"episode {name}": values[done] for name, values in infos["outcome"].items()}
             log[-1] |= {f"final {name}": values[done] for name, values in infos.get("final_obs", {}).items()}
     return log
 
@@ -132,22 +132,6 @@ def test_make_vec_gives_the_native_vector_environment(levels):
     envs.close()
 
 
-def test_gymnasiums_recorder_agrees_about_episodes(levels):
-    envs = gym.make_vec("npp_rl/Npp-v0", num_envs=16, levels=levels, max_frames=300)
-    envs = gym.wrappers.vector.RecordEpisodeStatistics(envs, stats_key="recorded")
-    envs.reset(seed=3)
-    episodes = 0
-    for action in actions_of(0, 300, 16):
-        infos = envs.step(action)[4]
-        if "episode" in infos:
-            done = infos["_episode"]
-            assert np.array_equal(done, infos["_recorded"])
-            assert np.array_equal(infos["episode"]["l"][done], infos["recorded"]["l"][done])
-            assert infos["episode"]["r"][done] == pytest.approx(infos["recorded"]["r"][done], abs=1e-9)
-            episodes += done.sum()
-    assert episodes > 50
-
-
 def test_observations_are_copies_unless_told(levels):
     for copy in (True, False):
         envs = NppVectorEnv(2, levels, copy=copy)
@@ -174,11 +158,11 @@ def test_vector_and_single_environment_are_the_same(levels):
         for k, single in enumerate(singles):
             rows[k], *rest, info = single.step(actions[k])
             assert rest == [reward[k], terminated[k], truncated[k]]
-            assert ("episode" in info) == (terminated[k] or truncated[k])
-            if "episode" in info:
-                out_of_time = info["episode"]["frames"] >= 200
+            assert ("outcome" in info) == (terminated[k] or truncated[k])
+            if "outcome" in info:
+                out_of_time = info["outcome"]["frames"] >= 200
                 ends += not out_of_time, out_of_time
-                assert info["episode"] == {name: values[k] for name, values in infos["episode"].items()}
+                assert info["outcome"] == {name: values[k] for name, values in infos["outcome"].items()}
                 assert all(np.array_equal(infos["final_obs"][name][k], rows[k][name]) for name in OBSERVATIONS)
                 rows[k] = single.reset(options={"level": envs._state.ninja["level"][k]})[0]
     assert (ends > 5).all()
@@ -233,7 +217,7 @@ def test_next_levels_can_be_said(levels):
         before = envs._state.ninja["level"].tolist()
         envs.set_next_levels(np.array(following))
         infos = envs.step(np.zeros(3, int))[-1]
-        assert infos["_episode"].all() and infos["episode"]["level"].tolist() == before
+        assert infos["_outcome"].all() and infos["outcome"]["level"].tolist() == before
         assert envs._state.ninja["level"].tolist() == following
     for bad in ([0, 1], [0, 1, len(levels)], [0.0, 1.0, 2.0]):
         with pytest.raises(ValueError, match="next levels: expected 3 indices below 12"):
@@ -304,8 +288,8 @@ def test_human_replays_end_in_the_environment_as_they_were_played(shared):
         assert not terminated[lengths > t + 1].any()
         ended = terminated & (lengths == t + 1)
         if ended.any():
-            assert (infos["episode"]["frames"][ended] == t + 1).all()
-            successes += infos["episode"]["success"][ended].sum()
+            assert (infos["outcome"]["frames"][ended] == t + 1).all()
+            successes += infos["outcome"]["success"][ended].sum()
     assert successes == 85
 
 
@@ -318,7 +302,7 @@ def game(made, actions, **arguments):
         observations.append(obs)
         rewards.append(reward)
         if terminated or truncated:
-            return np.array(rewards), observations, terminated, truncated, info["episode"]
+            return np.array(rewards), observations, terminated, truncated, info["outcome"]
         assert info == {}
     raise AssertionError("the episode did not end")
 
@@ -470,9 +454,9 @@ def test_the_end_of_the_time_and_the_reset_in_the_same_step(levels):
     for name in OBSERVATIONS:
         assert np.array_equal(obs[name], first[name])
     assert obs["game_state"][:, 29].tolist() == [1, 1, 1]
-    assert infos["episode"]["level"].tolist() == [0, 1, 2]
-    assert infos["episode"]["frames"].tolist() == [42] * 3 and infos["episode"]["l"].tolist() == [11] * 3
-    assert infos["episode"]["cause"].tolist() == [0] * 3
+    assert infos["outcome"]["level"].tolist() == [0, 1, 2]
+    assert infos["outcome"]["frames"].tolist() == [42] * 3 and infos["outcome"]["l"].tolist() == [11] * 3
+    assert infos["outcome"]["cause"].tolist() == [0] * 3
 
 
 def test_limit_by_the_levels_size():

@@ -68,7 +68,7 @@ def test_switch_then_exit():
     assert game.goal["field"] == 1  # shared by all games on the level
     while not game.step(RIGHT):
         pass
-    assert game.info["episode"]["success"]
+    assert game.info["outcome"]["success"]
 
 
 def test_steps_without_progress():
@@ -120,7 +120,7 @@ def test_a_locked_door_that_bars_the_way_comes_first():
     assert game.goal["field"] == 2  # with the door open the level's second field does not count
     while not game.step(RIGHT):
         pass
-    assert game.info["episode"]["success"]
+    assert game.info["outcome"]["success"]
 
 
 def test_doors_behind_doors():
@@ -246,7 +246,7 @@ def test_a_level_without_exit():
     while not game.step(RIGHT):
         rewards.append(game.reward)
         assert game.kind is None and not game.obs[:32].any()
-    assert game.terminated and game.info["episode"]["shortest"] == 0.0
+    assert game.terminated and game.info["outcome"]["shortest"] == 0.0
     assert set(rewards) == {-0.002}  # there is nothing to come nearer to
 
 
@@ -287,4 +287,4 @@ def test_spawn_beyond_the_field():
     assert game.kind == "switch" and not game.known
     while not game.step(RIGHT):
         pass
-    assert game.terminated and game.info["episode"]["frames"] == 200
+    assert game.terminated and game.info["outcome"]["frames"] == 200

@@ -128,7 +128,7 @@ def test_plans_from_the_middle_of_a_game_win_in_the_environment():
             actions[game] = action
             _, _, terminated, _, infos = envs.step(actions)
             assert terminated[game] == (step == len(found.actions) - 1)
-        assert infos["episode"]["success"][game] and infos["episode"]["frames"][game] == 48 + found.frames
+        assert infos["outcome"]["success"][game] and infos["outcome"]["frames"][game] == 48 + found.frames
         assert planner.plan_from(bank, envs.get_state()["rows"][game], pools=pools) is None
         envs.reset(options={"levels": [0, 1]})
         for _ in range(12):

@@ -128,7 +128,7 @@ def test_sampled_tries_are_what_is_filmed(tmp_path):
     for digit in tries[2]["actions"]:
         _, _, terminated, _, infos = envs.step(np.array([int(digit)]))
     assert terminated[0] == (tries[2]["success"] or tries[2]["cause"] != "none")
-    assert infos["episode"]["frames"][0] == tries[2]["frames"]
+    assert infos["outcome"]["frames"][0] == tries[2]["frames"]
 
 
 def test_without_pyav_it_says_so_before_anything_is_loaded(monkeypatch):

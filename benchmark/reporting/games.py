@@ -39,7 +39,7 @@ def draw_tries(checkpoint: Path, level_id: str, out: Path, count: int = 24, seed
             taken[i].append(action[i])
         obs, _, terminated, truncated, infos = envs.step(action)
         for i in np.flatnonzero(running & (terminated | truncated)):
-            causes[i] = CAUSES[infos["episode"]["cause"][i]]
+            causes[i] = CAUSES[infos["outcome"]["cause"][i]]
         running &= ~(terminated | truncated)
     trajectories = []
     for actions, cause in zip(taken, causes, strict=True):

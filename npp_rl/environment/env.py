@@ -31,7 +31,13 @@ of the level's shortest way, at most 5,000. If the agent sees the time left (`ga
 and terminates the episode, with the rewards of a death but for `death`. Otherwise it truncates the episode, and the
 agent has to bootstrap (Pardo et al. 2018, arXiv 1712.00378). The vector environment resets in the same step
 (`AutoresetMode.SAME_STEP`): the last observation is in `infos["final_obs"]`, and the episode's figures in
-`infos["episode"]`, both arrays over all games, valid where `infos["_final_obs"]`.
+`infos["outcome"]`, both arrays over all games, valid where `infos["_final_obs"]`. The key "episode" is left to
+Gymnasium's `RecordEpisodeStatistics`.
+
+Gymnasium's wrappers work with both, but for those of its vector wrappers that change observations: they refuse every
+environment that resets in the same step. Stable-Baselines3 takes every uint8 Box [a, b, c] with bounds 0 and 255 for an
+image. `player_frames` and `global_view` are images. `local_tiles` is none, and is too small for the CNN there: the
+space says that one of its numbers is never 0, so that it is flattened instead.
 """
 
 import hashlib
@@ -69,7 +75,7 @@ from npp_rl.environment.games import (
 )
 from npp_rl.environment.goals import GOAL, level_fields, plan_games
 from npp_rl.environment.graph import GRAPH_NODES, GRAPH_OBSERVATIONS, GraphRows, level_graphs
-from npp_rl.environment.observations import HAZARDS, level_clearances
+from npp_rl.environment.observations import HAZARDS, PATCH, level_clearances
 from npp_rl.environment.pictures import GLOBAL_PIXEL, PLAYER_PIXEL, PLAYER_SIDE, level_pictures
 from npp_rl.levels.datasets import load_levels
 from npp_rl.levels.fields import NODES
@@ -86,7 +92,10 @@ def _spaces(observations, shapes):
     for name in observations:
         shape, dtype = shapes[name]
         low, high = {np.uint8: (0, 255), np.int16: (-1, GRAPH_NODES - 1)}.get(dtype, (-np.inf, np.inf))
-        spaces[name] = gym.spaces.Box(low, high, shape, dtype)
+        low = np.full(shape, low, dtype)
+        if name == "local_tiles":
+            low[2, PATCH // 2, PATCH // 2] = 1  # the way from the ninja's own node: about 128, or 255 (see above)
+        spaces[name] = gym.spaces.Box(low, np.full(shape, high, dtype), shape, dtype)
     return gym.spaces.Dict(spaces)
 
 
@@ -97,7 +106,7 @@ class NppVectorEnv(gym.vector.VectorEnv):
         num_envs: number of games.
         levels: list of `Level`, or a data set for `load_levels` ("builtin", a folder), of which the training split is
             taken. Games start on levels drawn at random.
-        observations: keys of the observation, in their order.
+        observations: keys of the observation, in their order. Default: what ppo_mlp_baseline.py sees.
         frame_skip: frames that an action is held.
         frame_stack: pictures in `player_frames`.
         gamma: discount per step, for the shaping; the agent's own.
@@ -108,7 +117,8 @@ class NppVectorEnv(gym.vector.VectorEnv):
         seed: of the level sampler (SeedSequence entropy); `reset(seed=...)` sets it anew.
         copy: whether observations are copied out of the buffers that the next step writes to.
         autoreset: without it games go on after their end, until `reset` starts all of them anew.
-        render_mode: "rgb_array": `render` returns pictures; "human": a window shows the only game after every step.
+        render_mode: "rgb_array": `render` returns pictures; "human": a window shows the only game after every step. To
+            close the window closes the environment, and `step` or `reset` raises ClosedEnvironmentError.
         render_scale: pixels of a picture to a px of the level.
         unfinished: adds chaser drones and lasers, which the reference simulator does not create, with this project's
             own rules (simulator/unfinished.py). Pictures show them, the other observations do not.
@@ -128,7 +138,7 @@ class NppVectorEnv(gym.vector.VectorEnv):
         self,
         num_envs: int = 256,
         levels: Sequence[Level] | str | Path = "builtin",
-        observations: Sequence[str] = ("game_state", "reachability", "local_tiles"),
+        observations: Sequence[str] = ("game_state", "reachability", "arcs", "local_tiles"),
         frame_skip: int = 4,
         frame_stack: int = 4,
         gamma: float = 0.99,
@@ -274,6 +284,8 @@ class NppVectorEnv(gym.vector.VectorEnv):
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
         """Start all games anew; options["levels"], int [num_envs], says on which levels (indices into `levels`)."""
+        if self.closed:
+            raise gym.error.ClosedEnvironmentError("reset after close")
         if seed is not None:
             self._random = np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed)))
             self._draw_starts(np.ones(self.num_envs, np.bool_))
@@ -334,11 +346,11 @@ class NppVectorEnv(gym.vector.VectorEnv):
         infos = {}
         done = terminated | truncated
         if done.any():
-            infos["episode"] = dict(zip(EPISODE_KEYS, outcomes.figures.copy(), strict=True))
+            infos["outcome"] = dict(zip(EPISODE_KEYS, outcomes.figures.copy(), strict=True))
             for name in ("l", "frames", "cause", "level", "gold"):
-                infos["episode"][name] = infos["episode"][name].astype(np.int64)
-            infos["episode"]["success"] = infos["episode"]["success"] > 0
-            infos["_episode"] = done
+                infos["outcome"][name] = infos["outcome"][name].astype(np.int64)
+            infos["outcome"]["success"] = infos["outcome"]["success"] > 0
+            infos["_outcome"] = done
             if self.metadata["autoreset_mode"] == AutoresetMode.SAME_STEP:
                 for name, array in self._obs.items():
                     self._final_obs[name][done] = array[done]
@@ -367,14 +379,20 @@ class NppVectorEnv(gym.vector.VectorEnv):
         return tuple(scene.picture(self._state, i) for i, (_, scene) in enumerate(self._scenes))
 
     def _show(self):
+        try:
+            from npp_rl.viewing.window import Closed, Window
+        except ImportError:
+            needs = 'render_mode "human" needs pygame: pip install "npp-rl[play]"'
+            raise gym.error.DependencyNotInstalled(needs) from None
         if self._window is None:
-            try:
-                from npp_rl.viewing.window import Window
-            except ImportError:
-                needs = 'render_mode "human" needs pygame: pip install "npp-rl[play]"'
-                raise gym.error.DependencyNotInstalled(needs) from None
             self._window = Window(1056 * self.render_scale, 600 * self.render_scale, "NPP-RL")
-        self._window.show(self._pictures()[0], self.metadata["render_fps"])
+        try:
+            self._window.show(self._pictures()[0], self.metadata["render_fps"])
+        except Closed:
+            self.close()
+            raise gym.error.ClosedEnvironmentError(
+                "the window was closed, and with it the environment (render_mode='human')"
+            ) from None
 
     def close_extras(self, **kwargs):
         if self._window is not None:
@@ -519,11 +537,11 @@ class NppEnv(gym.Env):
         return {name: array[0] for name, array in obs.items()}, {}
 
     def step(self, action):
-        """Hold an action in 0..5 for one step; info["episode"] has the episode's figures when it ends."""
+        """Hold an action in 0..5 for one step; info["outcome"] has the episode's figures when it ends."""
         obs, reward, terminated, truncated, infos = self._envs.step(np.array([action]))
         info = {}
-        if "episode" in infos:
-            info["episode"] = {name: array[0] for name, array in infos["episode"].items()}
+        if "outcome" in infos:
+            info["outcome"] = {name: array[0] for name, array in infos["outcome"].items()}
         obs = {name: array[0] for name, array in obs.items()}
         return obs, float(reward[0]), bool(terminated[0]), bool(truncated[0]), info
 

@@ -175,10 +175,10 @@ def _play(policy, envs, draw, stop):
         log.append(actions.astype(np.uint8))
         envs.set_next_levels(np.minimum(playing + BATCH, count - 1))
         observations, _, _, _, infos = envs.step(actions)
-        if "_episode" not in infos:
+        if "_outcome" not in infos:
             continue
-        for game in np.flatnonzero(infos["_episode"] & running):
-            episode = {key: values[game].item() for key, values in infos["episode"].items()}
+        for game in np.flatnonzero(infos["_outcome"] & running):
+            episode = {key: values[game].item() for key, values in infos["outcome"].items()}
             efficiency = episode["shortest"] / max(episode["travelled"], 1e-9)
             outcomes[playing[game]] = {
                 "success": bool(episode["success"]),

@@ -223,7 +223,7 @@ def play_runs(
             over = (terminated | truncated) & (ended == 0)  # the first end counts; the game goes on
             if over.any():
                 ended[over] = step + 1
-                won[over] = infos["episode"]["success"][over]
+                won[over] = infos["outcome"]["success"][over]
         envs.close()
         for game in range(len(group)):
             rows = {k: v[:, 0] if k == "player_frames" else v for k, v in seen[game].items()}

@@ -13,7 +13,7 @@ from npp_rl.levels import datasets
 from npp_rl.levels.maps import Level
 from npp_rl.training.processes import pin
 
-EPISODE_MEANS = {  # metric: key in infos["episode"]
+EPISODE_MEANS = {  # metric: key in infos["outcome"]
     "charts/episodic_return": "r",
     "charts/episodic_length": "l",
     "charts/success_rate": "success",
@@ -65,7 +65,7 @@ def begin_envs(args, process, rules: dict, own_levels: list[Level], held_out: li
 def episode_metrics(episodes: list[dict], levels: Sequence[Level], device: torch.device) -> dict[str, float]:
     """Metrics over the training episodes of all ranks. A metric over no episode is left out.
 
-    episodes: columns of infos["episode"], one dict per step in which episodes ended. levels: the environments' levels.
+    episodes: columns of infos["outcome"], one dict per step in which episodes ended. levels: the environments' levels.
     """
     categories = sorted({level.category for level in levels})
     category_of_level = np.array([categories.index(level.category) for level in levels])
