@@ -207,5 +207,5 @@ def test_a_process_of_its_own(tmp_path):
 def test_the_environment():
     envs = gymnasium.make_vec("npp_rl:npp_rl/Npp-v0", num_envs=2, levels=[generate("simplest", 0)])
     obs, _ = envs.reset(seed=1)
-    assert set(obs) == {"game_state", "reachability", "local_tiles"}
+    assert set(obs) == {"game_state", "reachability", "arcs", "local_tiles"}
     assert np.isfinite(envs.step(envs.action_space.sample())[1]).all()
