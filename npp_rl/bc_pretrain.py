@@ -411,7 +411,7 @@ def main(args: Args) -> Path:
         if rank == 0 and improved:
             about_best = {"global_step": counters.global_step, "epoch": counters.epoch}
             checkpoints.save(run_dir / checkpoints.BEST, {**state, **about_best})
-        saving = args.save_freq and counters.batch == 0 and counters.epoch and counters.epoch % args.save_freq == 0
+        saving = args.save_freq and counters.batch == 0 and counters.epoch % args.save_freq == 0
         if finished or stopped or saving:
             clock.save(counters)
             state |= {"optimizer": optimizer.state_dict(), "scaler": scaler.state_dict()}

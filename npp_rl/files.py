@@ -8,29 +8,31 @@ import os
 import re
 import stat
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, Literal
 
 from npp_rl.commands import UserError
 
 JSON_BYTES = 64 << 20  # most bytes of a JSON file; the largest results have some 10 MB
 LOG_BYTES = 2 << 30  # most bytes of metrics.jsonl
+LEFTOVER = re.compile(r"\..+\.(\d+)\.tmp")  # name of a file that `write_atomically` had not finished; its process
+FLAGS = {"rb": os.O_RDONLY, "a": os.O_WRONLY | os.O_APPEND | os.O_CREAT}  # of a file's modes
 
 
-def open_file(path: str | Path) -> BinaryIO:
-    """Open a regular file for reading. Raises UserError at once for a pipe, a device or a folder; OSError."""
+def open_file(path: str | Path, mode: Literal["rb", "a"] = "rb") -> IO:
+    """Open a regular file to read or to append. Raises UserError at once for a pipe, a device or a folder; OSError."""
     try:
-        # Without O_NONBLOCK, a named pipe would wait for a writer.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+        # Without O_NONBLOCK, a named pipe would wait for its other end.
+        descriptor = os.open(path, FLAGS[mode] | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC, 0o666)
     except ValueError as error:  # a null character
         raise UserError(f"{str(path)!r}: expected the name of a file") from error
     except OSError as error:
-        if error.errno != errno.ENXIO:  # a socket
+        if error.errno not in (errno.ENXIO, errno.EISDIR):  # a socket, a pipe that nobody reads, a folder
             raise
         raise UserError(f"{path}: expected a regular file") from error
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise UserError(f"{path}: expected a regular file")
-    return os.fdopen(descriptor, "rb")
+    return os.fdopen(descriptor, mode)
 
 
 def read_bytes(path: str | Path, most: int = JSON_BYTES) -> bytes:
@@ -70,6 +72,25 @@ def write_atomically(path: str | Path, data: bytes) -> None:
         if isinstance(error, OSError):
             error.filename = str(path)  # the error of a full disk has no path
         raise
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove files of LEFTOVER's shape whose process has died. What cannot be removed stays."""
+    for path in folder.iterdir() if folder.is_dir() else ():
+        match = LEFTOVER.fullmatch(path.name)
+        with contextlib.suppress(OSError, OverflowError):
+            if match and stat.S_ISREG(path.lstat().st_mode) and not _lives(int(match[1])):
+                path.unlink()
+
+
+def _lives(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # another user's
+        pass
+    return pid != os.getpid()
 
 
 def write_json(path: str | Path, content) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from npp_rl.commands import ArgumentError, command
+from npp_rl.files import read_json
 from npp_rl.levels.builtin import data_set
 from npp_rl.levels.categories import CATEGORIES
 from npp_rl.levels.kinds import KINDS
@@ -74,7 +75,7 @@ def _check_replaceable(folder: Path) -> None:
     if not held:
         return
     try:
-        about = json.loads((folder / METADATA).read_bytes())
+        about = read_json(folder / METADATA)
         own = {METADATA, *(name for part in about["categories"].values() for name in part["level_ids"])}
         own = own if about["generator"] == GENERATOR else set()
     except (OSError, ValueError, KeyError, TypeError, AttributeError):

@@ -17,9 +17,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from wandb_file import read_run
 
 from npp_rl.agents import load_agent
-from npp_rl.commands import ArgumentError, CheckpointError
+from npp_rl.commands import ArgumentError, CheckpointError, UserError
 from npp_rl.environment.games import OBSERVATIONS
-from npp_rl.files import write_json
+from npp_rl.files import open_file, take_lock, write_json
 from npp_rl.ppo_mlp_baseline import SIZES, Agent, Args
 from npp_rl.training import checkpoints, run_folder
 from npp_rl.training.arguments import check_args, parse_args
@@ -84,7 +84,7 @@ def test_garbage_and_missing(tmp_path):
     path = tmp_path / "best.pt"
     with pytest.raises(CheckpointError, match="no such checkpoint"):
         checkpoints.load(path)
-    with pytest.raises(CheckpointError, match="no such checkpoint"):
+    with pytest.raises(CheckpointError, match=r"expected a regular file, a checkpoint$"):
         checkpoints.load(tmp_path)
     for seed in range(20):
         path.write_bytes(np.random.default_rng(seed).bytes(500))
@@ -242,6 +242,86 @@ def test_only_one_process_works_in_a_run(tmp_path):
     run_folder.claim(tmp_path / "run", True).close()
     with pytest.raises(CheckpointError, match="is a file"):
         run_folder.claim(tmp_path / "run/levels.txt", False)
+
+
+def test_what_a_killed_process_left_is_removed_under_the_lock(tmp_path):
+    with subprocess.Popen(["true"]) as ended, subprocess.Popen(["sleep", "60"]) as working:
+        ended.wait()
+        run_dir = tmp_path / "run"
+        (run_dir / "checkpoints").mkdir(parents=True)
+        left = [f".config.json.{ended.pid}.tmp", f"checkpoints/.best.pt.{ended.pid}.tmp"]
+        kept = [f".report.md.{working.pid}.tmp", ".a.tmp", f"best.pt.{ended.pid}.tmp", f".best.pt.{ended.pid}.tmp.log"]
+        kept += [f"checkpoints/.best.pt.{ended.pid}.tmp~", "checkpoints/.best.pt.x7.tmp", f".{'9' * 40}.tmp"]
+        folder = f"checkpoints/.latest.pt.{ended.pid}.tmp"
+        (run_dir / folder).mkdir()
+        for name in left + kept:
+            (run_dir / name).touch()
+        lock = run_folder.claim(run_dir, True)
+        lock.close()
+        there = {path.relative_to(run_dir).as_posix() for path in run_dir.rglob("*")}
+        assert there == {"log.jsonl", "checkpoints", folder, *kept}
+        (run_dir / left[1]).touch()
+        with open_file(run_dir / "log.jsonl", "a") as other:
+            assert take_lock(other)
+            with pytest.raises(CheckpointError, match="another process"):
+                run_folder.claim(run_dir, True)
+        assert (run_dir / left[1]).exists()
+        working.kill()
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new" / left[0]).touch()  # killed while it wrote its config.json: a start like any other
+    run_folder.claim(tmp_path / "new", False).close()
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["log.jsonl"]
+
+
+def test_a_lost_checkpoint_is_named_and_a_run_that_never_trained_begins_again(tmp_path):
+    args = Args(hidden=4, tiles_hidden=4, features=4, resume=str(tmp_path))
+    (tmp_path / "checkpoints").mkdir()
+
+    def begins_again():
+        try:
+            assert checkpoints.load_latest(tmp_path, args, "abc", 1) == (None, Counters())
+        except CheckpointError as error:
+            assert str(error).startswith(f"{tmp_path}/checkpoints/latest.pt: is missing, and the run has trained (")
+            return False
+        return True
+
+    (tmp_path / "metrics.jsonl").write_text('{"kind": "eval", "global_step": 0}\n')
+    checkpoints.save(tmp_path / "checkpoints/best.pt", {**checkpoint_of(args), "global_step": 0})
+    assert begins_again()
+    checkpoints.save(tmp_path / "checkpoints/best.pt", {**checkpoint_of(args), "global_step": 512})
+    assert not begins_again()
+    (tmp_path / "checkpoints/best.pt").unlink()
+    assert begins_again()
+    (tmp_path / "eval_results.json").touch()
+    assert not begins_again()
+    (tmp_path / "eval_results.json").unlink()
+    (tmp_path / "metrics.jsonl").write_text('{"kind": "eval", "global_step": 0}\n{"kind": "train", "global_step": 9}\n')
+    assert not begins_again()
+    (tmp_path / "checkpoints/best.pt").write_text("damaged")
+    with pytest.raises(CheckpointError, match=r"best\.pt: not a whole checkpoint"):
+        checkpoints.load_latest(tmp_path, args, "abc", 1)
+
+
+PLACES = ("config.json", "log.jsonl", "metrics.jsonl", "checkpoints/latest.pt", "checkpoints/best.pt")
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device"])
+@pytest.mark.parametrize("name", PLACES)
+def test_a_run_with_what_is_not_a_file_is_refused_at_once(tmp_path, name, kind):
+    saved = Args(hidden=4, tiles_hidden=4, features=4)
+    (tmp_path / "checkpoints").mkdir()
+    write_json(tmp_path / "config.json", {"args": dataclasses.asdict(saved)})
+    checkpoints.save(tmp_path / "checkpoints/best.pt", {**checkpoint_of(saved), "global_step": 0})
+    (tmp_path / name).unlink(missing_ok=True)
+    os.mkfifo(tmp_path / name) if kind == "pipe" else (tmp_path / name).symlink_to("/dev/zero")
+    with pytest.raises(UserError, match=re.escape(f"{tmp_path / name}: expected a regular file")):
+        args = parse_args(Args, ["--resume", str(tmp_path)])
+        with run_folder.claim(tmp_path, True):
+            checkpoints.load_latest(tmp_path, args, "abc", 1)
+        RunLog(tmp_path, {"args": {}})
+    for refused in (checkpoints.load, load_agent):
+        with pytest.raises(CheckpointError):
+            refused(tmp_path / name)
 
 
 @pytest.mark.parametrize(("wrote", "left"), [("", False), ("a line", True)])
@@ -438,10 +518,10 @@ def test_resume_of_no_run(tmp_path):
     with pytest.raises(CheckpointError, match=r"--resume .*: no run directory"):
         parse_args(Args, ["--resume", str(tmp_path / "none")])
     (tmp_path / "config.json").write_text("{")
-    with pytest.raises(CheckpointError, match="not a run's configuration"):
+    with pytest.raises(CheckpointError, match="expected a JSON object, a run's configuration"):
         parse_args(Args, ["--resume", str(tmp_path)])
     (tmp_path / "config.json").write_text("[" * 100_000)
-    with pytest.raises(CheckpointError, match="not a run's configuration"):
+    with pytest.raises(CheckpointError, match="expected a JSON object, a run's configuration"):
         parse_args(Args, ["--resume", str(tmp_path)])
     saved = dataclasses.asdict(Args(exp_name="ppo_other"))
     for wrong in ({"num_envs": "x"}, {"num_envs": None}, {"learning_rate": "fast"}, {"size": "weird"}, {"cuda": 1}):

@@ -177,8 +177,15 @@ def test_run_directory(tmp_path, few_levels, capsys):
         main(small_args(run_dir))
     with pytest.raises(CheckpointError, match=r"gamma was 0\.99, now 0\.9; .*|.*gamma was 0\.99, now 0\.9"):
         parse_args(Args, ["--resume", str(run_dir), "--gamma", "0.9"])
-    shutil.rmtree(run_dir / "checkpoints")
-    main(parse_args(Args, ["--resume", str(run_dir)]))  # nothing was saved: it begins anew
+    (run_dir / "checkpoints/latest.pt").unlink()
+    before = {path: path.read_bytes() for path in run_dir.rglob("*") if path.is_file()}
+    with pytest.raises(CheckpointError, match=r"checkpoints/latest\.pt: is missing, and the run has trained"):
+        main(parse_args(Args, ["--resume", str(run_dir)]))
+    assert before == {path: path.read_bytes() for path in run_dir.rglob("*") if path.is_file()}
+    for left in ("checkpoints/best.pt", "metrics.jsonl", "log.jsonl", "eval_results.json", "report.md"):
+        (run_dir / left).unlink()
+    main(parse_args(Args, ["--resume", str(run_dir)]))  # as if it had been killed before it trained
+    assert "stopped before it trained, so it begins again at step 0" in (run_dir / "log.jsonl").read_text()
     again = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
     assert [line["global_step"] for line in again] == [line["global_step"] for line in lines]
     best = checkpoints.load(run_dir / "checkpoints/best.pt")

@@ -19,6 +19,7 @@ from npp_rl.evaluation.players import agent_policy, device_of, together
 from npp_rl.evaluation.result_files import check_video, write_results
 from npp_rl.evaluation.suite import evaluate, generalisation
 from npp_rl.evaluation.summary import comparison, report
+from npp_rl.files import read_json
 from npp_rl.levels import builtin
 from npp_rl.levels.datasets import load_split, load_suite, same_dataset
 from npp_rl.levels.maps import Level
@@ -102,7 +103,7 @@ def _prepare(args: Args, files: list[str], agent, run) -> _Player:
 def _earlier(folder, results):
     """The results in `folder` if they are of the same games with the same outcomes, else {}."""
     try:
-        earlier = json.loads((folder / "eval_results.json").read_text())
+        earlier = read_json(folder / "eval_results.json")
         same = all(earlier[key] == json.loads(json.dumps(results[key])) for key in ("levels", "settings"))
         return earlier if same else {}
     except (OSError, ValueError, KeyError, TypeError, RecursionError):

@@ -7,13 +7,13 @@ planner wins it (planning/certify.py writes the file). A level is made from its 
 import csv
 import functools
 import itertools
-import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 
 from npp_rl.commands import LevelError
+from npp_rl.files import read_json
 from npp_rl.levels.categories import CATEGORIES
 from npp_rl.levels.generator import generate
 from npp_rl.levels.maps import Level
@@ -113,7 +113,7 @@ def par_of(levels: Iterable[Level], pars_folder: str | Path | None = None) -> li
         place = Path(pars_folder)
         place = place / PLANNER_INDEX if place.is_dir() else place
         try:
-            entries = json.loads(place.read_bytes())["levels"]
+            entries = read_json(place)["levels"]
             won = [(entry["digest"], entry["frames"]) for entry in entries if entry["solved"]]
             if not all(isinstance(digest, str) and type(frames) is int and frames > 0 for digest, frames in won):
                 raise TypeError

@@ -1,7 +1,6 @@
 """Data sets of levels and their splits: folders of map files, category folders with `.pkl` levels, the built-in set."""
 
 import io
-import json
 import math
 import pickle
 import struct
@@ -12,7 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from npp_rl.commands import LevelError
+from npp_rl.commands import LevelError, UserError
+from npp_rl.files import open_file, read_json
 from npp_rl.levels import builtin
 from npp_rl.levels.categories import CATEGORIES, UNCATEGORIZED
 from npp_rl.levels.maps import (
@@ -122,7 +122,7 @@ def _listed_levels(folder: Path) -> set[str]:
     listed = set()
     for file in sorted(folder.glob("*_metadata.json")) if folder.is_dir() else ():
         try:
-            for category in json.loads(file.read_bytes())["categories"].values():
+            for category in read_json(file)["categories"].values():
                 listed.update(str(name) for name in category["level_ids"])
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             print(f"{file}: ignored, not the metadata of a data set ({type(error).__name__})", file=sys.stderr)
@@ -147,10 +147,12 @@ def _level_files(folder: Path) -> list[tuple[Path, str, str]]:
 def _read_level(file: Path, category: str, name: str) -> tuple[Level, list[str]]:
     """(level, repairs). Raises ValueError, one line without the file's name, if the file holds no usable level."""
     try:
-        with file.open("rb") as stream:
+        with open_file(file) as stream:
             data = stream.read(LARGEST_FILE + 1)
     except OSError as error:
         raise ValueError(f"cannot be read ({error.strerror})") from None
+    except UserError:
+        raise ValueError("not a regular file") from None
     if not data:
         raise ValueError("empty file")
     if len(data) > LARGEST_FILE:

@@ -23,7 +23,7 @@ from typing import Annotated
 import tyro
 
 from npp_rl.commands import ArgumentError, UserError, command
-from npp_rl.files import write_atomically, write_json
+from npp_rl.files import open_file, write_atomically, write_json
 from npp_rl.levels.datasets import OTHER_NAMES, OTHER_SUFFIXES
 from npp_rl.levels.maps import RECORDS_AT, complete_locked_door, map_title
 from npp_rl.simulator import DEAD, WON, check_map, simulate_final
@@ -94,10 +94,12 @@ def parse_replays(path: Path, data: bytes) -> list[Replay]:
 
 def _read(path: Path) -> bytes:
     try:
-        with path.open("rb") as stream:
+        with open_file(path) as stream:
             data = stream.read(LARGEST_FILE + 1)
     except OSError as error:
         raise ReplayError(f"{path}: cannot be read ({error.strerror}), expected a replay") from None
+    except UserError:
+        raise ReplayError(f"{path}: not a regular file, expected a replay") from None
     if len(data) > LARGEST_FILE:
         raise ReplayError(f"{path}: larger than {LARGEST_FILE} bytes, expected a replay")
     return data

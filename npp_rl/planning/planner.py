@@ -30,7 +30,7 @@ import numpy as np
 
 from npp_rl.commands import ArgumentError, UserError, command, fail
 from npp_rl.environment.games import inputs_of
-from npp_rl.files import plain_name, write_atomically, write_json
+from npp_rl.files import plain_name, read_bytes, write_atomically, write_json
 from npp_rl.levels.builtin import PLANNER_INDEX
 from npp_rl.levels.categories import CATEGORIES
 from npp_rl.levels.datasets import load_levels
@@ -260,7 +260,7 @@ def plan_levels(
     about = {"budget": budget, "frame_skip": frame_skip, "seed": seed}
     text = json.dumps(about | {"levels": []}).encode()
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
-        read = index.read_bytes()
+        read = read_bytes(index)
         before = {entry["digest"]: entry["seconds"] for entry in json.loads(read)["levels"]}
         text = read
     write_atomically(index, text)  # fails now, not after the first plan, if the folder cannot be written

@@ -7,7 +7,6 @@ run that is used has been played in the environment with its actions, and has wo
 import dataclasses
 import hashlib
 import io
-import json
 import re
 import sys
 import zipfile
@@ -22,7 +21,7 @@ import numpy as np
 from npp_rl.commands import LevelError
 from npp_rl.environment.env import NppVectorEnv
 from npp_rl.environment.games import ACTIONS
-from npp_rl.files import write_atomically
+from npp_rl.files import open_file, read_json, write_atomically
 from npp_rl.levels.categories import CATEGORIES, UNCATEGORIZED
 from npp_rl.levels.datasets import tiles_and_mirrored_tiles
 from npp_rl.levels.maps import TILES_AT, Level, map_title, mirrored
@@ -142,7 +141,7 @@ def _relabelled(folder, frame_skip):
     """(file, steps not to be learned) of the replays in a folder of relabel.py; nothing for another folder."""
     path = folder / RELABELLED
     try:
-        index = json.loads(path.read_bytes())
+        index = read_json(path)
         frames = {str(name): int(index["frame_skip"]) * int(steps) for name, steps in index["steps"].items()}
         if min(frames.values(), default=0) < 0:
             raise ValueError("steps below 0")
@@ -294,7 +293,7 @@ def kept(cache: str | Path | None, name: str, make: Callable[[], dict[str, np.nd
         return make()
     path = Path(cache) / f"{name}.npz"
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with open_file(path) as stream, np.load(stream, allow_pickle=False) as file:
             arrays = {key: file[key] for key in file.files}
         if arrays.pop("digest").item() != _digest(arrays):
             raise ValueError("its content was changed")

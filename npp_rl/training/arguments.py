@@ -2,7 +2,6 @@
 
 import dataclasses
 import inspect
-import json
 import math
 import os
 import re
@@ -10,7 +9,8 @@ import sys
 import typing
 from pathlib import Path
 
-from npp_rl.commands import ArgumentError, CheckpointError, parse
+from npp_rl.commands import ArgumentError, CheckpointError, UserError, parse
+from npp_rl.files import read_json
 from npp_rl.training import s3
 
 # Arguments that a resumed run may change: its folder, its tracking, and its threads (which can change the last bits of
@@ -80,11 +80,12 @@ def parse_args(args_type, argv: list[str] | None = None, default=None):
         args.resume = str(s3.download_for_resume(args.resume, folder, args.s3_endpoint_url))
     config_path = Path(args.resume) / "config.json"
     try:
-        config = json.loads(config_path.read_text())
-        saved = dict(config["args"])
+        saved = dict(read_json(config_path)["args"])
     except OSError as error:
         raise CheckpointError(f"--resume {args.resume}: no run directory ({config_path}: {error.strerror})") from error
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except UserError as error:
+        raise CheckpointError(f"{error}, a run's configuration") from error
+    except (ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{config_path}: not a run's configuration") from error
     default = args_from(args_type, saved, str(config_path))
     asked = parse(args_type, argv, default)

@@ -16,12 +16,13 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-from npp_rl.commands import CheckpointError
-from npp_rl.files import write_atomically
+from npp_rl.commands import CheckpointError, UserError
+from npp_rl.files import LOG_BYTES, read_bytes, write_atomically
 from npp_rl.levels.maps import Level
 from npp_rl.training.arguments import args_from, differences_of
 
 FORMAT = "npp-rl checkpoint 1"
+LARGEST = 16 << 30  # most bytes of a checkpoint
 BEST, LATEST = "checkpoints/best.pt", "checkpoints/latest.pt"  # in a run's folder
 
 
@@ -40,10 +41,12 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> dict:
 
     Raises CheckpointError if the file is missing, cut, not a checkpoint, or holds anything but plain data.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise CheckpointError(f"{path}: no such checkpoint file")
-    data = io.BytesIO(path.read_bytes())  # read here, because the zip reader raises OSError for a cut file too
+    try:  # read whole, because the zip reader raises OSError for a cut file too
+        data = io.BytesIO(read_bytes(path, LARGEST))
+    except FileNotFoundError:
+        raise CheckpointError(f"{path}: no such checkpoint file") from None
+    except UserError as error:
+        raise CheckpointError(f"{error}, a checkpoint") from None
     try:
         with warnings.catch_warnings(action="ignore"):  # about old pickles, which torch refuses anyway
             checkpoint = torch.load(data, map_location=device, weights_only=True)
@@ -129,12 +132,20 @@ def counters_from(saved: dict, counters_type=Counters):
 
 
 def load_latest(run_dir: Path, args, levels_digest: str, world_size: int, counters_type=Counters) -> tuple:
-    """The checkpoint latest.pt and its counters for a resumed run. None and new counters if there is none.
+    """The checkpoint latest.pt and its counters for a resumed run. None and new counters for a run to begin.
 
-    Raises CheckpointError if the file cannot be read or the arguments, levels or number of processes differ.
+    A run that was killed before it trained has no latest.pt, and begins again. Raises CheckpointError if the file of a
+    run that has trained is missing, if it cannot be read, or if arguments, levels or number of processes differ.
     """
     path = run_dir / LATEST
-    if not args.resume or not path.exists():
+    if not args.resume:
+        return None, counters_type()
+    if not path.exists():
+        if has_trained(run_dir):
+            why = "" if args.save_freq else "--save-freq 0 writes it only at the end; "
+            raise CheckpointError(
+                f"{path}: is missing, and the run has trained ({why}expected the file to go on, or a new --run-dir)"
+            )
         return None, counters_type()
     checkpoint = load(path)
     with restoring(path):
@@ -151,6 +162,16 @@ def load_latest(run_dir: Path, args, levels_digest: str, world_size: int, counte
         if not isinstance(sizes, dict) or not all(type(sizes[name]) is int for name in ("metrics.jsonl", "log.jsonl")):
             raise TypeError("log_bytes is damaged")
         return checkpoint, counters_from(checkpoint["counters"], counters_type)
+
+
+def has_trained(run_dir: Path) -> bool:
+    """Whether a run's folder holds something of a training: metrics, an agent or results. Raises CheckpointError."""
+    if (run_dir / "eval_results.json").exists() or ((run_dir / BEST).exists() and load(run_dir / BEST)["global_step"]):
+        return True
+    try:
+        return b'{"kind": "train"' in read_bytes(run_dir / "metrics.jsonl", LOG_BYTES)
+    except FileNotFoundError:
+        return False
 
 
 def restore(checkpoint: dict, run_dir: Path, agent, optimizer, scaler, process, envs=None):

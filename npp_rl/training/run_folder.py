@@ -1,12 +1,12 @@
-"""The folder of a run: its name, and the lock that keeps out other processes."""
+"""The folder of a run: its name, the lock that keeps out other processes, and what a killed process left in it."""
 
 import atexit
 import contextlib
-import fcntl
 import time
 from pathlib import Path
 
 from npp_rl.commands import CheckpointError
+from npp_rl.files import LEFTOVER, open_file, remove_leftovers, take_lock
 from npp_rl.training import s3
 
 
@@ -31,26 +31,26 @@ def begin(run_dir: Path, args):
 def claim(run_dir: Path, resumed: bool):
     """Make the run's folder and lock its log.jsonl -> the open file, which holds the lock until it is closed.
 
-    Raises CheckpointError if the folder is in use, or if a new run's folder holds a run or other files.
+    Unfinished files that a killed process left are removed. Raises CheckpointError if the folder is in use, or if a new
+    run's folder holds a run or other files. Raises UserError if log.jsonl is no regular file.
     """
     if run_dir.exists() and not run_dir.is_dir():
         raise CheckpointError(f"{run_dir}: is a file (expected a folder for the run)")
     if not resumed and (run_dir / "config.json").exists():
         raise CheckpointError(f"{run_dir}: holds a run already (--resume {run_dir} continues it)")
     ours = ("log.jsonl", "checkpoints", "bc")  # from a start that failed, and from pretraining
-    others = [path for path in run_dir.iterdir() if path.name not in ours] if run_dir.exists() else []
+    there = run_dir.iterdir() if run_dir.exists() else ()
+    others = [path for path in there if path.name not in ours and not LEFTOVER.fullmatch(path.name)]
     if not resumed and any(path.suffix != ".log" for path in others):
         raise CheckpointError(f"{run_dir}: is not empty (expected a new folder for the run)")
     if not run_dir.exists():
         atexit.register(_leave_nothing, run_dir)
     run_dir.mkdir(parents=True, exist_ok=True)
-    lock = (run_dir / "log.jsonl").open("a")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise CheckpointError(f"{run_dir}: another process works in this run") from None
-    except OSError:  # a file system without locks
-        pass
+    lock = open_file(run_dir / "log.jsonl", "a")
+    if not take_lock(lock):
+        raise CheckpointError(f"{run_dir}: another process works in this run")
+    for place in (".", "checkpoints", "videos"):
+        remove_leftovers(run_dir / place)
     return lock
 
 

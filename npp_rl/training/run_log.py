@@ -11,7 +11,7 @@ import torch
 from torch.utils.tensorboard import SummaryWriter
 
 from npp_rl.commands import CheckpointError, say
-from npp_rl.files import write_json
+from npp_rl.files import open_file, write_json
 from npp_rl.training import wandb_mirror
 from npp_rl.training.system import Usage, describe_system
 
@@ -48,7 +48,7 @@ class RunLog:
             write_json(run_dir / "config.json", config)
         purge = global_step + 1 if resumed else None
         self.writers = {part: SummaryWriter(run_dir / "tensorboard" / part, purge_step=purge) for part in PARTS}
-        self.files = {name: (run_dir / name).open("a") for name in FILES}
+        self.files = {name: open_file(run_dir / name, "a") for name in FILES}
         for name in FILES:  # after all that can fail
             self.files[name].truncate(resumed[name] if resumed else 0)
         self.mixed_precision = config["args"].get("mixed_precision", False)
@@ -164,6 +164,8 @@ def start_log(
         run_log.track()
     if sync:
         sync.message = run_log.message
+    if args.resume and not checkpoint:
+        run_log.message(f"{run_dir}: was stopped before it trained, so it begins again at step 0")
     counts = ", ".join(f"{count} {use}" for use, count in config["levels"].items())
     run_log.message(f"{run_dir}: {config['parameters']:,} parameters; levels: {counts}")
     return run_log

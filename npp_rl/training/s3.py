@@ -20,7 +20,6 @@ AbortIncompleteMultipartUpload removes them.
 
 import contextlib
 import hashlib
-import json
 import mimetypes
 import os
 import re
@@ -37,7 +36,7 @@ from urllib.parse import urlsplit
 import tyro
 
 from npp_rl.commands import ArgumentError, CheckpointError, command
-from npp_rl.files import write_json
+from npp_rl.files import open_file, read_json, write_json
 
 MANIFEST = "s3_manifest.json"
 FORMAT = "npp-rl s3 manifest 1"
@@ -98,7 +97,7 @@ class Sync:
         for path in self._paths():
             relative = path.relative_to(self.folder).as_posix()
             try:
-                with path.open("rb") as stream:
+                with open_file(path) as stream:
                     sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
                 if files.get(relative, {}).get("sha256") != sha256:
                     missing[relative] = path.stat().st_size
@@ -124,14 +123,14 @@ class Sync:
                 for path in sorted(paths, key=_reading_order):
                     if path.suffix == ".pt":  # an open file keeps its content when another is renamed over it
                         with contextlib.suppress(OSError):  # raised again below
-                            streams[path] = stack.enter_context(path.open("rb"))
+                            streams[path] = stack.enter_context(open_file(path))
                 for path in sorted(paths, key=_reading_order, reverse=True):
                     relative = path.relative_to(self.folder).as_posix()
                     if path.suffix == ".pt" and any(name.endswith(".jsonl") for name in failures):
                         failures[relative] = "waits for the logs"
                         continue
                     try:
-                        with streams.get(path) or path.open("rb") as stream:
+                        with streams.get(path) or open_file(path) as stream:
                             self._upload(relative, stream)
                     except FileNotFoundError:
                         continue  # removed since the folder was listed
@@ -193,7 +192,7 @@ class Sync:
     def _load_manifest(self):
         """Entries of the folder's manifest. None if it is about another place."""
         try:
-            manifest = json.loads((self.folder / MANIFEST).read_text())
+            manifest = read_json(self.folder / MANIFEST)
             about = (manifest["format"], manifest["url"], manifest["endpoint_url"])
             files = {
                 relative: {name: kind(entry[name]) for name, kind in ENTRY.items()}

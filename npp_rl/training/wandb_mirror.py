@@ -5,7 +5,7 @@ import secrets
 from collections.abc import Callable
 from pathlib import Path
 
-from npp_rl.files import write_atomically
+from npp_rl.files import read_text, write_atomically
 
 RESULTS = ("checkpoints/best.pt", "eval_results.json", "report.md", "config.json")
 
@@ -35,7 +35,7 @@ def begin(run_dir: Path, config: dict, message: Callable[[str], None]):
             tags=args["wandb_tags"],
             config=config,
             name=name,
-            id=re.sub(r"[^A-Za-z0-9_.-]+", "_", id_path.read_text().strip())[:64],
+            id=re.sub(r"[^A-Za-z0-9_.-]+", "_", read_text(id_path, 1000).strip())[:64],
             resume="allow",
             dir=run_dir,
         )
