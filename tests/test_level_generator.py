@@ -25,7 +25,7 @@ from npp_rl.simulator.tiles import SOLID
 
 # Of all built-in levels' ids and map bytes. It changes only with the built-in levels themselves, and then every figure
 # that was measured on them has to follow.
-BUILTIN_DIGEST = "c9ff662285fe8f5dbf5657a0be511c3cdb0d29e7f7eeef1c91f18d9d4e18ad65"
+BUILTIN_DIGEST = "26ab70bbe90a47e42695fa4b16d8af3ef4e3d834bc5dbcc7a41745ce1305dc03"
 
 
 def digest_of(levels) -> str:
@@ -343,10 +343,12 @@ def test_what_cannot_be_played_is_refused():
 
 # Inputs that win, found by a search: (input byte, frames) one after the other.
 SOLUTIONS = {
-    "simplest/test_0003": ("4x12 1x6 5x6 1x18 5x18 0x6 5x6 1x6 5x12 3x12 2x6 0x6"),
+    "simplest/test_0003": (
+        "4x4 0x8 4x12 5x4 3x8 2x36 3x16 2x12 5x4 0x4 1x4 4x8 1x4 0x4 4x28 1x4 0x8 4x16 1x4 3x16 2x12 0x4 2x4 0x8"
+    ),
     "simplest_few_mines/test_0003": ("0x12 1x6 0x18 4x6 1x6 2x36 0x12 2x30 0x6"),
     "simplest_with_mines/test_0003": ("0x6 2x36 1x6 2x6 0x18 2x6 0x6 2x18 1x12 5x6 1x12 0x6 1x18 0x6"),
-    "simpler/test_0003": ("5x12 1x6 2x6 0x6 2x6 0x6 4x12 0x42 2x24 0x6"),
+    "simpler/test_0003": ("3x28 2x24 3x16 2x4 1x16 5x4 1x4 3x4"),
     "simple/test_0003": ("5x18 4x6 1x6 0x6 4x18 1x6 2x6 0x24 1x12 0x12 4x18 0x6 4x42 0x6"),
     "medium/test_0003": ("4x8 5x24 4x48 5x8 1x8 4x16 0x24 4x8 2x8 3x8 2x72 3x8 2x16 0x8 2x8 0x8 2x8 0x8 2x24 0x8"),
     "complex/test_0003": (
@@ -517,12 +519,24 @@ def test_certifying_replaces_what_the_planner_does_not_solve(tmp_path, monkeypat
             failed = entry["digest"] == drawn[0][1].digest
             yield entry | ({"solved": False, "reason": "too hard"} if failed else {})
 
+    compared = []
+
+    def near_copies(test, train):
+        compared.append(({level.id for level in test}, {level.id for level in train}))
+        return test[1:] if len(compared) == 1 else []
+
     monkeypatch.setattr(planner, "plan_levels", but_one)
+    monkeypatch.setattr(certify, "near_copies", near_copies)
     certify.main(certify.Args(out=str(tmp_path / "replays"), budget="60s"))
     said = capsys.readouterr().out
+    train = {"simplest/train_0001", "simplest/train_0002", "simple/train_0000", "simple/train_0001"}  # as drawn
+    assert compared == [({"simplest/test_0000", f"simple/test_000{k}"}, train) for k in (0, 1)]
+    test_draws = [seed for _, (seed, _) in zip(range(2), builtin.draw_levels("simple", "test", 0, False), strict=False)]
+    assert f"simple/test_0000 of seed {test_draws[0]} is replaced: a near-copy of a training level" in said
     assert f"simplest/train_0000 of seed {drawn[0][0]} is replaced: too hard" in said
     rows = builtin.table.__wrapped__()
     assert [row["seed"] for row in rows[:2]] == [drawn[2][0], drawn[1][0]] and len(rows) == 6
+    assert rows[5]["seed"] == test_draws[1]
     monkeypatch.setattr(builtin, "table", lambda: rows)
     made = builtin.data_set("all", ("simplest",))
     assert [level.id for level in made] == ["simplest/train_0000", "simplest/train_0001", "simplest/test_0000"]

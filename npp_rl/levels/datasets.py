@@ -15,6 +15,7 @@ from npp_rl.commands import LevelError, UserError
 from npp_rl.files import open_file, read_json
 from npp_rl.levels import builtin
 from npp_rl.levels.categories import CATEGORIES, UNCATEGORIZED
+from npp_rl.levels.copies import NEAR, near_copies
 from npp_rl.levels.maps import (
     RECORDS_AT,
     SHORTEST_MAP,
@@ -26,6 +27,7 @@ from npp_rl.levels.maps import (
 )
 from npp_rl.simulator import check_map
 
+MOST_COMPARED = 50_000_000  # pairs of levels among which near-copies are looked for, a few seconds
 LARGEST_FILE = 1 << 20  # bytes; the largest known level has 2 kB, its pickle 20 kB
 
 # Files that may lie beside levels. Any other file in a folder is read as a raw map file, which has no suffix.
@@ -231,7 +233,8 @@ def load_split(
 
     A level and its mirror image count as the same tiles: scripts mirror training levels. One data set for both is
     divided by the hash of the tiles (the built-in one has its own division). Validation levels are taken from the
-    training levels, by other bits of the same hash. Raises LevelError.
+    training levels, by other bits of the same hash. Test levels that are near-copies of training levels (copies.py) are
+    kept and named on stderr. Raises LevelError.
     """
     test = load_suite(test_dataset, train_dataset, holdout_fraction)
     same = same_dataset(train_dataset, test_dataset)
@@ -241,6 +244,13 @@ def load_split(
     train = _without(own, validation)
     if not train:
         raise LevelError(f"{train_dataset}: no training level is left beside the test and validation levels")
+    if len(train) * len(test) <= MOST_COMPARED and (near := near_copies(test, train)):
+        names = ", ".join(level.id for level in near[:5]) + (", ..." if len(near) > 5 else "")
+        print(
+            f"{test_dataset}: {len(near)} of {len(test)} test levels are near-copies of training levels (at most {NEAR}"
+            f" tiles of what can be played differ): {names}",
+            file=sys.stderr,
+        )
     return train, validation, test
 
 
@@ -266,15 +276,16 @@ def training_levels(
     """A training set for some time: the data set's own levels, half of them mirrored with `mirror`, and fresh ones.
 
     About `generated` fresh levels, as many of each category, are made from `seed`. No level has the tiles of a held-out
-    level (validation or test) or of its mirror image. Fresh levels whose hash would make them validation levels are
-    left out too (see `load_split`).
+    level (validation or test) or of its mirror image, and no fresh level is a near-copy of one (copies.py). Fresh
+    levels whose hash would make them validation levels are left out too (see `load_split`).
     """
     turned = np.random.default_rng(seed).random(len(own)) < 0.5
     levels = [mirrored(level) if mirror and turn else level for level, turn in zip(own, turned, strict=True)]
     each = math.ceil(generated / len(CATEGORIES))
     fresh = builtin.data_set("train", count=each, seed=seed, more=True) if generated else []
-    levels += [level for level in fresh if held_share(level.tiles_digest) >= validation_fraction]
-    return _without(levels, held_out)
+    fresh = [level for level in fresh if held_share(level.tiles_digest) >= validation_fraction]
+    refused = {level.digest for level in near_copies(fresh, held_out)}
+    return _without(levels, held_out) + [level for level in fresh if level.digest not in refused]
 
 
 def load_suite(test_dataset: str, train_dataset: str, holdout_fraction: float) -> list[Level]:
