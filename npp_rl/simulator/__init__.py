@@ -4,6 +4,8 @@
 (`build_bank`), `new_state` makes rows of games, and `reset_game` and `frame` act on one game.
 """
 
+import functools
+
 import numpy as np
 
 from npp_rl.simulator.compiled import njit
@@ -60,7 +62,7 @@ def simulate_final(map_data: bytes, inputs: bytes, unfinished: bool = False):
     Raises ValueError, one line that names the record and the value, for a map that PHYSICS.md 8.5 rejects.
     """
     map_data, inputs = _plain_bytes("map_data", map_data), _plain_bytes("inputs", inputs)
-    bank = build_bank([map_data], unfinished)
+    bank = _bank(map_data, unfinished)
     _, state = new_state(bank, 1)
     reset_game(bank, state, 0, 0)
     keys = np.frombuffer(inputs, np.uint8)
@@ -79,6 +81,11 @@ def simulate_final(map_data: bytes, inputs: bytes, unfinished: bool = False):
     entities[:, 3] = state.active[0, :count]
     entities[:, 4] = state.state[0, :count] * (entities[:, 0] != 24)
     return trajectory[:frames], states[:frames], int(state.ninja["gold"][0]), entities
+
+
+@functools.lru_cache(64)  # a level is often played many times in a row, and its bank takes most of a short run's time
+def _bank(map_data, unfinished):
+    return build_bank([map_data], unfinished)
 
 
 def _plain_bytes(what, data) -> bytes:

@@ -59,13 +59,32 @@ EXIT_COUNT_AT, BALL_COUNT_AT = 1156, 1200
 _ORIENTED = {LAUNCH_PAD: "launch pad", ONE_WAY: "one-way platform", REGULAR_DOOR: "regular door"}
 _ORIENTED |= {LOCKED_DOOR: "locked door", TRAP_DOOR: "trap door", ZAP_DRONE: "zap drone", MINI_DRONE: "mini drone"}
 _ORIENTED |= {CHASER_DRONE: "chaser drone", LASER: "laser"}
-_KNOWN = np.zeros(256, np.bool_)
-_KNOWN[list(ENTITY_TYPES)] = True
-_MOST_ORIENTATION, _MOST_MODE = np.full((2, 256), 255)
-_MOST_ORIENTATION[list(_ORIENTED)] = 7
-_MOST_MODE[[ZAP_DRONE, MINI_DRONE, CHASER_DRONE]] = 3
+
+
+def _among(*kinds):
+    """Whether each record type is one of `kinds`: bool [256]."""
+    table = np.zeros(256, np.bool_)
+    table[list(kinds)] = True
+    return table
+
+
+_KNOWN = _among(*ENTITY_TYPES)
+_KNOWN_UNFINISHED = _among(*ENTITY_TYPES, CHASER_DRONE, LASER)
+_HAS_ORIENTATION = _among(*_ORIENTED)
+_MOST_ORIENTATION = np.where(_HAS_ORIENTATION, 7, 255)
+_MOST_MODE = np.where(_among(ZAP_DRONE, MINI_DRONE, CHASER_DRONE), 3, 255)
 MOVING = (EXIT_DOOR, ZAP_DRONE, CHASER_DRONE, FLOOR_GUARD, BOUNCE_BLOCK, THWUMP, LASER)
 MOVING += (DEATH_BALL, MINI_DRONE, SHOVE_THWUMP)
+_MOVES = _among(*MOVING)
+_STANDS = ~_MOVES & ~_among(BOOST_PAD)
+_DOORS, _SWITCHED_DOORS = _among(REGULAR_DOOR, LOCKED_DOOR, TRAP_DOOR), _among(LOCKED_DOOR, TRAP_DOOR)
+# Counted for each level (PHYSICS.md 5.1).
+_COUNTED = {
+    "physical": _among(ONE_WAY, BOUNCE_BLOCK, THWUMP, SHOVE_THWUMP),
+    "moving": _among(ZAP_DRONE, CHASER_DRONE, FLOOR_GUARD, BOUNCE_BLOCK, THWUMP, BOOST_PAD, MINI_DRONE),
+    "thinking": _among(REGULAR_DOOR, CHASER_DRONE, FLOOR_GUARD, THWUMP, TOGGLE_MINE, LASER, DEATH_BALL, SHOVE_THWUMP),
+    "movers": _MOVES,
+}
 EDGES = H_EDGES + V_EDGES
 
 
@@ -95,83 +114,6 @@ def _records(map_data):
     return records
 
 
-def _each(table, k, tiles):
-    return np.take(table[:, k], tiles)
-
-
-def _edges(tiles):
-    """Half-cell edges of tiles u1 [levels, 44, 25] with the repaired merge -> u1 [levels, 88, 51], [levels, 89, 50].
-
-    An edge on the border of two tiles takes the only value that is not zero; two such values make 0. So the field's
-    outline, between its start value 1 and the full border ring, is 0 (PHYSICS.md 3.7).
-    """
-    horizontal = np.zeros((len(tiles), 88, 51), np.uint8)
-    vertical = np.zeros((len(tiles), 89, 50), np.uint8)
-    for k in range(2):
-        horizontal[:, k::2, 2::2] = _each(TILE_EDGE_H, 4 + k, tiles)
-        horizontal[:, k::2, 1::2] = _each(TILE_EDGE_H, 2 + k, tiles)
-        vertical[:, 2::2, k::2] = _each(TILE_EDGE_V, 4 + k, tiles)
-        vertical[:, 1::2, k::2] = _each(TILE_EDGE_V, 2 + k, tiles)
-        for edges, table in ((horizontal[:, k::2, :50:2], TILE_EDGE_H), (vertical[:, :88:2, k::2], TILE_EDGE_V)):
-            second = _each(table, k, tiles)
-            both = edges * second != 0
-            edges += second
-            edges[both] = 0
-    horizontal[:, :, [0, 50]] = 0
-    vertical[:, [0, 88]] = 0
-    return horizontal, vertical
-
-
-def _signs(tiles):
-    """Sums of the orthogonal segments' signs (PHYSICS.md 3.3 steps 1 and 2) -> i1 [levels, 88, 51], [levels, 89, 50].
-
-    They are 0 on the field's outline.
-    """
-    horizontal = np.zeros((len(tiles), 88, 51), np.int8)
-    vertical = np.zeros((len(tiles), 89, 50), np.int8)
-    for k in range(2):
-        horizontal[:, k::2, 2::2] = _each(TILE_SIGN_H, 4 + k, tiles)
-        horizontal[:, k::2, 1::2] = _each(TILE_SIGN_H, 2 + k, tiles)
-        horizontal[:, k::2, :50:2] += _each(TILE_SIGN_H, k, tiles)
-        vertical[:, 2::2, k::2] = _each(TILE_SIGN_V, 4 + k, tiles)
-        vertical[:, 1::2, k::2] = _each(TILE_SIGN_V, 2 + k, tiles)
-        vertical[:, :88:2, k::2] += _each(TILE_SIGN_V, k, tiles)
-    horizontal[:, :, [0, 50]] = 0
-    vertical[:, [0, 88]] = 0
-    return horizontal, vertical
-
-
-def _behind(j, sign):
-    """Cell, along one axis, whose tile is solid behind a segment on line j (PHYSICS.md 3.3)."""
-    return np.where(j % 2 == 1, (j - 1) // 2, np.where(sign < 0, j // 2, j // 2 - 1))
-
-
-def _tile_segments(tiles):
-    """Segments of tiles u1 [levels, 44, 25] -> cell (counted over all levels) [n], SEGMENT [n].
-
-    The segments of a cell are in the order of PHYSICS.md 3.6.
-    """
-    level, cx, cy = np.nonzero(np.take(TILE_EXTRA, tiles))
-    tile, origin = tiles[level, cx, cy], 24.0 * np.stack([cx, cy, cx, cy], 1)
-    is_arc = TILE_EXTRA[tile] == 2
-    arc = TILE_ARC[tile]
-    ends = np.concatenate([arc[:, :2], arc[:, :2] + 24.0 * arc[:, 2:4]], 1)
-    parts = [_lines(origin + np.where(is_arc[:, None], ends, TILE_SLANT[tile]))]
-    parts[0]["kind"][is_arc] = np.where(arc[is_arc, 4] == 1.0, CONVEX_ARC, CONCAVE_ARC)
-    parts[0]["x2"][is_arc], parts[0]["y2"][is_arc] = arc[is_arc, 2], arc[is_arc, 3]
-    cells = [level * CELLS + cx * ROWS + cy]
-    horizontal, vertical = _signs(tiles)
-    level, i, j = np.nonzero(horizontal)
-    sign = horizontal[level, i, j]
-    cells.append(level * CELLS + i // 2 * ROWS + _behind(j, sign))
-    parts.append(_lines(12.0 * np.stack([i + (sign < 0), j, i + (sign > 0), j], 1)))
-    level, i, j = np.nonzero(vertical)
-    sign = vertical[level, i, j]
-    cells.append(level * CELLS + _behind(i, sign) * ROWS + j // 2)
-    parts.append(_lines(12.0 * np.stack([i, j + (sign > 0), i, j + (sign < 0)], 1)))
-    return np.concatenate(cells), np.concatenate(parts)
-
-
 def _lines(ends):
     """SEGMENT [n] of kind LINE from ends f8 [n, 4] (x1, y1, x2, y2)."""
     s = np.zeros(len(ends), SEGMENT)
@@ -186,10 +128,140 @@ def _lines(ends):
     return s
 
 
+def _words(records):
+    """Aligned records as words u8 [n, k], which NumPy takes and joins much faster."""
+    return records.view("u8").reshape(len(records), records.itemsize // 8)
+
+
+def _taken(records, at):
+    """records[at] of aligned records."""
+    return np.take(_words(records), at, 0, mode="clip").view(records.dtype).reshape(len(at))
+
+
+def _joined(*parts):
+    """Arrays of aligned records of one dtype, one after the other."""
+    return np.concatenate([_words(part) for part in parts]).view(parts[0].dtype).reshape(-1)
+
+
+def _by_tile(table):
+    """A table [tile numbers, k] as [k, 256]. Higher tile numbers do nothing, like number 0 (PHYSICS.md 3.2)."""
+    whole = np.zeros((256, table.shape[1]), table.dtype)
+    whole[:TILE_COUNT] = table
+    return np.ascontiguousarray(whole.T)
+
+
+_EDGE = np.concatenate([_by_tile(TILE_EDGE_H), _by_tile(TILE_EDGE_V)])  # u1 [12, 256]
+_SIGN = np.concatenate([_by_tile(TILE_SIGN_H), _by_tile(TILE_SIGN_V)])  # i1 [12, 256]
+_EXTRA = _by_tile(TILE_EXTRA[:, None])[0]  # u1 [256]
+
+
+def _write_edges(tiles, edge_h, edge_v):
+    """Write the half-cell edges of tiles u1 [levels, 44, 25], with the repaired merge.
+
+    edge_h, edge_v: u1 [levels, H_EDGES] and [levels, V_EDGES].
+
+    An edge on the border of two tiles takes the only value that is not zero; two such values make 0. So the field's
+    outline, between its start value 1 and the full border ring, is 0 (PHYSICS.md 3.7).
+    """
+    horizontal, vertical = edge_h.reshape(-1, 88, 51), edge_v.reshape(-1, 89, 50)  # views
+    value = np.take(_EDGE, tiles, 1)
+    for k in range(2):
+        horizontal[:, k::2, 2::2] = value[4 + k]
+        horizontal[:, k::2, 1::2] = value[2 + k]
+        vertical[:, 2::2, k::2] = value[10 + k]
+        vertical[:, 1::2, k::2] = value[8 + k]
+        for edges, second in ((horizontal[:, k::2, :50:2], value[k]), (vertical[:, :88:2, k::2], value[6 + k])):
+            both = edges * second != 0
+            edges += second
+            edges[both] = 0
+    horizontal[:, :, ::50] = 0
+    vertical[:, ::88] = 0
+
+
+def _signs(tiles):
+    """Sums of the orthogonal segments' signs (PHYSICS.md 3.3 steps 1 and 2) -> i1 [levels, EDGES].
+
+    Horizontal ones come first. They are 0 on the field's outline.
+    """
+    signs = np.zeros((len(tiles), EDGES), np.int8)
+    horizontal, vertical = signs[:, :H_EDGES].reshape(-1, 88, 51), signs[:, H_EDGES:].reshape(-1, 89, 50)  # views
+    value = np.take(_SIGN, tiles, 1)
+    for k in range(2):
+        horizontal[:, k::2, 2::2] = value[4 + k]
+        horizontal[:, k::2, 1::2] = value[2 + k]
+        horizontal[:, k::2, :50:2] += value[k]
+        vertical[:, 2::2, k::2] = value[10 + k]
+        vertical[:, 1::2, k::2] = value[8 + k]
+        vertical[:, :88:2, k::2] += value[6 + k]
+    horizontal[:, :, ::50] = 0
+    vertical[:, ::88] = 0
+    return signs
+
+
+def _orthogonal_segments():
+    """Segments and cells of all edges with a positive sign, then of all with a negative one -> SEGMENT, cell [2 EDGES].
+
+    The cell is the one whose tile is solid behind the segment (PHYSICS.md 3.3).
+    """
+
+    def behind(j, sign):
+        return np.where(j % 2 == 1, (j - 1) // 2, np.where(sign < 0, j // 2, j // 2 - 1))
+
+    cells, ends = [], []
+    for sign in (1, -1):
+        i, j = np.indices((88, 51)).reshape(2, -1)
+        cells.append(i // 2 * ROWS + behind(j, sign))
+        ends.append(np.stack([i + (sign < 0), j, i + (sign > 0), j], 1))
+        i, j = np.indices((89, 50)).reshape(2, -1)
+        cells.append(behind(i, sign) * ROWS + j // 2)
+        ends.append(np.stack([i, j + (sign > 0), i, j + (sign < 0)], 1))
+    return _lines(12.0 * np.concatenate(ends)), np.concatenate(cells)
+
+
+def _inner_segments():
+    """The slanted segment or arc of each tile number, in a cell at the origin -> SEGMENT [256]. Other tiles: zeros."""
+    made = np.zeros(256, SEGMENT)
+    is_slant, is_arc = np.flatnonzero(TILE_EXTRA == 1), np.flatnonzero(TILE_EXTRA == 2)
+    made[is_slant] = _lines(TILE_SLANT[is_slant])
+    arc = TILE_ARC[is_arc]
+    arcs = _lines(np.concatenate([arc[:, :2], arc[:, :2] + 24.0 * arc[:, 2:4]], 1))
+    arcs["kind"] = np.where(arc[:, 4] == 1.0, CONVEX_ARC, CONCAVE_ARC)
+    arcs["x2"], arcs["y2"] = arc[:, 2], arc[:, 3]
+    made[is_arc] = arcs
+    return made
+
+
+_ORTHOGONAL, _ORTHOGONAL_CELL = _orthogonal_segments()
+_INNER = _inner_segments()
+
+
+def _tile_segments(tiles):
+    """Segments of tiles u1 [levels, 44, 25] -> cell (counted over all levels) [n], SEGMENT [n].
+
+    The segments of a cell are in the order of PHYSICS.md 3.6.
+    """
+    tiles = tiles.reshape(-1)
+    inner_cell = np.flatnonzero(np.take(_EXTRA, tiles))
+    inner = _taken(_INNER, tiles[inner_cell])
+    column, row = np.divmod(inner_cell % CELLS, ROWS)
+    x, y = 24.0 * column, 24.0 * row
+    line = inner["kind"] == LINE  # arcs hold no second point
+    for field, shift in (("x_low", x), ("x_high", x), ("x1", x), ("x2", x * line)):
+        inner[field] += shift
+    for field, shift in (("y_low", y), ("y_high", y), ("y1", y), ("y2", y * line)):
+        inner[field] += shift
+    signs = _signs(tiles.reshape(-1, COLUMNS, ROWS)).reshape(-1)
+    edge = np.flatnonzero(signs != 0)
+    level, at = np.divmod(edge, EDGES)
+    at += EDGES * (signs[edge] < 0)
+    cell = level * CELLS + _ORTHOGONAL_CELL[at]
+    return np.concatenate([inner_cell, cell]), _joined(inner, _taken(_ORTHOGONAL, at))
+
+
 def _cell(x, y):
     """Cells of positions, clamped to the field (PHYSICS.md 1)."""
-    column = np.clip(np.floor(x / 24.0), 0, COLUMNS - 1)
-    return (column * ROWS + np.clip(np.floor(y / 24.0), 0, ROWS - 1)).astype(np.int64)
+    column = np.minimum(np.maximum(np.floor(x / 24.0), 0), COLUMNS - 1)
+    return (column * ROWS + np.minimum(np.maximum(np.floor(y / 24.0), 0), ROWS - 1)).astype(np.int64)
 
 
 def _starts(of, count):
@@ -215,9 +287,7 @@ def _entities(maps, unfinished):
     counts = [-(-(len(m) - RECORDS_AT) // RECORD) for m in maps]
     level = np.repeat(np.arange(len(maps)), counts)
     at = RECORDS_AT + RECORD * _rank(level)
-    known = _KNOWN[data[level, at]]
-    if unfinished:
-        known |= np.isin(data[level, at], (CHASER_DRONE, LASER))
+    known = (_KNOWN_UNFINISHED if unfinished else _KNOWN)[data[level, at]]
     level, at = level[known], at[known]
     copies = np.where(data[level, at] == EXIT_DOOR, 2, 1)
     level, at = np.repeat(level, copies), np.repeat(at, copies)
@@ -227,12 +297,12 @@ def _entities(maps, unfinished):
     switch[1:] = (kind[1:] == EXIT_DOOR) & (at[1:] == at[:-1]) & (level[1:] == level[:-1])
     kind[switch] = EXIT_SWITCH
     place = np.where(switch, at + 5 * data[level, EXIT_COUNT_AT].astype(int) + 1, at + 1)
-    place[np.isin(kind, (LOCKED_DOOR, TRAP_DOOR))] += 5
+    place[_SWITCHED_DOORS[kind]] += 5
     made = np.zeros(len(kind), ENTITY)
     made["type"], made["orientation"], made["mode"] = kind, record[:, 3], record[:, 4]
     made["orientation"][switch] = made["mode"][switch] = 0
     made["x"], made["y"] = 6.0 * data[level, place], 6.0 * data[level, place + 1]
-    oriented = np.isin(kind, list(_ORIENTED))
+    oriented = _HAS_ORIENTATION[kind]
     made["a"][oriented] = ORIENTATION_X[record[oriented, 3]]
     made["b"][oriented] = ORIENTATION_Y[record[oriented, 3]]
     made["cell"] = _cell(made["x"], made["y"])
@@ -247,7 +317,9 @@ def _entities(maps, unfinished):
 
 def _doors(level, entities, record, level_count):
     """Doors in order of creation (PHYSICS.md 5.7) -> level [n], DOOR [n], cell [n], pool of edges, its starts."""
-    of = np.flatnonzero(np.isin(entities["type"], (REGULAR_DOOR, LOCKED_DOOR, TRAP_DOOR)))
+    of = np.flatnonzero(_DOORS[entities["type"]])
+    if not len(of):
+        return of, np.zeros(0, DOOR), of, np.zeros(0, np.int32), np.zeros(level_count + 1, np.int64)
     created = entities["key"][of] & 0xFFFFFFFF
     of = of[np.lexsort((created, level[of]))]
     door_level = level[of]
@@ -276,6 +348,8 @@ def _near(level, entities, chosen, level_count):
     They are in the order of PHYSICS.md 5.2.
     """
     at = np.flatnonzero(chosen)
+    if not len(at):
+        return np.zeros(0, np.int32), np.zeros((level_count, CELLS + 1), np.int32)
     at = at[np.lexsort((entities["key"][at], level[at]))]
     step = np.arange(-1, 2)
     column = (entities["cell"][at] // ROWS)[:, None, None] + step[:, None]
@@ -319,17 +393,10 @@ def build_bank(maps, unfinished: bool = False) -> Bank:
     lists = np.where(kind == EXIT_SWITCH, EXIT_DOOR, kind)
     keys = np.arange(count)[:, None] * 32 + np.arange(30)
     bank_level["type_start"] = np.searchsorted(level * 32 + lists, keys)
+    for name, counted in _COUNTED.items():
+        bank_level[name] = np.bincount(level[counted[kind]], minlength=count)
 
-    def number(types):
-        return np.bincount(level[np.isin(kind, types)], minlength=count)
-
-    bank_level["physical"] = number((ONE_WAY, BOUNCE_BLOCK, THWUMP, SHOVE_THWUMP))
-    bank_level["moving"] = number((ZAP_DRONE, CHASER_DRONE, FLOOR_GUARD, BOUNCE_BLOCK, THWUMP, BOOST_PAD, MINI_DRONE))
-    thinkers = (REGULAR_DOOR, CHASER_DRONE, FLOOR_GUARD, THWUMP, TOGGLE_MINE, LASER, DEATH_BALL, SHOVE_THWUMP)
-    bank_level["thinking"] = number(thinkers)
-    bank_level["movers"] = number(MOVING)
-
-    movers = np.flatnonzero(np.isin(kind, MOVING))
+    movers = np.flatnonzero(_MOVES[kind])
     bank_level["mover_start"] = _starts(level[movers], count)[:-1]
     entities["slot"][movers] = _rank(level[movers])
     switches = np.flatnonzero(kind == EXIT_SWITCH)
@@ -345,23 +412,16 @@ def build_bank(maps, unfinished: bool = False) -> Bank:
     cells, segments = [], []
     for first in range(0, count, 256):  # some at a time, to bound the memory
         part = slice(first, first + 256)
-        # Higher tile numbers do nothing, like number 0 (PHYSICS.md 3.2).
-        known_tiles = np.where(tiles[part] < TILE_COUNT, tiles[part], 0)
-        horizontal, vertical = _edges(known_tiles)
-        bank_level["edge_h"][part] = horizontal.reshape(-1, H_EDGES)
-        bank_level["edge_v"][part] = vertical.reshape(-1, V_EDGES)
-        cell, segment = _tile_segments(known_tiles)
+        _write_edges(tiles[part], bank_level["edge_h"][part], bank_level["edge_v"][part])
+        cell, segment = _tile_segments(tiles[part])
         cells.append(first * CELLS + cell)
         segments.append(segment)
-    cells, segments = np.concatenate([*cells, door_level * CELLS + door_cell]), np.concatenate([*segments, lines])
+    cells, segments = np.concatenate([*cells, door_level * CELLS + door_cell]), _joined(*segments, lines)
     order = np.argsort(cells, kind="stable")
-    unsorted, segments = segments, np.zeros(len(segments) + 1, SEGMENT)
-    words = unsorted.view("u8").reshape(len(unsorted), -1)
-    np.take(words, order, 0, segments[:-1].view("u8").reshape(words.shape), mode="clip")
+    segments = _pool(_taken(segments, order))
     bank_level["segment_start"] = _by_cell(cells[order], count)
 
-    still = ~np.isin(kind, MOVING) & (kind != BOOST_PAD)
-    near, bank_level["near_start"] = _near(level, entities, still, count)
+    near, bank_level["near_start"] = _near(level, entities, _STANDS[kind], count)
     platform, bank_level["platform_start"] = _near(level, entities, kind == ONE_WAY, count)
     return Bank(
         level=bank_level,
@@ -377,7 +437,9 @@ def build_bank(maps, unfinished: bool = False) -> Bank:
 
 def _pool(items):
     """The items and one of zeros, so that a pool is never empty and a kernel's pointer into it is always valid."""
-    return np.concatenate([items, np.zeros(1, items.dtype)])
+    if items.dtype.names:
+        return _joined(items, np.zeros(1, items.dtype))
+    return np.append(items, items.dtype.type(0))
 
 
 def row_bytes(bank: Bank) -> int:
