@@ -41,28 +41,24 @@ class Args:
 
 
 def report(folders: list[Path], weights: dict[str, float]) -> tuple[str, list]:
-    """Title and blocks of the report on some experiments. Raises UserError where a folder holds no run."""
-    experiments = read_experiments(folders)
-    comparisons = [sections.compare(experiment) for experiment in experiments]
-    title = " and ".join(dict.fromkeys(experiment.name for experiment in experiments))
+    """Title and blocks of the report on some experiments. Raises UserError where a folder holds no run.
+
+    Experiments on the same test levels are one comparison, with one verdict and the same axes.
+    """
+    comparisons = [sections.compare(experiment) for experiment in read_experiments(folders)]
+    title = " and ".join(dict.fromkeys(comparison.experiment.name for comparison in comparisons))
     blocks = [Heading(title, 1)]
     bodies = []
+    several = len(comparisons) > 1
     for number, comparison in enumerate(comparisons):
         rng = np.random.default_rng([SEED, number])
         conclusion, body = one(comparison, weights, rng)
-        several = len(comparisons) > 1
         blocks += [Heading(comparison.experiment.name, 3)] * several + conclusion
         for block in body:
-            _rename(block, several, number)
+            if isinstance(block, Heading) and several:
+                block.level += 1
         bodies += [Heading(comparison.experiment.name)] * several + body
     blocks.append(Heading("", 0))  # the page's list of sections
-    for number, (suite, own) in enumerate(suites(comparisons).items()):
-        if len(own) > 1:
-            rng = np.random.default_rng([SEED, len(comparisons), number])
-            between = details.across(own, rng)
-            for block in between:
-                _rename(block, False, number)
-            blocks += [Heading(f"Between experiments, tested on {suite}"), *between]
     return title, [*blocks, *bodies, Heading("Method"), *method()]
 
 
@@ -88,6 +84,8 @@ def one(comparison: sections.Comparison, weights: dict[str, float], rng) -> tupl
             ("Profiles", scores.profiles(comparison, rng)),
             ("Categories", scores.parts(comparison, rng)),
         ]
+        if comparison.experiment.several:
+            chapters.append(("Between experiments", scores.between(comparison, rng)))
         if len(comparison.conditions) > 1:
             chapters.append(("Pretraining", scores.pretraining(comparison, rng)))
         chapters += [
@@ -98,24 +96,6 @@ def one(comparison: sections.Comparison, weights: dict[str, float], rng) -> tupl
     chapters.append(("Runs", details.runs(comparison.experiment)))
     body = [block for name, blocks in chapters for block in (Heading(name), *blocks)]
     return facts[:1] + conclusion + facts[1:], body
-
-
-def suites(comparisons: list[sections.Comparison]) -> dict[str, list]:
-    """Test suite -> the experiments that were tested on it."""
-    found: dict[str, list] = {}
-    for comparison in comparisons:
-        name = str(comparison.experiment.runs[0].args.get("test_dataset", "unknown levels"))
-        found.setdefault(Path(name).name, []).append(comparison)
-    return found
-
-
-def _rename(block, deeper: bool, number: int) -> None:
-    """Keep figures of several experiments apart by their names, and put headings a level lower."""
-    if isinstance(block, Heading) and deeper:
-        block.level += 1
-    figures = [block] if isinstance(block, page.Figure) else getattr(block, "figures", [])
-    for figure in figures if number else []:
-        figure.name = f"{figure.name}_{number + 1}"
 
 
 def method() -> list:

@@ -229,24 +229,81 @@ def test_pairs_of_seeds_show_what_pretraining_does(whole):
     assert "Pretrained minus from scratch in pairs" in html
 
 
+def change(place, **values):
+    """Write other values into a JSON file."""
+    place.write_text(json.dumps(json.loads(place.read_text()) | values))
+
+
+def change_args(place, **values):
+    change(place, args=json.loads(place.read_text())["args"] | values)
+
+
+def leads(blocks):
+    return [block.text for block in blocks if isinstance(block, page.Text) and block.kind == "lead"]
+
+
 def test_experiments_are_compared(tmp_path):
     for name, shift in (("old", 0.0), ("new", 1.5)):
         make(tmp_path / name, ("gat", "mlp_cnn"), [1, 2, 3], ["no_pretrain"], shift=shift)
     title, blocks = report.report([tmp_path / "old", tmp_path / "new"], WEIGHTS)
-    assert title == "old and new"
+    assert title == "old and new" and len(leads(blocks)) == 1
     table = next(b for b in blocks if isinstance(b, page.Table) and b.header[1:3] == ["old", "new"])
     assert [row[0] for row in table.rows] == ["gat", "mlp_cnn"] and all(row[3].startswith("+") for row in table.rows)
-    assert "Success on the 90 test levels that all these experiments share" in words(blocks)
+    table = next(b for b in blocks if isinstance(b, page.Table) and "IQM" in b.header)
+    assert [row[0] for row in table.rows] == ["gat (old)", "gat (new)", "mlp_cnn (old)", "mlp_cnn (new)"]
     _, files = page.markdown(blocks, "figures")
-    assert {"iqm.svg", "iqm_2.svg", "experiments.svg"} <= set(files)
+    assert {"iqm.svg", "experiments.svg"} <= set(files) and "iqm_2.svg" not in files  # they share their axes
     for place in (tmp_path / "new").glob("*/*/*/eval_results.json"):  # other levels of the same names
         results = json.loads(place.read_text())
         for entry in results["levels"][:30]:
             entry["digest"] = "f" * 64
         place.write_text(json.dumps(results))
-    _, blocks = report.report([tmp_path / "old", tmp_path / "new"], WEIGHTS)
-    assert "Success on the 60 test levels that all these experiments share" in words(blocks)
-    assert "only the levels that are the same are compared" in words(blocks)
+    comparison = sections.compare(experiments.read_experiments([tmp_path / "old", tmp_path / "new"])[0])
+    assert len(comparison.levels) == 60 and "the 60 levels that all of them played" in comparison.notes[0]
+    for c in comparison.able:
+        assert c.success[:, 0] == pytest.approx(c.levels.mean(1))  # of these levels, not of the whole suites
+
+
+def test_two_experiments_of_one_contender_each_are_compared(tmp_path):
+    for name, shift in (("before", 0.0), ("after", 2.5)):
+        make(tmp_path / name, ("gat",), range(5), ["no_pretrain"], levels=20, luck=0.02, shift=shift)
+    _, blocks = report.report([tmp_path / "before", tmp_path / "after"], WEIGHTS)
+    assert len(leads(blocks)) == 1 and leads(blocks)[0].startswith("**Take gat (after)** for success")
+    with pytest.raises(ArgumentError, match="shares its runs with"):
+        report.report([tmp_path / "after", tmp_path], WEIGHTS)
+
+
+def test_a_label_makes_a_contender(tmp_path):
+    """Two configurations of one script in one experiment, with the same seeds."""
+    for name, shift in (("narrow", 0.0), ("wide", 2.5)):
+        make(tmp_path / name, ("gat",), range(5), ["no_pretrain"], levels=20, luck=0.02, shift=shift)
+    for place in (tmp_path / "wide").glob("*/*/*/config.json"):
+        change_args(place, label="w<i>de\x1b" + "x" * 100)
+    _, blocks = report.report([tmp_path], WEIGHTS)
+    comparison = sections.compare(experiments.read_experiments([tmp_path])[0])
+    mark = "w<i>de\N{REPLACEMENT CHARACTER}" + "x" * 30 + "..."
+    assert [c.name for c in comparison.able] == ["gat", f"gat ({mark})"]
+    assert len({c.colour for c in comparison.able}) == 2
+    assert leads(blocks)[0].startswith(f"**Take gat ({mark})** for success")
+
+
+def test_levels_that_an_agent_trained_on_do_not_count(tmp_path):
+    make(tmp_path, ("gat", "mlp_cnn"), [1, 2, 3], ["no_pretrain"])
+    place = tmp_path / "gat/no_pretrain/seed_2/eval_results.json"
+    results = json.loads(place.read_text())
+    for entry in results["levels"][:10]:
+        entry |= {"trained_on": True, "success_rate": 1.0}
+    place.write_text(json.dumps(results))
+    comparison = sections.compare(experiments.read_experiments([tmp_path])[0])
+    assert len(comparison.levels) == 80 and not set(comparison.levels) & {e["id"] for e in results["levels"][:10]}
+    won = [entry["success_rate"] for entry in results["levels"][10:]]
+    assert comparison.able[0].success[1, 0] == pytest.approx(sum(won) / 80)
+    assert "1 runs were tested on levels that their agents saw in training (10 of the levels)" in comparison.notes[0]
+    for entry in results["levels"]:
+        entry["trained_on"] = True
+    place.write_text(json.dumps(results))
+    comparison = sections.compare(experiments.read_experiments([tmp_path])[0])
+    assert len(comparison.able[0].tested) == 2 and "(90 of the levels)" in comparison.notes[0]
 
 
 def test_differences_between_runs_are_warned_of(tmp_path):

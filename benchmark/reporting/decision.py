@@ -87,13 +87,13 @@ def values(contenders: Sequence[list[Run]]) -> tuple[list[Criterion], list[list[
     efficiency = "par_efficiency" if _known(contenders, lambda run: run.overall("par_efficiency")) else "efficiency"
     decision = _known(contenders, latency)
     measures = {
-        "success": lambda run: run.overall("success_rate"),
+        "success": lambda run: run.success,
         "generalisation": gap,
         "efficiency": lambda run: run.overall(efficiency),
         "safety": lambda run: run.overall("safety"),
         "speed": latency if decision else training_speed,
         "size": parameters,
-        "stability": lambda run: run.overall("success_rate"),
+        "stability": lambda run: run.success,
     }
     criteria, columns, notes = [], [], []
     for criterion in CRITERIA:

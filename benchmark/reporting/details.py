@@ -1,4 +1,4 @@
-"""More of a report on one experiment: cost, failures with pictures, every level, the runs; and several experiments."""
+"""More of a report on one experiment: cost, failures with pictures, every level, the runs."""
 
 import io
 import math
@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from benchmark.reporting import decision, plots, significance
+from benchmark.reporting import decision, plots
 from benchmark.reporting.experiments import CONDITIONS, Experiment, Run, number, part
 from benchmark.reporting.page import Bullets, Cell, Figure, Figures, Gallery, Heading, Picture, Table, Text
-from benchmark.reporting.sections import Comparison, estimate, listed, percent, points, seeds
+from benchmark.reporting.sections import Comparison, listed, percent
+from npp_rl.files import read_bytes
 
 PICTURES, PICTURE_WIDTH, PICTURE_BYTES = 12, 640, 200_000  # of the gallery: how many, px, bytes each
 MODES = 7  # ways to fail that are told apart
@@ -122,11 +123,10 @@ def gallery(comparison: Comparison) -> tuple[list[Picture], list[str]]:
     choices = []
     for k, c in enumerate(comparison.able):
         for run in c.tested:
-            entries = run.results.get("levels")
-            entries = {e["id"]: e for e in entries if isinstance(e, dict) and "id" in e} if entries else {}
+            entries = {entry["id"]: entry for entry in run.entries}
             for level, file in part(run.results, "pictures").items():
                 tries = entries.get(level, {}).get("tries") or [{}]
-                how = next((t for t in tries if isinstance(t, dict) and not t.get("success")), {})
+                how = next((t for t in tries if not t.get("success")), {})
                 mode = str(how.get("failure") or how.get("cause") or "failed").replace("_", " ")
                 if mode == "none":
                     mode = "ran out of time"
@@ -154,13 +154,17 @@ def gallery(comparison: Comparison) -> tuple[list[Picture], list[str]]:
 
 def picture(folder: Path, file) -> bytes:
     """A run's picture as WebP, made small. ValueError for a path out of the run's directory; OSError for no picture."""
-    path = (folder / str(file)).resolve()
+    try:
+        path = (folder / str(file)).resolve()
+    except RuntimeError:  # a loop of links
+        raise ValueError(f"{file}: leads in a circle") from None
     if not isinstance(file, str) or not path.is_relative_to(folder.resolve()):
         raise ValueError(f"{file}: expected a path inside the run directory")
+    data = io.BytesIO(read_bytes(path))
     with warnings.catch_warnings():
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         try:
-            with Image.open(path) as image:
+            with Image.open(data) as image:
                 small = image.convert("RGB")
         except Image.DecompressionBombWarning as error:
             raise ValueError(f"{file}: {error}") from None
@@ -206,13 +210,13 @@ def runs(experiment: Experiment) -> list:
     for run in experiment.runs:
         rows.append(
             [
-                run.architecture,
+                f"{run.architecture} ({run.label})" if run.label else run.architecture,
                 CONDITIONS[run.condition],
-                str(run.folder.relative_to(experiment.folder)),
+                run.place,
                 str(run.seed),
                 f"{run.minutes:.1f}" if math.isfinite(run.minutes) else "-",
                 plots.short(run.steps) if run.steps else "-",
-                percent(run.overall("success_rate")),
+                percent(run.success),
             ]
         )
     header = ["architecture", "condition", "folder", "seed", "minutes", "steps", "levels won"]
@@ -230,66 +234,3 @@ def runs(experiment: Experiment) -> list:
         if len(experiment.problems) > 60:
             blocks.append(Text(f"and {len(experiment.problems) - 60} more."))
     return blocks
-
-
-def across(comparisons: list[Comparison], rng) -> list:
-    """The same contenders in several experiments. Differences are to the first experiment that has them."""
-    found: dict[tuple[str, str], list] = {}
-    for comparison in comparisons:
-        for c in comparison.able:
-            found.setdefault((c.architecture, c.condition), []).append((comparison, c))
-    suites = [{name for name in comparison.levels} for comparison in comparisons]
-    common = sorted(set.intersection(*suites)) if all(suites) else []
-    digests = [run.digests for comparison in comparisons for c in comparison.able for run in c.runs]
-    common = [name for name in common if len({own[name] for own in digests if name in own}) < 2]
-    blocks = [
-        Text(
-            f"Success on the {len(common)} test levels that all these experiments share."
-            if common
-            else "The experiments share no test levels: differences may be differences in levels."
-        )
-    ]
-    if common and any(len(suite) != len(common) for suite in suites):
-        blocks.append(
-            Text("The experiments' test suites differ; only the levels that are the same are compared.", "warn")
-        )
-    rows, marks = [], []
-    for (architecture, condition), entries in found.items():
-        name = architecture + (" + BC" if condition == "with_pretrain" else "")
-        first, row = None, [name]
-        for comparison in comparisons:
-            c = next((c for other, c in entries if other is comparison), None)
-            if c is None:
-                row += ["-", "-"]
-                continue
-            scores = c.success
-            if common:
-                scores = c.levels[:, [comparison.levels.index(k) for k in common]].mean(1, keepdims=True)
-            value, low, high = estimate(scores, significance.mean, rng)
-            inside = f"{100 * low:.0f} to {100 * high:.0f}, " if math.isfinite(low) else ""
-            row.append(Cell(percent(value), f"{inside}n={len(scores)}", value))
-            change = "-"
-            if first is not None:
-                gap = significance.difference(scores, first, significance.mean, rng)
-                change = points(*gap)
-                label = name if len(comparisons) == 2 else f"{name}: {comparison.experiment.name}"
-                marks.append((label, [(c.colour, c.hollow, *gap, f"n={len(scores)}")]))
-            first = scores if first is None else first
-            row.append(change)
-        rows.append(row)
-    header = [""]
-    for comparison in comparisons:
-        header += [comparison.experiment.name, "difference"]
-    header.pop(2)
-    rows = [row[:2] + row[3:] for row in rows]
-    if marks:
-        reach = plots.reach(m for _, lane in marks for m in lane)
-        drawn = plots.dots(marks, "difference in levels won", reach, zero=True)
-        blocks.append(
-            Figures([Figure("experiments", drawn, "Differences to the first experiment, with 95% intervals.")])
-        )
-    few = min((len(c.tested) for comparison in comparisons for c in comparison.able), default=0)
-    note = "Means with 95% intervals over seeds; differences to the first experiment that has it (95%, each alone)."
-    if few < significance.MIN_SEEDS:
-        note += f" Some have only {seeds(few)}: differences there conclude nothing."
-    return [*blocks, Table(header, rows, note)]

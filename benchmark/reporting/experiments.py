@@ -4,7 +4,6 @@ An experiment is a folder in which run directories lie at any depth; a run direc
 `architecture`. What cannot be read becomes a line in `problems`; nothing is left out silently.
 """
 
-import json
 import math
 import os
 from collections import Counter
@@ -12,28 +11,32 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+from benchmark.reporting.metrics import name_of, number, read_rows, relative
+from benchmark.reporting.schemas import Config, Planned, Results, check
 from npp_rl import ARCHITECTURES
-from npp_rl.commands import UserError
-from npp_rl.files import parsed
+from npp_rl.commands import ArgumentError, UserError
+from npp_rl.files import read_json
 from npp_rl.levels.categories import TIER_NAMES
 
 CONDITIONS = {"no_pretrain": "from scratch", "with_pretrain": "pretrained (+ BC)"}
 SKIPPED = {"checkpoints", "tensorboard", "wandb", "videos", "report", "__pycache__", "failures", "pictures"}
-BIGGEST = 200_000_000  # bytes of a file that is still read
 
 
 @dataclass
 class Run:
     folder: Path
+    place: str  # its folder's path in the experiment's, for people
     experiment: str
     architecture: str
     condition: str  # a key of CONDITIONS, or "pretraining" for the pretraining itself
+    label: str  # names a configuration among others of the same script; "" for none
     seed: int
-    config: dict
-    results: dict = field(default_factory=dict)  # content of eval_results.json
+    config: dict  # fits schemas.Config
+    results: dict = field(default_factory=dict)  # content of eval_results.json, fits schemas.Results
     rows: list[dict] = field(default_factory=list)  # of metrics.jsonl
     source: str = "metrics.jsonl"  # where the rows came from
     pretraining_minutes: float = 0.0  # of its own pretraining; the minutes of its rows include them
+    shared: frozenset[str] | None = None  # levels that success is restricted to; None for all of its test
 
     @property
     def args(self) -> dict:
@@ -58,8 +61,46 @@ class Run:
         return [(r["global_step"], r["minutes"], r[key]) for r in self.rows if r["kind"] == kind and key in r]
 
     @cached_property
+    def entries(self) -> list[dict]:
+        """Results of the test levels, without those that the agent saw in training."""
+        return [entry for entry in self.results.get("levels") or [] if not entry.get("trained_on")]
+
+    @property
+    def trained_on(self) -> int:
+        """Number of test levels that the agent saw in training. They count in nothing."""
+        return len(self.results.get("levels") or []) - len(self.entries)
+
+    @cached_property
+    def digests(self) -> dict[str, str]:
+        """Level -> digest of its map, for the test levels whose results have one."""
+        return {entry["id"]: entry["digest"] for entry in self.entries if "digest" in entry}
+
+    @cached_property
+    def levels(self) -> dict[str, tuple[str, float]]:
+        """Level -> (category, success over its tries) on the test suite; {} where the results have no levels."""
+        return {entry["id"]: (entry.get("category", "unknown"), entry["success_rate"]) for entry in self.entries}
+
+    @property
+    def counted(self) -> dict[str, tuple[str, float]] | None:
+        """The levels that success is the mean of; None where it is the figure in the results."""
+        if self.shared is not None:
+            return {name: entry for name, entry in self.levels.items() if name in self.shared}
+        return self.levels if self.trained_on else None
+
+    @property
+    def success(self) -> float:
+        """Share of the test levels won, NaN where it is not known."""
+        if (counted := self.counted) is None:
+            return self.overall("success_rate")
+        return sum(won for _, won in counted.values()) / len(counted) if counted else math.nan
+
+    @property
     def categories(self) -> dict[str, float]:
         """Success on the test suite per category; {} where the run has no test."""
+        if (counted := self.counted) is not None:
+            names = dict.fromkeys(category for category, _ in counted.values())
+            own = {name: [won for category, won in counted.values() if category == name] for name in names}
+            return {name: sum(won) / len(won) for name, won in own.items()}
         if found := part(self.results, "by_category"):
             return {name: number(entry, "success_rate") for name, entry in found.items()}
         other = {"success_rate", "success_low", "success_high", "steps", "frames", "efficiency", "safety", "return"}
@@ -67,23 +108,6 @@ class Run:
         last = next((row for row in reversed(self.rows) if row["kind"] == "test"), {})
         names = [key for key in last if key.startswith("test/") and key.count("/") == 1]
         return {key[5:]: last[key] for key in names if key[5:] not in other and "_efficiency" not in key}
-
-    @cached_property
-    def digests(self) -> dict[str, str]:
-        """Level -> digest of its map, for the test levels whose results have one."""
-        entries = self.results.get("levels")
-        entries = [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
-        return {str(entry["id"]): str(entry["digest"]) for entry in entries if "id" in entry and "digest" in entry}
-
-    @cached_property
-    def levels(self) -> dict[str, tuple[str, float]]:
-        """Level -> (category, success over its tries) on the test suite; {} where the results have no levels."""
-        entries = self.results.get("levels")
-        found = {}
-        for entry in entries if isinstance(entries, list) else []:
-            if isinstance(entry, dict) and isinstance(entry.get("id"), str):
-                found[entry["id"]] = (str(entry.get("category")), number(entry, "success_rate"))
-        return found
 
     def overall(self, key: str) -> float:
         """A figure of the test suite as a whole, NaN where it is missing."""
@@ -99,6 +123,7 @@ class Experiment:
     runs: list[Run] = field(default_factory=list)
     pretraining: list[Run] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    several: bool = False  # it is put together from several
 
 
 def part(content, *keys: str) -> dict:
@@ -108,51 +133,101 @@ def part(content, *keys: str) -> dict:
     return content if isinstance(content, dict) else {}
 
 
-def number(content: dict, key: str) -> float:
-    """content[key] where that is a finite number, else NaN."""
-    value = content.get(key) if isinstance(content, dict) else None
-    fits = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-    return float(value) if fits else math.nan
+def readable(text: str, most: int = 60) -> str:
+    """A name from a file on one line of at most `most` characters; those that cannot be printed become a mark."""
+    plain = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text[: most + 1])
+    return plain if len(plain) <= most else f"{plain[: most - 3]}..."
+
+
+def suite_of(run: Run) -> str:
+    """Name of the data set that a run was tested on."""
+    return Path(run.args.get("test_dataset") or "").name or "unknown levels"
 
 
 def read_experiments(folders: list[Path]) -> list[Experiment]:
-    """The experiments of some folders; a folder whose runs have several test suites holds one for each.
+    """The experiments of some folders, those that were tested on the same levels as one.
 
-    Raises UserError for a folder without runs.
+    A folder whose runs have several test suites holds an experiment for each. Raises UserError for a folder without
+    runs, and for one that is given twice or lies in another.
     """
     found = []
-    for folder in folders:
+    for k, folder in enumerate(folders):
         if not folder.is_dir():
             raise UserError(f"{folder}: expected a folder with the runs of an experiment")
+        for other in folders[:k]:
+            if folder.resolve().is_relative_to(other.resolve()) or other.resolve().is_relative_to(folder.resolve()):
+                raise ArgumentError(f"{folder}: shares its runs with {other} (expected different experiments)")
         whole = read_experiment(folder)
         if not whole.runs:
             more = f"; {whole.problems[0]}" if whole.problems else ""
             raise UserError(f"{folder}: holds no run (no config.json with an architecture, no TensorBoard data){more}")
-        suites = sorted({str(run.args.get("test_dataset", "")) for run in whole.runs})
+        suites = sorted({str(run.args.get("test_dataset")) for run in whole.runs})
         for suite in suites:
-            name = whole.name if len(suites) == 1 else f"{whole.name} on {Path(suite).name or 'unknown levels'}"
-            runs = [run for run in whole.runs if str(run.args.get("test_dataset", "")) == suite]
-            found.append(Experiment(name, folder, without_doubles(runs, whole.problems), whole.pretraining))
-            found[-1].problems = whole.problems
+            runs = [run for run in whole.runs if str(run.args.get("test_dataset")) == suite]
+            name = whole.name if len(suites) == 1 else f"{whole.name} on {readable(suite_of(runs[0]))}"
+            runs = without_doubles(runs, whole.problems)
+            found.append(Experiment(name, folder, runs, whole.pretraining, whole.problems))
     for name, count in Counter(experiment.name for experiment in found).items():
         for n, experiment in enumerate([e for e in found if e.name == name] if count > 1 else [], 1):
             experiment.name = f"{name} ({n})"
     for experiment in found:
         for run in experiment.runs:
             run.experiment = experiment.name
-    return found
+    return together(found)
+
+
+def together(experiments: list[Experiment]) -> list[Experiment]:
+    """Experiments on the same test suite, by its name and levels, become one."""
+    groups: list[list[Experiment]] = []
+    for experiment in experiments:
+        for group in groups:
+            runs = [run for own in [*group, experiment] for run in own.runs]
+            named = all(run.levels for run in runs if run.results)
+            if len({suite_of(run) for run in runs}) == 1 and (common_levels(runs) or not named):
+                group.append(experiment)
+                break
+        else:
+            groups.append([experiment])
+    merged = []
+    for group in groups:
+        if len(group) == 1:
+            merged += group
+            continue
+        whole = Experiment(" and ".join(own.name for own in group), group[0].folder, several=True)
+        known = []  # a folder's runs with different suites share their problems
+        for own in group:
+            for run in own.runs:
+                run.place = f"{own.name}/{run.place}"
+            whole.runs += own.runs
+            whole.pretraining += [run for run in own.pretraining if run not in whole.pretraining]
+            if not any(own.problems is other for other in known):
+                known.append(own.problems)
+                whole.problems += [f"{own.name}: {text}" for text in own.problems]
+        merged.append(whole)
+    return merged
+
+
+def common_levels(runs: list[Run]) -> list[str]:
+    """The levels that all tested runs played, as far as is known from their names and digests."""
+    tested = [run for run in runs if run.results or run.categories]
+    names = [k for k in tested[0].levels if all(k in run.levels for run in tested)] if tested else []
+    digests: dict[str, set[str]] = {}
+    for run in tested:
+        for name, digest in run.digests.items():
+            digests.setdefault(name, set()).add(digest)
+    return [name for name in names if len(digests.get(name, ())) < 2]
 
 
 def read_experiment(folder: Path) -> Experiment:
     """All runs below a folder, in the order of their paths."""
-    experiment = Experiment(folder.resolve().name, folder)
-    for place, folders, files in os.walk(folder):
+    experiment = Experiment(readable(folder.resolve().name), folder)
+    for place, folders, _ in os.walk(folder):
         folders[:] = sorted(name for name in folders if name not in SKIPPED and not name.startswith("."))
         here = Path(place)
         try:
-            run = read_run(here, folder, files, experiment.problems)
+            run = read_run(here, folder, experiment.problems)
         except (OSError, ValueError) as error:
-            experiment.problems.append(f"left out: {_relative(str(error), folder)}")
+            experiment.problems.append(f"left out: {relative(str(error), folder)}")
             continue
         if run:
             (experiment.pretraining if run.condition == "pretraining" else experiment.runs).append(run)
@@ -166,184 +241,53 @@ def read_experiment(folder: Path) -> Experiment:
     return experiment
 
 
-def read_run(here: Path, top: Path, files: list[str], problems: list[str]) -> Run | None:
+def read_run(here: Path, top: Path, problems: list[str]) -> Run | None:
     """The run whose directory this is, None where it is none; ValueError or OSError for a damaged one."""
     inside = here.relative_to(top).parts
     events = sorted(here.glob("events.out.tfevents*")) or sorted((here / "tensorboard").rglob("events.out.tfevents*"))
-    if "config.json" in files:
-        config = parsed(_text(here / "config.json"), str(here / "config.json"))
-        if not isinstance(config.get("architecture"), str):
+    if (here / "config.json").exists():
+        config = read_json(here / "config.json")
+        if "architecture" not in config:
             return None  # the experiment's own
+        check(config, Config, str(here / "config.json"))
     elif events and (known := [name for name in reversed(inside) if name in ARCHITECTURES]):
         config = {"architecture": known[0]}
     else:
         if events:
-            problems.append(f"left out: {_name(here, top)}: TensorBoard data without a config.json")
+            problems.append(f"left out: {name_of(here, top)}: TensorBoard data without a config.json")
         return None
     args = part(config, "args")
     named = [name for name in inside if name.startswith("seed_") and name[5:].isdecimal()]
     seed = args.get("seed", int(named[-1][5:]) if named else 0)
-    if not isinstance(seed, int):
-        raise ValueError(f"{here / 'config.json'}: the seed is no integer")
     condition = next((name for name in inside if name in CONDITIONS), None)
     if condition == "with_pretrain" and inside[-1] != "bc" and not args.get("pretrained_checkpoint", True):
-        problems.append(f"left out: {_name(here, top)}: planned with pretraining, but trained without")
+        problems.append(f"left out: {name_of(here, top)}: planned with pretraining, but trained without")
         return None
     if condition is None:
         condition = "with_pretrain" if args.get("pretrained_checkpoint") else "no_pretrain"
-    if (inside and inside[-1] == "bc") or str(args.get("exp_name", "")).startswith("bc_"):
+    if (inside and inside[-1] == "bc") or (args.get("exp_name") or "").startswith("bc_"):
         condition = "pretraining"
-    run = Run(here, top.name, config["architecture"], condition, seed, config)
-    if (here / "eval_results.json").is_file():
+    name, label = readable(config["architecture"]), readable(args.get("label") or "", 40).strip()
+    run = Run(here, name_of(here, top), top.name, name, condition, label, seed, config)
+    if (here / "eval_results.json").exists():
         try:
-            run.results = parsed(_text(here / "eval_results.json"), str(here / "eval_results.json"))
-        except ValueError as error:
-            problems.append(_relative(str(error), top))
+            run.results = check(read_json(here / "eval_results.json"), Results, str(here / "eval_results.json"))
+        except (OSError, ValueError) as error:
+            problems.append(f"left out: {relative(str(error), top)}")
     elif condition != "pretraining":
-        problems.append(f"{_name(here, top)}: no eval_results.json, the run has not ended")
+        problems.append(f"{name_of(here, top)}: no eval_results.json, the run has not ended")
     run.rows, run.source = read_rows(here, top, events, problems)
     return run
 
 
-def read_rows(here: Path, top: Path, events: list[Path], problems: list[str]) -> tuple[list[dict], str]:
-    """Rows of metrics.jsonl and where they came from: that file, TensorBoard's event files or wandb's history."""
-    readers = [
-        ("metrics.jsonl", [here / "metrics.jsonl"], lambda files: jsonl_rows(files[0], top, problems)),
-        ("TensorBoard", events, tensorboard_rows),
-        ("wandb", [here / "wandb-history.jsonl"], lambda files: wandb_rows(files[0], top, problems)),
-        ("wandb", sorted(here.glob("wandb/*run-*/*.wandb")), wandb_offline_rows),
-    ]
-    for source, files, reader in readers:
-        if files and files[0].is_file():
-            try:
-                if rows := reader(files):
-                    return rows, source
-            except (OSError, ValueError, ImportError) as error:
-                problems.append(f"{_name(here, top)}: {source}: {_relative(str(error), top)}")
-    problems.append(f"{_name(here, top)}: no metrics (no metrics.jsonl, TensorBoard or wandb data)")
-    return [], "nothing"
-
-
-def jsonl_rows(path: Path, top: Path, problems: list[str]) -> list[dict]:
-    """Rows of a metrics.jsonl; a damaged line, such as a last one that was cut off, is left out and noted."""
-    rows, bad = [], []
-    for n, line in enumerate(_text(path).splitlines(), 1):
-        try:
-            row = parsed(line, "")
-        except ValueError:
-            row = {}
-        clean = {key: float(value) for key, value in row.items() if math.isfinite(number(row, key))}
-        if isinstance(row.get("kind"), str) and "minutes" in clean and "global_step" in clean:
-            rows.append({**clean, "kind": row["kind"]})
-        else:
-            bad.append(n)
-    if bad:
-        lines = ", ".join(map(str, bad[:5])) + (" ..." if len(bad) > 5 else "")
-        problems.append(f"{_name(path, top)}: {len(bad)} damaged lines left out ({lines})")
-    return sorted(rows, key=lambda row: row["global_step"])
-
-
-def tensorboard_rows(files: list[Path]) -> list[dict]:
-    """Rows from event files: minutes are those since the first event."""
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    points = []
-    for folder in sorted({file.parent for file in files}):
-        events = EventAccumulator(str(folder), size_guidance={"scalars": 0, "tensors": 0})
-        events.Reload()
-        points += [(event.step, event.wall_time, tag, event.value) for tag in events.Tags()["scalars"]
-                   for event in events.Scalars(tag)]  # fmt: skip
-        for tag in events.Tags()["tensors"]:  # where newer writers store scalars
-            for event in events.Tensors(tag):
-                if len(event.tensor_proto.float_val) == 1:
-                    points.append((event.step, event.wall_time, tag, event.tensor_proto.float_val[0]))
-    return _rows(points)
-
-
-def wandb_rows(path: Path, top: Path, problems: list[str]) -> list[dict]:
-    """Rows from a run's history as wandb exports it: one JSON object a line with _step, _timestamp or _runtime."""
-    points = []
-    for n, line in enumerate(_text(path).splitlines(), 1):
-        try:
-            points += _history(parsed(line, ""))
-        except ValueError:
-            problems.append(f"{_name(path, top)}: line {n} is damaged and left out")
-    return _rows(points)
-
-
-def wandb_offline_rows(files: list[Path]) -> list[dict]:
-    """Rows from the files that wandb writes offline: records in LevelDB's log format, each a protobuf message."""
-    from wandb.proto import wandb_internal_pb2
-
-    points = []
-    for file in files:
-        for data in _log_records(file):
-            record = wandb_internal_pb2.Record()
-            try:
-                record.ParseFromString(data)
-            except Exception:  # protobuf's own error, wherever the installed version keeps it
-                raise ValueError(f"{file}: holds a record that wandb's messages do not fit") from None
-            if record.WhichOneof("record_type") == "history":
-                row = {"_step": record.history.step.num}
-                for item in record.history.item:
-                    found = {kind.name: value for kind, value in item.ListFields()}
-                    value = found.get("number", found.get("integer"))
-                    if "value_json" in found:
-                        value = json.loads(found["value_json"])
-                    row[item.key or "/".join(item.nested_key)] = value
-                points += _history(row)
-    return _rows(points)
-
-
-def _log_records(file):
-    """Whole records of a .wandb file: a header of 7 bytes, then blocks of 32 KiB of pieces (checksum, length, type)."""
-    data = file.read_bytes()[:BIGGEST]
-    if data[:4] != b":W&B":
-        raise ValueError(f"{file}: is no file of wandb")
-    place, record = 7, b""
-    while place + 7 <= len(data):
-        if 32768 - place % 32768 < 7:  # too little is left of the block for a piece
-            place += 32768 - place % 32768
-            continue
-        length, kind = int.from_bytes(data[place + 4 : place + 6], "little"), data[place + 6]
-        piece = data[place + 7 : place + 7 + length]
-        if kind not in (1, 2, 3, 4) or len(piece) < length:
-            return  # a run that was cut off ends like this
-        place += 7 + length
-        record = piece if kind in (1, 2) else record + piece
-        if kind in (1, 4):
-            yield record
-
-
-def _history(row):
-    time = number(row, "_runtime")
-    time = number(row, "_timestamp") if math.isnan(time) else time
-    step = number(row, "_step")
-    if math.isnan(time) or math.isnan(step):
-        raise ValueError("no _step and _runtime")
-    return [(step, time, key, number(row, key)) for key in row if not key.startswith("_")]
-
-
-def _rows(points):
-    """Rows as in metrics.jsonl from (step, seconds, tag, value), told apart by the tags' first parts."""
-    rows, began = {}, min((seconds for _, seconds, _, _ in points), default=0)
-    for step, seconds, tag, value in points:
-        if math.isfinite(value):
-            kind = tag.split("/")[0] if tag.startswith(("eval/", "test/")) else "train"
-            row = rows.setdefault((step, kind), {"kind": kind, "global_step": float(step), "minutes": 0.0})
-            row["minutes"] = max(row["minutes"], (seconds - began) / 60)
-            row[tag] = float(value)
-    return [rows[key] for key in sorted(rows)]
-
-
 def without_doubles(runs: list[Run], problems: list[str]) -> list[Run]:
-    """One run of each architecture, condition and seed, the one that came furthest. A repetition is no second seed."""
+    """One run of each contender and seed, the one that came furthest. A repetition is no second seed."""
     kept = {}
     for run in runs:
-        key = (run.architecture, run.condition, run.seed)
+        key = (run.architecture, run.condition, run.label, run.seed)
         if key in kept:
             worse, better = sorted((kept[key], run), key=lambda r: (bool(r.results), r.steps))
-            problems.append(f"left out: {worse.folder.name}: same architecture and seed as {better.folder.name}")
+            problems.append(f"left out: {worse.place}: same architecture and seed as {better.place}")
             kept[key] = better
         else:
             kept[key] = run
@@ -352,35 +296,21 @@ def without_doubles(runs: list[Run], problems: list[str]) -> list[Run]:
 
 def planned_but_missing(folder: Path, experiment: Experiment) -> list[str]:
     """A line for each run in the runner's all_results.json that is not done."""
+    place = folder / "all_results.json"
     try:
-        listed = parsed(_text(folder / "all_results.json"), str(folder / "all_results.json")).get("runs")
+        listed = check(read_json(place), Planned, str(place)).get("runs", [])
     except FileNotFoundError:
         return []
     except (OSError, ValueError) as error:
-        return [_relative(str(error), folder)]
-    entries = listed.items() if isinstance(listed, dict) else enumerate(listed if isinstance(listed, list) else [])
+        return [f"left out: {relative(str(error), folder)}"]
     lines = []
-    for key, entry in entries:
-        status = entry.get("status") if isinstance(entry, dict) else None
-        if isinstance(status, str) and status not in ("done", "finished", "completed", "succeeded", "ok"):
+    for key, entry in listed.items() if isinstance(listed, dict) else enumerate(listed):
+        status = entry.get("status")
+        if status and status not in ("done", "finished", "completed", "succeeded", "ok"):
             name = entry.get("name") or entry.get("run_dir") or entry.get("folder") or key
             if isinstance(key, int) and name == key:
                 name = " ".join(str(entry[k]) for k in ("architecture", "condition", "seed") if k in entry)
             reason = entry.get("reason") or entry.get("error")
             reason = f" ({reason})" if isinstance(reason, str) else ""
-            lines.append(f"{_relative(str(name), folder)}: {status}{reason}")
+            lines.append(readable(f"{relative(str(name), folder)}: {status}{reason}", 300))
     return lines
-
-
-def _text(path):
-    if path.stat().st_size > BIGGEST:
-        raise ValueError(f"{path}: larger than {BIGGEST // 1_000_000} MB")
-    return path.read_text(errors="replace")
-
-
-def _name(path, top):
-    return str(path.relative_to(top)) if path != top else path.resolve().name
-
-
-def _relative(text, top):
-    return text.replace(f"{top}/", "").replace(f"{top.resolve()}/", "")

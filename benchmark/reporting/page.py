@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from html import escape
 
 from benchmark.reporting.plots import DARK, LIGHT, STYLE, standalone, variables
+from npp_rl.files import plain_name
 
 
 @dataclass
@@ -47,6 +48,19 @@ class Table:
     note: str = ""
     left: int = 1  # so many columns hold words and are aligned to the left
     folded: str = ""  # a title under which the table is folded away
+
+    def __post_init__(self):
+        for row in self.rows:
+            if len(row) != len(self.header):
+                raise ValueError(f"a row of {len(row)} cells in a table of {len(self.header)} columns: {row[0]}")
+
+
+@dataclass
+class Code:
+    """Lines of a program or a difference, shown as they are."""
+
+    text: str
+    folded: str = ""  # a title under which it is folded away
 
 
 @dataclass
@@ -113,6 +127,8 @@ nav a:hover{text-decoration:underline}
 .note,figcaption{color:var(--soft);font-size:14px;line-height:1.5}
 .warn{border-left:4px solid var(--bad);padding:8px 16px;background:color-mix(in srgb,var(--bad) 8%,transparent)}
 ul.warn{padding-left:34px}
+pre{overflow-x:auto;max-height:70vh;font:13px/1.45 ui-monospace,Menlo,Consolas,"DejaVu Sans Mono",monospace;
+border-left:2px solid var(--line);padding:4px 12px}
 .scroll{overflow-x:auto;margin:16px 0 8px}
 table{border-collapse:collapse;font-size:14px;line-height:1.35;font-variant-numeric:tabular-nums}
 th,td{padding:7px 10px;text-align:right;border-bottom:1px solid var(--line);vertical-align:top;white-space:nowrap}
@@ -184,7 +200,7 @@ def page(title: str, blocks: list) -> str:
         else:
             parts.append(_html(block))
     body = "\n".join(parts).replace("<!--nav-->", f"<nav>{' '.join(links)}</nav>")
-    return (
+    return _printable(
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>\n'
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
         '<meta name="viewport" content="width=device-width,initial-scale=1">\n'
@@ -212,6 +228,8 @@ def _html(block) -> str:
             return f'<ul class="{block.kind}">' + "".join(f"<li>{_inline(item)}</li>" for item in block.items) + "</ul>"
         case Table():
             return _html_table(block)
+        case Code():
+            return _folded(f"<pre>{escape(block.text)}</pre>", block.folded)
         case Figure():
             return _html_figure(block)
         case Figures():
@@ -327,6 +345,9 @@ def markdown(blocks: list, pictures: str) -> tuple[str, dict[str, bytes]]:
                 lines += [f"- {_plain(item)}" for item in block.items] + [""]
             case Table():
                 lines += ([f"{_plain(block.folded)}:", ""] if block.folded else []) + _md_table(block)
+            case Code():
+                fence = "`" * max(3, 1 + max(map(len, re.findall("`+", block.text)), default=0))
+                lines += ([f"{_plain(block.folded)}:", ""] if block.folded else []) + [fence, block.text, fence, ""]
             case Weights():
                 weights = ", ".join(f"{n} {w:g}" for n, w in zip(block.names, block.weights, strict=True))
                 rows = [row for _, row in _weight_rows(block)]
@@ -335,8 +356,9 @@ def markdown(blocks: list, pictures: str) -> tuple[str, dict[str, bytes]]:
                 if folded := getattr(block, "folded", ""):
                     lines += [f"{_plain(folded)}:", ""]
                 for figure in [block] if isinstance(block, Figure) else block.figures:
-                    files[f"{figure.name}.svg"] = standalone(figure.svg).encode()
-                    lines += [f"![{_plain(figure.caption)}]({pictures}/{figure.name}.svg)", ""]
+                    name = _file_name(figure.name, "svg", files)
+                    files[name] = _printable(standalone(figure.svg)).encode(errors="backslashreplace")
+                    lines += [f"![{_plain(figure.caption)}]({pictures}/{name})", ""]
                     if figure.caption:
                         lines += [_plain(figure.caption), ""]
             case Gallery():
@@ -346,7 +368,19 @@ def markdown(blocks: list, pictures: str) -> tuple[str, dict[str, bytes]]:
                     files[name] = picture.png
                     lines += [f"![{_plain(picture.title)}]({pictures}/{name})", ""]
                     lines += [f"{_plain(picture.title)}: {_plain(picture.caption)}", ""]
-    return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip() + "\n", files
+    return _printable(re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip() + "\n"), files
+
+
+def _printable(text: str) -> str:
+    """The text with a mark in place of control characters, of which some steer terminals or turn writing around."""
+    return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", "\N{REPLACEMENT CHARACTER}", text)
+
+
+def _file_name(name: str, ending: str, taken) -> str:
+    """A plain name that is not taken yet; letters count as equal in both cases, as on some file systems."""
+    plain, used = plain_name(name)[:100], {other.lower() for other in taken}
+    names = (f"{plain}{more}.{ending}" for more in ("", *(f"_{k}" for k in range(2, len(used) + 3))))
+    return next(found for found in names if found.lower() not in used)
 
 
 def _plain(words: str) -> str:

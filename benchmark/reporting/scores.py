@@ -8,7 +8,8 @@ from benchmark.reporting import plots, significance
 from benchmark.reporting.experiments import CONDITIONS, number, part
 from benchmark.reporting.page import Cell, Figure, Figures, Heading, Table, Text
 from benchmark.reporting.plots import Curve
-from benchmark.reporting.sections import Comparison, between, estimate, percent, points
+from benchmark.reporting.sections import Comparison, Contender, estimate, percent, points, seeds
+from benchmark.reporting.sections import between as ends
 from npp_rl.evaluation.intervals import wilson
 
 TIERS = ("easy", "middle", "hard")
@@ -28,18 +29,18 @@ def success(comparison: Comparison, rng) -> list:
             wider = estimate(c.scores, significance.iqm, rng, drawn)[1:]
         average, *inside = estimate(c.success, significance.mean, rng)
         note = f"n={len(c.tested)}"
-        marks.setdefault(c.architecture, []).append((c.colour, c.hollow, middle, low, high, note))
+        marks.setdefault(c.title, []).append((c.colour, c.hollow, middle, low, high, note))
         if k != best:
             gap, gap_low, gap_high = gaps[k]
-            behind.setdefault(c.architecture, []).append((c.colour, c.hollow, -gap, -gap_high, -gap_low, note))
+            behind.setdefault(c.title, []).append((c.colour, c.hollow, -gap, -gap_high, -gap_low, note))
         steps, minutes = (np.mean([getattr(run, name) for run in c.tested]) for name in ("steps", "minutes"))
         rows.append(
             [
                 c.name,
                 str(len(c.tested)),
-                Cell(percent(middle), between(low, high), middle),
-                between(*wider),
-                Cell(percent(average), between(*inside), average),
+                Cell(percent(middle), ends(low, high), middle),
+                ends(*wider),
+                Cell(percent(average), ends(*inside), average),
                 "" if k == best else points(*(-v for v in (gaps[k][0], gaps[k][2], gaps[k][1]))),
                 percent(float(c.success.std(ddof=1))) if len(c.tested) > 1 else "-",
                 f"{minutes:.1f}" if math.isfinite(minutes) else "-",
@@ -98,7 +99,7 @@ def learning(comparison: Comparison, rng) -> list:
             overview += _together(
                 comparison, curves, f"learning_{axis}", label, "levels won", f"Success over {axis}", x, log
             )
-            blocks += _apart(comparison, curves, f"curve_{axis}", label, f"Each architecture over {axis}", x, log)
+            blocks += _apart(comparison, curves, f"curve_{axis}", label, f"Each contender over {axis}", x, log)
     if not overview:
         return [Text("No run has metrics from which a curve could be drawn.")]
     words = f"Success on {what}, mean over seeds. A curve ends where the first of its seeds ends."
@@ -114,7 +115,7 @@ def _together(comparison, curves, name, xlabel, ylabel, caption, x, log=False, x
     figures = []
     for condition in comparison.conditions:
         own = [
-            Curve(f"{c.architecture} (n={len(c.tested) or len(c.runs)})", c.colour, e.x, e.y, steps=e.steps)
+            Curve(f"{c.title} (n={len(c.tested) or len(c.runs)})", c.colour, e.x, e.y, steps=e.steps)
             for c in comparison.contenders
             if c.condition == condition and (e := curves.get(c.name))
         ]
@@ -127,19 +128,19 @@ def _together(comparison, curves, name, xlabel, ylabel, caption, x, log=False, x
     return figures
 
 
-def _apart(comparison, curves, name, xlabel, title, x, log=False, xpercent=False):
-    """A small figure for each architecture with its curves and bands, the others in grey."""
+def _apart(comparison, curves, name, xlabel, heading, x, log=False, xpercent=False):
+    """A small figure for each contender with its curves and bands, the others in grey."""
     figures = []
-    for architecture in dict.fromkeys(c.architecture for c in comparison.contenders):
-        mine = [c for c in comparison.contenders if c.architecture == architecture and c.name in curves]
+    for title in dict.fromkeys(c.title for c in comparison.contenders):
+        mine = [c for c in comparison.contenders if c.title == title and c.name in curves]
         rest = [curve for other, curve in curves.items() if other not in {c.name for c in mine}]
         if mine:
             own = [(curves[c.name], c.hollow) for c in mine]
             count = " and ".join(str(len(c.tested) or len(c.runs)) for c in mine)
-            drawn = plots.small_lines(own, rest, f"{architecture}, n={count}", xlabel, x, log, xpercent)
-            figures.append(Figure(f"{name}_{architecture}", drawn))
+            drawn = plots.small_lines(own, rest, f"{title}, n={count}", xlabel, x, log, xpercent)
+            figures.append(Figure(f"{name}_{title}", drawn))
     hollow = "; solid: from scratch, dashed: pretrained" if len(comparison.conditions) > 1 else ""
-    words = f"{title}: 95% bands over seeds, the others in grey{hollow}; n: seeds"
+    words = f"{heading}: 95% bands over seeds, the others in grey{hollow}; n: seeds"
     return [Figures(figures, small=True, folded=words, open=name == "curve_minutes")]
 
 
@@ -158,16 +159,14 @@ def profiles(comparison: Comparison, rng) -> list:
     blocks = [
         Text(words),
         Figures(_together(comparison, curves, "profile", "success in a category", share, "Profiles", x, xpercent=True)),
-        *_apart(
-            comparison, curves, "profile", "success in a category", "Each architecture's profile", x, xpercent=True
-        ),
+        *_apart(comparison, curves, "profile", "success in a category", "Each contender's profile", x, xpercent=True),
     ]
     tables = []
     for condition in comparison.conditions:
         own = [c for c in comparison.able if c.condition == condition]
         if len(own) > 1:
             name = CONDITIONS[condition] if len(comparison.conditions) > 1 else ""
-            tables.append(Table([name, *[c.architecture for c in own]], [_improvement(a, own, rng) for a in own]))
+            tables.append(Table([name, *[c.title for c in own]], [_improvement(a, own, rng) for a in own]))
     if tables:
         words = (
             "How likely a seed of the row beats a seed of the column in a category, ties being half (section 4.3); "
@@ -178,7 +177,7 @@ def profiles(comparison: Comparison, rng) -> list:
 
 
 def _improvement(a, others, rng):
-    row = [f"{a.architecture} (n={len(a.tested)})"]
+    row = [f"{a.title} (n={len(a.tested)})"]
     for b in others:
         if a is b:
             row.append("")
@@ -193,7 +192,9 @@ def _improvement(a, others, rng):
 def parts(comparison: Comparison, rng) -> list:
     """Success per category and per tier, mean over seeds with interval and number of seeds."""
     blocks = []
-    tiers = [t for t in TIERS if any(part(run.results, "by_tier", t) for c in comparison.able for run in c.tested)]
+    tested = [run for c in comparison.able for run in c.tested]
+    restricted = any(run.counted is not None for run in tested)
+    tiers = [] if restricted else [t for t in TIERS if any(part(run.results, "by_tier", t) for run in tested)]
     for title, names, of in (
         ("", comparison.tasks, lambda run, name: run.categories[name]),
         ("Difficulty tiers", tiers, lambda run, name: number(part(run.results, "by_tier", name), "success_rate")),
@@ -213,11 +214,14 @@ def parts(comparison: Comparison, rng) -> list:
             )
             blocks.append(Table(["", *names], rows, note))
     if not tiers:
-        blocks.append(Text("Difficulty tiers: missing from all runs' results."))
+        why = "they are not of the levels compared here" if restricted else "missing from all runs' results"
+        blocks.append(Text(f"Difficulty tiers: {why}."))
     return blocks
 
 
 def _levels_of(run, tier, name):
+    if not tier and run.counted is not None:
+        return sum(category == name for category, _ in run.counted.values())
     count = number(part(run.results, "by_tier" if tier else "by_category", name), "levels")
     return int(count) if math.isfinite(count) else 0
 
@@ -232,25 +236,21 @@ def share(own: np.ndarray, levels: int, rng) -> Cell:
     value, low, high = estimate(own, significance.mean, rng)
     if levels and (len(own) == 1 or low == high):
         low, high = wilson(value * levels, levels)
-    return Cell(
-        percent(value, 0), f"{between(low, high)}, n={len(own)}" if math.isfinite(low) else f"n={len(own)}", value
-    )
+    return Cell(percent(value, 0), f"{ends(low, high)}, n={len(own)}" if math.isfinite(low) else f"n={len(own)}", value)
 
 
 def pretraining(comparison: Comparison, rng) -> list:
-    """Pretrained minus from scratch, the seeds of an architecture in pairs."""
+    """Pretrained minus from scratch, the seeds of a contender in pairs."""
     rows, marks, pooled = [], [], []
-    by = {(c.architecture, c.condition): c for c in comparison.able}
-    for name in dict.fromkeys(c.architecture for c in comparison.able):
+    by = {(c.title, c.condition): c for c in comparison.able}
+    for name in dict.fromkeys(c.title for c in comparison.able):
         one, other = by.get((name, "with_pretrain")), by.get((name, "no_pretrain"))
         if not one or not other:
             continue
         pairs = sorted({r.seed for r in one.tested} & {r.seed for r in other.tested})
         if not pairs:
             continue
-        with_, without = (
-            np.array([[run.overall("success_rate")] for run in c.tested if run.seed in pairs]) for c in (one, other)
-        )
+        with_, without = (np.array([[run.success] for run in c.tested if run.seed in pairs]) for c in (one, other))
         drawn = significance.paired_draws(with_, without, significance.mean, rng)
         pooled.append(drawn)
         value, low, high = significance.combination([drawn], [1])
@@ -287,3 +287,44 @@ def pretraining(comparison: Comparison, rng) -> list:
         ),
         Table(["", "pairs", "from scratch", "pretrained", "difference (95%)"], rows),
     ]
+
+
+def between(comparison: Comparison, rng) -> list:
+    """The contenders that are in several experiments, and their differences to the first that has them."""
+    places = list(dict.fromkeys(run.experiment for run in comparison.experiment.runs))
+    found: dict[tuple[str, str, str], dict[str, Contender]] = {}
+    for c in comparison.able:
+        run = c.tested[0]
+        found.setdefault((run.architecture, run.label, run.condition), {})[run.experiment] = c
+    found = {key: own for key, own in found.items() if len(own) > 1}
+    if not found:
+        return [Text("No contender was tested in several of the experiments.")]
+    rows, marks = [], []
+    for (architecture, label, condition), own in found.items():
+        name = architecture + f" ({label})" * bool(label) + " + BC" * (condition == "with_pretrain")
+        first, row = None, [name]
+        for place in places:
+            if (c := own.get(place)) is None:
+                row += ["-", "-"]
+                continue
+            value, low, high = estimate(c.success, significance.mean, rng)
+            inside = f"{ends(low, high)}, " if math.isfinite(low) else ""
+            row.append(Cell(percent(value), f"{inside}n={len(c.tested)}", value))
+            if first is None:
+                first = c.success
+                row.append("")
+                continue
+            gap = significance.difference(c.success, first, significance.mean, rng)
+            row.append(points(*gap))
+            title = name if len(places) == 2 else f"{name}: {place}"
+            marks.append((title, [(c.colour, c.hollow, *gap, f"n={len(c.tested)}")]))
+        rows.append(row[:2] + row[3:])
+    header = ["", places[0], *[word for place in places[1:] for word in (place, "difference")]]
+    reach = plots.reach(m for _, lane in marks for m in lane)
+    drawn = plots.dots(marks, "difference in levels won", reach, zero=True)
+    few = min(len(c.tested) for own in found.values() for c in own.values())
+    note = "Means with 95% intervals over seeds; differences to the first experiment that has it (95%, each alone)."
+    if few < significance.MIN_SEEDS:
+        note += f" Some have only {seeds(few)}: differences there conclude nothing."
+    caption = "Differences to the first experiment, with 95% intervals."
+    return [Figures([Figure("experiments", drawn, caption)]), Table(header, rows, note)]

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from benchmark.reporting import decision, plots, significance
+from benchmark.reporting import decision, experiments, plots, significance
 from benchmark.reporting.experiments import CONDITIONS, Experiment, Run, part
 from benchmark.reporting.page import Bullets, Table, Text, Weights
 from npp_rl import ARCHITECTURES
@@ -24,7 +24,8 @@ from npp_rl.levels.categories import CATEGORIES
 class Contender:
     architecture: str
     condition: str
-    name: str
+    title: str  # the architecture, and what else tells it from others: label, experiment
+    name: str  # the same, and whether it was pretrained
     colour: int
     runs: list[Run]  # all of them
     tested: list[Run]  # those with results on the test suite
@@ -34,7 +35,7 @@ class Contender:
     @property
     def success(self) -> np.ndarray:
         """Share of the levels won, [tested, 1]."""
-        return np.array([[run.overall("success_rate")] for run in self.tested]).reshape(-1, 1)
+        return np.array([[run.success] for run in self.tested]).reshape(-1, 1)
 
     @property
     def hollow(self) -> bool:
@@ -64,9 +65,23 @@ def compare(experiment: Experiment) -> Comparison:
     """The contenders of an experiment on the tasks and levels that all tested runs have in common."""
     runs, notes = experiment.runs, []
     tested = [
-        run for run in runs if run.categories and all(map(math.isfinite, [run.overall("success_rate"),
-        *run.categories.values()]))
-    ]  # fmt: skip
+        run for run in runs if run.categories and all(map(math.isfinite, [run.success, *run.categories.values()]))
+    ]
+    common = experiments.common_levels(tested)
+    if seen := [run.trained_on for run in runs if run.trained_on]:
+        notes.append(
+            f"{len(seen)} runs were tested on levels that their agents saw in training ({_to(min(seen), max(seen))} of "
+            "the levels). These levels count in nothing."
+        )
+    counts = [len(run.levels) for run in tested]
+    if tested and set(counts) != {len(common)}:
+        words = f"Not all runs were tested on the same levels ({_to(min(counts), max(counts))})"
+        if common:
+            notes.append(f"{words}: the {len(common)} levels that all of them played are compared.")
+            for run in tested:
+                run.shared = frozenset(common)
+        else:
+            notes.append(f"{words}, none of them in common: differences in success may be differences in levels.")
     several = [len(run.categories) for run in tested]
     tasks = [name for name in CATEGORIES if all(name in run.categories for run in tested)] if tested else []
     others = {name for run in tested for name in run.categories} - set(CATEGORIES)
@@ -74,32 +89,54 @@ def compare(experiment: Experiment) -> Comparison:
     if tested and max(several) > len(tasks):
         notes.append(f"Not all runs were tested on the same categories; the {len(tasks)} common ones are compared.")
     played = [run.levels for run in tested]
-    common = [k for k in played[0] if all(k in own for own in played) and played[0][k][0] in tasks] if played else []
-    if played and any(len(own) != len(common) for own in played):
-        notes.append(
-            f"Not all runs were tested on the same levels ({min(map(len, played))} to {max(map(len, played))}, "
-            f"{len(common)} in common): differences in success may be differences in levels."
-        )
+    common = [k for k in common if all(own[k][0] == played[0][k][0] for own in played) and played[0][k][0] in tasks]
     won = {k: sum(own[k][1] for own in played) for k in common}
     common.sort(key=lambda k: (tasks.index(played[0][k][0]), -won[k], k))  # within a category the easiest first
-    names = sorted({run.architecture for run in runs}, key=lambda a: (_order(a), a))
-    both = len({run.condition for run in runs}) > 1
     contenders = []
-    for name in names:
-        for condition in CONDITIONS:
-            own = sorted((r for r in runs if (r.architecture, r.condition) == (name, condition)), key=lambda r: r.seed)
-            if own:
-                ready = [run for run in own if any(run is t for t in tested)]
-                scores = np.array([[run.categories[task] for task in tasks] for run in ready], float)
-                grid = np.array([[run.levels[k][1] for k in common] for run in ready], float)
-                label = f"{name} + BC" if both and condition == "with_pretrain" else name
-                colour = _order(name) if name in ARCHITECTURES else names.index(name)
-                shape = (len(ready), -1) if ready else (0, 0)
-                contenders.append(
-                    Contender(name, condition, label, colour, own, ready, scores.reshape(shape), grid.reshape(shape))
-                )
+    for (name, condition, label, place), title in _titles(runs).items():
+        own = [r for r in runs if (r.architecture, r.condition, r.label) == (name, condition, label)]
+        own = sorted((r for r in own if place in ("", r.experiment)), key=lambda r: r.seed)
+        ready = [run for run in own if any(run is t for t in tested)]
+        scores = np.array([[run.categories[task] for task in tasks] for run in ready], float)
+        grid = np.array([[run.levels[k][1] for k in common] for run in ready], float)
+        both = condition == "with_pretrain" and len({run.condition for run in runs}) > 1
+        shape = (len(ready), -1) if ready else (0, 0)
+        contenders.append(
+            Contender(
+                name, condition, title, f"{title} + BC" if both else title, 0, own, ready,
+                scores.reshape(shape), grid.reshape(shape),
+            )
+        )  # fmt: skip
+    titles = list(dict.fromkeys(c.title for c in contenders))
+    plain = all(c.title == c.architecture and c.architecture in ARCHITECTURES for c in contenders)
+    for c in contenders:  # an architecture keeps its colour over reports
+        c.colour = _order(c.architecture) if plain else titles.index(c.title)
     strata = np.array([tasks.index(played[0][k][0]) for k in common], int)
     return Comparison(experiment, contenders, tasks, common, strata, notes)
+
+
+def _titles(runs: list[Run]) -> dict[tuple[str, str, str, str], str]:
+    """(architecture, condition, label, experiment) -> name, of all contenders in order.
+
+    The experiment is "" where the first three tell the contenders apart.
+    """
+    places: dict[tuple[str, str, str], set[str]] = {}
+    for run in runs:
+        places.setdefault((run.architecture, run.label, run.condition), set()).add(run.experiment)
+    several = {key[:2] for key, found in places.items() if len(found) > 1}
+    order, conditions = list(dict.fromkeys(run.experiment for run in runs)), list(CONDITIONS)
+    titles = {}
+    for name, label in sorted({key[:2] for key in places}, key=lambda k: (_order(k[0]), *k)):
+        for place in order if (name, label) in several else [""]:
+            about = ", ".join(filter(None, (label, place)))
+            for condition in conditions:
+                if any(place in ("", found) for found in places.get((name, label, condition), ())):
+                    titles[name, condition, label, place] = f"{name} ({about})" if about else name
+    return titles
+
+
+def _to(low: int, high: int) -> str:
+    return str(low) if low == high else f"{low} to {high}"
 
 
 def _order(architecture):
