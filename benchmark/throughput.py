@@ -269,7 +269,7 @@ def trained(name, minutes, suite, processes=1):
     with tempfile.TemporaryDirectory() as place:
         run_dir = Path(place) / "run"
         words = [str(ROOT / f"npp_rl/ppo_{name}.py"), "--run-dir", str(run_dir), "--max-minutes", str(minutes)]
-        words += ["--test-dataset", str(suite), "--eval-freq", "0", "--save-freq", "0", "--renew-freq", "0"]
+        words += ["--test-dataset", str(suite), "--evaluations", "0", "--save-freq", "0", "--renew-freq", "0"]
         log = Path(place) / "console.log"
         with log.open("wb") as console:
             process = subprocess.Popen([*launcher, *words], stdout=console, stderr=console)

@@ -4,6 +4,7 @@
     python -m benchmark.train_and_compare --experiment-name first ... --dry-run       # only says what it would do
     python -m benchmark.train_and_compare --resume-from experiments/first             # goes on after whatever happened
     python -m benchmark.train_and_compare --experiment-name first ... -- --learning-rate 3e-4   # for the scripts
+    python -m benchmark.train_and_compare --experiment-name first --label wide ... -- --hidden 512  # compared with them
 
 benchmark/README.md tells what it does and which files it leaves. Exit status: 0 when all runs are done, 1 when one
 failed or was stopped, 2 when nothing was started because of the arguments, 130 after Ctrl-C, 143 after SIGTERM.
@@ -22,7 +23,7 @@ from pathlib import Path
 from benchmark.runner import arguments, launch, machine
 from benchmark.runner.arguments import Args
 from benchmark.runner.board import Board
-from benchmark.runner.plan import Experiment, plan, restore, show, url_of, write_all_results
+from benchmark.runner.plan import Experiment, plan, restore, s3_prefix_of, show, url_of, write_all_results
 from benchmark.runner.processes import environment
 from npp_rl.commands import ArgumentError, CheckpointError, StopSignals, command
 from npp_rl.files import take_lock, write_json
@@ -68,7 +69,8 @@ def evaluate_fully(experiment: Experiment, gpus: bool, stop: StopSignals, say: C
 
 
 def make_report(folder: Path, say: Callable[[str], None]) -> bool:
-    """Write the experiment's report from what is there; False where that fails."""
+    """Write the report of all that is in an experiment's folder; False where that fails."""
+    say(f"making the report of {folder}")
     words = [sys.executable, "-m", "benchmark.report", str(folder), "--out", str(folder / "report")]
     done = subprocess.run(words, env=environment(os.cpu_count() or 1), capture_output=True, text=True)
     if done.returncode:
@@ -80,13 +82,17 @@ def make_report(folder: Path, say: Callable[[str], None]) -> bool:
 
 def upload(experiment: Experiment, say: Callable[[str], None]) -> None:
     """Send the experiment's own files to S3, and what its runs could not send."""
-    args, url = experiment.args, url_of(experiment)
-    try:
-        failures = s3.upload(experiment.folder, url, args.s3_endpoint_url, args.s3_dry_run, say)
-    except (ArgumentError, ModuleNotFoundError, OSError) as error:
-        failures = {"": str(error)}
-    if failures:
-        say(f"warning: S3: {next(iter(failures.values()))}; not everything is at {url}")
+    args, home = experiment.args, arguments.home(experiment.args, experiment.folder)
+    places = {experiment.folder: url_of(experiment)}
+    if home != experiment.folder and (home / "report").is_dir():  # of all configurations
+        places[home / "report"] = f"s3://{args.s3_bucket}/{s3_prefix_of(args, home)}/report"
+    for folder, url in places.items():
+        try:
+            failures = s3.upload(folder, url, args.s3_endpoint_url, args.s3_dry_run, say)
+        except (ArgumentError, ModuleNotFoundError, OSError) as error:
+            failures = {"": str(error)}
+        if failures:
+            say(f"warning: S3: {next(iter(failures.values()))}; not everything is at {url}")
 
 
 def main(args: Args, extra: list[str], folder: Path) -> int:
@@ -137,9 +143,10 @@ def prepare(experiment: Experiment, say: Callable[[str], None]) -> None:
         before = json.loads(path.read_text()).get("system") or {}
         if changed := [name for name in system if before.get(name) != system[name]]:
             say(f"warning: since the experiment began {', '.join(changed)} changed: its runs may not compare")
-    if experiment.args.debug and not (experiment.folder / "levels").is_dir():
+    home = arguments.home(experiment.args, experiment.folder)
+    if experiment.args.debug and not (home / "levels").is_dir():
         say("making twelve easy levels")
-        make_levels(experiment.folder)
+        make_levels(home)
 
 
 def train(experiment: Experiment, places: Sequence, board: Board, stop: StopSignals, cluster) -> None:
@@ -166,13 +173,14 @@ def train(experiment: Experiment, places: Sequence, board: Board, stop: StopSign
 def finish(experiment: Experiment, gpus: bool, board: Board, stop: StopSignals) -> int:
     """Evaluate, report and upload what the runs have left; return the exit status."""
     args, runs, say = experiment.args, experiment.runs, board.say
+    home = arguments.home(args, experiment.folder)
     fine = all(run.status == "done" for run in runs)
     if args.evaluate_fully and not stop.number:
         fine = evaluate_fully(experiment, gpus, stop, say) and fine
     if stop.number:
         say(f"stopped by {stop.name()}: {board.summary()}; --resume-from {experiment.folder} goes on")
     elif args.report and any(run.status == "done" for run in runs):
-        fine = make_report(experiment.folder, say) and fine
+        fine = make_report(home, say) and fine
     if args.s3_bucket and not stop.number:
         upload(experiment, say)
     for run in runs:

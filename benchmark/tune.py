@@ -42,7 +42,6 @@ NEEDS = 'tuning needs Optuna, SciPy and matplotlib: pip install -e ".[tune]"'
 POLL = 0.2  # seconds between looks at the runs
 # Share of the training levels that judges a trial. On a CPU core mlp_baseline plays 14 levels a second, graphs 1 or 2.
 SHARE, SHARE_OTHERS = {"mlp_baseline": 0.25}, 0.1
-RARELY = 10**9  # steps between evaluations: none but those that a run makes anyway
 
 
 @dataclass
@@ -68,8 +67,8 @@ class Args:
     total_timesteps: int | None = None
     """environment steps of each run, instead of minutes"""
     eval_freq: int | None = None
-    """steps between evaluations (default: a fifth of --total-timesteps; with --max-minutes trials are evaluated at the
-    start, halfway and at the end)"""
+    """steps between evaluations, besides those after each quarter of a run (default: a fifth of --total-timesteps; none
+    with --max-minutes)"""
     validation_fraction: float | None = None
     """share of the training levels that judges the trials (default: 0.25, of the 900 built-in levels about 225, for
     mlp_baseline; 0.1 for the others, whose evaluations take longer)"""
@@ -126,7 +125,7 @@ def prepare(args: Args, rest: list[str]) -> tuple:
 
         args.size = "full" if torch.cuda.is_available() else "small"
     if args.eval_freq is None and "eval_freq" not in named_in(rest):
-        args.eval_freq = max(1, args.total_timesteps // 5) if args.total_timesteps else RARELY
+        args.eval_freq = max(1, args.total_timesteps // 5) if args.total_timesteps else 0
     if args.validation_fraction is None:
         args.validation_fraction = SHARE.get(args.arch, SHARE_OTHERS)
     args.study_name = args.study_name or args.arch

@@ -228,7 +228,7 @@ def draw_reliability(bins: np.ndarray, error: float) -> Image.Image:
 
 def main(args: Args) -> Path:
     """Train, evaluate, report -> the run directory. Raises ArgumentError, CheckpointError, LevelError, OSError."""
-    clock = Clock(args.max_minutes)
+    clock = Clock(args.max_minutes, args.capture_video)
 
     # Under torchrun each rank has its share of every batch. Only rank 0 writes files.
     script = importlib.import_module(f"npp_rl.ppo_{args.arch}")  # Literal: one of ARCHITECTURES
@@ -506,7 +506,7 @@ def main(args: Args) -> Path:
             "demonstrations": f"{', '.join(args.replay_data_dir)}; {demonstrations.summary(demos.report)}",
             "checkpoint": f"best.pt of epoch {best['epoch']}, chosen on {len(validation_levels)} validation levels",
         }
-        result_files.finish_with(run_log, clock, results, about, test_levels if args.capture_video else ())
+        result_files.finish_with(run_log, clock, results, about, test_levels)
     if rank == 0:
         run_log.close()
     if sync:

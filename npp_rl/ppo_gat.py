@@ -39,6 +39,7 @@ from npp_rl.training.run_log import LOSSES, start_log
 @dataclass
 class Args:
     exp_name: str = "ppo_gat"  # name of the run, and first part of its folder's name
+    label: str = ""  # a name for this configuration, told apart in comparisons
     seed: int = 1  # seed of everything: weights, levels, actions, minibatches
     torch_deterministic: bool = True  # ask torch for deterministic kernels
     cuda: bool = True  # use a GPU if there is one
@@ -66,7 +67,8 @@ class Args:
     mirror: bool = True  # at each renewal, mirror each of the data set's levels with probability 1/2
     renew_freq: int = 500_000  # environment steps between renewals of the training levels (0: never)
     frame_skip: int = 4  # frames (1/60 s) for which an action is held
-    eval_freq: int = 200_000  # environment steps between evaluations on the validation levels (0: never)
+    evaluations: int = 4  # evaluations on validation levels at equal shares of the run (0: none but --eval-freq's)
+    eval_freq: int = 0  # environment steps between further evaluations on the validation levels (0: none)
     save_freq: int = 200_000  # environment steps between checkpoints (0: only at the end)
 
     total_timesteps: int = 2_000_000  # environment steps of the run
@@ -284,7 +286,7 @@ def gae(rewards, values, next_values, terminated, truncated, gamma, gae_lambda):
 
 def main(args: Args) -> Path:
     """Train, evaluate, report -> the run directory. Raises ArgumentError, CheckpointError, LevelError, OSError."""
-    clock = Clock(args.max_minutes)
+    clock = Clock(args.max_minutes, args.capture_video)
 
     # Under torchrun each rank has its share of the environments. Only rank 0 writes files.
     process = processes.begin(args, SIZES)
@@ -345,16 +347,14 @@ def main(args: Args) -> Path:
         progress, stopped = processes.agree(clock.progress(counters.global_step / args.total_timesteps), stop, process)
         finished = progress >= 1
 
-        # Validation: before the first update, every --eval-freq steps, halfway through --max-minutes, and at the end
-        improved = finished and not (validation_levels and args.eval_freq)  # without validation the last agent is best
-        asked = finished or (args.max_minutes is not None and progress >= 0.5 and not counters.halved)
-        asked = (asked and args.eval_freq > 0) or counters.due(args.eval_freq, counters.evaluated_at)
-        if asked and validation_levels and not stopped and counters.evaluated_at != counters.global_step:
+        # Validation: at the start, at equal shares of the run (--evaluations), every --eval-freq steps, and at the end
+        improved = finished and not (validation_levels and args.evaluations + args.eval_freq)  # the last agent is best
+        if counters.evaluation_due(args, progress) and validation_levels and not stopped:
             began = clock.minutes()
             results = suite.evaluate(policy, validation_levels, **rules, examined=False, stop=stop)
             stopped = results is None
             if not stopped:
-                counters.evaluated_at, counters.halved = counters.global_step, progress >= 0.5
+                counters.evaluated_at, counters.evaluated_share = counters.global_step, progress
                 lasted = clock.note_evaluation(began, untrained=counters.global_step == 0)
                 # The newer agent becomes best.pt unless it is significantly worse on the same levels.
                 won = [entry["success_rate"] for entry in results["levels"]]

@@ -270,8 +270,8 @@ def run(name, tmp_path, monkeypatch, size_of_suite=20, **changes):
     split = levels[:60], levels[60 : 60 + size_of_suite], levels[60 + size_of_suite :]
     monkeypatch.setattr(datasets, "load_split", lambda *_: split)
     monkeypatch.setattr(suite, "BATCH", size_of_suite)  # an untrained agent plays long, and every call has all rows
-    settings = {"cuda": False, "size": "small", "num_envs": 32, "num_steps": 32, "num_minibatches": 32, "eval_freq": 0}
-    settings |= {"fresh_levels": 0}
+    settings = {"cuda": False, "size": "small", "num_envs": 32, "num_steps": 32, "num_minibatches": 32}
+    settings |= {"evaluations": 0, "fresh_levels": 0}
     run_dir = script_of(name).main(script_of(name).Args(run_dir=str(tmp_path / name), **(settings | changes)))
     return run_dir, [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
 

@@ -363,7 +363,7 @@ def test_a_resumed_runs_checkpoint_is_of_its_arguments(tmp_path):
     with pytest.raises(CheckpointError, match=r"digest was 'abc', now 'abd'; the number of processes was 2, now 1$"):
         checkpoints.load_latest(tmp_path, args, "abd", 1)
     strange = {"minutes": ["ten", math.nan], "most_won": [3, ["a"], [math.nan]], "global_step": [[1], 2.5, True]}
-    strange |= {"halved": [1, "no"]}
+    strange |= {"evaluated_share": [True, "no", math.nan]}
     wrongs = [counters | {name: value} for name, values in strange.items() for value in values]
     for wrong in ({}, *wrongs):
         checkpoints.save(path, whole | {"counters": wrong})

@@ -93,7 +93,7 @@ def trained(name, run_dir, **changes):
     """Run a script, or go on with what is there -> its folder and its lines of training."""
     settings = {"num_envs": 32, "num_steps": 32, "num_minibatches": 4, "total_timesteps": 4096, "fresh_levels": 0}
     settings |= {
-        "eval_freq": 2048,
+        "evaluations": 2,
         "save_freq": 1024,
         "threads": 2,
         "resume" if run_dir.exists() else "run_dir": str(run_dir),

@@ -4,7 +4,9 @@ import json
 import os
 import shutil
 import signal
+import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -82,6 +84,7 @@ def small_args(run_dir, **changes):
     sizes = {"hidden": 16, "tiles_hidden": 16, "features": 16, "num_envs": 8, "num_steps": 32, "num_minibatches": 2}
     settings = {
         "total_timesteps": 1536,
+        "evaluations": 0,
         "eval_freq": 512,
         "save_freq": 256,
         "threads": 1,
@@ -89,6 +92,29 @@ def small_args(run_dir, **changes):
         "fresh_levels": 0,
     }
     return Args(run_dir=str(run_dir), **{**sizes, **settings, **changes})
+
+
+def interrupted_save_at(step):
+    """`checkpoints.save` that ends the process, as Ctrl-C twice does, after latest.pt of this step."""
+    save = checkpoints.save
+
+    def interrupted(path, checkpoint):
+        save(path, checkpoint)
+        if path.name == "latest.pt" and checkpoint["counters"]["global_step"] == step:
+            raise KeyboardInterrupt
+
+    return interrupted
+
+
+# Evaluations at shares, every so many steps, and the steps of the evaluations of a run of 1,000 steps, 70 an iteration.
+EVALUATED = [
+    (4, 0, [0, 280, 560, 770, 1050]),
+    (1, 0, [0, 1050]),
+    (0, 0, []),
+    (0, 300, [0, 350, 630, 910, 1050]),
+    (2, 400, [0, 420, 560, 840, 1050]),
+    (1000, 0, list(range(0, 1051, 70))),
+]
 
 
 def decisive(path):
@@ -169,6 +195,11 @@ def test_run_directory(tmp_path, few_levels, capsys):
     assert shares == pytest.approx(1)
     assert {path.parent.name for path in run_dir.glob("tensorboard/*/events.out*")} == {"train", "eval", "system"}
     assert "| simplest | 2 |" in (run_dir / "report.md").read_text()
+    pictures = json.loads((run_dir / "eval_results.json").read_text())["pictures"]  # without asking
+    assert pictures and all((run_dir / place).is_file() for place in pictures.values())
+    script = Path(sys.modules[Args.__module__].__file__)
+    assert (run_dir / f"source/{script.name}").read_bytes() == script.read_bytes()
+    (run_dir / f"source/{script.name}").write_text("another text")
     assert all(json.loads(line)["message"] for line in (run_dir / "log.jsonl").read_text().splitlines())
     agent, run = load_agent(run_dir / "checkpoints/best.pt")
     assert run["gamma"] == 0.99 and not agent.training
@@ -251,18 +282,91 @@ def test_a_signal_during_an_evaluation_stops_it_and_loses_nothing(tmp_path, few_
     assert all(torch.equal(after[key], value) for key, value in weights(straight).items())
 
 
+def test_evaluations_lie_at_equal_shares_of_the_run(tmp_path, few_levels, monkeypatch):
+    """At the start, at thirds of the run and at its end, however large its budget; a resumed run goes on with them."""
+    shares = {"evaluations": 3, "eval_freq": 0}
+    straight = main(small_args(tmp_path / "straight", **shares))
+    evaluated = [line["global_step"] for line in decisive(straight) if line["kind"] == "eval"]
+    assert evaluated == [0, 512, 1024, 1536]
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints, "save", interrupted_save_at(768))
+        with pytest.raises(KeyboardInterrupt):
+            main(small_args(tmp_path / "broken", **shares))
+    main(parse_args(Args, ["--resume", str(tmp_path / "broken")]))
+    assert decisive(tmp_path / "broken") == decisive(straight)
+
+
+@pytest.mark.parametrize(("evaluations", "eval_freq", "expected"), EVALUATED)
+def test_when_an_evaluation_is_due(evaluations, eval_freq, expected):
+    counters, steps = checkpoints.Counters(), []
+    while True:
+        progress = counters.global_step / 1000
+        if counters.evaluation_due(Args(evaluations=evaluations, eval_freq=eval_freq), progress):
+            steps.append(counters.global_step)
+            counters.evaluated_at, counters.evaluated_share = counters.global_step, progress
+            assert not counters.evaluation_due(Args(evaluations=evaluations, eval_freq=eval_freq), progress)
+        if progress >= 1:
+            break
+        counters.global_step += 70
+    assert steps == expected
+
+
+def test_a_finished_run_is_trained_on_with_a_longer_budget(tmp_path, few_levels, capsys):
+    """Of 768 steps, then 1,536: schedules fall back to half, evaluations go on, and config.json knows of both."""
+    sizes = {"total_timesteps": 768, "evaluations": 2, "eval_freq": 0}
+    run_dir = main(small_args(tmp_path / "run", **sizes))
+    before = weights(run_dir)
+    results = (run_dir / "eval_results.json").read_text()
+    too_few = r"--total-timesteps 700: the run has done 768 already, .* --pretrained-checkpoint .*/checkpoints/best\.pt"
+    with pytest.raises(ArgumentError, match=too_few):
+        main(parse_args(Args, ["--resume", str(run_dir), "--total-timesteps", "700"]))
+    with pytest.raises(CheckpointError, match=r"gamma was 0\.99, now 0\.9$"):
+        parse_args(Args, ["--resume", str(run_dir), "--total-timesteps", "1536", "--gamma", "0.9"])
+    assert json.loads((run_dir / "config.json").read_text())["args"]["total_timesteps"] == 768
+    assert all(torch.equal(weights(run_dir)[name], value) for name, value in before.items())
+
+    capsys.readouterr()
+    main(parse_args(Args, ["--resume", str(run_dir), "--total-timesteps", "1536"]))
+    assert "total_timesteps was 768, is now 1536: 50% of the run is over" in capsys.readouterr().out
+    assert checkpoints.load(run_dir / "checkpoints/latest.pt")["counters"]["global_step"] == 1536
+    lines = decisive(run_dir)
+    assert [line["global_step"] for line in lines if line["kind"] == "eval"] == [0, 512, 768, 1536]
+    rates = [line["charts/learning_rate"] for line in lines if line["kind"] == "train"]
+    assert rates == pytest.approx([1e-3, 1e-3 * 2 / 3, 1e-3 / 3, 1e-3 / 2, 1e-3 / 3, 1e-3 / 6])
+    config = json.loads((run_dir / "config.json").read_text())
+    assert config["args"]["total_timesteps"] == 1536
+    (first,) = config["budgets"]
+    assert (first["total_timesteps"], first["max_minutes"], first["ended_at_step"]) == (768, None, 768)
+    assert (run_dir / "eval_results_of_step_768.json").read_text() == results
+    assert json.loads((run_dir / "eval_results.json").read_text())["overall"]
+
+    main(parse_args(Args, ["--resume", str(run_dir)]))  # nothing changed: the same end again
+    assert decisive(run_dir) == lines and json.loads((run_dir / "config.json").read_text()) == config
+
+
+def test_a_run_of_steps_goes_on_by_minutes_but_steps_do_not_extend_minutes(tmp_path, few_levels):
+    run_dir = main(small_args(tmp_path / "run", total_timesteps=256, eval_freq=0))
+    main(parse_args(Args, ["--resume", str(run_dir), "--max-minutes", "0.15"]))
+    assert checkpoints.load(run_dir / "checkpoints/latest.pt")["counters"]["global_step"] > 256
+    with pytest.raises(ArgumentError, match=r"--max-minutes 0\.01: the run has done 0\.\d+ already, expected more"):
+        main(parse_args(Args, ["--resume", str(run_dir), "--max-minutes", "0.01"]))
+    with pytest.raises(ArgumentError, match=r"--total-timesteps 512: this run ends by --max-minutes 0\.15"):
+        main(parse_args(Args, ["--resume", str(run_dir), "--total-timesteps", "512"]))
+
+
 def test_wall_clock_budget(tmp_path, few_levels):
-    """--max-minutes ends the run, the last evaluation included, and anneals to the end; halfway there is one too."""
+    """--max-minutes ends the run, the last evaluation included, and anneals to the end; there are evaluations in it."""
     began = time.monotonic()
-    main(small_args(tmp_path / "first", total_timesteps=256, eval_freq=10**9))
+    main(small_args(tmp_path / "first", total_timesteps=256, evaluations=3, eval_freq=0))
     budget = max(0.15, 3 * (time.monotonic() - began) / 60)  # minutes, enough on a machine that is busy otherwise
-    run_dir = main(small_args(tmp_path / "run", max_minutes=budget, eval_freq=10**9))
+    run_dir = main(small_args(tmp_path / "run", max_minutes=budget, evaluations=3, eval_freq=0))
     lines = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
     assert lines[-1]["kind"] == "test" and lines[-1]["minutes"] < 1.4 * budget
     rates = [line["charts/learning_rate"] for line in lines if line["kind"] == "train"]
     assert rates == sorted(rates, reverse=True) and rates[-1] < 0.3 * rates[0]
     evaluated = [line["global_step"] for line in lines if line["kind"] == "eval"]
-    assert len(evaluated) == 3 and evaluated[0] == 0 < evaluated[1] < evaluated[2] == lines[-1]["global_step"]
+    assert len(evaluated) == len(set(evaluated)) == 4 and evaluated == sorted(evaluated)
+    assert evaluated[0] == 0 and evaluated[-1] == lines[-1]["global_step"]
 
 
 @pytest.mark.parametrize(

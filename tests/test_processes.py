@@ -19,7 +19,7 @@ from npp_rl.agents import load_agent
 from npp_rl.training import checkpoints, processes
 
 SCRIPT = Path(__file__).parents[1] / "npp_rl/ppo_mlp_baseline.py"
-SMALL = ["--num-envs", "16", "--num-steps", "32", "--num-minibatches", "4", "--eval-freq", "0"]
+SMALL = ["--num-envs", "16", "--num-steps", "32", "--num-minibatches", "4", "--evaluations", "0"]
 SMALL += ["--total-timesteps", "8192", "--save-freq", "512", "--validation-fraction", "0", "--fresh-levels", "0"]
 
 

@@ -24,7 +24,7 @@ SMALL = ["--num-steps", "32", "--num-minibatches", "4", "--validation-fraction",
 def levels(tmp_path_factory):
     folder = tmp_path_factory.mktemp("levels") / "set"
     make_levels.main(make_levels.Args(out=folder, categories=("simplest",), split="train", count=12))
-    return ["--train-dataset", str(folder), "--test-dataset", str(folder), "--num-envs", "16", "--eval-freq", "0"]
+    return ["--train-dataset", str(folder), "--test-dataset", str(folder), "--num-envs", "16", "--evaluations", "0"]
 
 
 def real(tmp_path, levels, *more, name, seeds=(1,), architectures=("mlp_baseline",), extra=()):

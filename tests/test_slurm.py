@@ -285,7 +285,7 @@ def test_one_run_trains_on_two_nodes(slurm, tmp_path):
     levels = tmp_path / "levels"
     make_levels.main(make_levels.Args(out=levels, categories=("simplest",), split="train", count=12))
     line = words(
-        tmp_path, "slurm", "--nodes-per-run", "2", "--num-envs", "16", "--eval-freq", "0", "--save-freq", "512"
+        tmp_path, "slurm", "--nodes-per-run", "2", "--num-envs", "16", "--evaluations", "0", "--save-freq", "512"
     )
     line += ["--train-dataset", str(levels), "--test-dataset", str(levels), "--slurm-mem-gb", "2"]
     line += ["--architectures", "mlp_baseline", "--seeds", "1", "--total-timesteps", "16384"]

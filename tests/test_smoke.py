@@ -23,7 +23,7 @@ from npp_rl.levels.generator import generate
 from npp_rl.training import checkpoints
 
 ROOT = Path(__file__).parents[1]
-TINY = ["--num-envs", 4, "--num-steps", 8, "--num-minibatches", 2, "--total-timesteps", 32, "--eval-freq", 0]
+TINY = ["--num-envs", 4, "--num-steps", 8, "--num-minibatches", 2, "--total-timesteps", 32, "--evaluations", 0]
 TINY += ["--fresh-levels", 0, "--frame-skip", 24, "--threads", 1, "--no-cuda", "--size", "small"]
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*found in sys.modules after import")  # runpy of imported modules

@@ -319,7 +319,7 @@ def test_many_levels_judge_a_trial():
     for architecture, share in (("mlp_baseline", 0.25), ("gcn", 0.1)):
         args = tune.Args(arch=architecture, max_minutes=5)
         settings = tune.prepare(args, [])[-1]
-        assert (settings["validation_fraction"], settings["eval_freq"]) == (share, tune.RARELY)
+        assert (settings["validation_fraction"], settings["eval_freq"]) == (share, 0)
         assert trials.budget_of([]) == ["max_minutes", "total_timesteps", "eval_freq", "validation_fraction"]
     own = ["--validation-fraction", "0.5", "--eval-freq", "7"]
     settings = tune.prepare(tune.Args(arch="mlp_baseline", total_timesteps=100), own)[-1]

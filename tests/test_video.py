@@ -1,6 +1,8 @@
 """Videos: what is written can be decoded to what was drawn; evaluations film won and lost episodes."""
 
+import dataclasses
 import json
+import math
 import re
 import subprocess
 import sys
@@ -16,6 +18,8 @@ from npp_rl.environment.env import NppVectorEnv
 from npp_rl.evaluation import __main__ as evaluation_command
 from npp_rl.evaluation import result_files, suite
 from npp_rl.simulator import new_state, reset_game, simulate
+from npp_rl.training.checkpoints import Counters
+from npp_rl.training.clock import Clock
 from npp_rl.viewing import video
 from npp_rl.viewing.render import Scene
 
@@ -108,6 +112,36 @@ def test_an_evaluation_is_filmed(tmp_path, monkeypatch):
     assert json.loads((tmp_path / "eval_results.json").read_text()) == results
     result_files.write_results(results, tmp_path / "plain", "title", {})
     assert not (tmp_path / "plain/videos").exists()
+
+
+def test_videos_end_in_time_and_show_how_far_they_are(tmp_path, monkeypatch, capsys):
+    """The first games of each category and kind of end come first; none is begun that would end too late."""
+    levels = [corridor(spawn=5, switch=12, door=20, name=f"{category}/{k}") for category in "ab" for k in range(2)]
+    levels = [dataclasses.replace(level, category=level.id[0]) for level in levels]
+    lost = {"success": False, "cause": "none", "failure": "stuck", "frames": 600, "actions": "0" * 150}
+    entries = [{"tries": [lost]} for _ in levels]
+    results = {"levels": entries, "settings": {"frame_skip": 4}}
+    seconds = iter(range(0, 10**6, 40))
+    monkeypatch.setattr(result_files.time, "monotonic", lambda: next(seconds))
+    monkeypatch.setattr(video, "write_video", lambda path, pictures: 600)
+    names = [path.name for path in result_files.film(results, levels, tmp_path, minutes=math.inf)]
+    assert names == ["a_0__out_of_time.mp4", "b_0__out_of_time.mp4", "a_1__out_of_time.mp4", "b_1__out_of_time.mp4"]
+    assert "videos: 1 of 4 after 80 s" in capsys.readouterr().out
+    assert len(result_files.film(results, levels, tmp_path, minutes=2.8)) == 2  # a third would end after 180 s
+    assert "videos: 2 of 4 were made in the time of the run" in capsys.readouterr().out
+    assert len(result_files.film(results, levels, tmp_path, minutes=0)) == 1
+
+
+def test_a_run_with_a_time_keeps_some_of_it_for_videos():
+    plain, filming = Clock(10.0), Clock(10.0, videos=True)
+    for clock in (plain, filming):
+        clock.started -= 9 * 60
+        clock.begin(Counters(), False, 0.0, 0, 0)
+        clock.started, clock.ready_minutes = clock.started - 3, 0.0
+    assert plain.progress(0) < 1 and filming.progress(0) == 1
+    assert filming.filming_minutes() == pytest.approx(0.95, abs=0.01)
+    assert Clock(100.0, videos=True).video_minutes == 5 and Clock(None, videos=True).filming_minutes() == math.inf
+    assert Clock(None, videos=True).progress(0.5) == 0.5
 
 
 def test_sampled_tries_are_what_is_filmed(tmp_path):

@@ -16,6 +16,7 @@ from npp_rl.commands import ArgumentError, CheckpointError, parse
 from npp_rl.training.arguments import BOUNDS, args_from, check_args, differences_of
 
 REQUEUE_SECONDS = 30  # a warned job needs these to go back into the queue; its run has the rest to stop
+LABELLED = "label_"  # how the folder of a labelled configuration begins
 LEAST_WARNING = 60  # seconds; less leaves runs no time to save
 Flag = Annotated[bool, tyro.conf.FlagCreatePairsOff]
 
@@ -25,6 +26,7 @@ class Args:
     """Train architectures, with and without pretraining, over seeds and GPUs, cores or a cluster, and compare them."""
 
     experiment_name: str | None = None  # name of the experiment's folder
+    label: str = ""  # name of another configuration in the same experiment, which the report tells apart
     architectures: tuple[str, ...] = ARCHITECTURES  # which scripts, npp_rl/ppo_<architecture>.py
     seeds: tuple[int, ...] = (1, 2, 3)  # each architecture and condition is trained with each seed
     test_pretraining: Flag = False  # train both without and with pretraining (the default where there are replays)
@@ -39,7 +41,8 @@ class Args:
     max_minutes: float | None = None  # minutes of each run, its pretraining included, instead of total_timesteps
     num_envs: int | None = None  # environments of each run (default: the scripts')
     mixed_precision: Flag = False  # bfloat16 in forward passes
-    eval_freq: int | None = None  # environment steps between evaluations on the validation levels
+    evaluations: int | None = None  # evaluations on validation levels at equal shares of a run (default: the scripts')
+    eval_freq: int | None = None  # environment steps between further evaluations on the validation levels
     save_freq: int | None = None  # environment steps between checkpoints
     output_dir: str = "experiments"  # where the experiment's folder lies
     resume_from: str | None = None  # go on with the experiment in this folder, with its arguments
@@ -80,16 +83,16 @@ FREE_ARGUMENTS += ("launcher", "evaluate_fully")
 FREE_ARGUMENTS += tuple(field.name for field in dataclasses.fields(Args) if field.name.startswith("slurm_"))
 
 # Flags of the scripts that the runner sets; it has flags of its own for most of them.
-OWN_FLAGS = ("run_dir", "resume", "seed", "threads", "pretrained_checkpoint", "train_dataset", "test_dataset")
-OWN_FLAGS += ("total_timesteps", "max_minutes", "num_envs", "mixed_precision", "eval_freq", "save_freq", "s3_bucket")
-OWN_FLAGS += ("s3_prefix", "s3_endpoint_url", "s3_sync_freq", "s3_dry_run")
+OWN_FLAGS = ("label", "run_dir", "resume", "seed", "threads", "pretrained_checkpoint", "train_dataset", "test_dataset")
+OWN_FLAGS += ("total_timesteps", "max_minutes", "num_envs", "mixed_precision", "evaluations", "eval_freq", "save_freq")
+OWN_FLAGS += ("s3_bucket", "s3_prefix", "s3_endpoint_url", "s3_sync_freq", "s3_dry_run")
 
 # Least values of the runner's own counts; other arguments have theirs in BOUNDS.
 LEAST = {"bc_epochs": 1, "num_gpus": 0, "gpus_per_run": 1, "jobs": 1, "retries": 0, "nodes_per_run": 1}
 LEAST |= {"slurm_minutes": 1, "slurm_cpus": 1, "slurm_parallel": 1, "slurm_requeues": 0}
 
 # What --debug sets where nothing else is said; plan.DEBUG_FLAGS go to the scripts.
-DEBUG = {"total_timesteps": 2048, "num_envs": 16, "eval_freq": 1024, "save_freq": 512}
+DEBUG = {"total_timesteps": 2048, "num_envs": 16, "evaluations": 2, "save_freq": 512}
 
 
 def read(argv: Sequence[str]) -> tuple[Args, list[str], Path]:
@@ -103,7 +106,8 @@ def read(argv: Sequence[str]) -> tuple[Args, list[str], Path]:
         argv, extra = argv[:at], argv[at + 1 :]
     args = parse(Args, argv)
     if not args.resume_from:
-        return args, extra, Path(args.output_dir, args.experiment_name or "").resolve()
+        part = f"{LABELLED}{args.label}" if args.label else ""
+        return args, extra, Path(args.output_dir, args.experiment_name or "", part).resolve()
     folder = Path(args.resume_from).resolve()
     saved, saved_extra = read_config(folder)
     asked = parse(Args, argv, saved)
@@ -118,6 +122,11 @@ def read(argv: Sequence[str]) -> tuple[Args, list[str], Path]:
     if differences:
         raise CheckpointError(f"--resume-from {folder}: the experiment is another: {'; '.join(differences)}")
     return asked, saved_extra, folder
+
+
+def home(args: Args, folder: Path) -> Path:
+    """The folder of the whole experiment. A labelled configuration has a folder of its own in it."""
+    return folder.parent if args.label and folder.name == f"{LABELLED}{args.label}" else folder
 
 
 def read_config(folder: Path) -> tuple[Args, list[str]]:

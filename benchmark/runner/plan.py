@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmark.runner.arguments import Args
+from benchmark.runner.arguments import Args, home
 from benchmark.runner.runs import (
     BC_CHECKPOINT,
     SCRIPTS,
@@ -77,11 +77,11 @@ def plan(args: Args, extra: list[str], folder: Path, gpus: bool) -> Experiment:
     """
     pairs = [("train_dataset", args.train_dataset), ("test_dataset", args.test_dataset)]
     if args.debug:
-        pairs = [(name, str(folder / "levels") if value == "builtin" else value) for name, value in pairs]
-    names = ("total_timesteps", "max_minutes", "num_envs", "eval_freq", "save_freq")
+        pairs = [(name, str(home(args, folder) / "levels") if value == "builtin" else value) for name, value in pairs]
+    names = ("total_timesteps", "max_minutes", "num_envs", "evaluations", "eval_freq", "save_freq")
     names += ("s3_bucket", "s3_endpoint_url", "s3_sync_freq") if args.s3_bucket else ()
     data = [word for name, value in pairs for word in (f"--{name.replace('_', '-')}", value)]
-    flags = list(data)
+    flags = ["--label", args.label, *data] if args.label else list(data)
     for name in names:
         if (value := getattr(args, name)) is not None:
             flags += [f"--{name.replace('_', '-')}", str(value)]
@@ -97,7 +97,7 @@ def plan(args: Args, extra: list[str], folder: Path, gpus: bool) -> Experiment:
         folder=str(folder),
         flags=[*flags, *extra],
         bc_flags=bc_flags,
-        s3_prefix="/".join(filter(None, (args.s3_prefix.strip("/"), folder.name))) if args.s3_bucket else None,
+        s3_prefix=s3_prefix_of(args, folder) if args.s3_bucket else None,
         processes=args.gpus_per_run if gpus else 1,
         nodes=args.nodes_per_run,
         retries=args.retries,
@@ -170,6 +170,12 @@ def merge_manifests(experiment: Experiment) -> None:
             if manifest["url"] == "/".join(filter(None, (url, place))):
                 files |= {f"{place}/{name}" if place else name: entry for name, entry in manifest["files"].items()}
     s3.write_manifest(experiment.folder, url, experiment.args.s3_endpoint_url, files)
+
+
+def s3_prefix_of(args: Args, folder: Path) -> str:
+    """Prefix of the keys of all that lies in an experiment's folder."""
+    place = folder.relative_to(home(args, folder).parent).as_posix()
+    return "/".join(filter(None, (args.s3_prefix.strip("/"), place)))
 
 
 def url_of(experiment: Experiment) -> str:

@@ -76,24 +76,26 @@ def _failure(outcome, trace):
     return "too slow" if trace["gained"] >= NEARER_PX else "wandering"
 
 
-def draw_failures(results: dict, levels: Sequence[Level], folder: str | Path, count: int) -> dict[str, str]:
+def draw_failures(
+    results: dict, levels: Sequence[Level], folder: str | Path, count: int, most: int | None = None
+) -> dict[str, str]:
     """Draw levels that no try won, with the paths of all tries -> {level id: path relative to the parent of `folder`}.
 
     Each category and kind of failure (the most common one of the level's tries) gets pictures of its first `count`
-    levels, FOLDER/<level>__<failure>.png.
+    levels, FOLDER/<level>__<failure>.png. There are at most `most` pictures, the first of each category before others.
     """
     folder = Path(folder)
     frame_skip = results["settings"]["frame_skip"]
-    left, pictures = {}, {}
+    of_kind, of_category, chosen, pictures = Counter(), Counter(), [], {}
     for level, entry in zip(levels, results["levels"], strict=True):
         if entry["success_rate"] > 0:
             continue
         failure = Counter(outcome["failure"] for outcome in entry["tries"]).most_common(1)[0][0]
-        kind = (level.category, failure)
-        left.setdefault(kind, count)
-        if not left[kind]:
-            continue
-        left[kind] -= 1
+        if of_kind[level.category, failure] < count:
+            chosen.append((of_category[level.category], level, entry, failure))
+            of_kind[level.category, failure] += 1
+            of_category[level.category] += 1
+    for _, level, entry, failure in sorted(chosen, key=lambda one: one[0])[:most]:
         folder.mkdir(parents=True, exist_ok=True)
         ways = [_trajectory(level, outcome, frame_skip) for outcome in entry["tries"]]
         picture = draw_level(level, 1, trajectories=ways).copy()

@@ -1,10 +1,14 @@
 """The files of an evaluation: eval_results.json, report.md and videos."""
 
+import math
+import time
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from npp_rl.commands import ArgumentError
+from npp_rl.commands import ArgumentError, say
 from npp_rl.environment.games import CAUSES, inputs_of
+from npp_rl.evaluation.analysis import draw_failures
 from npp_rl.evaluation.summary import report, scalars
 from npp_rl.files import plain_name, write_atomically, write_json
 from npp_rl.levels.maps import Level
@@ -12,14 +16,21 @@ from npp_rl.viewing import video
 
 FILMED_WON, FILMED_LOST = 1, 2  # videos per category
 FILMED_FRAMES = 1200  # first frames of an episode that ran out of time; they show why
+MOST_PICTURES = 12  # of lost levels at the end of a run, which take about two seconds
+PROGRESS_SECONDS = 10  # between lines that say how many videos are made
 
 
 def write_results(
-    results: dict, folder: str | Path, title: str, about: dict[str, str], filmed: Sequence[Level] = ()
+    results: dict,
+    folder: str | Path,
+    title: str,
+    about: dict[str, str],
+    filmed: Sequence[Level] = (),
+    minutes: float = math.inf,
 ) -> None:
     """Write eval_results.json (for programs) and report.md (for people) into `folder`, each atomically.
 
-    filmed: the suite's levels, for the videos of `film`; empty for none.
+    filmed: the suite's levels, for the videos of `film`; empty for none. minutes: that the videos may take.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -27,13 +38,13 @@ def write_results(
     text = report(results, title, about).encode(errors="backslashreplace")
     write_atomically(folder / "report.md", text)
     if filmed:
-        film(results, filmed, folder / "videos")
+        film(results, filmed, folder / "videos", minutes)
 
 
 def finish(run_log, clock, results: dict | None, best: dict, sizes: dict, levels: Sequence[Level], stop) -> None:
     """Write and print a PPO run's results on its test suite, or that a signal stopped it, and close its log.
 
-    best: content of best.pt. sizes: the preset of `--size`. levels: the suite, filmed with --capture-video.
+    best: content of best.pt. sizes: the preset of `--size`. levels: the suite.
     """
     config, step, run_dir = run_log.config, run_log.last_step, run_log.run_dir
     args = config["args"]
@@ -50,15 +61,20 @@ def finish(run_log, clock, results: dict | None, best: dict, sizes: dict, levels
             "checkpoint": f"best.pt of step {best['global_step']:,}, chosen on {config['levels']['validation']} "
             "validation levels",
         }
-        finish_with(run_log, clock, results, about, levels if args["capture_video"] else ())
+        finish_with(run_log, clock, results, about, levels)
     run_log.close()
 
 
-def finish_with(run_log, clock, results: dict, about: dict[str, str], filmed: Sequence[Level] = ()) -> None:
-    """Write and print a run's results on its test suite; `about` and `filmed` as in `write_results`."""
+def finish_with(run_log, clock, results: dict, about: dict[str, str], levels: Sequence[Level]) -> None:
+    """Write and print a run's results on its test suite; `about` as in `write_results`.
+
+    levels: the suite. Some lost levels are drawn, in `failures`, and with --capture-video games are filmed.
+    """
+    results["pictures"] = draw_failures(results, levels, run_log.run_dir / "failures", 1, MOST_PICTURES)
+    filmed = levels if run_log.config["args"]["capture_video"] else ()
     run_log.metrics("test", run_log.last_step, clock.minutes(), scalars(results, "test"))
     title = f"{run_log.run_dir.name} on {run_log.config['args']['test_dataset']}"
-    write_results(results, run_log.run_dir, title, about, filmed)
+    write_results(results, run_log.run_dir, title, about, filmed, clock.filming_minutes())
     run_log.message(report(results, title, about))
     run_log.message(f"{run_log.run_dir}: done in {clock.minutes():.1f} minutes")
 
@@ -69,23 +85,27 @@ def check_video(wanted: bool) -> None:
         raise ArgumentError(f"--capture-video: {video.NEEDS}")
 
 
-def film(results: dict, levels: Sequence[Level], folder: str | Path) -> list[Path]:
+def film(results: dict, levels: Sequence[Level], folder: str | Path, minutes: float = math.inf) -> list[Path]:
     """Write videos of some episodes in the `results` of `levels` -> their files, FOLDER/<level>__<outcome>.mp4.
 
     Each category gets its first FILMED_WON won and FILMED_LOST lost episodes. Episodes that ran out of time are cut
-    after FILMED_FRAMES. The simulator plays the actions again, frame by frame.
+    after FILMED_FRAMES. The simulator plays the actions again, frame by frame. A line says every PROGRESS_SECONDS how
+    far it is. The first video of each category comes first; from the second on, those that would end after so many
+    `minutes` are left out.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    left = {}
-    written = []
-    for level, entry in zip(levels, results["levels"], strict=True):
-        outcome = entry["tries"][0]
-        kind = (level.category, outcome["success"])
-        left.setdefault(kind, FILMED_WON if outcome["success"] else FILMED_LOST)
-        if not left[kind]:
-            continue
-        left[kind] -= 1
+    chosen = chosen_episodes(results, levels)
+    written, drawn = [], 0
+    began = shown = time.monotonic()
+    for level, outcome in chosen:
+        now = time.monotonic()
+        if written and (now - began) * (1 + min(outcome["frames"], FILMED_FRAMES) / drawn) > 60 * minutes:
+            say(f"videos: {len(written)} of {len(chosen)} were made in the time of the run")
+            break
+        if now - shown > PROGRESS_SECONDS:
+            shown = now
+            say(f"videos: {len(written)} of {len(chosen)} after {now - began:.0f} s")
         how, frames = "won", outcome["frames"]
         if outcome["cause"] != CAUSES[0]:
             how = f"died_{outcome['cause']}"
@@ -93,6 +113,18 @@ def film(results: dict, levels: Sequence[Level], folder: str | Path) -> list[Pat
             how, frames = "out_of_time", min(frames, FILMED_FRAMES)
         inputs = inputs_of(outcome["actions"], results["settings"]["frame_skip"], frames)
         path = folder / f"{plain_name(level.id)}__{how}.mp4"
-        video.write_video(path, video.game_pictures(level.map_data, inputs, level.id))
+        drawn += video.write_video(path, video.game_pictures(level.map_data, inputs, level.id))
         written.append(path)
     return written
+
+
+def chosen_episodes(results: dict, levels: Sequence[Level]) -> list[tuple[Level, dict]]:
+    """The episodes that `film` shows: levels and outcomes, the first of each category and kind of end first."""
+    count, chosen = Counter(), []
+    for level, entry in zip(levels, results["levels"], strict=True):
+        outcome = entry["tries"][0]
+        kind = (level.category, outcome["success"])
+        if count[kind] < (FILMED_WON if outcome["success"] else FILMED_LOST):
+            chosen.append((count[kind], level, outcome))
+            count[kind] += 1
+    return [(level, outcome) for _, level, outcome in sorted(chosen, key=lambda one: one[0])]

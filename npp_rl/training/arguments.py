@@ -12,6 +12,7 @@ from pathlib import Path
 from npp_rl.commands import ArgumentError, CheckpointError, UserError, parse
 from npp_rl.files import read_json
 from npp_rl.training import s3
+from npp_rl.training.budget import BUDGET
 
 # Arguments that a resumed run may change: its folder, its tracking, and its threads (which can change the last bits of
 # the weights).
@@ -24,7 +25,8 @@ FREE_ARGUMENTS += ("threads", "inference_threads")
 GROUPS = {
     "first": "arch replay_data_dir train_dataset test_dataset max_minutes total_timesteps num_envs seed size run_dir "
     "resume track",
-    "run": "exp_name eval_freq save_freq capture_video pretrained_checkpoint value_warmup_steps kl_coef kl_steps",
+    "run": "exp_name label evaluations eval_freq save_freq capture_video pretrained_checkpoint value_warmup_steps "
+    "kl_coef kl_steps",
     "levels": "holdout_fraction validation_fraction fresh_levels mirror renew_freq frame_skip keep_idle cache_dir",
     "cloning": "epochs patience batch_size schedule weight_decay label_smoothing hide_inputs class_weights value_coef",
     "ppo": "learning_rate num_steps anneal_lr gamma gae_lambda num_minibatches update_epochs norm_adv clip_coef "
@@ -91,7 +93,7 @@ def parse_args(args_type, argv: list[str] | None = None, default=None):
     asked = parse(args_type, argv, default)
     asked.resume = args.resume
     differences = [f"{name} is in only one of them" for name in sorted(set(vars(default)) ^ set(saved))]
-    differences += differences_of(default, asked)
+    differences += differences_of(default, asked, (*FREE_ARGUMENTS, *BUDGET))
     if differences:
         raise CheckpointError(f"--resume {args.resume}: the run has another configuration: {'; '.join(differences)}")
     return asked
@@ -116,6 +118,7 @@ BOUNDS = {
     "holdout_fraction": (0, 1),
     "validation_fraction": (0, 0.9),
     "frame_skip": (1, 1000),
+    "evaluations": (0, 1000),
     "eval_freq": (0, 10**15),
     "save_freq": (0, 10**15),
     "s3_sync_freq": (0, 10**15),
@@ -152,6 +155,7 @@ BOUNDS = {
     "label_smoothing": (0, 0.99),
     "value_coef": (0, 10**3),
 }
+LABEL = r"[A-Za-z0-9_-]([A-Za-z0-9_.-]{0,38}[A-Za-z0-9_-])?"  # of a configuration: it becomes part of a folder's name
 WIDTHS = (1, 16384)  # bounds of layer widths and other counts in an architecture's sizes
 
 
@@ -168,6 +172,9 @@ def check_args(args, sizes: tuple[str, ...] = ()) -> None:
                 raise ArgumentError(f"{flag}: expected a finite number")
             if not low <= number <= high or (above and number == low):
                 raise ArgumentError(f"{flag}: expected {f'more than {low}' if above else f'{low}'} to {high}")
+    label = getattr(args, "label", "")
+    if label and not re.fullmatch(LABEL, label):
+        raise ArgumentError(f"--label {label!r:.60}: expected at most 40 letters, digits, '_', '-' and inner dots")
 
 
 def _fits(value, hint) -> bool:

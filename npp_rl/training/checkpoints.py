@@ -9,6 +9,7 @@ import contextlib
 import dataclasses
 import hashlib
 import io
+import math
 import warnings
 from pathlib import Path
 
@@ -19,7 +20,8 @@ import torch.distributed as dist
 from npp_rl.commands import CheckpointError, UserError
 from npp_rl.files import LOG_BYTES, read_bytes, write_atomically
 from npp_rl.levels.maps import Level
-from npp_rl.training.arguments import args_from, differences_of
+from npp_rl.training import budget
+from npp_rl.training.arguments import FREE_ARGUMENTS, args_from, differences_of
 
 FORMAT = "npp-rl checkpoint 1"
 LARGEST = 16 << 30  # most bytes of a checkpoint
@@ -103,11 +105,23 @@ class Counters:
     renewal: int = 0  # renewals of the training levels
     evaluated_at: int = -1  # step of the newest evaluation
     saved_at: int = -1  # step of the newest latest.pt
-    halved: bool = False  # whether the evaluation halfway through --max-minutes is done
+    evaluated_share: float = -1.0  # share of the run that was over then
     most_won: list = dataclasses.field(default_factory=list)  # success per validation level, of who won most so far
     minutes: float = 0.0  # the clock's, as are the next two
     ready_minutes: float = 0.0
     evaluation_minutes: float = 0.0
+
+    def evaluation_due(self, args, progress: float) -> bool:
+        """Whether the agent is to be evaluated on the validation levels. progress: share of the run that is over.
+
+        This is so at the start, after each of `args.evaluations` equal shares of the run, when the step passes a
+        multiple of `args.eval_freq`, and at the end. Runs of one budget are thus compared at the same points. With
+        both 0 there are no evaluations. Those of graph networks take as long as a minute of training, so they are few.
+        """
+        if not (args.evaluations or args.eval_freq) or self.evaluated_at == self.global_step:
+            return False
+        now, then = (math.floor(args.evaluations * min(max(x, -1), 1) + 1e-9) for x in (progress, self.evaluated_share))
+        return progress >= 1 or now > then or self.due(args.eval_freq, self.evaluated_at)
 
     def due(self, frequency: int, last: int) -> bool:
         """Whether the run reached a multiple of `frequency` steps after step `last`. A frequency of 0 means never."""
@@ -135,7 +149,8 @@ def load_latest(run_dir: Path, args, levels_digest: str, world_size: int, counte
     """The checkpoint latest.pt and its counters for a resumed run. None and new counters for a run to begin.
 
     A run that was killed before it trained has no latest.pt, and begins again. Raises CheckpointError if the file of a
-    run that has trained is missing, if it cannot be read, or if arguments, levels or number of processes differ.
+    run that has trained is missing, if it cannot be read, or if arguments, levels or number of processes differ, and
+    ArgumentError for a changed budget that is used up.
     """
     path = run_dir / LATEST
     if not args.resume:
@@ -149,7 +164,8 @@ def load_latest(run_dir: Path, args, levels_digest: str, world_size: int, counte
         return None, counters_type()
     checkpoint = load(path)
     with restoring(path):
-        differences = differences_of(args_from(type(args), checkpoint["args"], str(path)), args)
+        before = args_from(type(args), checkpoint["args"], str(path))
+        differences = differences_of(before, args, (*FREE_ARGUMENTS, *budget.BUDGET))
         for what, old, new in (
             ("the levels' digest", checkpoint["levels_digest"], levels_digest),
             ("the number of processes", len(checkpoint["ranks"]), world_size),
@@ -161,7 +177,9 @@ def load_latest(run_dir: Path, args, levels_digest: str, world_size: int, counte
         sizes = checkpoint["log_bytes"]
         if not isinstance(sizes, dict) or not all(type(sizes[name]) is int for name in ("metrics.jsonl", "log.jsonl")):
             raise TypeError("log_bytes is damaged")
-        return checkpoint, counters_from(checkpoint["counters"], counters_type)
+        counters = counters_from(checkpoint["counters"], counters_type)
+    budget.check(vars(before), args, counters)
+    return checkpoint, counters
 
 
 def has_trained(run_dir: Path) -> bool:

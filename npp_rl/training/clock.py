@@ -1,22 +1,26 @@
 """The clock of a run: its progress by steps or by time, and how its time is spent."""
 
+import math
 import time
 
-FILES_MINUTES = 4 / 60  # reserved for the last checkpoint, the results and the report
+FILES_MINUTES = 6 / 60  # reserved for the last checkpoint, the results, the pictures and the report
 PARTS = ("env", "inference", "update", "rest")  # parts of an iteration's time
 RESERVE = 0.05  # share of `max_minutes` reserved for the last evaluations until one has been timed
+VIDEO_SHARE, VIDEO_MINUTES = 0.1, 5.0  # share of `max_minutes` reserved for videos, and the most minutes
 
 
 class Clock:
     """Minutes since a run began, including those before it was resumed, and the share of the run that is over.
 
     Without `max_minutes` this is the share of its steps. With `max_minutes` the run lasts that long, including its last
-    evaluations. The share rises from 0, when training begins, to 1, when those evaluations must begin. The clock
-    estimates their time from the newest evaluation. The share never falls, so schedules that follow it never reverse.
+    evaluations and its videos. The share rises from 0, when training begins, to 1, when those evaluations must begin.
+    The clock estimates their time from the newest evaluation. The share never falls, so schedules that follow it never
+    reverse.
     """
 
-    def __init__(self, max_minutes: float | None):
+    def __init__(self, max_minutes: float | None, videos: bool = False):
         self.max_minutes = max_minutes
+        self.video_minutes = min(VIDEO_SHARE * (max_minutes or math.inf), VIDEO_MINUTES) if videos else 0.0
         self.started = self.began = time.monotonic()
         self.ready_minutes = 0.0  # when training began
         self.evaluation_minutes = 0.0  # minutes of the newest evaluation / its length
@@ -59,12 +63,18 @@ class Clock:
         if self.max_minutes is None:
             return done
         last = self.evaluation_minutes * sum(self.lengths) or RESERVE * self.max_minutes
-        end = self.max_minutes - last - FILES_MINUTES
+        end = self.max_minutes - last - self.video_minutes - FILES_MINUTES
         left = end - self.minutes()
         if left <= self.iteration_minutes or end <= self.ready_minutes:  # no time for another iteration
             return 1.0
         self.share = max(self.share, 1 - left / (end - self.ready_minutes))
         return self.share
+
+    def filming_minutes(self) -> float:
+        """Minutes for videos: until the run's end, and at least half of those reserved. Without --max-minutes, inf."""
+        if self.max_minutes is None:
+            return math.inf
+        return max(self.max_minutes - self.minutes(), self.video_minutes / 2)
 
     def minutes_left(self, done: float) -> float:
         """Minutes to the end of the run at the speed of this process. done: share of its steps that are done."""

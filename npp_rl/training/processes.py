@@ -1,7 +1,10 @@
 """The processes of a run under torchrun, with their devices, threads, precision and seeds."""
 
+import contextlib
 import datetime
 import os
+import subprocess
+import sys
 import weakref
 from typing import NamedTuple
 
@@ -84,6 +87,26 @@ def check(args, sizes: dict[str, dict], world_size: int, on_gpu: bool) -> None:
         )
     if getattr(args, "cudagraphs", False) and not (args.compile and on_gpu):
         raise ArgumentError("--cudagraphs: needs --compile and a GPU")
+    if getattr(args, "compile", False):
+        check_compiler(on_gpu)
+
+
+def check_compiler(on_gpu: bool) -> None:
+    """Raise ArgumentError if torch.compile would not find a compiler. It looks for the same ones as torch.
+
+    On a CPU this is `CXX`, else g++ (clang++ on macOS), as in torch/_inductor/config.py; on a GPU `CC`, else gcc or
+    clang, as in Triton's runtime/build.py.
+    """
+    variable, usual = ("CC", ("gcc", "clang")) if on_gpu else ("CXX", ("g++",))
+    usual = ("clang++",) if sys.platform == "darwin" and not on_gpu else usual
+    names = (os.environ[variable],) if variable in os.environ else usual
+    for name in names:
+        with contextlib.suppress(OSError, subprocess.SubprocessError):
+            subprocess.run([name, "--version"], capture_output=True, check=True, timeout=60)
+            return
+    language = "C" if on_gpu else "C++"
+    found = f"{variable}={names[0]} does not run" if variable in os.environ else f"there is no {' or '.join(usual)}"
+    raise ArgumentError(f"--compile: needs a {language} compiler, {found} (install one or set {variable})")
 
 
 def join(world_size: int, local_rank: int, on_gpu: bool) -> torch.device:

@@ -12,7 +12,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from npp_rl.commands import CheckpointError, say
 from npp_rl.files import open_file, write_json
-from npp_rl.training import wandb_mirror
+from npp_rl.training import budget, source, wandb_mirror
 from npp_rl.training.system import Usage, describe_system
 
 FILES = ("metrics.jsonl", "log.jsonl")
@@ -160,6 +160,9 @@ def start_log(
         **describe_system(torch.cuda.get_device_name(device) if device.type == "cuda" else device.type),
     }
     run_log = RunLog(run_dir, config, checkpoint and checkpoint["log_bytes"], global_step)
+    scripts = source.scripts_of(args, agent)
+    if checkpoint is None:
+        source.keep(run_dir, scripts)
     if args.track:
         run_log.track()
     if sync:
@@ -168,4 +171,9 @@ def start_log(
         run_log.message(f"{run_dir}: was stopped before it trained, so it begins again at step 0")
     counts = ", ".join(f"{count} {use}" for use, count in config["levels"].items())
     run_log.message(f"{run_dir}: {config['parameters']:,} parameters; levels: {counts}")
+    if checkpoint is not None:
+        if names := source.others(run_dir, scripts):
+            run_log.message(f"{', '.join(names)}: another text than in {run_dir / 'source'}, with which the run began")
+        if text := budget.note(run_dir, checkpoint["args"], args, checkpoint["counters"]):
+            run_log.message(text)
     return run_log

@@ -4,29 +4,20 @@ import contextlib
 import importlib.metadata
 import os
 import platform
-import subprocess
 import time
 from pathlib import Path
 
 import npp_rl
+from npp_rl.training.source import revision
 
 
 def describe_system(device: str = "cpu") -> dict:
-    """Versions, git revision (None outside a checkout), number of processors, and the device's name."""
+    """Versions, git revision and whether the checkout differs from it, number of processors, the device's name."""
     versions = {"python": platform.python_version(), "npp_rl": npp_rl.__version__}
     versions |= {name: importlib.metadata.version(name) for name in ("torch", "numpy", "numba", "gymnasium")}
-    git = ["git", "-C", str(Path(__file__).parent)]
-    try:
-        revision, changed = (
-            subprocess.run([*git, *words], capture_output=True, text=True, check=True).stdout.strip()
-            for words in (("rev-parse", "HEAD"), ("status", "--porcelain", "-uno"))
-        )
-    except (OSError, subprocess.CalledProcessError):
-        revision, changed = None, ""
     return {
         "versions": versions,
-        "git_revision": revision,
-        "git_changed": bool(changed),
+        **revision(),
         "machine": platform.machine(),
         "cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "device": device,
