@@ -25,6 +25,7 @@ from npp_rl.levels.categories import CATEGORIES
 from npp_rl.levels.generator import generate
 from npp_rl.levels.maps import Level
 from npp_rl.simulator import simulate
+from npp_rl.simulator.layout import CAUSE_NAMES
 
 ROOT = Path(__file__).parents[1]
 NONE, LEFT, RIGHT, JUMP, JUMP_LEFT, JUMP_RIGHT = range(6)
@@ -340,6 +341,39 @@ ENDS = {  # success, cause, truncated, exit switches hit, gold
     "truncated": (False, "none", True, 0, 0),
     "truncated after the switch": (False, "none", True, 1, 0),
 }
+
+
+def hall(kind, x, y, orientation=0):
+    """Five cells high, the ninja on its floor at the left; an entity at (x, y) px from the ninja."""
+    at = middle(5, 12)
+    exits = [(middle(30, 12), middle(20, 12))]
+    return level(ground((1, 8, 42, 12)), at, exits, others=[(kind, (at[0] + x, at[1] + y), orientation, 0)])
+
+
+DEATHS = {
+    "mine": (hall(1, 48, 6), RIGHT),
+    "zap_drone": (corridor(5, 12, 20, others=[(14, here(6), 4)]), NONE),
+    "chaser_drone": (hall(15, 48, 0, 4), NONE),
+    "floor_guard": (hall(16, 48, 0), NONE),
+    "thwump": (hall(20, 48, 0, 4), NONE),
+    "laser": (hall(23, 0, -48, 2), NONE),
+    "death_ball": (hall(25, 48, 0), NONE),
+    "mini_drone": (corridor(5, 12, 20, others=[(26, here(6), 4)]), NONE),
+    "shove_thwump": (hall(28, 0, 0, 6), RIGHT),
+    "floor_impact": (SHAFT, NONE),
+    "ceiling_impact": (hall(10, 0, 0, 6), NONE),  # a launch pad
+    "crush": (hall(20, 36, -36, 2), RIGHT),  # between the side of a thwump and the floor
+}
+
+
+def test_every_cause_of_death_has_its_name():
+    assert set(CAUSES) == set(CAUSE_NAMES.values()) == {"none", *DEATHS}
+    named = {}
+    for cause, (made, action) in DEATHS.items():
+        figures = game(made, [action] * 200, unfinished=True, max_frames=800)[-1]
+        named[cause] = CAUSES[figures["cause"]]
+        assert not figures["success"]
+    assert named == {cause: cause for cause in DEATHS}
 
 
 @pytest.mark.parametrize("name", EPISODES)

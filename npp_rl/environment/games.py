@@ -32,7 +32,7 @@ from npp_rl.environment.pictures import (
 from npp_rl.levels.fields import distance_at
 from npp_rl.simulator import DEAD, WON, frame, reset_game
 from npp_rl.simulator.compiled import kernel, njit
-from npp_rl.simulator.layout import EXIT_DOOR, EXIT_SWITCH
+from npp_rl.simulator.layout import CAUSE_NAMES, EXIT_DOOR, EXIT_SWITCH
 
 ACTIONS = ("none", "left", "right", "jump", "left + jump", "right + jump")
 ACTION_BYTES = np.array([0, 4, 2, 1, 5, 3], np.uint8)  # input byte of each action (PHYSICS.md 7)
@@ -41,13 +41,10 @@ MAX_FRAMES, FRAMES_AT_LEAST, FRAMES_PER_PX = 5000, 600, 1.5  # time limit by the
 PROGRESS = 2.0  # px that the ninja has to come nearer to the exit than ever before
 PATIENCE = 8  # steps without progress that cost nothing
 
-# fmt: off
-CAUSES = ("none", "mine", "zap_drone", "floor_guard", "thwump", "death_ball", "mini_drone", "shove_thwump",
-          "floor_impact", "ceiling_impact", "crush")
-# fmt: on
-_CAUSE = np.zeros(256, np.int8)
-_CAUSE[[1, 14, 16, 20, 25, 26, 28, 100, 101, 102]] = range(1, 11)
-_CAUSE[21] = 1
+CAUSES = tuple(dict.fromkeys(CAUSE_NAMES.values()))  # of death, of all that the simulator can give; "none" first
+_CAUSE = np.zeros(256, np.int8)  # index in CAUSES
+for _number, _name in CAUSE_NAMES.items():
+    _CAUSE[_number] = CAUSES.index(_name)
 
 EPISODE = np.dtype(
     [
