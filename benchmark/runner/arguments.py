@@ -12,7 +12,8 @@ from typing import Annotated, Literal
 import tyro
 
 from npp_rl import ARCHITECTURES
-from npp_rl.commands import ArgumentError, CheckpointError, parse
+from npp_rl.commands import ArgumentError, CheckpointError, LevelError, parse
+from npp_rl.levels.sources import resolved
 from npp_rl.training.arguments import BOUNDS, args_from, check_args, differences_of
 
 REQUEUE_SECONDS = 30  # a warned job needs these to go back into the queue; its run has the rest to stop
@@ -113,8 +114,7 @@ def read(argv: Sequence[str]) -> tuple[Args, list[str], Path]:
     asked = parse(Args, argv, saved)
     asked.resume_from = args.resume_from
     for name in ("train_dataset", "test_dataset"):
-        if getattr(asked, name) != "builtin":
-            setattr(asked, name, str(Path(getattr(asked, name)).resolve()))
+        setattr(asked, name, resolved(getattr(asked, name)))
     asked.replay_data_dir = tuple(str(Path(place).resolve()) for place in asked.replay_data_dir)
     differences = differences_of(saved, asked, FREE_ARGUMENTS)
     if extra and extra != saved_extra:
@@ -184,8 +184,10 @@ def check(args: Args, extra: Sequence[str]) -> None:
         if word.startswith("--") and (name in OWN_FLAGS or name.removeprefix("no_") in OWN_FLAGS):
             raise ArgumentError(f"-- {word}: the runner sets this flag (see its own flags)")
     for name in ("train_dataset", "test_dataset"):
-        if getattr(args, name) != "builtin":
-            setattr(args, name, existing(f"--{name.replace('_', '-')}", getattr(args, name)))
+        try:
+            setattr(args, name, resolved(getattr(args, name)))
+        except LevelError as error:
+            raise ArgumentError(f"--{name.replace('_', '-')}: {error}") from None
     args.replay_data_dir = tuple(existing("--replay-data-dir", folder) for folder in args.replay_data_dir)
     if args.debug:
         for name, value in DEBUG.items():

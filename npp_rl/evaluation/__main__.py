@@ -21,8 +21,9 @@ from npp_rl.evaluation.suite import evaluate, generalisation
 from npp_rl.evaluation.summary import comparison, report
 from npp_rl.files import read_json
 from npp_rl.levels import builtin
-from npp_rl.levels.datasets import load_split, load_suite, same_dataset
+from npp_rl.levels.datasets import load_split, load_suite
 from npp_rl.levels.maps import Level
+from npp_rl.levels.sources import same_dataset
 from npp_rl.training.arguments import check_args
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from npp_rl.commands import ArgumentError
-from npp_rl.levels.datasets import same_dataset
+from npp_rl.levels.sources import same_dataset
 
 
 def agent_policy(agent: torch.nn.Module, device: torch.device) -> Callable[[dict[str, np.ndarray]], np.ndarray]:

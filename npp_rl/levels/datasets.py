@@ -1,4 +1,8 @@
-"""Data sets of levels and their splits: folders of map files, category folders with `.pkl` levels, the built-in set."""
+"""Data sets of levels and their splits.
+
+A data set is "builtin"; a folder or a file with raw map files, `.pkl` levels, or text files of the game (texts.py); or
+several of these with commas between them.
+"""
 
 import io
 import math
@@ -7,13 +11,14 @@ import struct
 import sys
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from npp_rl.commands import LevelError, UserError
 from npp_rl.files import open_file, read_json
-from npp_rl.levels import builtin
+from npp_rl.levels import builtin, texts
 from npp_rl.levels.categories import CATEGORIES, UNCATEGORIZED
 from npp_rl.levels.copies import NEAR, near_copies
 from npp_rl.levels.maps import (
@@ -25,6 +30,7 @@ from npp_rl.levels.maps import (
     mirrored,
     unknown_records,
 )
+from npp_rl.levels.sources import absolute, parts_of
 from npp_rl.simulator import check_map
 
 MOST_COMPARED = 50_000_000  # pairs of levels among which near-copies are looked for, a few seconds
@@ -45,22 +51,42 @@ def load_levels(source: str | Path, split: str = "all", holdout: float = 0.2) ->
     """Levels of a data set, in the order of CATEGORIES, then other categories; within a category by name.
 
     source: "builtin"; a folder of raw map files, whose category is the sub-folder's name or "uncategorized"; a folder
-    of category folders with `.pkl` levels; or one such file. split: "train", "test" or "all". In folders a hash of the
-    tiles decides, and about the share `holdout` of the levels is "test". The built-in set has splits of its own.
+    of category folders with `.pkl` levels; a text file of the game or a folder of them, whose category is the file's
+    stem; one file of any kind; or several of these, "builtin,levels/SI.txt". split: "train", "test" or "all". In
+    folders a hash of the tiles decides, and about the share `holdout` of the levels is "test". The built-in set has
+    splits of its own.
 
     Levels that cannot be used are left out and named on stderr, where repairs are counted too. Raises LevelError (one
     line) if no usable level is left.
     """
     if split not in ("train", "test", "all"):
         raise LevelError(f"split {split!r}: expected train, test or all")
-    if source == "builtin":
-        return builtin.builtin(split)
-    levels = _load_folder(Path(source))
-    if split != "all":
-        levels = split_by_tiles(levels, holdout)[split == "test"]
-        if not levels:
-            raise LevelError(f"{source}: no level falls into the split {split!r} with a holdout of {holdout}")
-    return levels
+    return _load([(part, split) for part in parts_of(source)], source, holdout)
+
+
+def _load(parts, source, holdout):
+    """Levels of the parts [(part, split)] of a data set, which errors call `source`."""
+    levels = []
+    for part, split in parts:
+        if part == "builtin":
+            levels += builtin.builtin(split)
+        else:
+            own = _load_folder(Path(part))
+            levels += own if split == "all" else split_by_tiles(own, holdout)[split == "test"]
+    if not levels:
+        raise LevelError(f"{source}: no level falls into the split {parts[0][1]!r} with a holdout of {holdout}")
+    return _in_order(levels) if len(parts) > 1 else levels
+
+
+def _in_order(levels):
+    """Levels by category. Of equal ids, of files of one name, the second and later ones get a number."""
+    rank = {name: index for index, name in enumerate(CATEGORIES)}
+    seen = Counter()
+    named = []
+    for level in sorted(levels, key=lambda level: (rank.get(level.category, len(rank)), level.category)):
+        seen[level.id] += 1
+        named.append(level if seen[level.id] == 1 else replace(level, id=f"{level.id} ({seen[level.id]})"))
+    return named
 
 
 def split_by_tiles(levels: Iterable[Level], holdout: float) -> tuple[list[Level], list[Level]]:
@@ -82,26 +108,32 @@ def _load_folder(path: Path) -> list[Level]:
     else:
         raise LevelError(f"{path}: no such folder or file, expected a data set of levels or 'builtin'")
 
-    levels, bad = [], []
+    levels, bad = [], []  # bad: (place, reason)
     repairs = {"rounded": 0, "limited": 0, "completed": 0}
     for file, category, name in files:
+        if file.suffix.lower() == ".txt":
+            found, lines = texts.read_levels(file, file.stem)
+            levels += found
+            bad += [(f"{file} line {number}" if number else str(file), reason) for number, reason in lines]
+            continue
         try:
             level, done = _read_level(file, category, name)
         except ValueError as error:
-            bad.append((file, str(error)))
+            bad.append((str(file), str(error)))
             continue
         levels.append(level)
         for repair in done:
             repairs[repair] += 1
     if not levels:
-        why = f"; {bad[0][0].name}: {bad[0][1]}" if bad else ""
+        why = f"; {bad[0][0].removeprefix(f'{path}/')}: {bad[0][1]}" if bad else ""
         raise LevelError(
-            f"{path}: no usable level among {len(files)} files, expected N++ map files or .pkl levels{why}"
+            f"{path}: no usable level among {len(files)} files, expected N++ map files, .pkl levels or text files of "
+            f"the game{why}"
         )
-    for file, reason in bad[:20]:
-        print(f"{file}: left out: {reason}", file=sys.stderr)
+    for place, reason in bad[:20]:
+        print(f"{place}: left out: {reason}", file=sys.stderr)
     if bad:
-        print(f"{path}: {len(bad)} of {len(files)} levels left out", file=sys.stderr)
+        print(f"{path}: {len(bad)} of {len(levels) + len(bad)} levels left out", file=sys.stderr)
     if any(repairs.values()):
         print(
             f"{path}: repaired {repairs['rounded']} levels with fractional numbers (rounded), {repairs['limited']} with"
@@ -140,7 +172,7 @@ def _level_files(folder: Path) -> list[tuple[Path, str, str]]:
         category = UNCATEGORIZED if place == folder else place.name
         for file in sorted(place.iterdir()):
             other = file.suffix.lower() in OTHER_SUFFIXES or file.name in OTHER_NAMES or file.name.startswith(".")
-            if file.is_file() and not other:
+            if file.is_file() and (not other or texts.is_text_file(file)):
                 name = file.stem if file.suffix == ".pkl" else file.relative_to(folder).as_posix()
                 files.append((file, category, name))
     return files
@@ -232,14 +264,12 @@ def load_split(
     """Training, validation and test levels of a run; none shares its tiles with a level of another part.
 
     A level and its mirror image count as the same tiles: scripts mirror training levels. One data set for both is
-    divided by the hash of the tiles (the built-in one has its own division). Validation levels are taken from the
-    training levels, by other bits of the same hash. Test levels that are near-copies of training levels (copies.py) are
-    kept and named on stderr. Raises LevelError.
+    divided by the hash of the tiles (the built-in one has its own division), and so is each part that both have.
+    Validation levels are taken from the training levels, by other bits of the same hash. Test levels that are
+    near-copies of training levels (copies.py) are kept and named on stderr. Raises LevelError.
     """
     test = load_suite(test_dataset, train_dataset, holdout_fraction)
-    same = same_dataset(train_dataset, test_dataset)
-    own = load_levels(train_dataset, "train" if same or train_dataset == "builtin" else "all", holdout_fraction)
-    own = _without(own, test)
+    own = _without(_load_parts(train_dataset, test_dataset, "train", holdout_fraction), test)
     validation = [level for level in own if held_share(level.tiles_digest) < validation_fraction]
     train = _without(own, validation)
     if not train:
@@ -290,12 +320,11 @@ def training_levels(
 
 def load_suite(test_dataset: str, train_dataset: str, holdout_fraction: float) -> list[Level]:
     """Levels of a test suite: the held-out part if training uses the same data set, else all. Raises LevelError."""
-    held_out = test_dataset == "builtin" or same_dataset(train_dataset, test_dataset)
-    return load_levels(test_dataset, "test" if held_out else "all", holdout_fraction)
+    return _load_parts(test_dataset, train_dataset, "test", holdout_fraction)
 
 
-def same_dataset(one: str, other: str) -> bool:
-    """Whether two data sets are the same one, under whichever path."""
-    return one == other or (
-        "builtin" not in (one, other) and Path(one).expanduser().resolve() == Path(other).expanduser().resolve()
-    )
+def _load_parts(dataset, other, split, holdout):
+    """The levels of a data set: of parts that the other one has too, and of the built-in one, a split, else all."""
+    shared = {absolute(part) for part in parts_of(other)} | {"builtin"}
+    parts = [(part, split if absolute(part) in shared else "all") for part in parts_of(dataset)]
+    return _load(parts, dataset, holdout)
