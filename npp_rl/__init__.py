@@ -7,6 +7,10 @@ in the group `gymnasium.envs`, for libraries that load this group. Gymnasium sto
 
 import os
 
+from npp_rl.commands import end_on_signals
+
+end_on_signals()  # before the rest is imported, which takes seconds
+
 if "OMP_WAIT_POLICY" not in os.environ:
     # Waiting threads of compiled loops spin for a moment before they sleep. With GNU OpenMP's default count, two
     # processes on the same cores slow each other down a hundredfold. The library reads the variable when it loads.

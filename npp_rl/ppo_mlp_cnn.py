@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-os.environ.setdefault("GOMP_SPINCOUNT", "100000")  # set before torch loads: waiting threads give up their cores sooner
+from npp_rl.commands import ArgumentError, StopSignals, command  # first: it answers signals
+
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # deterministic GPU kernels need this
 
 import numpy as np
@@ -22,7 +23,6 @@ import torch.distributed as dist
 from torch import nn, optim
 from torch.nn.parallel import DistributedDataParallel
 
-from npp_rl.commands import ArgumentError, StopSignals, command
 from npp_rl.evaluation import analysis, intervals, players, result_files, suite, summary
 from npp_rl.levels import datasets
 from npp_rl.training import checkpoints, processes, run_folder

@@ -183,7 +183,11 @@ def test_json_is_json(tmp_path):
         (["--learning-speed", "1"], "--learning-speed"),
         (["--num-envs", "many"], "--num-envs"),
         (["--size", "9"], "--size"),
-        (["--num-env", "9"], "Unrecognized options: --num-env, 9 Perhaps you meant: --num-envs INT"),
+        (["--num-env", "9"], "unrecognized option --num-env, did you mean --num-envs?"),
+        (["--lr", "9"], "unrecognized option --lr, did you mean --learning-rate?"),
+        (["--no-anneal_l"], "unrecognized option --no-anneal-l, did you mean --anneal-lr?"),
+        (["--anneal-lr", "False"], "--anneal-lr False: expected --anneal-lr or --no-anneal-lr, without a value"),
+        (["--no-cuda=1"], "--cuda 1: expected --cuda or --no-cuda, without a value"),
     ],
 )
 def test_bad_argument_is_one_line(argv, named, capsys):
@@ -192,8 +196,7 @@ def test_bad_argument_is_one_line(argv, named, capsys):
     error = capsys.readouterr().err
     assert stop.value.code == 2
     assert error.startswith("error: ") and error.count("\n") == 1 and named in error
-    assert "help" not in error.replace("helptext:", "")  # neither the box's title nor its foot
-    assert error.count("Unrecognized options") <= 1
+    assert "help" not in error  # neither the box's title nor its foot
 
 
 @pytest.mark.parametrize(

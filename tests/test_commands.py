@@ -1,6 +1,11 @@
-"""The commands of `npp_rl` that are not scripts: their help, unknown flags, and interrupts, each in one line."""
+"""Commands: their help, unknown flags, and signals at any time, each in one line."""
 
 import dataclasses
+import os
+import re
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,6 +14,8 @@ from calls import call
 from npp_rl import make_levels, play, relabel
 from npp_rl.levels import replays
 from npp_rl.planning import certify, demonstrations, planner
+
+ROOT = Path(__file__).parents[1]
 
 # What a command needs to get to work, and the first thing that it then calls.
 COMMANDS = {
@@ -37,6 +44,7 @@ def test_help_tells_what_each_argument_is(module, capsys):
         told = [text.partition(" (")[0].split() for text in words.split(f" {flag} ")[1:]]
         told += [text.partition(" (")[0].split() for text in words.split(f" --no-{name} ")[1:]]
         assert any(len([word for word in text if word.islower()]) >= 2 for text in told), (flag, shown)
+    assert not re.search(r"default: (None|\)|'')|\(default[^)]*\) \(default", words)
 
 
 @every_command
@@ -46,6 +54,83 @@ def test_an_unknown_flag_is_one_line(module, capsys):
     shown, said = capsys.readouterr()
     assert end.value.code == 2 and shown == ""
     assert said.startswith("error: ") and "--colour" in said and said.count("\n") == 1
+
+
+def test_an_unknown_flag_is_named_where_another_is_missing(capsys):
+    unknown, none = (["--colour", "blue"], "unrecognized option --colour\n"), ([], "missing --checkpoint, --out (")
+    for words, said in (unknown, none):
+        with pytest.raises(SystemExit) as end:
+            call(relabel, *words)
+        error = capsys.readouterr().err
+        assert end.value.code == 2 and error.startswith(f"error: {said}") and str(ROOT) not in error
+
+
+@pytest.mark.parametrize("words", [["-m", "npp_rl.relabel", "--help"], ["-m", "npp_rl.cost", "--help"]])
+def test_help_that_cannot_be_written_names_the_output(words):
+    with open("/dev/full", "w") as full:  # noqa: PTH123
+        done = subprocess.run([sys.executable, *words], stdout=full, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+    assert (done.returncode, done.stderr) == (2, "error: standard output: No space left on device\n")
+
+
+# A module in place of NumPy, which all commands import: it works for a minute, in Python or without giving it a turn.
+SLOW = """
+import hashlib, sys, time
+print("importing", flush=True)
+time.sleep(60) if {} else hashlib.pbkdf2_hmac("sha256", b"a", b"b", 10**9)
+"""
+PROGRAMS = [
+    ["-m", "npp_rl.levels.replays"],
+    ["-m", "npp_rl.evaluation"],
+    ["-m", "benchmark.report"],
+    ["npp_rl/ppo_mlp_baseline.py"],
+    ["npp_rl/bc_pretrain.py"],
+]
+
+
+@pytest.mark.parametrize(
+    ("number", "said", "python"),
+    [
+        (signal.SIGINT, "interrupted", True),
+        (signal.SIGINT, "interrupted", False),
+        (signal.SIGTERM, "stopped by SIGTERM", 1),
+    ],
+)
+@pytest.mark.parametrize("words", PROGRAMS, ids=lambda words: words[-1])
+def test_a_signal_while_a_command_is_loaded_ends_it_in_one_line(tmp_path, words, number, said, python):
+    (tmp_path / "numpy.py").write_text(SLOW.format(python))
+    environment = os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen([sys.executable, *words], cwd=ROOT, env=environment, **pipes) as process:
+        assert process.stdout.readline() == "importing\n"
+        process.send_signal(number)
+        _, error = process.communicate(timeout=30)
+    assert (process.returncode, error) == (128 + number, f"error: {said}\n")
+
+
+def test_signals_of_a_program_that_imports_the_package_are_its_own(tmp_path):
+    (tmp_path / "own.py").write_text(
+        "import signal, threading\nimport npp_rl\nassert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL\n"
+        "assert signal.getsignal(signal.SIGINT) == signal.default_int_handler and threading.active_count() == 1\n"
+    )
+    for words in (["own.py"], ["-m", "own"], ["-c", "import own"]):
+        environment = os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
+        subprocess.run([sys.executable, *words], cwd=tmp_path, env=environment, check=True)
+
+
+@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGINT])
+def test_a_signal_while_a_training_compiles_ends_it_in_one_line(tmp_path, number):
+    words = ["npp_rl/ppo_mlp_baseline.py", "--run-dir", tmp_path / "run", "--threads", "1"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path / "numba"), "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen([sys.executable, *words], cwd=ROOT, env=environment, **pipes) as process:
+        assert process.stdout.readline().startswith("preparing levels and the simulator")
+        while not (tmp_path / "run").exists():  # it then reads levels, and compiles
+            assert process.poll() is None
+        process.send_signal(number)
+        _, error = process.communicate(timeout=30)
+    said = "interrupted" if number == signal.SIGINT else "stopped by SIGUSR1"
+    assert error == f"error: {said} before the training began, so nothing was saved\n"
+    assert process.returncode == 128 + number and not (tmp_path / "run").exists()
 
 
 @every_command

@@ -155,14 +155,17 @@ def test_help_shows_all_arguments_in_groups(module, capsys):
     shown = capsys.readouterr().out
     assert stop.value.code == 0
     titles = re.findall(r"\b(\w+) options\b", shown)
-    assert titles[:3] == ["first", "run", "levels"] and {"speed", "tracking"} <= set(titles)
+    assert titles == ["network", "training", "levels", "run", "speed", "tracking"]
+    assert not re.search(r"default:\s*(│\s*)*(None|\)|'')", shown)
+    assert not re.search(r"\(default[^)]*\)\s*(│\s*)*\(default", shown)
     flags = set(re.findall(r"--([a-z0-9-]+)", shown))
     missing = {field.name.replace("_", "-") for field in dataclasses.fields(ARGS[module])} - flags
     assert not missing
-    if module != "bc_pretrain":
-        assert titles[-1] == "network" and "ppo" in titles
-        first = shown.partition(" first options ")[2].partition(" run options ")[0]
-        assert len(re.findall(r"^\W --", first, re.MULTILINE)) == 10  # what a newcomer needs
+    own = re.findall(r"^\W --([a-z-]+)", shown.partition(" network ")[2].partition(" training ")[0], re.MULTILINE)
+    others = {"arch"} if module == "bc_pretrain" else set(importlib.import_module(f"npp_rl.{module}").SIZES["small"])
+    assert {name.replace("_", "-") for name in others} | {"size"} <= set(own)
+    common = {field.name for field in dataclasses.fields(ARGS["ppo_mlp_baseline"])}
+    assert {name.replace("-", "_") for name in own} & common <= {"size", *others}
 
 
 def test_arguments_have_one_help_text():

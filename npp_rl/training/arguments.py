@@ -21,16 +21,16 @@ FREE_ARGUMENTS += ("capture_video", "s3_bucket", "s3_prefix", "s3_endpoint_url",
 FREE_ARGUMENTS += ("threads", "inference_threads")
 
 
-# Groups of arguments in `--help`, in this order. All other arguments are in OTHERS.
+# Groups of arguments in `--help`, in this order. All other arguments are in OTHERS, at its end.
 GROUPS = {
-    "first": "arch replay_data_dir train_dataset test_dataset max_minutes total_timesteps num_envs seed size run_dir "
-    "resume track",
-    "run": "exp_name label evaluations eval_freq save_freq capture_video pretrained_checkpoint value_warmup_steps "
-    "kl_coef kl_steps",
-    "levels": "holdout_fraction validation_fraction fresh_levels mirror renew_freq frame_skip keep_idle cache_dir",
-    "cloning": "epochs patience batch_size schedule weight_decay label_smoothing hide_inputs class_weights value_coef",
-    "ppo": "learning_rate num_steps anneal_lr gamma gae_lambda num_minibatches update_epochs norm_adv clip_coef "
-    "clip_vloss ent_coef anneal_ent vf_coef max_grad_norm target_kl",
+    "network": "arch size",
+    "training": "total_timesteps max_minutes num_envs seed pretrained_checkpoint value_warmup_steps kl_coef kl_steps "
+    "epochs patience batch_size learning_rate schedule weight_decay label_smoothing hide_inputs class_weights "
+    "value_coef num_steps anneal_lr gamma gae_lambda num_minibatches update_epochs norm_adv clip_coef clip_vloss "
+    "ent_coef anneal_ent vf_coef max_grad_norm target_kl",
+    "levels": "train_dataset test_dataset replay_data_dir holdout_fraction validation_fraction fresh_levels mirror "
+    "renew_freq frame_skip keep_idle cache_dir",
+    "run": "run_dir resume exp_name label evaluations eval_freq save_freq capture_video track",
     "speed": "cuda threads inference_threads mixed_precision compile cudagraphs torch_deterministic",
     "tracking": "wandb_project_name wandb_entity wandb_group wandb_tags s3_bucket s3_prefix s3_endpoint_url "
     "s3_sync_freq s3_dry_run",
@@ -43,18 +43,20 @@ def in_groups(args_type):
     import tyro
 
     lines = dict(re.findall(r"^    (\w+): .*?  # (.*)$", inspect.getsource(args_type), re.MULTILINE))
-    group_of = {name: group for group, names in GROUPS.items() for name in names.split()}
-    if "epochs" in lines:  # bc_pretrain.py, which shares some arguments with PPO
-        group_of |= dict.fromkeys(GROUPS["ppo"].split(), "cloning")
-    groups = {group: [] for group in (*GROUPS, OTHERS)}
-    for field in dataclasses.fields(args_type):
-        kind = typing.Annotated[typing.get_type_hints(args_type)[field.name], tyro.conf.arg(help=lines[field.name])]
-        groups[group_of.get(field.name, OTHERS)].append((field.name, kind, dataclasses.field(default=field.default)))
+    fields = {field.name: field for field in dataclasses.fields(args_type)}
+    groups = {group: [name for name in names.split() if name in fields] for group, names in GROUPS.items()}
+    groups[OTHERS] += [name for name in fields if not any(name in names for names in groups.values())]
     shown = []
-    for name, fields in groups.items():
-        if fields:
-            group = dataclasses.make_dataclass(name, fields)
-            shown.append((name, tyro.conf.OmitArgPrefixes[group], dataclasses.field(default_factory=group)))
+    for title, names in groups.items():
+        own = []
+        for name in names:
+            default = fields[name].default
+            hint = "" if default in (None, (), "") else None  # a help line says what that means
+            described = tyro.conf.arg(help=lines[name], help_behavior_hint=hint)
+            kind = typing.Annotated[typing.get_type_hints(args_type)[name], described]
+            own.append((name, kind, dataclasses.field(default=default)))
+        group = dataclasses.make_dataclass(title, own)
+        shown.append((title, tyro.conf.OmitArgPrefixes[group], dataclasses.field(default_factory=group)))
     return dataclasses.make_dataclass(args_type.__name__, shown)
 
 

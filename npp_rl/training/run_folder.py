@@ -1,11 +1,10 @@
 """The folder of a run: its name, the lock that keeps out other processes, and what a killed process left in it."""
 
-import atexit
 import contextlib
 import time
 from pathlib import Path
 
-from npp_rl.commands import CheckpointError
+from npp_rl.commands import CheckpointError, at_end
 from npp_rl.files import LEFTOVER, open_file, remove_leftovers, take_lock
 from npp_rl.training import s3
 
@@ -44,12 +43,12 @@ def claim(run_dir: Path, resumed: bool):
     if not resumed and any(path.suffix != ".log" for path in others):
         raise CheckpointError(f"{run_dir}: is not empty (expected a new folder for the run)")
     if not run_dir.exists():
-        atexit.register(_leave_nothing, run_dir)
+        at_end(_leave_nothing, run_dir)
     run_dir.mkdir(parents=True, exist_ok=True)
     lock = open_file(run_dir / "log.jsonl", "a")
     if not take_lock(lock):
         raise CheckpointError(f"{run_dir}: another process works in this run")
-    for place in (".", "checkpoints", "videos"):
+    for place in (".", "checkpoints", "source", "videos"):
         remove_leftovers(run_dir / place)
     return lock
 
@@ -57,6 +56,7 @@ def claim(run_dir: Path, resumed: bool):
 def _leave_nothing(run_dir):
     """Remove the folder of a run that failed before it wrote anything, such as for a missing data set."""
     with contextlib.suppress(OSError):
-        if [path.name for path in run_dir.iterdir()] == ["log.jsonl"] and not (run_dir / "log.jsonl").stat().st_size:
-            (run_dir / "log.jsonl").unlink()
-            run_dir.rmdir()
+        log = run_dir / "log.jsonl"
+        if list(run_dir.iterdir()) == [log] and not log.stat().st_size:
+            log.unlink()
+        run_dir.rmdir()  # an OSError if anything is in it
