@@ -15,10 +15,10 @@ from typing import Annotated
 import numpy as np
 import tyro
 
-from benchmark.reporting import decision, details, page, scores, sections
+from benchmark.reporting import decision, details, differences, page, scores, sections, sources
 from benchmark.reporting.experiments import read_experiments
 from benchmark.reporting.page import Bullets, Heading, Text
-from npp_rl.commands import ArgumentError, command, say
+from npp_rl.commands import ArgumentError, command
 from npp_rl.files import write_atomically
 
 SEED = 20210830  # of all random choices, so that the same runs give the same report
@@ -66,8 +66,11 @@ def one(comparison: sections.Comparison, weights: dict[str, float], rng) -> tupl
     """Conclusion and chapters of one experiment."""
     able = comparison.able
     matrix = decision.matrix([c.tested for c in able], weights, rng) if len(able) > 1 else None
-    conclusion = sections.conclusion(comparison, matrix, rng)
-    facts, warnings = sections.head(comparison)
+    found = differences.differences(comparison.contenders)
+    conclusion = sections.conclusion(comparison, matrix, rng, lambda c: differences.reservation(comparison, found, c))
+    facts, warnings = differences.head(comparison, found)
+    by_scripts, code = sources.scripts(comparison)
+    warnings += by_scripts
     if missing := [c.name for c in comparison.contenders if not c.tested]:
         warnings.append(f"Without any tested run, and so not compared: {sections.listed(missing)}.")
     if comparison.experiment.problems:
@@ -93,6 +96,9 @@ def one(comparison: sections.Comparison, weights: dict[str, float], rng) -> tupl
             ("Failures", details.failures(comparison)),
             ("Levels", details.levels(comparison)),
         ]
+    chapters.append(("What differs", differences.tables(comparison, found)))
+    if code:
+        chapters.append(("Scripts", code))
     chapters.append(("Runs", details.runs(comparison.experiment)))
     body = [block for name, blocks in chapters for block in (Heading(name), *blocks)]
     return facts[:1] + conclusion + facts[1:], body
@@ -148,8 +154,8 @@ def main(args: Args) -> None:
     write(out, title, blocks)
     for block in blocks:
         if isinstance(block, Text) and block.kind == "lead":
-            say(block.text.replace("**", ""))
-    say(f"written to {out / 'report.html'} and report.md")
+            print(block.text.replace("**", "").replace("`", ""))
+    print(f"written to {out / 'report.html'} and report.md")
 
 
 if __name__ == "__main__":

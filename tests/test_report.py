@@ -1,10 +1,12 @@
 """The report: a made experiment's page and Markdown, its decision, its words, bad input, and the page in a browser."""
 
 import json
+import math
 import re
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import browser
@@ -14,7 +16,7 @@ from made_runs import make
 from torch.utils.tensorboard import SummaryWriter
 
 from benchmark import report
-from benchmark.reporting import decision, details, experiments, page, plots, sections
+from benchmark.reporting import decision, details, experiments, page, plots, sections, significance
 from npp_rl import ARCHITECTURES
 from npp_rl.commands import ArgumentError, command
 
@@ -109,7 +111,9 @@ def test_kept_results_of_real_runs():
     """The figures of benchmark/RESULTS.md come from these."""
     folder = ROOT / "benchmark/results/eight_architectures_6_minutes"
     (found,) = experiments.read_experiments([folder])
-    assert {run.architecture for run in found.runs} == set(ARCHITECTURES) and len(found.runs) == 24
+    assert {run.architecture for run in found.runs} >= {"mlp_baseline", "mlp_cnn"} and found.problems == []
+    assert all(run.architecture in ARCHITECTURES and math.isfinite(run.success) for run in found.runs)
+    assert min(Counter(run.architecture for run in found.runs).values()) >= significance.MIN_SEEDS
     _, blocks = report.report([folder], WEIGHTS)
     assert "**Take mlp_baseline** for success: it won 98.4% of the test levels (3 seeds)" in words(blocks)
     assert "over mlp_cnn, the next, it is ahead by +32.3 points (+23.3 to +41.4)" in words(blocks)
@@ -129,17 +133,16 @@ def test_suites_are_experiments_of_their_own(tmp_path):
 
 
 def test_a_console_that_is_gone_ends_nothing(tmp_path):
-    """A full disk behind it, and a reader that has left: the report is written, and nothing is said but errors."""
+    """A full disk behind it, and a reader that has left: the report is written, and there is one line at most."""
     make(tmp_path, ("gat",), [1], ["no_pretrain"], full=False)
     line = f"{sys.executable} -m benchmark.report {tmp_path} --out {tmp_path}"
-    for end, said in (("/dev/full", ""), ("/dev/null", "")):
-        done = subprocess.run(
-            ["bash", "-c", f"{line}/out > {end}"], cwd=ROOT, capture_output=True, text=True, timeout=300
-        )
-        assert done.returncode == 0 and done.stderr == said and (tmp_path / "out/report.md").is_file()
+    for end, status in (("/out > /dev/full", 2), ("/out > /dev/null", 0), ("/out | true", None)):
+        words = ["bash", "-o", "pipefail", "-c", line + end]
+        done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=300)
+        assert done.returncode == status if status is not None else done.returncode in (0, 2, 141)
+        assert done.stderr.count("\n") == (status == 2) and done.stderr.startswith("error: " * (status == 2))
+        assert (tmp_path / "out/report.md").is_file()
         shutil.rmtree(tmp_path / "out")
-    done = subprocess.run(["bash", "-c", f"{line}/out | true"], cwd=ROOT, capture_output=True, text=True, timeout=300)
-    assert done.stderr == "" and (tmp_path / "out/report.md").is_file()
     done = subprocess.run(
         ["bash", "-c", f"{sys.executable} -m benchmark.report --help > /dev/full"],
         cwd=ROOT, capture_output=True, text=True, timeout=300,
@@ -306,20 +309,184 @@ def test_levels_that_an_agent_trained_on_do_not_count(tmp_path):
     assert len(comparison.able[0].tested) == 2 and "(90 of the levels)" in comparison.notes[0]
 
 
+def warned(blocks):
+    return [
+        item for block in blocks if isinstance(block, page.Bullets) and block.kind == "warn" for item in block.items
+    ]
+
+
 def test_differences_between_runs_are_warned_of(tmp_path):
     make(tmp_path, ("gat", "mlp_cnn"), [1, 2, 3], ["no_pretrain"])
     place = tmp_path / "gat/no_pretrain/seed_2/config.json"
-    config = json.loads(place.read_text())
-    config["args"]["max_minutes"] = 20.0
-    place.write_text(json.dumps(config | {"git_revision": "f" * 40, "cpus": 64}))
+    change_args(place, max_minutes=20.0)
+    change(place, git_revision="f" * 40, cpus=64)
     place = place.with_name("eval_results.json")
-    results = json.loads(place.read_text())
-    place.write_text(json.dumps(results | {"levels": results["levels"][:-5]}))
+    change(place, levels=json.loads(place.read_text())["levels"][:-5])
     _, blocks = report.report([tmp_path], WEIGHTS)
-    warned = "\n".join(i for b in blocks if isinstance(b, page.Bullets) and b.kind == "warn" for i in b.items)
-    budget = "budget, minutes: 10.0 (5 runs) and 20.0 (1 runs)"
-    for what in (budget, "revision", "CPU cores", "not all runs were tested"):
-        assert what.lower() in warned.lower()
+    lines = "\n".join(warned(blocks))
+    for what in ("Runs of gat differ from one another: `max_minutes` 10 (2 runs) and 20 (1 run); `revision` ",
+                 "`CPU cores` 2 (2 runs) and 64 (1 run)", "Not all runs were tested on the same levels"):  # fmt: skip
+        assert what in lines
+    for what in ("revision (167dd26aa0 or ffffffffff)", "CPU cores (2 or 64)",
+                 "The runs of gat do not repeat one another: they differ in `max_minutes`."):  # fmt: skip
+        assert what in leads(blocks)[0]
+
+
+def test_one_seed_with_other_arguments_shows(tmp_path):
+    """The same network with another learning rate, discount and width and without fresh levels is no replication."""
+    make(tmp_path, ("gat", "mlp_cnn"), [1, 2, 3], ["no_pretrain"])
+    for place in tmp_path.glob("*/*/*/config.json"):
+        change_args(place, learning_rate=1.5e-3, gamma=0.99, fresh_levels=900, hidden=64, run_dir=str(place.parent))
+    place = tmp_path / "gat/no_pretrain/seed_3/config.json"
+    before, _ = page.markdown(report.report([tmp_path], WEIGHTS)[1], "figures")
+    change_args(place, learning_rate=0.1, gamma=0.5, fresh_levels=0, hidden=128)
+    _, blocks = report.report([tmp_path], WEIGHTS)
+    text, _ = page.markdown(blocks, "figures")
+    for name, usual, other in (("learning_rate", "0.0015", "0.1"), ("gamma", "0.99", "0.5"), ("hidden", "64", "128"),
+                               ("fresh_levels", "900", "0")):  # fmt: skip
+        assert f"`{name}` {usual} (2 runs) and {other} (1 run)" in warned(blocks)[0] and f"| {name} |" not in before
+        assert f"| {name} | {other} | gat (1 of 3 runs) |" in text
+    assert "do not repeat one another: they differ in `learning_rate`, `gamma`, `fresh_levels` and `hidden`" in text
+    assert "No argument differs" in before and "\n| run_dir |" not in text and "\n| seed |" not in text
+
+
+def test_a_verdict_names_what_else_the_winner_had(tmp_path):
+    """Sizes are each network's own. Environments and learning rates are not."""
+    make(tmp_path, ("gat", "mlp_cnn", "mlp_baseline"), range(5), ["no_pretrain"], levels=20, luck=0.02)
+    for place in tmp_path.glob("*/*/*/config.json"):
+        change_args(place, learning_rate=1.5e-3, num_envs=64, hidden=64, graph_heads=8)
+    for place in tmp_path.glob("mlp_baseline/*/*/config.json"):
+        change_args(place, learning_rate=1e-3, num_envs=512, hidden=128, max_minutes=20.0)
+        config = json.loads(place.read_text())
+        del config["args"]["graph_heads"]
+        place.write_text(json.dumps(config | {"processor": "Zen 5", "observation_shapes": {"arcs": [9, 9]}}))
+        change(place.with_name("eval_results.json"), overall={"success_rate": 1.0, "episodes": 180})
+    _, blocks = report.report([tmp_path], WEIGHTS)
+    (lead,) = leads(blocks)
+    assert lead.startswith("**Take mlp_baseline**")
+    assert (
+        "But besides its network mlp_baseline had other arguments than the others (theirs in brackets): `max_minutes` "
+        "20 (10), `learning_rate` 0.001 (0.0015) and `num_envs` 512 (64). The runs also differ in steps (498k to "
+        "31.2M), processor (x86_64 or Zen 5) and what they see."
+    ) in lead
+    tables = {b.folded: b for b in blocks if isinstance(b, page.Table) and b.header[-1] == "contenders"}
+    rows = {tuple(row) for row in tables[""].rows}
+    assert {("num_envs", "64", "gat and mlp_cnn"), ("num_envs", "512", "mlp_baseline")} <= rows
+    own = {tuple(row) for row in tables["What each network has of its own"].rows}
+    assert ("hidden", "128", "mlp_baseline") in own and ("graph_heads", "not recorded", "mlp_baseline") in own
+    assert not {row[0] for row in own} & {row[0] for row in rows} and "hidden" not in {row[0] for row in rows}
+
+
+def test_runs_of_a_contender_with_other_steps_are_warned_of(tmp_path):
+    make(tmp_path, ("gat",), [1, 2], ["no_pretrain"])
+    for seed, steps in ((1, 61_000), (2, 3_600_000)):
+        place = tmp_path / f"gat/no_pretrain/seed_{seed}/metrics.jsonl"
+        place.write_text(json.dumps({"kind": "train", "global_step": steps, "minutes": 10.0}) + "\n")
+    _, blocks = report.report([tmp_path], WEIGHTS)
+    assert "Runs of gat differ from one another: steps 61k to 3.6M." in warned(blocks)
+    assert "61k to 3.6M steps" in next(block.text for block in blocks if isinstance(block, page.Text))
+
+
+def set_success(folder, *success):
+    """Give all runs of a folder these shares of levels, on the whole and in each level."""
+    for place, share in zip(sorted(folder.glob("*/*/*/eval_results.json")), success, strict=True):
+        results = json.loads(place.read_text())
+        results["overall"]["success_rate"] = share
+        for part in results["by_category"].values():
+            part["success_rate"] = share
+        place.write_text(json.dumps(results))
+
+
+def test_ties_are_no_wins(tmp_path):
+    make(tmp_path, ("gat", "mlp_cnn", "gcn"), [1, 2, 3], ["no_pretrain"])
+    set_success(tmp_path, *[0.25] * 9)
+    said = words(report.report([tmp_path], WEIGHTS)[1])
+    assert "**Nothing can be told apart:** each contender won 25.0% of the test levels." in said
+    assert "won the most" not in said and "**Take" not in said
+    set_success(tmp_path, *[0.25] * 6, 0.2, 0.25, 0.3)
+    assert "gat, gcn and mlp_cnn won the most test levels, 25.0% each" in words(report.report([tmp_path], WEIGHTS)[1])
+    set_success(tmp_path, *[0.25] * 6, 0.2, 0.2, 0.2)
+    title, blocks = report.report([tmp_path], WEIGHTS)
+    assert "gat and gcn won the most test levels, 25.0% each" in words(blocks)
+    assert "which won most" not in page.page(title, blocks)
+
+
+def test_where_nothing_was_learned_that_is_said(tmp_path):
+    make(tmp_path, ("gat", "mlp_cnn"), [1, 2, 3], ["no_pretrain"])
+    set_success(tmp_path, *[0.0] * 6)
+    (lead,) = leads(report.report([tmp_path], WEIGHTS)[1])
+    assert lead == "**Nothing was learned:** none of the contenders won a test level."
+    (lead,) = leads(report.report([tmp_path / "gat"], WEIGHTS)[1])
+    assert lead == "**Nothing was learned:** gat won no test level."
+    # Untrained agents win 2 of 20 validation levels; 10 of 90 is no more, 80 of 90 is.
+    set_success(tmp_path, *[10 / 90] * 5, 9 / 90)
+    for run in tmp_path.glob("*/*/*"):
+        change(run / "config.json", levels={"train": 380, "validation": 20, "test": 90})
+        row = {"kind": "eval", "global_step": 0, "minutes": 0.1, "eval/success_rate": 0.1}
+        (run / "metrics.jsonl").write_text(json.dumps(row) + "\n" + (run / "metrics.jsonl").read_text())
+    (lead,) = leads(report.report([tmp_path], WEIGHTS)[1])
+    assert (
+        "Nothing was learned:** the 11.1% of the test levels that the best contender won cannot be told from the"
+        in lead
+    )
+    set_success(tmp_path, *[80 / 90] * 3, *[10 / 90] * 3)
+    _, blocks = report.report([tmp_path], WEIGHTS)
+    assert leads(blocks)[0].startswith("**Take gat**") and "Cannot be told from untrained agents: mlp_cnn." in words(
+        blocks
+    )
+
+
+def test_scripts_that_differ_are_shown(tmp_path):
+    make(tmp_path, ("gat", "mlp_cnn"), [1, 2, 3], ["no_pretrain"])
+    for run in tmp_path.glob("*/*/*"):
+        (run / "source").mkdir()
+        (run / f"source/ppo_{run.parts[-3]}.py").write_text("import this\n\nrate = 1\n")
+    run = tmp_path / "gat/no_pretrain/seed_2"
+    title, blocks = report.report([tmp_path], WEIGHTS)
+    assert not any(isinstance(block, page.Code) for block in blocks)
+    (run / "source/ppo_gat.py").write_text("import this\n\nrate = 2  # </pre><script>`````\n" + "x" * 300 + "\n" * 1000)
+    (run / "source/changes.diff").write_text("+evil <b>\n")
+    title, blocks = report.report([tmp_path], WEIGHTS)
+    one, other = [block for block in blocks if isinstance(block, page.Code)]
+    assert one.folded == "gat: from gat seeds 1 and 3 to gat seed 2" and "\n-rate = 1\n+rate = 2" in one.text
+    assert one.text.endswith(" more lines") and max(map(len, one.text.splitlines())) <= 200
+    assert other.folded.startswith("Changes ") and other.folded.endswith(" in the checkout of gat seed 2")
+    lines = warned(blocks)
+    assert any("gat was trained by 2 different scripts: gat seeds 1 and 3 and gat seed 2." in line for line in lines)
+    assert any("`revision` 167dd26aa0 (2 runs) and 167dd26aa0 with changes " in line for line in lines)
+    html, (text, _) = page.page(title, blocks), page.markdown(blocks, "figures")
+    assert "&lt;/pre&gt;&lt;script&gt;" in html and html.count("<script>") == 1 and "``````\n--- gat seeds" in text
+    (run / "source/ppo_gat.py").unlink()
+    (run / "source/ppo_gat.py").symlink_to("/etc/hostname")
+    _, blocks = report.report([tmp_path], WEIGHTS)
+    assert any(
+        "expected a file inside the run directory" in i for b in blocks if isinstance(b, page.Bullets) for i in b.items
+    )
+
+
+def test_names_of_figures_are_plain_and_do_not_collide():
+    figures = [page.Figure(name, "<svg></svg>") for name in ("a/b", "a<b", "A_B", "../x\x1b", "y" * 300, "y" * 301)]
+    text, files = page.markdown([page.Figures(figures)], "figures")
+    assert list(files) == ["a_b.svg", "a_b_2.svg", "A_B_3.svg", "__x_.svg", "y" * 100 + ".svg", "y" * 100 + "_2.svg"]
+    assert all(f"(figures/{name})" in text for name in files)
+
+
+def test_an_architecture_of_any_name_is_reported(tmp_path):
+    make(tmp_path, ("gat", "mlp_cnn"), [1, 2], ["no_pretrain"])
+    for name, place in zip(
+        ("../a<b", "../a/b", "\x1b[2J|", "x" * 100), sorted(tmp_path.glob("*/*/*/config.json")), strict=True
+    ):
+        change(place, architecture=name)
+    out = tmp_path / "out"
+    report.write(out, *report.report([tmp_path], WEIGHTS))
+    assert {path.name for path in tmp_path.iterdir()} == {"config.json", "gat", "mlp_cnn", "out"}
+    assert {path.name for path in out.iterdir()} == {"figures", "report.html", "report.md"}
+    assert "\x1b" not in (out / "report.md").read_text() + (out / "report.html").read_text()
+
+
+def test_rows_of_a_table_fit_its_header():
+    with pytest.raises(ValueError, match="a row of 1 cells in a table of 2 columns"):
+        page.Table(["", "value"], [["x"]])
 
 
 def test_minutes_of_pretraining_count(tmp_path):

@@ -134,7 +134,7 @@ NO_FILES = {"pipe": os.mkfifo, "device": lambda path: path.symlink_to("/dev/zero
 
 @pytest.mark.parametrize("kind", NO_FILES)
 @pytest.mark.parametrize("name", [*FILES, "all_results.json", "tensorboard/events.out.tfevents.1", "failures/x.png",
-                                  "wandb-history.jsonl", "wandb/run-1-x/run-x.wandb"])  # fmt: skip
+                                  "wandb-history.jsonl", "wandb/run-1-x/run-x.wandb", "source/ppo_gat.py"])  # fmt: skip
 def test_what_is_no_file_does_not_hold_up_the_report(tmp_path, small, name, kind):
     run, other = tmp_path / "seed_1", tmp_path / "seed_2"
     for seed, folder in enumerate((run, other), 1):

@@ -4,6 +4,7 @@ An experiment is a folder in which run directories lie at any depth; a run direc
 `architecture`. What cannot be read becomes a line in `problems`; nothing is left out silently.
 """
 
+import hashlib
 import math
 import os
 from collections import Counter
@@ -15,11 +16,11 @@ from benchmark.reporting.metrics import name_of, number, read_rows, relative
 from benchmark.reporting.schemas import Config, Planned, Results, check
 from npp_rl import ARCHITECTURES
 from npp_rl.commands import ArgumentError, UserError
-from npp_rl.files import read_json
+from npp_rl.files import read_bytes, read_json
 from npp_rl.levels.categories import TIER_NAMES
 
 CONDITIONS = {"no_pretrain": "from scratch", "with_pretrain": "pretrained (+ BC)"}
-SKIPPED = {"checkpoints", "tensorboard", "wandb", "videos", "report", "__pycache__", "failures", "pictures"}
+SKIPPED = {"checkpoints", "tensorboard", "wandb", "videos", "report", "__pycache__", "failures", "pictures", "source"}
 
 
 @dataclass
@@ -36,11 +37,17 @@ class Run:
     rows: list[dict] = field(default_factory=list)  # of metrics.jsonl
     source: str = "metrics.jsonl"  # where the rows came from
     pretraining_minutes: float = 0.0  # of its own pretraining; the minutes of its rows include them
+    script: str | None = None  # text of the script that it was trained by, where the run has kept it
+    changes: str = ""  # what its checkout had changed against the revision, as kept; "" for nothing
     shared: frozenset[str] | None = None  # levels that success is restricted to; None for all of its test
 
     @property
     def args(self) -> dict:
         return part(self.config, "args")
+
+    @property
+    def changes_digest(self) -> str:
+        return hashlib.sha256(self.changes.encode(errors="replace")).hexdigest()[:6]
 
     @property
     def budget(self) -> float | None:
@@ -124,6 +131,9 @@ class Experiment:
     pretraining: list[Run] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     several: bool = False  # it is put together from several
+
+
+SOURCE_BYTES = 10_000_000  # of a script, and of a checkout's changes
 
 
 def part(content, *keys: str) -> dict:
@@ -277,7 +287,24 @@ def read_run(here: Path, top: Path, problems: list[str]) -> Run | None:
     elif condition != "pretraining":
         problems.append(f"{name_of(here, top)}: no eval_results.json, the run has not ended")
     run.rows, run.source = read_rows(here, top, events, problems)
+    run.script, run.changes = read_source(run, problems)
     return run
+
+
+def read_source(run: Run, problems: list[str]) -> tuple[str | None, str]:
+    """A run's own copy of its script, and the changes of its checkout, from its folder `source`."""
+    kept = sorted((run.folder / "source").glob("*.py"), key=lambda path: path.stem != f"ppo_{run.architecture}")
+    texts = []
+    for path in (kept[0] if kept else None, run.folder / "source/changes.diff"):
+        texts.append(None)
+        if path and path.exists():
+            try:
+                if not path.resolve().is_relative_to(run.folder.resolve()):
+                    raise UserError(f"{path}: expected a file inside the run directory")
+                texts[-1] = read_bytes(path, SOURCE_BYTES).decode(errors="replace")
+            except (OSError, ValueError) as error:
+                problems.append(f"left out: {run.place}/source/{path.name}: {relative(str(error), run.folder)}")
+    return texts[0], texts[1] or ""
 
 
 def without_doubles(runs: list[Run], problems: list[str]) -> list[Run]:

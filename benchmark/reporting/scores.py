@@ -56,7 +56,9 @@ def success(comparison: Comparison, rng) -> list:
     if behind:
         reach = plots.reach(m for own in behind.values() for m in own)
         drawn = plots.dots(list(behind.items()), f"levels won, less those of {able[best].name}", reach, zero=True)
-        words = f"Difference to {able[best].name}, which won most; 95% intervals that hold together for all."
+        tied = sum(math.isclose(c.success.mean(), able[best].success.mean(), abs_tol=1e-9) for c in able) > 1
+        words = f"Difference to {able[best].name}, {'one of those that' if tied else 'which'} won most; 95% intervals "
+        words += "that hold together for all."
         figures.append(Figure("behind", drawn, words))
     header = [
         "",

@@ -6,7 +6,6 @@ mean of zeros and ones would say nothing.
 """
 
 import math
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -14,9 +13,10 @@ import numpy as np
 
 from benchmark.reporting import decision, experiments, plots, significance
 from benchmark.reporting.experiments import CONDITIONS, Experiment, Run, part
-from benchmark.reporting.page import Bullets, Table, Text, Weights
+from benchmark.reporting.metrics import number
+from benchmark.reporting.page import Bullets, Text, Weights
 from npp_rl import ARCHITECTURES
-from npp_rl.evaluation.intervals import wilson
+from npp_rl.evaluation.intervals import difference, wilson
 from npp_rl.levels.categories import CATEGORIES
 
 
@@ -171,22 +171,74 @@ def estimate(scores: np.ndarray, statistic, rng, levels=None) -> tuple[float, fl
     return value, float(low), float(high)
 
 
-def conclusion(comparison: Comparison, matrix: decision.Matrix | None, rng) -> list:
-    """In words: which architecture to take, and how sure that is."""
+def untrained(comparison: Comparison) -> tuple[float, int]:
+    """Success on validation levels before training, mean over the runs, and the number of these levels.
+
+    (0, 0) where it is not known. Validation levels are some of the training data set, so nothing is known of the test
+    levels where these are of another one.
+    """
+    found = [
+        (row["eval/success_rate"], number(part(run.config, "levels"), "validation"))
+        for run in comparison.experiment.runs
+        if run.condition == "no_pretrain" and run.args.get("test_dataset") == run.args.get("train_dataset")
+        for row in run.rows
+        if row["kind"] == "eval" and row["global_step"] == 0 and "eval/success_rate" in row
+    ]
+    found = [(success, int(levels)) for success, levels in found if levels > 0]
+    return (float(np.mean([s for s, _ in found])), min(n for _, n in found)) if found else (0.0, 0)
+
+
+def learned(comparison: Comparison, c: Contender) -> bool:
+    """Whether a contender wins more than untrained agents do, beyond chance over levels; 0 is never more."""
+    success, levels = (
+        float(c.success.mean()),
+        len(comparison.levels) or number(part(c.tested[0].results, "overall"), "levels"),
+    )
+    before, known = untrained(comparison)
+    if success == 0 or not known or not levels > 0:
+        return success > 0
+    return difference(success * levels, int(levels), before * known, known)[0] > 0
+
+
+def conclusion(
+    comparison: Comparison, matrix: decision.Matrix | None, rng, reservation: Callable[[Contender], str] = lambda _: ""
+) -> list:
+    """In words: which contender to take, and how sure that is.
+
+    reservation: of the contender that the verdict is about, says what else differs between the runs.
+    """
     able = comparison.able
     if not able:
         return [Text("**No conclusion:** no run has results on a test suite yet.", "lead")]
+    before, _ = untrained(comparison)
+    idle = [c.name for c in able if not learned(comparison, c)]
+    highest = max(float(c.success.mean()) for c in able)
+    if len(idle) == len(able):
+        who = able[0].name if len(able) == 1 else "none of the contenders"
+        words = f"{who} won {'no' if len(able) == 1 else 'a'} test level."
+        if highest > 0:
+            words = (
+                f"the {percent(highest)} of the test levels that {who if len(able) == 1 else 'the best contender'} won "
+                f"cannot be told from the {percent(before)} of the validation levels that untrained agents win."
+            )
+        return [Text(f"**Nothing was learned:** {words}", "lead")]
+    more = [Text(f"Cannot be told from untrained agents: {listed(idle)}.", "warn")] if idle else []
     if len(able) == 1:
-        return [Text(_alone(able[0], rng), "lead")]
+        return [Text(" ".join(filter(None, (_alone(able[0], rng), reservation(able[0])))), "lead"), *more]
     means = [float(c.success.mean()) for c in able]
     lead, gaps = significance.behind_best([c.success[:, 0] for c in able])
     leader = able[lead]
     others = [k for k in range(len(able)) if k != lead]
+    top = [k for k in range(len(able)) if math.isclose(means[k], means[lead], abs_tol=1e-9)]
     few = [c for c in able if len(c.tested) < significance.MIN_SEEDS]
     unclear = sorted((k for k in others if not gaps[k][1] > 0), key=lambda k: -means[k])
     ranked = [] if matrix is None else [int(k) for k in np.argsort(-matrix.total, kind="stable")]
     most = f"{leader.name} won the most test levels, {percent(means[lead])} ({seeds(len(leader.tested))})"
-    if few:
+    if len(top) > 1:
+        most = f"{listed([able[k].name for k in top])} won the most test levels, {percent(means[lead])} each"
+    if np.ptp(np.concatenate([c.success for c in able])) < 1e-9:
+        words = f"**Nothing can be told apart:** each contender won {percent(means[lead])} of the test levels."
+    elif few:
         names = listed([c.name for c in few])
         who = "all contenders have" if len(few) == len(able) else f"{names} {'has' if len(few) == 1 else 'have'}"
         words = (
@@ -195,14 +247,16 @@ def conclusion(comparison: Comparison, matrix: decision.Matrix | None, rng) -> l
         )
     elif unclear:
         behind = [able[k].name for k in others if k not in unclear]
-        words = f"**No clear winner in success.** {most}, but cannot be told apart from "
-        words += f"{listed([able[k].name for k in unclear], 4)}."
-        words += f" Behind it beyond chance: {listed(behind, 4)}." if behind else ""
+        rest = [k for k in unclear if k not in top]
+        words = f"**No clear winner in success.** {most}"
+        words += f", but cannot be told apart from {listed([able[k].name for k in rest], 4)}." if rest else "."
+        words += f" Behind {'them' if len(top) > 1 else 'it'} beyond chance: {listed(behind, 4)}." if behind else ""
         if ranked:
             pick = next(k for k in ranked if k == lead or k in unclear)
             share = 0.0 if matrix.first_by_seeds is None else matrix.first_by_seeds[pick]
             advice = f"take {able[pick].name}" if share >= 0.5 else f"{able[pick].name} if it has to be one now"
             words += f" Among these, by the decision matrix: **{advice}**{_sureness(matrix, pick)}."
+            leader = able[pick]
     else:
         nearest = max(others, key=lambda k: means[k])
         words = (
@@ -212,6 +266,7 @@ def conclusion(comparison: Comparison, matrix: decision.Matrix | None, rng) -> l
         )
         if ranked and ranked[0] != lead:
             words += f" By the decision matrix **{able[ranked[0]].name}** is first{_sureness(matrix, ranked[0])}."
+    words = " ".join(filter(None, (words, reservation(leader))))
     blocks = [Text(words, "lead")]
     if ranked:
         first, second = ranked[:2]
@@ -235,7 +290,7 @@ def conclusion(comparison: Comparison, matrix: decision.Matrix | None, rng) -> l
             "note",
         )
     )
-    return blocks
+    return blocks + more
 
 
 def _alone(c, rng):
@@ -264,92 +319,6 @@ def listed(names: list[str], most: int = 6) -> str:
     if len(names) > most:
         return f"{', '.join(names[:most])} and {len(names) - most} more"
     return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]])) if names else ""
-
-
-FACTS: dict[str, Callable[[Run], object]] = {
-    "budget, minutes": lambda run: run.budget,
-    "training levels": lambda run: run.args.get("train_dataset"),
-    "test levels": lambda run: run.args.get("test_dataset"),
-    "size": lambda run: run.args.get("size"),
-    "device": lambda run: run.config.get("device"),
-    "CPU cores": lambda run: run.config.get("cpus"),
-    "processes": lambda run: run.config.get("world_size"),
-    "revision": lambda run: _revision(run),
-    "torch": lambda run: part(run.config, "versions").get("torch"),
-    "frames a step": lambda run: run.args.get("frame_skip"),
-    "environments": lambda run: run.args.get("num_envs"),
-    "actions in the test": lambda run: _settings(run),
-}
-
-
-def _revision(run):
-    revision = run.config.get("git_revision")
-    return f"{str(revision)[:10]}{' with changes' if run.config.get('git_changed') else ''}" if revision else None
-
-
-def _settings(run):
-    settings = part(run.results, "settings")
-    if not settings:
-        return None
-    return "greedy" if settings.get("deterministic") else f"sampled, {settings.get('tries')} tries a level"
-
-
-def head(comparison: Comparison) -> tuple[list, list[str]]:
-    """What was compared -> a line and a table of facts, and warnings where runs differ in what should be equal."""
-    runs, warnings = comparison.experiment.runs, list(comparison.notes)
-    able = comparison.able
-    numbers = sorted({run.seed for run in runs})
-    rows = [
-        ["architectures", listed(list(dict.fromkeys(c.architecture for c in comparison.contenders)), 12)],
-        ["conditions", listed([CONDITIONS[name] for name in comparison.conditions])],
-        [
-            "seeds",
-            f"{listed(list(map(str, numbers)), 12)} ({len(runs)} runs, tested {sum(len(c.tested) for c in able)})",
-        ],
-        ["tested on", f"{len(comparison.levels)} levels that all runs played, {len(comparison.tasks)} categories"],
-    ]
-    for name, fact in FACTS.items():
-        found = Counter(str(value) for run in runs if (value := fact(run)) is not None)
-        if found:
-            rows.append([name, listed([k if len(found) == 1 else f"{k} ({n} runs)" for k, n in found.most_common()])])
-        if len(found) > 1 and name != "environments":
-            warnings.append(f"Runs differ in {name}: {rows[-1][1]}.")
-    minutes = [run.minutes for run in runs if math.isfinite(run.minutes)]
-    if minutes:
-        rows.append(["trained, minutes", f"{min(minutes):.1f} to {max(minutes):.1f}"])
-        steps = [run.steps for run in runs if run.rows]
-        rows.append(["trained, steps", f"{plots.short(min(steps))} to {plots.short(max(steps))}"])
-        if max(minutes) > 1.1 * min(minutes) + 0.1:
-            warnings.append(
-                f"Runs ended after {min(minutes):.1f} to {max(minutes):.1f} minutes, evaluations included: "
-                "not a comparison at equal time."
-            )
-    counts = {len(c.tested) for c in comparison.contenders}
-    if len(counts) > 1:
-        warnings.append(f"Contenders have {min(counts)} to {max(counts)} tested seeds.")
-    sources = Counter(run.source for run in runs)
-    if set(sources) - {"metrics.jsonl"}:
-        rows.append(["metrics from", listed([f"{name} ({n} runs)" for name, n in sources.most_common()])])
-    budgets = sorted({f"{run.budget:g}" for run in runs if run.budget is not None}, key=float)
-    architectures = len({c.architecture for c in comparison.contenders})
-    words = [
-        f"{architectures} architecture{'s' * (architectures > 1)}",
-        " and ".join(CONDITIONS[name] for name in comparison.conditions),
-        seeds(len(numbers)),
-        f"{len(comparison.levels) or 'unnamed'} test levels",
-        *([f"{' or '.join(budgets)} minutes each"] if budgets else []),
-        *[str(value) for value in dict.fromkeys(_machine(run) for run in runs) if value][:3],
-        *dict.fromkeys(f"revision {revision}" for run in runs if (revision := _revision(run))),
-    ]
-    return [
-        Text(" · ".join(words), "note"),
-        Table(["", ""], rows, left=2, folded="What was compared, in full"),
-    ], warnings
-
-
-def _machine(run):
-    device, cores = run.config.get("device"), run.config.get("cpus")
-    return f"{cores} CPU cores" if device == "cpu" and cores else str(device or "")
 
 
 def decide(comparison: Comparison, matrix: decision.Matrix | None, weights: dict[str, float]) -> list:
