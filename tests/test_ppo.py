@@ -18,7 +18,7 @@ from npp_rl.evaluation import suite
 from npp_rl.levels import datasets
 from npp_rl.levels.generator import generate
 from npp_rl.ppo_mlp_baseline import Agent, Args, gae, main
-from npp_rl.training import checkpoints
+from npp_rl.training import checkpoints, processes
 from npp_rl.training.arguments import parse_args
 
 SHAPES = {"game_state": (34,), "reachability": (68,), "arcs": (9, 9), "local_tiles": (3, 15, 15)}
@@ -199,7 +199,6 @@ def test_run_directory(tmp_path, few_levels, capsys):
     assert pictures and all((run_dir / place).is_file() for place in pictures.values())
     script = Path(sys.modules[Args.__module__].__file__)
     assert (run_dir / f"source/{script.name}").read_bytes() == script.read_bytes()
-    (run_dir / f"source/{script.name}").write_text("another text")
     assert all(json.loads(line)["message"] for line in (run_dir / "log.jsonl").read_text().splitlines())
     agent, run = load_agent(run_dir / "checkpoints/best.pt")
     assert run["gamma"] == 0.99 and not agent.training
@@ -340,7 +339,10 @@ def test_a_finished_run_is_trained_on_with_a_longer_budget(tmp_path, few_levels,
     assert (run_dir / "eval_results_of_step_768.json").read_text() == results
     assert json.loads((run_dir / "eval_results.json").read_text())["overall"]
 
-    main(parse_args(Args, ["--resume", str(run_dir)]))  # nothing changed: the same end again
+    (run_dir / "source/ppo_mlp_baseline.py").write_text("another text")
+    main(parse_args(Args, ["--resume", str(run_dir)]))  # nothing but the script changed: the same end again
+    assert "ppo_mlp_baseline.py: another text than in" in (run_dir / "log.jsonl").read_text()
+    assert (run_dir / "source/ppo_mlp_baseline.py").read_text() == "another text"
     assert decisive(run_dir) == lines and json.loads((run_dir / "config.json").read_text()) == config
 
 
@@ -375,12 +377,33 @@ def test_wall_clock_budget(tmp_path, few_levels):
         ({"num_envs": 0}, "--num-envs 0"),
         ({"num_minibatches": 3}, "3 minibatches"),
         ({"update_epochs": -1}, "-epochs -1"),
+        ({"label": "a/b"}, "--label 'a/b': expected at most 40 letters, digits"),
+        ({"label": ".hidden"}, "--label '.hidden'"),
+        ({"label": "x" * 41}, "--label 'xxx"),
+        ({"label": "two\nlines"}, "--label"),
+        ({"evaluations": -1}, "--evaluations -1"),
     ],
 )
 def test_bad_arguments(tmp_path, few_levels, changes, named):
     with pytest.raises(ArgumentError, match=named):
         main(small_args(tmp_path / "run", **changes))
     assert not (tmp_path / "run").exists()
+
+
+def test_compiling_the_network_without_a_compiler_is_refused_at_the_start(tmp_path, few_levels, monkeypatch):
+    monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ArgumentError, match=r"^--compile: needs a C\+\+ compiler, there is no g\+\+ \(install one or "):
+        main(small_args(tmp_path / "run", compile=True))
+    monkeypatch.setenv("CXX", "cxx-of-mine")
+    with pytest.raises(ArgumentError, match="CXX=cxx-of-mine does not run"):
+        main(small_args(tmp_path / "run", compile=True))
+    assert not (tmp_path / "run").exists()
+    (tmp_path / "cxx-of-mine").write_text("#!/bin/sh\n")
+    (tmp_path / "cxx-of-mine").chmod(0o755)
+    processes.check_compiler(on_gpu=False)
+    with pytest.raises(ArgumentError, match=r"--compile: needs a C compiler, "):
+        processes.check_compiler(on_gpu=True)
 
 
 def test_pretrained_weights_are_where_a_run_begins(tmp_path, few_levels):

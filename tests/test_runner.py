@@ -4,6 +4,7 @@ The stand-in (tests/stand_in.py) makes the same files, locks and exit statuses a
 """
 
 import fcntl
+import itertools
 import json
 import multiprocessing
 import os
@@ -122,6 +123,8 @@ REFUSALS = [
         "--slurm-signal-seconds 120: expected less than a job's time, --slurm-minutes 2",
     ),
     (["--slurm-args", "qos"], "--slurm-args qos: expected NAME=VALUE"),
+    (["--label", "a/b"], "--label 'a/b': expected at most 40 letters, digits, '_', '-' and inner dots"),
+    (["--", "--label", "wide"], "-- --label: the runner sets this flag"),
     (["--", "--seed", "3"], "-- --seed: the runner sets this flag"),
     (["--", "--run_dir=x"], "-- --run_dir=x: the runner sets"),
     (["--", "--no-mixed-precision"], "-- --no-mixed-precision: the runner sets"),
@@ -185,6 +188,32 @@ def test_an_experiment_is_not_started_twice_nor_mixed_with_another(scripts, tmp_
     (tmp_path / "exp/config.json").write_text('{"args": {"seeds": "many"}, "script_args": []}')
     with pytest.raises(CheckpointError, match="seeds is 'many', not of its type"):
         carry_out(["--resume-from", str(tmp_path / "exp")])
+
+
+def test_labelled_configurations_lie_in_one_experiment(scripts, tmp_path, monkeypatch, capsys):
+    """Each in a folder of its own, from which it goes on; the report is about all of them."""
+    reported, folder = [], tmp_path / "exp"
+    monkeypatch.setattr(train_and_compare, "make_report", lambda place, say: not reported.append(place))
+    assert carry_out(words(tmp_path, seeds=[1])) == 0
+    wide = words(tmp_path, "--report", "--label", "wide", "--", "--hidden", "512", seeds=[1])
+    assert carry_out([*wide[:-3], "--dry-run", *wide[-3:]]) == 0
+    assert not (folder / "label_wide").exists() and "--label wide" in capsys.readouterr().out
+    assert carry_out(wide) == 0
+    assert reported == [folder] and len(entries(folder)) == len(entries(folder / "label_wide")) == 2
+    for name in ARCHITECTURES:
+        plain, labelled = (
+            json.loads((folder / place / name / "no_pretrain/seed_1/config.json").read_text())["unknown"]
+            for place in ("", "label_wide")
+        )
+        assert "--label" not in plain
+        assert {("--label", "wide"), ("--hidden", "512")} <= set(itertools.pairwise(labelled))
+    with pytest.raises(CheckpointError, match=r"label_wide: holds an experiment already.*--resume-from .*/label_wide"):
+        carry_out(wide)
+    assert carry_out(["--resume-from", str(folder / "label_wide"), "--report"]) == 0
+    assert reported == [folder, folder]
+    args = arguments.Args(label="wide", s3_prefix="a/", s3_bucket="bucket")
+    assert plan.s3_prefix_of(args, folder / "label_wide") == "a/exp/label_wide"
+    assert arguments.home(args, tmp_path / "moved") == tmp_path / "moved"
 
 
 def test_a_run_that_dies_is_resumed_to_the_same_weights(scripts, tmp_path):
