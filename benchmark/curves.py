@@ -6,9 +6,9 @@
     python -m benchmark.curves strip RUN_DIR --level exploration/test_0002 --out strip.png
 
 `keep` writes config.json, eval_results.json without the actions, and metrics.jsonl thinned to 50 training rows, all
-without machine paths. `plot` (needs matplotlib, extra `report`) draws success on training levels over minutes, for all
-categories and their mean. `tries` draws an agent's tries on a built-in test level, with sampled actions. `strip` draws
-moments of the game that an evaluation played on a level, from the actions in RUN_DIR/eval_results.json.
+without machine paths. `plot` draws success on training levels over minutes, for all categories and their mean. `tries`
+draws an agent's tries on a built-in test level, with sampled actions. `strip` draws moments of the game that an
+evaluation played on a level, from the actions in RUN_DIR/eval_results.json.
 """
 
 import io
@@ -20,7 +20,7 @@ from typing import Annotated
 import tyro
 
 from npp_rl.commands import ArgumentError, UserError, command
-from npp_rl.files import parsed, write_atomically
+from npp_rl.files import LOG_BYTES, parsed, read_json, read_text, write_atomically
 from npp_rl.levels.categories import CATEGORIES
 
 MOST_ROWS = {"train": 50, "eval": 20}  # kept rows of a kind, the last one among them
@@ -30,7 +30,7 @@ SMOOTHING = 0.85  # weight of the past in the drawn curves
 def read_metrics(run: Path) -> list[dict]:
     """Rows of a run's metrics.jsonl. Raises UserError where it is damaged, OSError where it is missing."""
     rows = []
-    for number, line in enumerate((run / "metrics.jsonl").read_text(errors="replace").splitlines(), 1):
+    for number, line in enumerate(read_text(run / "metrics.jsonl", LOG_BYTES).splitlines(), 1):
         row = parsed(line, f"{run / 'metrics.jsonl'}: line {number}")
         if not isinstance(row.get("kind"), str) or not isinstance(row.get("minutes"), (int, float)):
             raise UserError(f"{run / 'metrics.jsonl'}: line {number} has no kind and minutes")
@@ -59,7 +59,7 @@ def keep(run: Path, out: Path) -> None:
         rows = [row for row in rows if row["kind"] != kind or id(row) in kept]
     rounded = [{k: float(f"{v:.4g}") if isinstance(v, float) else v for k, v in row.items()} for row in rows]
     names = ("eval_results.json", "config.json")
-    results, config = (parsed((run / name).read_text(errors="replace"), str(run / name)) for name in names)
+    results, config = (read_json(run / name) for name in names)
     for entry in results.get("levels", []):
         for episode in entry.get("tries", []):  # kept results have none
             episode.pop("actions", None)  # most of the file; `python -m npp_rl.evaluation` makes them again
@@ -71,17 +71,30 @@ def keep(run: Path, out: Path) -> None:
     write_atomically(out / "metrics.jsonl", b"".join(lines))
 
 
+def title_of(run: Path) -> str:
+    """What trained: architecture, label and seed, and on what, by the run's config.json. Raises UserError, OSError."""
+    config = read_json(run / "config.json")
+    args = config["args"] if isinstance(config.get("args"), dict) else {}
+    who = [str(config.get("architecture", run.name)), str(args.get("label") or ""), f"seed {args.get('seed', '?')}"]
+    device, processes = str(config.get("device", "cpu")), config.get("world_size", 1)
+    on = [device if processes == 1 else f"{processes} x {device}"] if device != "cpu" else []
+    threads, cores = config.get("threads"), config.get("cpus")
+    if device == "cpu" and isinstance(threads, int) and isinstance(cores, int) and isinstance(processes, int):
+        threads *= processes
+        on = [f"{threads} thread{'s' * (threads != 1)} on {cores} core{'s' * (cores != 1)}"]
+    return "\n".join(line[:80] for line in (", ".join(filter(None, who)), *on))
+
+
 def plot(runs: list[Path], out: Path) -> None:
     """Write a PNG of the runs' learning curves, one panel a run. Raises UserError, OSError."""
-    try:
-        import matplotlib
-    except ImportError:
-        raise UserError('curves need matplotlib: pip install -e ".[report]"') from None
+    import matplotlib
+
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
+    titles = [title_of(run) for run in runs]
     figure, panels = pyplot.subplots(1, len(runs), figsize=(5.6 * len(runs), 4), sharey=True, squeeze=False)
-    for run, panel in zip(runs, panels[0], strict=True):
+    for run, title, panel in zip(runs, titles, panels[0], strict=True):
         rows = [row for row in read_metrics(run) if row["kind"] == "train"]
         smooth, curves = {}, {name: ([], []) for name in (*CATEGORIES, "mean")}
         for row in rows:
@@ -95,7 +108,8 @@ def plot(runs: list[Path], out: Path) -> None:
             mean = name == "mean"
             color = "black" if mean else pyplot.get_cmap("tab10")(k)
             panel.plot(minutes, success, label=name, color=color, linewidth=2.5 if mean else 1.2)
-        panel.set(title=run.name.replace("_", " "), xlabel="minutes", ylim=(0, 101), xlim=(0, None))
+        panel.set(xlabel="minutes", ylim=(0, 101), xlim=(0, None))
+        panel.set_title(title, fontsize=10, parse_math=False)
         panel.grid(alpha=0.3)
     panels[0][0].set_ylabel("episodes won, % (training levels, sampled actions)")
     panels[0][-1].legend(fontsize=8, loc="lower right")

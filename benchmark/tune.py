@@ -38,7 +38,7 @@ from npp_rl.commands import ArgumentError, StopSignals, command, fail, parse, sa
 from npp_rl.files import take_lock
 from npp_rl.training.arguments import check_args
 
-NEEDS = 'tuning needs Optuna, SciPy and matplotlib: pip install -e ".[tune]"'
+NEEDS = 'tuning needs Optuna: pip install -e ".[tune]"'
 POLL = 0.2  # seconds between looks at the runs
 # Share of the training levels that judges a trial. On a CPU core mlp_baseline plays 14 levels a second, graphs 1 or 2.
 SHARE, SHARE_OTHERS = {"mlp_baseline": 0.25}, 0.1
@@ -90,9 +90,7 @@ def main(args: Args, rest: list[str]) -> dict | None:
     rest: the script's own flags. The process ends with status 1 where no trial succeeded or none is better than others.
     """
     try:
-        import matplotlib  # noqa: F401
         import optuna  # noqa: F401
-        import scipy  # noqa: F401
     except ImportError:
         raise ArgumentError(NEEDS) from None
     script, space, chosen, settings = prepare(args, rest)

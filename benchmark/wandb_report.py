@@ -2,7 +2,7 @@
 
 python -m benchmark.wandb_report --entity TEAM --project npp-rl
 python -m benchmark.wandb_report --entity TEAM --project npp-rl --architectures gat gcn --tags night
-python -m benchmark.wandb_report --entity TEAM --project npp-rl --dry-run > spec.json
+python -m benchmark.wandb_report --entity TEAM --project npp-rl --dry-run > spec.json    # asks nobody
 
 The runs are those that the scripts tracked (--track); they are grouped by the architecture in their configuration, one
 run set each. Without wandb the local report (`python -m benchmark.report`) has the same panels, and intervals besides.
@@ -43,7 +43,7 @@ class Args:
     draft: bool = False
     """save it as a draft, which only its author sees"""
     dry_run: bool = False
-    """print the report's specification as JSON instead of saving it"""
+    """print the report's specification as JSON without asking Weights and Biases: no login, no network, and no table"""
 
 
 def tracked_runs(api, entity: str, project: str, tags: tuple[str, ...]) -> dict[str, list[dict]]:
@@ -152,7 +152,7 @@ def build(args: Args, entity: str, runs: dict[str, list[dict]]):
             "is played once, at the end of a run."
         ),
         wr.H1("Result"),
-        wr.MarkdownBlock(table(runs)),
+        wr.MarkdownBlock(table(runs) if any(runs.values()) else "(A dry run reads no runs for the table.)"),
         grid(
             [
                 bars("Success on test levels", "test/success_rate", "share of levels won"),
@@ -230,6 +230,12 @@ def main(args: Args) -> str | None:
         raise ArgumentError(f"{NEEDS}; {LOCAL}") from None
     if not args.title or len(args.title) > 128:
         raise ArgumentError("--title: expected 1 to 128 characters")
+    if args.dry_run:
+        chosen = [name for name in ARCHITECTURES if name in (args.architectures or ARCHITECTURES)]
+        report = build(args, "", {name: [] for name in chosen})  # with a team, the library would ask for its id
+        spec = report._to_model().spec.model_dump_json(by_alias=True, exclude_none=True)
+        print(json.dumps(json.loads(spec), indent=1))
+        return None
     try:
         api = wandb.Api()
         entity = args.entity or api.default_entity
@@ -240,10 +246,6 @@ def main(args: Args) -> str | None:
             raise ArgumentError(f"--architectures {missing[0]}: no tracked run (there are {', '.join(runs)})")
         runs = {name: own for name, own in runs.items() if name in (args.architectures or runs)}
         report = build(args, entity, runs)
-        if args.dry_run:
-            spec = report._to_model().spec.model_dump_json(by_alias=True, exclude_none=True)
-            print(json.dumps(json.loads(spec), indent=1))
-            return None
         report.save(draft=args.draft)
     except ArgumentError:
         raise

@@ -71,6 +71,20 @@ def test_curves_are_drawn(run, tmp_path):
         assert picture.width > 1000 and len(np.unique(np.asarray(picture))) > 20
 
 
+def test_titles_say_what_trained_on_what(run):
+    """Folders' names may promise other seeds and cores than there were."""
+
+    def title(**about):
+        (run / "config.json").write_text(json.dumps({"args": {"seed": 3, "label": "wide"}, **about}))
+        return curves.title_of(run)
+
+    cpu = {"architecture": "gcn", "device": "cpu", "threads": 1, "cpus": 2, "world_size": 1}
+    assert title(**cpu) == "gcn, wide, seed 3\n1 thread on 2 cores"
+    assert title(**cpu | {"world_size": 2, "cpus": 1}) == "gcn, wide, seed 3\n2 threads on 1 core"
+    assert title(**cpu | {"device": "NVIDIA H200"}) == "gcn, wide, seed 3\nNVIDIA H200"
+    assert title(args=3, architecture="gcn") == "gcn, seed ?"
+
+
 def test_tries_are_drawn(tmp_path):
     args = ppo_mlp_baseline.Args(size="small", **ppo_mlp_baseline.SIZES["small"])
     shapes = {name: OBSERVATIONS[name][0] for name in ppo_mlp_baseline.Agent.observations}

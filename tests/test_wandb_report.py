@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from benchmark import wandb_report
+from npp_rl import ARCHITECTURES
 from npp_rl.commands import ArgumentError, parse
 from npp_rl.levels.categories import CATEGORIES
 
@@ -206,11 +207,16 @@ def test_errors_are_one_line(made):
 
 
 @pytest.mark.filterwarnings("ignore")  # of pydantic, about the library
-def test_without_a_login(tmp_path, monkeypatch):
+def test_without_a_login(tmp_path, monkeypatch, capsys):
     for name, value in {"BASE_URL": "http://127.0.0.1:9", "CONFIG_DIR": str(tmp_path), "SILENT": "true"}.items():
         monkeypatch.setenv(f"WANDB_{name}", value)
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    wandb_report.main(wandb_report.Args(dry_run=True))  # asks nobody
+    spec = json.loads(capsys.readouterr().out)
+    grids = [block["metadata"] for block in spec["blocks"] if block["type"] == "panel-grid"]
+    assert {one["name"] for grid in grids for one in grid["runSets"]} == set(ARCHITECTURES)
+    assert "A dry run reads no runs" in json.dumps(spec)
     with pytest.raises(ArgumentError, match=r"^Weights and Biases: No API key") as caught:
         wandb_report.main(wandb_report.Args())
     assert "python -m benchmark.report makes the same panels" in str(caught.value) and "\n" not in str(caught.value)

@@ -13,7 +13,7 @@ import tyro
 
 from npp_rl import ARCHITECTURES
 from npp_rl.commands import ArgumentError, CheckpointError, LevelError, parse
-from npp_rl.levels.sources import resolved
+from npp_rl.levels.sources import absolute, parts_of, resolved
 from npp_rl.training.arguments import BOUNDS, args_from, check_args, differences_of
 
 REQUEUE_SECONDS = 30  # a warned job needs these to go back into the queue; its run has the rest to stop
@@ -187,8 +187,10 @@ def check(args: Args, extra: Sequence[str]) -> None:
         try:
             setattr(args, name, resolved(getattr(args, name)))
         except LevelError as error:
-            raise ArgumentError(f"--{name.replace('_', '-')}: {error}") from None
-    args.replay_data_dir = tuple(existing("--replay-data-dir", folder) for folder in args.replay_data_dir)
+            if not args.dry_run:  # of what will be there once it runs; `plan.show` says so
+                raise ArgumentError(f"--{name.replace('_', '-')}: {error}") from None
+            setattr(args, name, ",".join(absolute(part) for part in parts_of(getattr(args, name))))
+    args.replay_data_dir = tuple(existing("--replay-data-dir", place, args.dry_run) for place in args.replay_data_dir)
     if args.debug:
         for name, value in DEBUG.items():
             if getattr(args, name) is None and not (name == "total_timesteps" and args.max_minutes is not None):
@@ -234,8 +236,8 @@ def check_together(args: Args) -> None:
             raise ArgumentError(message)
 
 
-def existing(flag: str, path: str) -> str:
-    """The absolute path of a file or folder; ArgumentError where there is none."""
-    if not Path(path).exists():
+def existing(flag: str, path: str, dry_run: bool) -> str:
+    """The absolute path of a file or folder; ArgumentError where there is none. A dry run only says so."""
+    if not Path(path).exists() and not dry_run:
         raise ArgumentError(f"{flag} {path}: no such file or folder")
     return str(Path(path).resolve())

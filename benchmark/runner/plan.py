@@ -23,6 +23,7 @@ from benchmark.runner.runs import (
 )
 from npp_rl.commands import ArgumentError
 from npp_rl.files import write_json
+from npp_rl.levels.sources import parts_of
 from npp_rl.training import s3
 
 CONDITIONS = ("no_pretrain", "with_pretrain")
@@ -115,6 +116,11 @@ def show(experiment: Experiment, places: Sequence[Slot], where: str) -> None:
     print(f"experiment {experiment.folder}: {len(experiment.runs)} runs, {where}")
     for place in places:
         print(f"  {place.name}: {place.threads} threads a process")
+    args = experiment.args
+    data = (*parts_of(args.train_dataset), *parts_of(args.test_dataset), *args.replay_data_dir)
+    for path in dict.fromkeys(data):
+        if path != "builtin" and not Path(path).exists():
+            print(f"  {path}: is not there yet, and a run will need it")
     for run in experiment.runs:
         print(f"\n{run.path}: {run.status}")
         for stage, words in commands(experiment.settings, run, places[0]).items() if run.status != "done" else ():

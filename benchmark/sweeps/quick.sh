@@ -6,6 +6,9 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 suite=experiments/quick_levels
-[ -d $suite ] || python -m npp_rl.make_levels --split test --count 5 --out $suite
-exec python -m benchmark.train_and_compare --experiment-name quick --seeds 1 2 --max-minutes 1.2 \
+make_levels="python -m npp_rl.make_levels --split test --count 5 --out $suite"
+if [ ! -d $suite ]; then
+    case " $* " in *" --dry-run "*) echo "first: $make_levels" ;; *) $make_levels ;; esac
+fi
+exec python -m benchmark.train_and_compare --experiment-name quick --seeds 1 2 --max-minutes 1.2 --evaluations 2 \
     --architectures mlp_baseline mlp_cnn gcn vision_free --test-dataset $suite "$@"
