@@ -108,7 +108,7 @@ REFUSALS = [
     (["--require-pretraining"], "--require-pretraining: --replay-data-dir is missing"),
     (["--bc-max-minutes", "-1"], "--bc-max-minutes -1.0: expected more than 0"),
     (["--max-minutes", "5"], "--total-timesteps and --max-minutes"),
-    (["--train-dataset", "/nowhere/levels"], "--train-dataset /nowhere/levels: no such"),
+    (["--train-dataset", "/nowhere/levels"], "--train-dataset: /nowhere/levels: no such"),
     (["--replay-data-dir", "/nowhere/replays"], "--replay-data-dir /nowhere/replays: no such"),
     (["--num-envs", "0"], "--num-envs 0: expected 1"),
     (["--retries", "-1"], "--retries -1: expected at least 0"),
