@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import threading
+import time
 import typing
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -40,6 +41,24 @@ def say(text: str, end: str = "\n") -> None:
         print(text, end=end, flush=True)
     except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+class Progress:
+    """Says how far a long work is: a line every SECONDS seconds, from the process of rank 0. `what` names the work."""
+
+    SECONDS = 10
+
+    def __init__(self, what: str, total: int):
+        self.what, self.total = what, total
+        self.began = self.shown = time.monotonic()
+
+    def note(self, done: int) -> None:
+        """Note that `done` parts of `total` are done."""
+        now = time.monotonic()
+        if now - self.shown > self.SECONDS and os.environ.get("RANK", "0") == "0":
+            self.shown = now
+            line = "\r\033[K" if sys.stdout.isatty() else ""  # over the line that shows a run's progress
+            say(f"{line}{self.what}: {done} of {self.total} after {now - self.began:.0f} s")
 
 
 def parse(args_type, argv: Sequence[str] | None = None, default=None):

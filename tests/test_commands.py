@@ -6,12 +6,14 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 from calls import call
 
 from npp_rl import make_levels, play, relabel
+from npp_rl.commands import Progress
 from npp_rl.levels import replays
 from npp_rl.planning import certify, demonstrations, planner
 
@@ -146,3 +148,17 @@ def test_an_interrupt_is_one_line(module, capsys, monkeypatch, tmp_path):
     said = capsys.readouterr().err
     assert end.value.code == 130 and said.startswith("error: interrupted") and said.count("\n") == 1
     assert not list(Path(tmp_path).iterdir())
+
+
+def test_long_work_says_how_far_it_is(monkeypatch, capsys):
+    now = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    progress = Progress("levels played", 270)
+    for done, seconds in ((1, 9.0), (2, 11.0), (3, 12.0), (40, 30.0)):
+        now[0] = seconds
+        progress.note(done)
+    assert capsys.readouterr().out == "levels played: 2 of 270 after 11 s\nlevels played: 40 of 270 after 30 s\n"
+    monkeypatch.setenv("RANK", "1")
+    now[0] = 100.0
+    progress.note(50)
+    assert capsys.readouterr().out == ""

@@ -6,6 +6,7 @@ import math
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import av
@@ -121,13 +122,18 @@ def test_videos_end_in_time_and_show_how_far_they_are(tmp_path, monkeypatch, cap
     lost = {"success": False, "cause": "none", "failure": "stuck", "frames": 600, "actions": "0" * 150}
     entries = [{"tries": [lost]} for _ in levels]
     results = {"levels": entries, "settings": {"frame_skip": 4}}
-    seconds = iter(range(0, 10**6, 40))
-    monkeypatch.setattr(result_files.time, "monotonic", lambda: next(seconds))
-    monkeypatch.setattr(video, "write_video", lambda path, pictures: 600)
+    now = [0.0]
+
+    def write_video(path, pictures):
+        now[0] += 40
+        return 600
+
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(video, "write_video", write_video)
     names = [path.name for path in result_files.film(results, levels, tmp_path, minutes=math.inf)]
     assert names == ["a_0__out_of_time.mp4", "b_0__out_of_time.mp4", "a_1__out_of_time.mp4", "b_1__out_of_time.mp4"]
-    assert "videos: 1 of 4 after 80 s" in capsys.readouterr().out
-    assert len(result_files.film(results, levels, tmp_path, minutes=2.8)) == 2  # a third would end after 180 s
+    assert "videos: 1 of 4 after 40 s" in capsys.readouterr().out
+    assert len(result_files.film(results, levels, tmp_path, minutes=1.9)) == 2  # a third would end after 120 s
     assert "videos: 2 of 4 were made in the time of the run" in capsys.readouterr().out
     assert len(result_files.film(results, levels, tmp_path, minutes=0)) == 1
 

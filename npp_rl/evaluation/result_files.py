@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from npp_rl.commands import ArgumentError, say
+from npp_rl.commands import ArgumentError, Progress, say
 from npp_rl.environment.games import CAUSES, inputs_of
 from npp_rl.evaluation.analysis import draw_failures
 from npp_rl.evaluation.summary import report, scalars
@@ -17,7 +17,6 @@ from npp_rl.viewing import video
 FILMED_WON, FILMED_LOST = 1, 2  # videos per category
 FILMED_FRAMES = 1200  # first frames of an episode that ran out of time; they show why
 MOST_PICTURES = 12  # of lost levels at the end of a run, which take about two seconds
-PROGRESS_SECONDS = 10  # between lines that say how many videos are made
 
 
 def write_results(
@@ -89,23 +88,21 @@ def film(results: dict, levels: Sequence[Level], folder: str | Path, minutes: fl
     """Write videos of some episodes in the `results` of `levels` -> their files, FOLDER/<level>__<outcome>.mp4.
 
     Each category gets its first FILMED_WON won and FILMED_LOST lost episodes. Episodes that ran out of time are cut
-    after FILMED_FRAMES. The simulator plays the actions again, frame by frame. A line says every PROGRESS_SECONDS how
-    far it is. The first video of each category comes first; from the second on, those that would end after so many
-    `minutes` are left out.
+    after FILMED_FRAMES. The simulator plays the actions again, frame by frame. Lines say how far it is.
+    The first video of each category comes first; from the second on, those that would end after so many `minutes` are
+    left out.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     chosen = chosen_episodes(results, levels)
     written, drawn = [], 0
-    began = shown = time.monotonic()
+    began, progress = time.monotonic(), Progress("videos", len(chosen))
     for level, outcome in chosen:
         now = time.monotonic()
         if written and (now - began) * (1 + min(outcome["frames"], FILMED_FRAMES) / drawn) > 60 * minutes:
             say(f"videos: {len(written)} of {len(chosen)} were made in the time of the run")
             break
-        if now - shown > PROGRESS_SECONDS:
-            shown = now
-            say(f"videos: {len(written)} of {len(chosen)} after {now - began:.0f} s")
+        progress.note(len(written))
         how, frames = "won", outcome["frames"]
         if outcome["cause"] != CAUSES[0]:
             how = f"died_{outcome['cause']}"

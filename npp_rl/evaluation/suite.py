@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch.distributed as dist
 
-from npp_rl.commands import LevelError
+from npp_rl.commands import LevelError, Progress
 from npp_rl.environment.env import NppVectorEnv
 from npp_rl.environment.games import CAUSES
 from npp_rl.evaluation import analysis
@@ -155,7 +155,7 @@ def _play(policy, envs, draw, stop):
     began = np.zeros(games, np.int64)  # step in which its episode began
     observations, _ = envs.reset(options={"levels": playing})
     rows = {key: np.zeros((BATCH, *value.shape[1:]), value.dtype) for key, value in observations.items()}
-    outcomes, log = [None] * count, []
+    outcomes, log, progress = [None] * count, [], Progress("levels played", count)
     while (running := playing < count).any():
         if stop is not None and stop.number:
             return None
@@ -192,6 +192,7 @@ def _play(policy, envs, draw, stop):
             }
             playing[game] += BATCH
             began[game] = len(log)
+            progress.note(count - outcomes.count(None))
     return outcomes
 
 
