@@ -8,6 +8,7 @@ experiment is a folder in which run directories lie at any depth. Where a run ha
 wandb data are read. benchmark/reporting/decision.py says what the weights weigh.
 """
 
+import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -19,7 +20,7 @@ from benchmark.reporting import decision, details, differences, page, scores, se
 from benchmark.reporting.experiments import read_experiments
 from benchmark.reporting.page import Bullets, Heading, Text
 from npp_rl.commands import ArgumentError, command
-from npp_rl.files import write_atomically
+from npp_rl.files import plain_name, write_atomically
 
 SEED = 20210830  # of all random choices, so that the same runs give the same report
 
@@ -35,7 +36,8 @@ class Args:
     ]
     """folders with run directories"""
     out: Path | None = None
-    """folder of the report (default: `report` in the first experiment's folder)"""
+    """folder of the report (default: `report` in the first experiment's folder, or `reports/NAME` here if git tracks
+    files of that folder)"""
     weights: str | None = None
     """weights of the criteria, as success=3,size=0; those not named keep theirs"""
 
@@ -50,6 +52,9 @@ def report(folders: list[Path], weights: dict[str, float]) -> tuple[str, list]:
     blocks = [Heading(title, 1)]
     bodies = []
     several = len(comparisons) > 1
+    if several:
+        names = sections.listed([comparison.experiment.name for comparison in comparisons])
+        blocks.append(Text(f"{names} were tested on different levels, and so are not compared with one another."))
     for number, comparison in enumerate(comparisons):
         rng = np.random.default_rng([SEED, number])
         conclusion, body = one(comparison, weights, rng)
@@ -145,12 +150,29 @@ def write(folder: Path, title: str, blocks: list) -> None:
     write_atomically(folder / "report.html", html.encode(errors="backslashreplace"))
 
 
+def place_for(experiment: Path) -> Path:
+    """The folder of a report if none is named: git has no new files among an experiment's that it tracks.
+
+    Raises ArgumentError where the current folder lies in such an experiment.
+    """
+    words = ["git", "-C", str(experiment), "-c", "core.fsmonitor=false", "ls-files", "-z", "--", "."]
+    try:
+        done = subprocess.run(words, capture_output=True, stdin=subprocess.DEVNULL, timeout=60)
+    except (OSError, subprocess.TimeoutExpired):  # there is no git
+        return experiment / "report"
+    if not done.stdout:
+        return experiment / "report"
+    if Path.cwd().is_relative_to(experiment.resolve()):
+        raise ArgumentError(f"--out: expected a folder for the report, since git tracks files of {experiment}")
+    return Path("reports") / plain_name(experiment.resolve().name)
+
+
 def main(args: Args) -> None:
     """Write the report and say its conclusion. Raises UserError, OSError."""
     if not args.experiments:
         raise ArgumentError("EXPERIMENT: expected at least one folder with run directories")
     title, blocks = report(list(args.experiments), decision.parse_weights(args.weights))
-    out = args.out or args.experiments[0] / "report"
+    out = args.out or place_for(args.experiments[0])
     write(out, title, blocks)
     for block in blocks:
         if isinstance(block, Text) and block.kind == "lead":

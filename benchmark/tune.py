@@ -196,8 +196,8 @@ def carry_out(args: Args, rest: list[str], script, space: dict, chosen: dict, se
         say(f"{standing.in_words(found)}; {folder / 'best.sh'} trains it")
         return found
     if whole := study.whole(every):
-        level = f"{len(whole)} whole trials have a success of {whole[0]['value']:.1%}"
-        fail(f"{folder}: nothing was learned: all {level} (more minutes or another space may tell them apart)", 1)
+        why = standing.why_none(whole)
+        fail(f"{folder}: nothing was learned: {why} (more minutes or another space may tell trials apart)", 1)
     reasons = [trial["reason"] for trial in every if trial["reason"]]
     fail(f"{folder}: no trial succeeded ({reasons[-1] if reasons else 'none was whole'})", 1)
 

@@ -150,6 +150,28 @@ def test_a_console_that_is_gone_ends_nothing(tmp_path):
     assert done.returncode == 2 and done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
 
 
+def test_a_report_leaves_nothing_new_in_a_folder_that_git_tracks(tmp_path, monkeypatch, capsys):
+    make(tmp_path / "kept", ("gat",), [1], ["no_pretrain"], full=False)
+    make(tmp_path / "new", ("gat",), [1], ["no_pretrain"], full=False)
+    monkeypatch.chdir(tmp_path)
+    for words in (["init", "-q"], ["add", "kept"]):
+        subprocess.run(["git", *words], check=True)
+
+    def written(*words):
+        monkeypatch.setattr(sys, "argv", ["report", *words])
+        command(report.main, report.Args)
+        return capsys.readouterr().out
+
+    assert "written to reports/kept/report.html" in written("kept") and (tmp_path / "reports/kept/report.md").is_file()
+    assert not (tmp_path / "kept/report").exists()
+    assert "written to new/report/report.html" in written("new")
+    assert "written to kept/told/report.html" in written("kept", "--out", "kept/told")
+    monkeypatch.chdir(tmp_path / "kept/gat")
+    with pytest.raises(SystemExit):
+        written("..")
+    assert capsys.readouterr().err.startswith("error: --out: expected a folder for the report, since git tracks files")
+
+
 def test_an_interrupted_report_says_so(tmp_path, monkeypatch, capsys):
     def interrupt(*_):
         raise KeyboardInterrupt

@@ -21,7 +21,7 @@ from torch import nn
 from benchmark import tune
 from benchmark.tuning import spaces, standing, trials
 from npp_rl import ARCHITECTURES, ppo_mlp_baseline
-from npp_rl.commands import ArgumentError
+from npp_rl.commands import ArgumentError, UserError
 from npp_rl.environment.games import OBSERVATIONS
 from npp_rl.make_levels import main as write_levels
 from npp_rl.training.arguments import parse_args
@@ -300,7 +300,26 @@ def test_of_equal_trials_none_is_called_the_best():
         told_apart += len(found["tied"]) < 39
     assert told_apart / 200 < 0.08
     assert standing.standing(study_with(*[(0.0, 0.0)] * 5)) is None
-    assert standing.standing(study_with((0.2, 0.3), (0.3, 0.3), (0.3, 0.3), (0.2, 0.2)))["tied"] == [0, 2, 3]
+    found = standing.standing(study_with((0.2, 0.3), (0.3, 0.3), (0.3, 0.3), (0.2, 0.2)))
+    assert found["tied"] == [0, 2, 3] and found["equal"] == [2]
+    words = standing.in_words(found)
+    assert words.startswith("no clear best: trials 1 and 2 have the highest success, 30.0% (95%: ")
+    assert words.endswith("over seeds of each); 2 others cannot be told from them")
+
+
+def test_nothing_learned_is_no_best_trial():
+    """One whole trial among pruned ones, and trials that are no better than before training."""
+    assert standing.standing(study_with((0.0, 0.0))) is None
+    assert standing.why_none(study_with((0.0, 0.0))) == "the only whole trial has a success of 0.0%"
+    same = study_with((0.25, 0.25), (0.25, 0.25))
+    assert standing.standing(same) is None
+    assert standing.why_none(same) == "all 2 whole trials have a success of 25.0%"
+    idle = study_with((0.02, 0.04), (0.03, 0.05))
+    assert standing.standing(idle)["best"] == 1
+    idle = [trial | {"untrained": 0.05} for trial in idle]
+    assert standing.standing(idle) is None
+    words = "all 2 whole trials have a success of 4.0% or less, and untrained agents one of 5.0%"
+    assert standing.why_none(idle) == words
 
 
 def test_a_study_that_learned_nothing_has_no_best(stand_in, tmp_path, monkeypatch, capsys):
@@ -451,6 +470,25 @@ def test_bad_arguments_are_one_line(words, message, tmp_path, capsys, monkeypatc
     error = capsys.readouterr().err
     assert stop.value.code == 2 and error.startswith(message) and error.count("\n") == 1
     assert not list(tmp_path.rglob("study.json"))
+
+
+def test_one_whole_trial_that_won_nothing_writes_no_best(stand_in, tmp_path, monkeypatch, capsys):
+    """The other trials were pruned, so there is nothing to compare the one whole trial with."""
+    monkeypatch.setenv("STAND_IN_MODE", "helpless")
+    folder = tmp_path / "study"
+    with pytest.raises(SystemExit) as stop:
+        tune.main(arguments(folder, trials=1, seeds=(1,)), [])
+    assert stop.value.code == 1 and not (folder / "best.sh").exists() and not (folder / "best.json").exists()
+    assert "nothing was learned: the only whole trial has a success of 0.0%" in capsys.readouterr().err
+    assert study_of(folder)["trials"][0]["untrained"] == 0.0
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe", None])
+def test_a_space_from_no_text_file_is_one_line(content, tmp_path):
+    place = tmp_path / "space.toml"
+    os.mkfifo(place) if content is None else place.write_bytes(content)
+    with pytest.raises(UserError, match="expected"):
+        spaces.read_space((str(place),))
 
 
 @pytest.mark.slow

@@ -96,6 +96,8 @@ def recorded(run: Run) -> dict[str, str]:
     """What is compared of a run: name -> text."""
     args = {k: v for k, v in run.args.items() if k not in NOT_COMPARED and not k.startswith(PREFIXES)}
     found = {readable(name, 40): written(value) for name, value in args.items()}
+    if run.pretraining_minutes and run.budget is not None:
+        found["max_minutes"] = written(round(run.budget, 1))  # the runner takes the pretraining's time off the run's
     levels = part(run.config, "levels")
     found |= {f"levels, {readable(name, 40)}": str(count) for name, count in levels.items()}
     shapes = part(run.config, "observation_shapes")
@@ -261,8 +263,10 @@ def reservation(comparison: Comparison, found: list[Difference], leader: Contend
             parts.append(f"`{difference.name}` {difference.of(leader.name)} ({_or(theirs)})")
         parts += [f"{len(arguments) - NAMED} more"] * (len(arguments) > NAMED)
         words = f"{leader.name} had other arguments than {others[0] if len(others) == 1 else 'the others'}"
-        if len({(c.architecture, c.condition) for c in able}) > 1:
+        if len({c.architecture for c in able}) > 1:
             words = f"But besides its network {words}"
+        elif len(comparison.conditions) > 1:
+            words = f"But {words}"
         sentences.append(f"{words} (theirs in brackets): {listed(parts, 9)}.")
     parts = []
     steps = [float(np.mean([run.steps for run in c.tested])) for c in able if any(run.steps for run in c.tested)]

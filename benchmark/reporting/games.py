@@ -10,7 +10,7 @@ from npp_rl.agents import load_agent
 from npp_rl.commands import ArgumentError
 from npp_rl.environment.env import NppVectorEnv
 from npp_rl.environment.games import CAUSES, inputs_of
-from npp_rl.files import parsed
+from npp_rl.files import read_json
 from npp_rl.levels.datasets import load_levels
 from npp_rl.simulator import DEAD, WON, new_state, play, reset_game, simulate
 from npp_rl.viewing.render import Scene, outcome_text, save_level, save_picture, text_font
@@ -54,7 +54,7 @@ def draw_strip(run: Path, level_id: str, dataset: str, out: Path) -> None:
 
     Raises ArgumentError where the run's eval_results.json has no actions of such a game or the data set no such level.
     """
-    results = parsed((run / "eval_results.json").read_text(errors="replace"), str(run / "eval_results.json"))
+    results = read_json(run / "eval_results.json")
     try:
         entry = next(entry for entry in results["levels"] if entry["id"] == level_id)
         game, digest = entry["tries"][0], entry["digest"]

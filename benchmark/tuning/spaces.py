@@ -10,9 +10,9 @@ import json
 import math
 import tomllib
 import typing
-from pathlib import Path
 
 from npp_rl.commands import ArgumentError, CheckpointError
+from npp_rl.files import read_text
 from npp_rl.training.arguments import FREE_ARGUMENTS, args_from, check_args
 
 # Arguments that are not tuned: they change what is measured, where it is written or who watches it.
@@ -49,7 +49,7 @@ def default_space(script, size: str) -> dict[str, str]:
 def read_space(items: tuple[str, ...]) -> dict[str, str]:
     """Specifications by name, of NAME=SPEC words or of one .toml or .json file. Raises ArgumentError, OSError."""
     if len(items) == 1 and items[0].endswith((".toml", ".json")):
-        text = Path(items[0]).read_text()
+        text = read_text(items[0])
         try:
             content = tomllib.loads(text) if items[0].endswith(".toml") else json.loads(text)
         except (ValueError, RecursionError) as error:

@@ -13,17 +13,18 @@ CONFIDENCE = 0.95
 
 
 def standing(trials: list[dict]) -> dict | None:
-    """How the best of some whole trials (see `study.trials_of`) stands; None where all of them have the same value.
+    """How the best of some whole trials (see `study.trials_of`) stands; None where `why_none` knows why there is none.
 
     Returns `best` (the trial's number), `value`, `low` and `high` (its 95% interval), `tied` (numbers of other trials
-    that cannot be told from it), `others` (how many other whole trials there are), `over` ("seeds" or "levels").
+    that cannot be told from it), `equal` (those of them with the same value), `others` (how many other whole trials
+    there are), `over` ("seeds" or "levels").
 
     With several seeds the deviation between seeds is pooled over all trials, and trials are told apart by Tukey's range
     test, which holds for all of them together. With one seed a trial's deviation is unknown. The intervals are then
     Wilson's and Newcombe's over the levels alone: they say nothing of other seeds, and hold for each trial alone.
     """
     values = np.array([trial["value"] for trial in trials])
-    if len(trials) == 0 or (len(trials) > 1 and values.max() == values.min()):
+    if len(trials) == 0 or why_none(trials):
         return None
     seeds = [np.array(trial["success_by_seed"]) for trial in trials]
     best = int(values.argmax())
@@ -33,8 +34,27 @@ def standing(trials: list[dict]) -> dict | None:
         over, (low, high), tied = "levels", *_over_levels(values, trials, best)
     tied |= values == values[best]
     others = [trial["number"] for k, trial in enumerate(trials) if tied[k] and k != best]
+    equal = [trial["number"] for k, trial in enumerate(trials) if values[k] == values[best] and k != best]
     found = {"best": trials[best]["number"], "value": float(values[best]), "low": max(0.0, low), "high": min(1.0, high)}
-    return found | {"tied": others, "others": len(trials) - 1, "over": over}
+    return found | {"tied": others, "equal": equal, "others": len(trials) - 1, "over": over}
+
+
+def why_none(trials: list[dict]) -> str:
+    """Why none of some whole trials can be called the best, in words; "" where one can.
+
+    None can where the highest success is 0 or no more than that of the same runs before training, or where several
+    trials have all the same success.
+    """
+    values = [trial["value"] for trial in trials]
+    before = [trial["untrained"] for trial in trials if trial.get("untrained") is not None]
+    before = sum(before) / len(before) if before else 0.0
+    about = "the only whole trial has" if len(trials) == 1 else f"all {len(trials)} whole trials have"
+    if len(trials) > 1 and max(values) == min(values):
+        return f"{about} a success of {values[0]:.1%}"
+    if max(values) <= before:
+        untrained = f", and untrained agents one of {before:.1%}" if before else ""
+        return f"{about} a success of {max(values):.1%}{' or less' * (len(trials) > 1)}{untrained}"
+    return ""
 
 
 def _over_seeds(values, seeds, best):
@@ -66,6 +86,11 @@ def in_words(found: dict) -> str:
     tied, others = len(found["tied"]), found["others"]
     if not others:
         return f"best: {about}, the only whole trial"
+    if found["equal"]:
+        numbers = sorted([found["best"], *found["equal"]])
+        same = f"trials {', '.join(map(str, numbers[:-1]))} and {numbers[-1]}"
+        rest = f"; {tied - len(numbers) + 1} others cannot be told from them" * (tied >= len(numbers))
+        return f"no clear best: {same} have the highest success, {found['value']:.1%} ({interval} of each){rest}"
     if not tied:
         return f"best: {about}; each of the other {others} whole trials is worse beyond chance"
     if tied < others:

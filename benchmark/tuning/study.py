@@ -86,6 +86,7 @@ def trials_of(study) -> list[dict]:
             "value": trial.value,
             "success_by_seed": trial.user_attrs.get("success_by_seed", []),
             "params": values_of(trial.params),
+            "untrained": trial.user_attrs.get("untrained"),
             "parameters": trial.user_attrs.get("parameters"),
             "validation_levels": trial.user_attrs.get("validation_levels"),
             "intermediate": {str(k): value for k, value in trial.intermediate_values.items()},

@@ -17,7 +17,7 @@ from benchmark.runner.processes import environment, prepare, reason, said
 from benchmark.runner.runs import SCRIPTS
 from benchmark.tuning.spaces import flags, named_in, values_of
 from npp_rl.commands import CheckpointError, UserError, parse
-from npp_rl.files import parsed
+from npp_rl.files import read_json
 
 CHECKS = 10  # of a run: at each tenth of its budget its success so far is compared with earlier trials'
 RECENT = 0.2  # of the budget: a run's success is the mean of its evaluations in this last part
@@ -32,6 +32,9 @@ class Trial:
     folder: Path
     slot: int  # number of its share of the machine
     finals: list[float] = field(default_factory=list)  # success of the runs that ended, in the order of the seeds
+    untrained: list[float] = field(
+        default_factory=list
+    )  # success of the runs before training, where they are evaluated then
     process: subprocess.Popen | None = None
     expected: dict = field(default_factory=dict)  # arguments of the run in work
     offset: int = 0  # bytes of its metrics.jsonl that were read
@@ -70,7 +73,7 @@ def check_config(run_dir: Path, expected: dict, sizes: tuple[str, ...]) -> None:
     """
     path = run_dir / "config.json"
     try:
-        recorded = dict(parsed(path.read_text(), str(path))["args"])
+        recorded = dict(read_json(path)["args"])
     except (OSError, UserError, KeyError, TypeError, ValueError):
         raise CheckpointError(f"{path}: not a run's configuration") from None
     plain = {name: list(value) if isinstance(value, tuple) else value for name, value in expected.items()}
@@ -149,6 +152,8 @@ def follow(work: Trial, args, script) -> None:
         used = row["global_step"] / args.total_timesteps if args.total_timesteps else row["minutes"] / args.max_minutes
         if row["kind"] == "eval":
             work.evaluations.append((used, row["eval/success_rate"]))
+            if row["global_step"] == 0:
+                work.untrained.append(row["eval/success_rate"])
         while work.evaluations and work.checks < min(CHECKS, int(used * CHECKS + 1e-9)):
             work.checks += 1
             mean = float(np.mean([*work.finals, work.success]))
@@ -183,8 +188,10 @@ def step(work: Trial, args, script, rest: list[str]) -> float | None:
     if work.success is None:
         raise Ended(f"seed {seed}: no validation result (expected validation levels and --eval-freq above 0)")
     work.finals.append(work.success)
-    config = json.loads((work.run_dir / "config.json").read_text())
+    config = read_json(work.run_dir / "config.json")
     work.trial.set_user_attr("success_by_seed", work.finals)
+    if work.untrained:
+        work.trial.set_user_attr("untrained", float(np.mean(work.untrained)))
     work.trial.set_user_attr("parameters", config.get("parameters"))
     with contextlib.suppress(KeyError, TypeError):
         work.trial.set_user_attr("validation_levels", config["levels"]["validation"])
