@@ -14,12 +14,13 @@ from npp_rl.environment.env import NppVectorEnv
 from npp_rl.evaluation import analysis
 from npp_rl.levels import generator
 from npp_rl.training.arguments import args_from, check_args
-from npp_rl.training.checkpoints import load, restoring
+from npp_rl.training.checkpoints import load, restoring, trained_on
 
 
 def load_agent(path: str | Path, device: str | torch.device = "cpu") -> tuple[torch.nn.Module, dict]:
     """The agent of a checkpoint, in evaluation mode on `device`, and the arguments of its run as a dict.
 
+    The dict's `trained_on` has the keys of the levels that the agent was trained on (see `checkpoints.trained_on`).
     Raises CheckpointError if the file is unusable, or is of an unknown architecture or other observations.
     """
     checkpoint = load(path, device)
@@ -48,7 +49,8 @@ def load_agent(path: str | Path, device: str | torch.device = "cpu") -> tuple[to
         shapes = {key: tuple(shape) for key, shape in checkpoint["observation_shapes"].items()}
         agent = script.Agent(shapes, args).to(device)
         agent.load_state_dict(checkpoint["agent"])
-    return agent.eval(), dataclasses.asdict(args)
+        known = trained_on(checkpoint)
+    return agent.eval(), dataclasses.asdict(args) | {"trained_on": known}
 
 
 def compile_ahead(architectures: Sequence[str]) -> None:

@@ -277,6 +277,7 @@ def main(args: Args) -> Path:
     # Run directory and checkpoint
     run_dir = run_folder.path_of(args)
     lock, sync = run_folder.begin(run_dir, args) if rank == 0 else (None, None)  # noqa: RUF059  (held until the end)
+    trained_on = checkpoints.keys_of(demos.levels[k] for k in np.unique(demos.level[train_rows]))
     levels_digest = checkpoints.digest_of(demos.levels, validation_levels, test_levels)
     levels_digest = hashlib.sha256(levels_digest.encode() + demos.actions.tobytes()).hexdigest()
     checkpoint, counters = checkpoints.load_latest(run_dir, args, levels_digest, world_size, Counters)
@@ -407,6 +408,7 @@ def main(args: Args) -> Path:
             "args": {**plain_args(own_args), **plain_args(args)},  # the agent needs the former
             "observation_shapes": shapes,
             "agent": agent.state_dict(),
+            "trained_on": trained_on,
         }
         if rank == 0 and improved:
             about_best = {"global_step": counters.global_step, "epoch": counters.epoch}
@@ -506,7 +508,7 @@ def main(args: Args) -> Path:
             "demonstrations": f"{', '.join(args.replay_data_dir)}; {demonstrations.summary(demos.report)}",
             "checkpoint": f"best.pt of epoch {best['epoch']}, chosen on {len(validation_levels)} validation levels",
         }
-        result_files.finish_with(run_log, clock, results, about, test_levels)
+        result_files.finish_with(run_log, clock, results, best, about, test_levels)
     if rank == 0:
         run_log.close()
     if sync:

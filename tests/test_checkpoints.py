@@ -20,6 +20,8 @@ from npp_rl.agents import load_agent
 from npp_rl.commands import ArgumentError, CheckpointError, UserError
 from npp_rl.environment.games import OBSERVATIONS
 from npp_rl.files import open_file, take_lock, write_json
+from npp_rl.levels.generator import generate
+from npp_rl.levels.maps import mirrored
 from npp_rl.ppo_mlp_baseline import SIZES, Agent, Args
 from npp_rl.training import checkpoints, run_folder
 from npp_rl.training.arguments import check_args, parse_args
@@ -51,10 +53,29 @@ def saved(tmp_path):
 def test_round_trip(saved):
     agent, run = load_agent(saved)
     expected = checkpoint_of(Args(hidden=4, tiles_hidden=4, features=4))
+    assert run.pop("trained_on") is None
     assert run == dataclasses.asdict(Args(hidden=4, tiles_hidden=4, features=4))
     assert expected["args"] | {"wandb_tags": ()} == run
     assert all(torch.equal(agent.state_dict()[key], value) for key, value in expected["agent"].items())
     assert [path.name for path in saved.parent.iterdir()] == ["best.pt"]
+
+
+def test_a_checkpoint_says_which_levels_its_agent_was_trained_on(saved):
+    """A level and its mirror image are one, and so are levels that differ in entities only."""
+    levels = [generate("simplest", seed) for seed in range(3)]
+    keys = {level.tiles_key for level in levels}
+    assert len(keys) == 3 and keys == {mirrored(level).tiles_key for level in levels}
+    assert keys <= {one.tiles_digest for level in levels for one in (level, mirrored(level))}
+    more = {"ab" * 32, "cd" * 32, levels[0].tiles_key}
+    for known, expected in (((), keys), (more, keys | more), (None, None)):
+        entry = checkpoints.keys_of([*levels, mirrored(levels[1])], known)
+        checkpoints.save(saved, {**checkpoints.load(saved), "trained_on": entry})
+        assert load_agent(saved)[1]["trained_on"] == expected
+    assert checkpoints.trained_on({"trained_on": checkpoints.keys_of([])}) == frozenset()
+    for damaged in ("all", torch.zeros(3, 31, dtype=torch.uint8), torch.zeros(3, 32), [1]):
+        checkpoints.save(saved, {**checkpoints.load(saved), "trained_on": damaged})
+        with pytest.raises(CheckpointError, match=r"best\.pt: does not fit .*trained_on holds no digests"):
+            load_agent(saved)
 
 
 def test_arrays_survive():

@@ -23,6 +23,7 @@ from npp_rl.levels import datasets
 from npp_rl.levels.categories import CATEGORIES, TIERS
 from npp_rl.levels.datasets import load_levels
 from npp_rl.levels.generator import generate
+from npp_rl.levels.maps import encode_map, mirrored
 from npp_rl.ppo_mlp_baseline import Agent, Args
 from npp_rl.training import checkpoints
 
@@ -244,7 +245,7 @@ def test_command(run_dir, tmp_path, levels, monkeypatch, capsys):
     best = run_dir / "checkpoints/best.pt"
     (results,) = evaluation_command.main(make_args(best))
     assert json.loads((run_dir / "eval_results.json").read_text()) == results
-    assert set(results) == {"overall", "by_category", "by_tier", "levels", "settings"}
+    assert set(results) == {"overall", "by_category", "by_tier", "levels", "settings", "trained_on"}
     assert list(results["by_category"]) == ["simplest", "simplest_with_mines", "mine_heavy"]
     assert list(results["by_tier"]) == ["easy", "hard"]
     for parts in (results["by_category"], results["by_tier"]):
@@ -275,6 +276,72 @@ def test_command(run_dir, tmp_path, levels, monkeypatch, capsys):
         evaluation_command.main(make_args(best, pars=str(tmp_path / "empty")))
     with pytest.raises(CheckpointError, match=r"missing\.pt: no such checkpoint"):
         evaluation_command.main(make_args(best, tmp_path / "missing.pt", output=str(output)))
+
+
+def knowing(best, place, trained):
+    """A copy of a checkpoint whose agent was trained on these levels."""
+    place.parent.mkdir(parents=True)
+    checkpoints.save(place, {**checkpoints.load(best), "trained_on": checkpoints.keys_of(trained)})
+    return place
+
+
+def test_levels_that_the_agent_was_trained_on_do_not_count(run_dir, tmp_path, levels, monkeypatch, capsys):
+    monkeypatch.setattr(evaluation_command, "load_suite", lambda *_: levels)
+    best = run_dir / "checkpoints/best.pt"
+    (old,) = evaluation_command.main(make_args(best))
+    assert old["trained_on"] is None and "- trained on: not known" in capsys.readouterr().out
+
+    def played(name, trained, **more):
+        file = knowing(best, tmp_path / name / "checkpoints/best.pt", trained)
+        (results,) = evaluation_command.main(make_args(file, output=str(tmp_path / f"of_{name}"), **more))
+        said = capsys.readouterr()
+        assert (tmp_path / f"of_{name}/report.md").read_text() in said.out
+        assert json.loads((tmp_path / f"of_{name}/eval_results.json").read_text()) == results
+        return results, said
+
+    # One of them in the mirror, one with other entities.
+    moved = encode_map(levels[7].tiles, [[0, 20, 20, 0, 0], [3, 30, 20, 0, 0], [4, 30, 30, 0, 0]])
+    seen = [levels[1], mirrored(levels[4]), dataclasses.replace(levels[7], map_data=moved)]
+    some, said = played("some", [*seen, generate("simple", 99)])
+    assert [k for k, entry in enumerate(some["levels"]) if entry.pop("trained_on", None)] == [1, 4, 7]
+    assert some["levels"] == old["levels"]
+    known = [old["levels"][k] for k in (1, 4, 7)]
+    others = [entry for k, entry in enumerate(old["levels"]) if k not in (1, 4, 7)]
+    assert some["trained_on"] == {"levels": 3, "success_rate": sum(entry["success_rate"] for entry in known) / 3}
+    assert some["overall"] == summarise(others) and some["overall"]["levels"] == 8
+    assert some["by_category"]["simplest"] == summarise([e for e in others if e["category"] == "simplest"])
+    assert some["by_tier"]["easy"]["levels"] + some["by_tier"]["hard"]["levels"] == 8
+    line = "- trained on: 3 of these 11 levels, which count in nothing below; success on them is "
+    assert f"{line}{some['trained_on']['success_rate']:.1%}" in said.out
+
+    none, said = played("none", [generate("simple", 99)])
+    assert {name: none[name] for name in old} == {**old, "trained_on": {"levels": 0, "success_rate": None}}
+    assert "- trained on: none of these levels" in said.out
+
+    monkeypatch.setattr(evaluation_command, "load_split", lambda *_: (levels, [], []))
+    every, said = played("every", levels, train_levels=True)
+    assert every["overall"]["levels"] == 0 and every["overall"]["success_rate"] is None
+    assert every["overall"]["death_rate"] is None and every["by_category"] == every["by_tier"] == {}
+    assert every["trained_on"] == {"levels": 11, "success_rate": old["overall"]["success_rate"]}
+    assert "- trained on: all of these levels, so there is no result on levels" in said.out and "| " not in said.out
+    assert "--train-levels: no gap" in said.err and "generalisation" not in every
+    assert summary.scalars(every, "test") == {}
+    table = summary.comparison({"a": old, "b": every})
+    assert "| b | 0 | - |" in table
+
+
+def test_an_ensemble_was_trained_on_the_levels_of_all_its_agents(levels):
+    def together(*seen):
+        args = dict.fromkeys(("frame_skip", "train_dataset", "test_dataset", "holdout_fraction"), "x")
+        run = args | {"validation_fraction": 0.1}
+        loaded = [(str(k), torch.nn.Module(), run | {"trained_on": one}) for k, one in enumerate(seen)]
+        for _, agent, _ in loaded:
+            agent.observations = ("game_state",)
+        return players.together(loaded)[1]["trained_on"]
+
+    one, two = (frozenset(level.tiles_key for level in part) for part in (levels[:3], levels[2:5]))
+    assert together(one, two) == {level.tiles_key for level in levels[:5]}
+    assert together(one, None) is None
 
 
 def test_places_of_results(run_dir, tmp_path, levels, monkeypatch):

@@ -18,7 +18,7 @@ from npp_rl.evaluation import analysis
 from npp_rl.evaluation.players import agent_policy, device_of, together
 from npp_rl.evaluation.result_files import check_video, write_results
 from npp_rl.evaluation.suite import evaluate, generalisation
-from npp_rl.evaluation.summary import comparison, report
+from npp_rl.evaluation.summary import comparison, leave_out, report
 from npp_rl.files import read_json
 from npp_rl.levels import builtin
 from npp_rl.levels.datasets import load_split, load_suite
@@ -125,7 +125,10 @@ def _play_and_write(args: Args, player: _Player, device: torch.device) -> dict:
     }
     policy = agent_policy(player.agent, device)
     results = evaluate(policy, player.levels, **rules)
-    if args.train_levels:
+    leave_out(results, player.levels, run["trained_on"])
+    if args.train_levels and not results["overall"]["levels"]:
+        print("--train-levels: no gap, because the agent was trained on all of these levels", file=sys.stderr)
+    elif args.train_levels:
         data = (run[name] for name in ("train_dataset", "test_dataset", "holdout_fraction", "validation_fraction"))
         train_levels = load_split(*data)[0]
         if args.categories:

@@ -59,7 +59,9 @@ def together(loaded: Sequence[tuple[str, torch.nn.Module, dict]]) -> tuple[Ensem
             if not (same_dataset(one, two) if name.endswith("dataset") else one == two):
                 raise ArgumentError(f"--ensemble: {first} has {name} {one}, {file} has {two} (expected the same)")
     stacks = [run.get("frame_stack", 1) for _, _, run in loaded]
-    return Ensemble([agent for _, agent, _ in loaded], stacks), {**run, "frame_stack": max(stacks)}
+    seen = [run.get("trained_on") for _, _, run in loaded]
+    more = {"frame_stack": max(stacks), "trained_on": None if None in seen else frozenset().union(*seen)}
+    return Ensemble([agent for _, agent, _ in loaded], stacks), {**run, **more}
 
 
 def device_of(name: str) -> torch.device:

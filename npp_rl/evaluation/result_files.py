@@ -9,9 +9,10 @@ from pathlib import Path
 from npp_rl.commands import ArgumentError, Progress, say
 from npp_rl.environment.games import CAUSES, inputs_of
 from npp_rl.evaluation.analysis import draw_failures
-from npp_rl.evaluation.summary import report, scalars
+from npp_rl.evaluation.summary import leave_out, report, scalars
 from npp_rl.files import plain_name, write_atomically, write_json
 from npp_rl.levels.maps import Level
+from npp_rl.training.checkpoints import trained_on
 from npp_rl.viewing import video
 
 FILMED_WON, FILMED_LOST = 1, 2  # videos per category
@@ -60,15 +61,16 @@ def finish(run_log, clock, results: dict | None, best: dict, sizes: dict, levels
             "checkpoint": f"best.pt of step {best['global_step']:,}, chosen on {config['levels']['validation']} "
             "validation levels",
         }
-        finish_with(run_log, clock, results, about, levels)
+        finish_with(run_log, clock, results, best, about, levels)
     run_log.close()
 
 
-def finish_with(run_log, clock, results: dict, about: dict[str, str], levels: Sequence[Level]) -> None:
-    """Write and print a run's results on its test suite; `about` as in `write_results`.
+def finish_with(run_log, clock, results: dict, best: dict, about: dict[str, str], levels: Sequence[Level]) -> None:
+    """Write and print a run's results on its test suite; `about` as in `write_results`, best: content of best.pt.
 
     levels: the suite. Some lost levels are drawn, in `failures`, and with --capture-video games are filmed.
     """
+    leave_out(results, levels, trained_on(best))  # a pretrained agent may know levels of this suite
     results["pictures"] = draw_failures(results, levels, run_log.run_dir / "failures", 1, MOST_PICTURES)
     filmed = levels if run_log.config["args"]["capture_video"] else ()
     run_log.metrics("test", run_log.last_step, clock.minutes(), scalars(results, "test"))

@@ -20,9 +20,9 @@ from npp_rl.environment.env import NppVectorEnv
 from npp_rl.environment.games import CAUSES
 from npp_rl.evaluation import analysis
 from npp_rl.evaluation.intervals import difference
-from npp_rl.evaluation.summary import summarise
+from npp_rl.evaluation.summary import summaries
 from npp_rl.levels import builtin
-from npp_rl.levels.categories import CATEGORIES, TIER_NAMES, TIERS
+from npp_rl.levels.categories import TIERS
 from npp_rl.levels.maps import Level
 
 # Rows of every policy call. On CPUs a row of the largest network costs half as much again as in calls of 64 rows, but
@@ -90,17 +90,8 @@ def evaluate(
         entry = {"id": level.id, "category": level.category, "tier": TIERS.get(level.category, "other")}
         entry |= {"title": level.title, "digest": level.digest, "par": par[index]}
         entries.append({**entry, "success_rate": rate, "tries": outcomes})
-    names = {"category": [*CATEGORIES, *sorted({level.category for level in levels} - set(CATEGORIES))]}
-    names["tier"] = TIER_NAMES
-
-    def by(key):
-        parts = {name: [entry for entry in entries if entry[key] == name] for name in names[key]}
-        return {name: summarise(part) for name, part in parts.items() if part}
-
     return {
-        "overall": summarise(entries),
-        "by_category": by("category"),
-        "by_tier": by("tier"),
+        **summaries(entries),
         "levels": entries,
         "settings": {
             "deterministic": deterministic,
@@ -202,9 +193,10 @@ def generalisation(policy: Callable, train_levels: Sequence[Level], results: dic
     Returns `train` (see `summarise`), `gap` (success on training levels minus success on test levels) and its 95%
     interval `gap_low`, `gap_high`. The sample is fixed: the levels with the least digests, TRAINING_SAMPLE at most, in
     the test levels' proportions of categories as far as there are enough. The gap is a mean over common categories,
-    weighted by their test levels. Without common categories any levels are compared. rules: arguments of `evaluate`.
+    weighted by their test levels. Without common categories any levels are compared. Test levels that the agent was
+    trained on do not count (see `summary.leave_out`); some have to be left. rules: arguments of `evaluate`.
     """
-    here = Counter(entry["category"] for entry in results["levels"])
+    here = Counter(entry["category"] for entry in results["levels"] if not entry.get("trained_on"))
     share = min(1.0, TRAINING_SAMPLE / here.total())
     ordered = sorted(train_levels, key=lambda level: level.digest)
     sample = []

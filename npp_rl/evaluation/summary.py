@@ -1,11 +1,13 @@
 """Statistics, tables and reports of an evaluation."""
 
 from collections import Counter
+from collections.abc import Sequence
 
 from npp_rl.environment.games import CAUSES
 from npp_rl.evaluation.analysis import FAILURES, NEAR_GOAL_PX, STUCK_PX, WINDOW_SECONDS, describe
 from npp_rl.evaluation.intervals import wilson
-from npp_rl.levels.categories import TIER_NAMES
+from npp_rl.levels.categories import CATEGORIES, TIER_NAMES
+from npp_rl.levels.maps import Level
 
 
 def summarise(entries: list[dict]) -> dict:
@@ -18,7 +20,7 @@ def summarise(entries: list[dict]) -> dict:
       `failures` (kind -> count, see analysis.py), means of `near_misses` (see retrace.py) and `return`.
     - `solvable`: success on the levels that have a par or were won in a try; `never_solved`: number of other levels.
 
-    A mean over nothing is None.
+    A mean or share over nothing is None.
     """
     outcomes = [outcome for entry in entries for outcome in entry["tries"]]
     won = [outcome for outcome in outcomes if outcome["success"]]
@@ -38,6 +40,9 @@ def summarise(entries: list[dict]) -> dict:
         values = [value for value in values if value is not None]
         return sum(values) / len(values) if values else None
 
+    def share(count):
+        return count / len(outcomes) if outcomes else None
+
     def success(of):
         total = sum(entry["success_rate"] for entry in of)
         low, high = wilson(total, len(of))
@@ -51,9 +56,9 @@ def summarise(entries: list[dict]) -> dict:
         "frames": mean(outcome["frames"] for outcome in won),
         "efficiency": mean(outcome["efficiency"] for outcome in won),
         "par_efficiency": mean(by_par),
-        "death_rate": deaths.total() / len(outcomes),
-        "timeout_rate": 1 - (len(won) + deaths.total()) / len(outcomes),
-        "safety": 1 - deaths.total() / len(outcomes),
+        "death_rate": share(deaths.total()),
+        "timeout_rate": 1 - share(len(won) + deaths.total()) if outcomes else None,
+        "safety": 1 - share(deaths.total()) if outcomes else None,
         "deaths": dict(sorted(deaths.items())),
         "near_misses": mean(outcome.get("near_misses") for outcome in outcomes),
         "failures": {name: failures[name] for name in FAILURES if failures[name]},
@@ -63,9 +68,52 @@ def summarise(entries: list[dict]) -> dict:
     }
 
 
+def summaries(entries: list[dict]) -> dict[str, dict]:
+    """`overall`, `by_category.<name>` and `by_tier.<name>` of an evaluation's entries, one for each level."""
+    names = {"category": [*CATEGORIES, *sorted({entry["category"] for entry in entries} - set(CATEGORIES))]}
+    names["tier"] = TIER_NAMES
+
+    def by(key):
+        parts = {name: [entry for entry in entries if entry[key] == name] for name in names[key]}
+        return {name: summarise(part) for name, part in parts.items() if part}
+
+    return {"overall": summarise(entries), "by_category": by("category"), "by_tier": by("tier")}
+
+
+def leave_out(results: dict, levels: Sequence[Level], trained_on: frozenset[str] | None) -> None:
+    """Take the levels that the agent was trained on out of the statistics in `results` of `levels`.
+
+    trained_on: their `tiles_key`, so mirror images count, and levels that differ in entities only. They keep their
+    entries in `levels`, marked with "trained_on": true, and are counted in `trained_on`: `levels`, their number, and
+    `success_rate` on them, None if there are none. If all are left out, `overall` counts no levels and its rates are
+    None. If trained_on is None, which is unknown, nothing is left out and `trained_on` is None.
+    """
+    if trained_on is None:
+        results["trained_on"] = None
+        return
+    seen = []
+    for level, entry in zip(levels, results["levels"], strict=True):
+        if level.tiles_key in trained_on:
+            entry["trained_on"] = True
+            seen.append(entry["success_rate"])
+    results["trained_on"] = {"levels": len(seen), "success_rate": sum(seen) / len(seen) if seen else None}
+    if seen:
+        results |= summaries(counted(results))
+
+
+def counted(results: dict) -> list[dict]:
+    """Entries of the levels that count: those that the agent was not trained on."""
+    return [entry for entry in results["levels"] if not entry.get("trained_on")]
+
+
 def scalars(results: dict, prefix: str) -> dict[str, float]:
-    """Statistics of `results` as a flat dict for metrics.jsonl: `<prefix>/success_rate`, `<prefix>/<category>` ..."""
+    """Statistics of `results` as a flat dict for metrics.jsonl: `<prefix>/success_rate`, `<prefix>/<category>` ...
+
+    Empty where no level counts.
+    """
     overall = results["overall"]
+    if not overall["levels"]:
+        return {}
     keys = ("success_rate", "success_low", "success_high", "steps", "frames", "efficiency", "par_efficiency")
     keys += ("safety", "near_misses", "return")
     flat = {f"{prefix}/{key}": overall[key] for key in keys if overall[key] is not None}
@@ -75,6 +123,18 @@ def scalars(results: dict, prefix: str) -> dict[str, float]:
 
 def _number(value, form):
     return "-" if value is None else format(value, form)
+
+
+def _trained_on(results):
+    """What is said about levels that the agent was trained on."""
+    if (part := results["trained_on"]) is None:
+        return "not known, because the checkpoint does not say: some of these levels may be among them"
+    if not part["levels"]:
+        return "none of these levels"
+    won = f"success on them is {part['success_rate']:.1%}"
+    if part["levels"] == len(results["levels"]):
+        return f"all of these levels, so there is no result on levels that the agent does not know; {won}"
+    return f"{part['levels']} of these {len(results['levels'])} levels, which count in nothing below; {won}"
 
 
 def _seconds(part):
@@ -92,7 +152,12 @@ def report(results: dict, title: str, about: dict[str, str]) -> str:
         "greedy" if settings["deterministic"] else f"sampled, {settings['tries']} per level, seed {settings['seed']}"
     )
     lines = [f"# {title}", ""]
-    lines += [f"- {name}: {value}" for name, value in {**about, "actions": chosen}.items()]
+    about = {**about, "actions": chosen}
+    if "trained_on" in results:
+        about["trained on"] = _trained_on(results)
+    lines += [f"- {name}: {value}" for name, value in about.items()]
+    if not overall["levels"]:
+        return "\n".join([*lines, *_cost(results)]) + "\n"
     lines += [
         "",
         "| | levels | success | 95% interval | seconds | steps | efficiency | against par | died | ran out of time "
@@ -142,9 +207,9 @@ def _failures(results):
     }
     lines = [f"{lost} of {overall['episodes']} episodes failed:", ""]
     lines += [f"- {n} ({n / lost:.0%}) {words[name]}" for name, n in overall["failures"].items()]
-    failed = [entry for entry in results["levels"] if entry["success_rate"] == 0]
+    failed = [entry for entry in counted(results) if entry["success_rate"] == 0]
     if failed:
-        lines += ["", f"Never won ({len(failed)} of {len(results['levels'])}):", ""]
+        lines += ["", f"Never won ({len(failed)} of {overall['levels']}):", ""]
         pictures = results.get("pictures", {})
         # Levels with pictures come first: they are from all categories and kinds of failure.
         for entry in sorted(failed, key=lambda entry: entry["id"] not in pictures)[: max(30, len(pictures))]:
@@ -185,7 +250,7 @@ def _cost(results):
 
 
 def comparison(results: dict[str, dict]) -> str:
-    """Markdown table of several evaluations, by name."""
+    """Markdown table of several evaluations, by name. Levels that an agent was trained on do not count."""
     tiers = [name for name in TIER_NAMES if any(name in one["by_tier"] for one in results.values())]
     columns = ["", "levels", "success", "95% interval", *tiers, "seconds", "against par", "died", "near misses"]
     gap = any("generalisation" in one for one in results.values())
@@ -194,9 +259,9 @@ def comparison(results: dict[str, dict]) -> str:
     lines = [f"| {' | '.join(columns)} |", "| --- |" + " ---: |" * (len(columns) - 1)]
     for name, one in results.items():
         part = one["overall"]
-        cells = [name, str(part["levels"]), f"{part['success_rate']:.1%}", _interval(part)]
+        cells = [name, str(part["levels"]), _number(part["success_rate"], ".1%"), _interval(part)]
         cells += [_number(one["by_tier"].get(tier, {}).get("success_rate"), ".1%") for tier in tiers]
-        cells += [_seconds(part), _number(part["par_efficiency"], ".0%"), f"{part['death_rate']:.1%}"]
+        cells += [_seconds(part), _number(part["par_efficiency"], ".0%"), _number(part["death_rate"], ".1%")]
         cells += [_number(part["near_misses"], ".2f")]
         if gap:
             cells += [_number(one.get("generalisation", {}).get("gap"), ".1%")]

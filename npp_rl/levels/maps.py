@@ -69,6 +69,12 @@ class Level:
         """SHA-256 of the 966 tile bytes, hexadecimal: equal for levels that differ in entities only."""
         return hashlib.sha256(self.map_data[TILES_AT:COUNTS_AT]).hexdigest()
 
+    @cached_property
+    def tiles_key(self) -> str:
+        """The lesser `tiles_digest` of the level and its mirror image, which is equal for both."""
+        turned = MIRRORED[self.tiles[:, ::-1]]
+        return min(self.tiles_digest, hashlib.sha256(turned.tobytes()).hexdigest())
+
 
 def encode_map(tiles: np.ndarray, entities: np.ndarray | list, title: str = "") -> bytes:
     """Map bytes of a level (PHYSICS.md 2), with the header of a stand-alone map file and the counts of all types.

@@ -11,6 +11,7 @@ import hashlib
 import io
 import math
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -63,13 +64,42 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> dict:
     return checkpoint
 
 
-def load_weights(path: str | Path, architecture: str, agent: torch.nn.Module) -> None:
-    """Load the weights of a checkpoint into an agent. Raises CheckpointError if architecture or sizes differ."""
+def load_weights(path: str | Path, architecture: str, agent: torch.nn.Module) -> dict:
+    """Load the weights of a checkpoint into an agent -> the checkpoint.
+
+    Raises CheckpointError if architecture or sizes differ.
+    """
     checkpoint = load(path)
     if checkpoint.get("architecture") != architecture:
         raise CheckpointError(f"{path}: is of architecture {checkpoint.get('architecture')!r}, expected {architecture}")
     with restoring(path, f"{architecture} of these sizes"):
         agent.load_state_dict(checkpoint["agent"])
+    return checkpoint
+
+
+def keys_of(levels: Iterable[Level], more: Iterable[str] | None = ()) -> torch.Tensor | None:
+    """`trained_on` of a checkpoint: the levels' `tiles_key` and `more` of them, uint8 [n, 32] without repeats.
+
+    Levels that are generated while a run trains are not among them: they differ at each renewal, and are kept away from
+    the run's validation and test levels when they are made. None if `more` is, which means unknown.
+    """
+    if more is None:
+        return None
+    keys = sorted({level.tiles_key for level in levels}.union(more))
+    return torch.tensor(np.frombuffer(bytes.fromhex("".join(keys)), np.uint8)).view(-1, 32)
+
+
+def trained_on(checkpoint: dict) -> frozenset[str] | None:
+    """The `tiles_key` of each level that an agent was trained on. None for a checkpoint that does not say.
+
+    Raises TypeError if the entry is damaged.
+    """
+    keys = checkpoint.get("trained_on")
+    if keys is None:
+        return None
+    if not isinstance(keys, torch.Tensor) or keys.dtype != torch.uint8 or keys.shape[1:] != (32,):
+        raise TypeError("trained_on holds no digests")
+    return frozenset(bytes(row).hex() for row in keys.cpu().numpy())
 
 
 def digest_of(*parts: list[Level]) -> str:

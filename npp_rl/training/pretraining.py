@@ -1,10 +1,12 @@
 """Start a run from pretrained weights, and keep its policy near the pretrained one for a while."""
 
 import copy
+from collections.abc import Sequence
 
 import torch
 from torch import nn
 
+from npp_rl.levels.maps import Level
 from npp_rl.training import checkpoints
 
 
@@ -25,12 +27,20 @@ class Pretraining:
         self.kl_coef = args.kl_coef if self.given else 0.0
         self.kl_steps = args.kl_steps
         self.teacher = None
-        if self.given and checkpoint is None:
-            checkpoints.load_weights(args.pretrained_checkpoint, architecture, agent)
+        self.earlier = frozenset()  # keys of the levels that the pretrained agent was trained on, None if unknown
+        if self.given:
+            place = "latest.pt" if checkpoint else args.pretrained_checkpoint
+            before = checkpoint or checkpoints.load_weights(place, architecture, agent)
+            with checkpoints.restoring(place):
+                self.earlier = checkpoints.trained_on(before)
         if self.kl_coef:
             self.teacher = copy.deepcopy(agent).requires_grad_(False)
             if checkpoint is not None:
                 self.teacher.load_state_dict(checkpoint["teacher"])
+
+    def trained_on(self, levels: Sequence[Level]) -> torch.Tensor | None:
+        """For a checkpoint: keys of the run's training levels and of those of the pretrained agent (see `keys_of`)."""
+        return checkpoints.keys_of(levels, self.earlier)
 
     def state(self) -> dict:
         """State for a checkpoint: the teacher's weights, if there is a teacher."""
