@@ -141,7 +141,7 @@ def prepare(experiment: Experiment, say: Callable[[str], None]) -> None:
         write_json(path, {"experiment": experiment.folder.name, **experiment.config(), "system": system})
     else:
         before = json.loads(path.read_text()).get("system") or {}
-        if changed := [name for name in system if before.get(name) != system[name]]:
+        if changed := [name for name in system if name in before and before[name] != system[name]]:
             say(f"warning: since the experiment began {', '.join(changed)} changed: its runs may not compare")
     home = arguments.home(experiment.args, experiment.folder)
     if experiment.args.debug and not (home / "levels").is_dir():

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import platform
 import subprocess
 import sys
 import time
@@ -154,6 +155,16 @@ def test_a_git_that_hangs_or_leads_elsewhere_stops_no_run(package, tmp_path, mon
     began = time.monotonic()
     assert source.revision(package) == {"git_revision": None, "git_changed": None}
     assert time.monotonic() - began < 5
+
+
+def test_the_processor_has_a_name(tmp_path):
+    (tmp_path / "cpuinfo").write_text(
+        "processor\t: 0\nvendor_id\t: AuthenticAMD\ncpu family\t: 25\nmodel\t\t: 1\nmodel name\t: AMD EPYC\n\n"
+        "processor\t: 1\nmodel name\t: another\n"
+    )
+    assert system.processor(tmp_path / "cpuinfo") == "AMD EPYC (family 25, model 1)"
+    assert system.processor(tmp_path / "missing") == (platform.processor() or platform.machine())
+    assert system.describe_system()["processor"] == system.processor()
 
 
 def test_it_is_quick_here():

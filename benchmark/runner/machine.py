@@ -103,5 +103,5 @@ def describe() -> dict:
     if shutil.which("nvidia-smi"):
         words = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
         gpus = subprocess.run(words, capture_output=True, text=True).stdout.splitlines()
-    about = {name: about[name] for name in ("git_revision", "versions", "machine")}
+    about = {name: about[name] for name in ("git_revision", "versions", "machine", "processor")}
     return about | {"cpus": os.cpu_count(), "gpus": gpus}

@@ -12,16 +12,29 @@ from npp_rl.training.source import revision
 
 
 def describe_system(device: str = "cpu") -> dict:
-    """Versions, git revision and whether the checkout differs from it, number of processors, the device's name."""
+    """Versions, git revision and whether the checkout differs from it, processors, the device's name."""
     versions = {"python": platform.python_version(), "npp_rl": npp_rl.__version__}
     versions |= {name: importlib.metadata.version(name) for name in ("torch", "numpy", "numba", "gymnasium")}
     return {
         "versions": versions,
         **revision(),
         "machine": platform.machine(),
+        "processor": processor(),
         "cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "device": device,
     }
+
+
+def processor(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
+    """The processor's name; on x86 with its family and model, as one name is given to several generations."""
+    words = {}
+    with contextlib.suppress(OSError):
+        for line in cpuinfo.read_text(errors="replace").split("\n\n")[0].splitlines():
+            key, _, value = line.partition(":")
+            words[key.strip()] = value.strip()
+    name = words.get("model name") or platform.processor() or platform.machine()
+    numbers = [f"{key} {words[long]}" for key, long in (("family", "cpu family"), ("model", "model")) if long in words]
+    return f"{name} ({', '.join(numbers)})" if numbers else name
 
 
 class Usage:
