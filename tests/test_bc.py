@@ -140,6 +140,20 @@ def test_a_run_learns_its_demonstrations(tmp_path, replays, few_levels):
     assert played["overall"]["success_rate"] == 1
 
 
+def test_a_finished_run_goes_on_for_more_epochs(tmp_path, replays, few_levels):
+    run_dir = main(small_args(tmp_path / "run", replays, epochs=2))
+    kept = sorted(path.name for path in (run_dir / "source").iterdir() if path.suffix == ".py")
+    assert kept == ["bc_pretrain.py", "ppo_mlp_baseline.py"]
+    with pytest.raises(ArgumentError, match=r"--epochs 1: the run has done 2 already, expected more"):
+        main(parse_args(Args, ["--resume", str(run_dir), "--epochs", "1"]))
+    main(parse_args(Args, ["--resume", str(run_dir), "--epochs", "4"]))
+    lines = decisive(run_dir)
+    assert [line["charts/epoch"] for line in lines if line["kind"] == "train"] == [1, 2, 3, 4]
+    assert "epochs was 2, is now 4: 50% of the run is over" in (run_dir / "log.jsonl").read_text()
+    config = json.loads((run_dir / "config.json").read_text())
+    assert config["args"]["epochs"] == 4 and config["budgets"][0]["epochs"] == 2
+
+
 @pytest.mark.parametrize("end", ["crash", "signal"])
 def test_resumed_run_equals_uninterrupted_run(tmp_path, replays, few_levels, monkeypatch, end):
     more = {"mixed_precision": True, "hide_inputs": True} if end == "crash" else {}
