@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from npp_rl.files import write_atomically
+from npp_rl.levels import fields
 from npp_rl.levels.maps import RECORDS_AT, SHORTEST_MAP, Level
 from npp_rl.simulator import build_bank
 from npp_rl.simulator.layout import CAUSE_NAMES, DEAD, DYING, EXIT_DOOR, LASER, WON
@@ -29,6 +30,7 @@ from npp_rl.viewing.shapes import (
     OUTCOMES,
     PAPER,
     REACH,
+    TILE,
     WIDTH,
     Now,
     Pen,
@@ -39,6 +41,10 @@ from npp_rl.viewing.shapes import (
 )
 
 Trajectory = tuple[np.ndarray, str] | tuple[np.ndarray, str, str]
+
+SEEN = 30  # px of ground around reachable space that pictures show undimmed, a multiple of fields.SPACING
+SECOND = 60  # positions of a trajectory from one time mark to the next
+NUMBERED, MOST_NUMBERED = 5, 3  # each fifth mark has its number in pictures of up to three trajectories
 
 
 def draw_level(
@@ -51,15 +57,44 @@ def draw_level(
 ) -> np.ndarray:
     """A level at its start: uint8 [600 * scale, 1056 * scale, 3].
 
-    trajectories: tuples of positions (float [n, 2], px), outcome ("won", "died" or "unfinished") and optionally the
-    cause of a death (a name of `layout.CAUSE_NAMES`). They are drawn over the tiles in the colour of the outcome. A
-    ring marks a win, a cross a death. A death with a cause has the cause's mark instead, and a legend counts the
-    causes. ninja: where the ninja stands (px), by default at its spawn. unfinished: with chaser drones and lasers.
+    What the ninja cannot reach is dimmed. trajectories: tuples of positions (float [n, 2], px, one a frame), outcome
+    ("won", "died" or "unfinished") and optionally the cause of a death (a name of `layout.CAUSE_NAMES`). They are drawn
+    over the tiles in the colour of the outcome, with a mark for each second. A ring marks a win, a cross a death. A
+    death with a cause has the cause's mark instead, and a legend counts the causes. ninja: where the ninja stands (px),
+    by default at its spawn. unfinished: with chaser drones and lasers.
 
     Raises ValueError for a scale that is no positive integer, a map without a spawn, another outcome, cause or shape.
     """
     _check_scale(scale)
-    return np.asarray(_picture(level, scale, trajectories, ninja, unfinished))
+    return np.asarray(_picture(level, scale, trajectories, ninja, unfinished, dim=True))
+
+
+def reachable(map_data: bytes) -> np.ndarray:
+    """Where the ninja's centre can get from its start if all doors are open: bool [fields.ROWS, fields.COLS].
+
+    Everywhere, if the start is in solid ground.
+    """
+    tiles = np.ones((25, 44), np.uint8)
+    tiles[1:24, 1:43] = np.frombuffer(map_data, np.uint8, 23 * 42, 184).reshape(23, 42)
+    free, dist = np.zeros(fields.NODES, np.uint8), np.zeros(fields.NODES, np.uint16)
+    fields.level_free(tiles, free)
+    spawn = np.array([_spawn(map_data)], float)
+    scratch = np.zeros(fields.NODES, np.uint8), np.zeros(fields.QUEUE, np.int32)
+    if not fields.distances(free, spawn, fields.RADIUS, dist, *scratch):
+        return np.ones((fields.ROWS, fields.COLS), bool)
+    return (dist != fields.UNREACHED).reshape(fields.ROWS, fields.COLS)
+
+
+def reachable_box(map_data: bytes) -> tuple[int, int, int, int]:
+    """Left, top, right, bottom (px) of what the ninja can reach and SEEN px around it."""
+    rows, columns = np.nonzero(reachable(map_data))
+    left, top = (max(0, int(fields.SPACING * at.min()) - SEEN) for at in (columns, rows))
+    right, bottom = (int(fields.SPACING * at.max()) + SEEN for at in (columns, rows))
+    return left, top, min(right, WIDTH), min(bottom, HEIGHT)
+
+
+def _spawn(map_data):
+    return 6 * map_data[RECORDS_AT + 1], 6 * map_data[RECORDS_AT + 2]
 
 
 def save_level(path: str | Path, level: Level | bytes, scale: int = 2, **options) -> None:
@@ -89,6 +124,7 @@ def contact_sheet(
 ) -> None:
     """Write one PNG with all the levels, `columns` in a row, each 1056 * scale px wide and with a line of text below.
 
+    What the ninja cannot reach is dimmed. Entities are drawn up to twice as large as they are, so that they are seen.
     labels: one text for each level (default: its id). trajectories: those of each level, as for `draw_level`.
     """
     if not levels:
@@ -105,7 +141,7 @@ def contact_sheet(
     for index, level in enumerate(levels):
         x = gap + index % columns * (width + gap)
         y = gap + index // columns * (height + line + gap)
-        sheet.paste(_picture(level, scale, trajectories[index] if trajectories else (), None), (x, y))
+        sheet.paste(_picture(level, scale, trajectories[index] if trajectories else (), None, dim=True), (x, y))
         text = labels[index] if labels else level.id
         while len(text) > 1 and draw.textlength(text, font) > width:
             text = text[:-2] + "…"
@@ -123,7 +159,9 @@ def _samples(scale: float) -> int:
     return 4 if scale <= 2 else 3 if scale <= 4 else 2
 
 
-def _picture(level, scale: float, trajectories: Iterable[Trajectory], ninja, unfinished=False) -> Image.Image:
+def _picture(
+    level, scale: float, trajectories: Iterable[Trajectory], ninja, unfinished=False, dim=False
+) -> Image.Image:
     map_data = level.map_data if isinstance(level, Level) else bytes(level)
     if len(map_data) < SHORTEST_MAP:
         raise ValueError(f"map of {len(map_data)} bytes, expected at least {SHORTEST_MAP}")
@@ -137,23 +175,67 @@ def _picture(level, scale: float, trajectories: Iterable[Trajectory], ninja, unf
     pieces.sort(key=lambda piece: piece[0])
     for layer, shape, x, y, *arguments in pieces:
         if layer <= FURNITURE:
-            shape(pen, x, y, *arguments)
+            shape(_larger(pen, x, y, scale) if layer == FURNITURE else pen, x, y, *arguments)
     for points, outcome, _ in runs:
         if len(points) > 1:
             pen.line(points, max(2, 1.2 / scale), (*OUTCOMES[outcome], 210))
     for layer, shape, x, y, *arguments in pieces:
         if layer > FURNITURE:
-            shape(pen, x, y, *arguments)
+            shape(_larger(pen, x, y, scale), x, y, *arguments)
+    if dim and not (seen := reachable(map_data)).all():
+        image = _dimmed(image, seen)
+        pen = Pen(image, factor)
+    for points, outcome, _ in runs:
+        _draw_seconds(pen, points, OUTCOMES[outcome], scale, len(runs) <= MOST_NUMBERED)
     for points, outcome, cause in runs:
         _draw_end(pen, *points[-1], outcome, cause)
     if any(cause for _, _, cause in runs):
         _draw_legend(pen, Counter((outcome, cause) for _, outcome, cause in runs))
     if ninja is None:
-        ninja = (6 * map_data[RECORDS_AT + 1], 6 * map_data[RECORDS_AT + 2])
-    draw_ninja(pen, *ninja)
+        ninja = _spawn(map_data)
+    draw_ninja(_larger(pen, *ninja, scale), *ninja)
     size = round(WIDTH * scale), round(HEIGHT * scale)
     whole = image.width % size[0] == 0 and image.height % size[1] == 0
     return image.reduce(image.width // size[0]) if whole else image.resize(size, Image.Resampling.LANCZOS)
+
+
+def _larger(pen, x, y, scale):
+    """A pen that draws up to twice as large around (x, y) where the picture is small."""
+    more = min(max(0.66 / scale, 1.0), 2.0)
+    return Pen(pen.image, pen.factor * more, (x - x / more, y - y / more)) if more > 1 else pen
+
+
+def _dimmed(image, seen):
+    """The picture with all that lies farther than SEEN px from `seen` (see `reachable`) faded into the ground."""
+    reach = int(SEEN / fields.SPACING)
+    padded = np.pad(seen, reach)
+    near = np.zeros_like(seen)
+    for j in range(2 * reach + 1):
+        for i in range(2 * reach + 1):
+            if math.hypot(i - reach, j - reach) <= reach:
+                near |= padded[j : j + seen.shape[0], i : i + seen.shape[1]]
+    # Node (i, j) lies at (6i, 6j) px: the nodes are the corners of the picture's cells.
+    mask = Image.fromarray(np.where(near, 0, 190).astype(np.uint8))
+    size = fields.COLS - 1, fields.ROWS - 1
+    mask = mask.transform(image.size, Image.Transform.EXTENT, (0.5, 0.5, size[0] + 0.5, size[1] + 0.5),
+                          Image.Resampling.BILINEAR)  # fmt: skip
+    return Image.composite(Image.new("RGB", image.size, TILE), image, mask)
+
+
+def _draw_seconds(pen, points, color, scale, numbered):
+    """A mark for each full second along a trajectory, larger with its number at each fifth."""
+    more = max(1.0, 0.7 / scale)
+    for k in range(SECOND, len(points) - 1, SECOND):
+        fifth = k % (NUMBERED * SECOND) == 0
+        radius = more * (3.4 if fifth else 2.4)
+        pen.disc(*points[k], radius, color)
+        pen.disc(*points[k], radius - 1.1 * more, PAPER)
+        if fifth and numbered and scale >= 0.5:
+            x, y = points[k]
+            words, font = f"{k // SECOND} s", text_font(round(11 * pen.factor))
+            width = pen.draw.textlength(words, font) / pen.factor
+            pen.polygon([(x + 4, y - 15), (x + 8 + width, y - 15), (x + 8 + width, y - 3), (x + 4, y - 3)], PAPER)
+            pen.draw.text(pen.at(x + 6, y - 9), words, INK, font, anchor="lm")
 
 
 class Scene:

@@ -70,8 +70,8 @@ ORIENTATIONS = (
 class Pen:
     """Draws in px of the field on an image that is `factor` times as large, with its corner at `origin`."""
 
-    def __init__(self, image: Image.Image, factor: int, origin: tuple[float, float] = (0.0, 0.0)):
-        self.draw = ImageDraw.Draw(image, "RGBA")
+    def __init__(self, image: Image.Image, factor: float, origin: tuple[float, float] = (0.0, 0.0)):
+        self.image, self.draw = image, ImageDraw.Draw(image, "RGBA")
         self.factor = factor
         self.origin = origin
 
