@@ -16,7 +16,7 @@ from typing import Annotated
 import numpy as np
 import tyro
 
-from benchmark.reporting import decision, details, differences, page, scores, sections, sources
+from benchmark.reporting import decision, details, differences, learning, page, scores, sections, sources
 from benchmark.reporting.experiments import read_experiments
 from benchmark.reporting.page import Bullets, Heading, Text
 from npp_rl.commands import ArgumentError, command
@@ -85,7 +85,7 @@ def one(comparison: sections.Comparison, weights: dict[str, float], rng) -> tupl
     chapters = []
     if able:
         chapters.append(("Success", scores.success(comparison, rng)))
-    chapters.append(("Learning curves", scores.learning(comparison, rng)))
+    chapters.append(("Learning curves", learning.learning(comparison, rng)))
     if able:
         chapters += [
             ("Decision matrix", sections.decide(comparison, matrix, weights)),
@@ -101,6 +101,8 @@ def one(comparison: sections.Comparison, weights: dict[str, float], rng) -> tupl
             ("Failures", details.failures(comparison)),
             ("Levels", details.levels(comparison)),
         ]
+    if health := learning.health(comparison):
+        chapters.append(("Training health", health))
     chapters.append(("What differs", differences.tables(comparison, found)))
     if code:
         chapters.append(("Scripts", code))

@@ -8,8 +8,12 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from npp_rl import ARCHITECTURES
+from npp_rl.environment.games import inputs_of
 from npp_rl.evaluation.summary import summarise
 from npp_rl.levels.categories import CATEGORIES
+from npp_rl.levels.generator import generate
+from npp_rl.levels.maps import Level
+from npp_rl.simulator import DEAD, WON, simulate
 
 SKILL = dict(zip(ARCHITECTURES, (1.6, 1.5, 1.2, 0.8, 1.4, 0.9, 0.4, 1.1), strict=True))
 SIZE = dict(zip(ARCHITECTURES, (412_000, 148_000, 365_000, 301_000, 92_000, 388_000, 240_000, 150_535), strict=True))
@@ -133,3 +137,46 @@ def extend(results, architecture, entries, rng):
         "latency_ms": latency,
         "peak_memory_mb": 300 + size / 5000,
     }
+
+
+def played(
+    folder: Path, architectures=("gat", "mlp_cnn"), seeds=(1, 2), names=("simplest", "simpler", "medium")
+) -> Path:
+    """An experiment on real levels, two of each category in `names`, with the actions of every episode."""
+    suite = folder.parent / f"{folder.name}_levels"
+    levels = []
+    for name in names:
+        (suite / name).mkdir(parents=True)
+        for k in range(2):
+            level = generate(name, k)
+            (suite / name / f"{k}").write_bytes(level.map_data)
+            levels.append(Level(level.map_data, f"{name}/{k}", name))
+    make(folder, architectures, seeds, ["no_pretrain"])
+    for n, place in enumerate(sorted(folder.rglob("eval_results.json"))):
+        rng = np.random.default_rng(n)
+        results = json.loads(place.read_text())
+        config = json.loads(place.with_name("config.json").read_text())
+        config["args"] |= {"test_dataset": str(suite), "train_dataset": "builtin", "holdout_fraction": 0.2}
+        place.with_name("config.json").write_text(json.dumps(config))
+        results["levels"] = [entry_of(level, rng) for level in levels]
+        results["overall"] |= summarise(results["levels"])
+        results["by_category"] = {
+            name: summarise([e for e in results["levels"] if e["category"] == name]) for name in names
+        }
+        place.write_text(json.dumps(results))
+    return folder
+
+
+def entry_of(level, rng) -> dict:
+    """The entry of a level in eval_results.json, after an episode with random actions of up to 80 steps."""
+    actions = np.repeat(rng.integers(0, 6, 10), 8)
+    places, states = simulate(level.map_data, inputs_of(actions, 4))
+    frames, won, died = len(places), states[-1] == WON, states[-1] == DEAD
+    tried = {
+        "success": bool(won), "cause": "mine" if died else "none", "steps": -(-frames // 4), "frames": frames,
+        "return": 0.0, "efficiency": 0.9 if won else None, "failure": None if won else "died" if died else "stuck",
+        "actions": "".join(map(str, actions[: -(-frames // 4)].tolist())), "way_left": 0.0, "closest": 0.0,
+        "near_misses": 0,
+    }  # fmt: skip
+    entry = {"id": level.id, "category": level.category, "digest": level.digest, "par": None}
+    return {**entry, "success_rate": float(won), "tries": [tried]}

@@ -12,11 +12,13 @@ from PIL import Image
 
 from benchmark.reporting import decision, plots
 from benchmark.reporting.experiments import CONDITIONS, Experiment, Run, number, part
+from benchmark.reporting.level_views import level_views
 from benchmark.reporting.page import Bullets, Cell, Figure, Figures, Gallery, Heading, Picture, Table, Text
-from benchmark.reporting.sections import Comparison, listed, percent
-from npp_rl.files import read_bytes
+from benchmark.reporting.sections import Comparison, Contender, listed, percent
+from npp_rl.files import plain_name, read_bytes
 
 PICTURES, PICTURE_WIDTH, PICTURE_BYTES = 12, 640, 200_000  # of the gallery: how many, px, bytes each
+MOST_FILES = 200  # pictures in a run's folder that are looked at
 MODES = 7  # ways to fail that are told apart
 
 
@@ -24,6 +26,11 @@ def mean_of(runs: list[Run], measure: Callable[[Run], float]) -> float:
     """Mean over the runs that have the figure, NaN where none has."""
     known = [value for run in runs if math.isfinite(value := measure(run))]
     return float(np.mean(known)) if known else math.nan
+
+
+def ranked(comparison: Comparison) -> list[Contender]:
+    """The tested contenders, the most successful first."""
+    return sorted(comparison.able, key=lambda c: -c.success.mean())
 
 
 COSTS: tuple[tuple[str, str, str, Callable[[Run], float]], ...] = (
@@ -40,7 +47,7 @@ COSTS: tuple[tuple[str, str, str, Callable[[Run], float]], ...] = (
 
 def cost(comparison: Comparison) -> list:
     """What each contender costs, and which of them no other beats in cost and success."""
-    able = comparison.able
+    able = ranked(comparison)
     success = [float(c.success.mean()) for c in able]
     table = {name: [mean_of(c.tested, measure) for c in able] for name, _, _, measure in COSTS}
     shown = [(name, title) for name, title, _, _ in COSTS if any(map(math.isfinite, table[name]))]
@@ -87,7 +94,7 @@ def modes(run: Run) -> Counter:
 
 def failures(comparison: Comparison) -> list:
     """How episodes failed, and pictures of them."""
-    able, blocks = comparison.able, []
+    able, blocks = ranked(comparison), []
     counts = [sum((modes(run) for run in c.tested), Counter()) for c in able]
     episodes = [sum(number(part(r.results, "overall"), "episodes") for r in c.tested) for c in able]
     names = [name for name, _ in sum(counts, Counter()).most_common()]
@@ -111,7 +118,7 @@ def failures(comparison: Comparison) -> list:
     if pictures:
         blocks += [Heading("Failures in pictures", 3), Gallery(pictures)]
     else:
-        problems.append("No pictures of failures: no run's results name any.")
+        problems.append("No pictures of failures: no run has any.")
     return blocks + ([Bullets(problems)] if problems else [])
 
 
@@ -124,7 +131,7 @@ def gallery(comparison: Comparison) -> tuple[list[Picture], list[str]]:
     for k, c in enumerate(comparison.able):
         for run in c.tested:
             entries = {entry["id"]: entry for entry in run.entries}
-            for level, file in part(run.results, "pictures").items():
+            for level, file in pictures_of(run, entries).items():
                 tries = entries.get(level, {}).get("tries") or [{}]
                 how = next((t for t in tries if not t.get("success")), {})
                 mode = str(how.get("failure") or how.get("cause") or "failed").replace("_", " ")
@@ -150,6 +157,16 @@ def gallery(comparison: Comparison) -> tuple[list[Picture], list[str]]:
         shown.add((level, mode))
         taken.append(Picture(level, f"{comparison.able[k].name}, seed {run.seed}: {mode}", png))
     return taken, problems
+
+
+def pictures_of(run: Run, entries: dict) -> dict[str, str]:
+    """Level -> picture of how it was lost, as the results say; else the files of its name in the folder `failures`."""
+    if found := part(run.results, "pictures"):
+        return found
+    files = sorted((run.folder / "failures").glob("*__*.png"))[:MOST_FILES]
+    names = {plain_name(level): level for level in entries}
+    places = {names[name]: file for file in files if (name := file.stem.rpartition("__")[0]) in names}
+    return {level: f"failures/{file.name}" for level, file in places.items()}
 
 
 def picture(folder: Path, file) -> bytes:
@@ -179,14 +196,22 @@ def picture(folder: Path, file) -> bytes:
 
 def levels(comparison: Comparison) -> list:
     """Success on every level, over seeds."""
-    able, names = comparison.able, comparison.levels
+    able, names = ranked(comparison), comparison.levels
     if not names:
         return [Text("There are no levels that all runs were tested on: no run's results name any.")]
     shares = np.array([c.levels.mean(0) for c in able])
     groups = [(comparison.tasks[k], int((comparison.strata == k).sum())) for k in np.unique(comparison.strata)]
     rows = [f"{c.name} (n={len(c.tested)})" for c in able]
-    drawn = plots.heat_map(shares, rows, groups, "success on every test level")
-    blocks = [Figure("levels", drawn, "Each column is a test level: blue won by all seeds, orange by none.", wide=True)]
+    drawn = plots.heat_map(shares, rows, groups, "success on every test level", names)
+    views, problems = level_views(comparison)
+    words = "Each column is a test level: blue won by all seeds, orange by none."
+    words += " A click on a column opens the level with every run on it." if views else ""
+    blocks = [Figure("levels", drawn, words, wide=True)]
+    if views:
+        paths = "Their paths have a mark for each second; a ring is a win, a cross anything else. The first try counts."
+        blocks += [views, Text(f"{len(views.names)} levels can be opened in report.html. {paths}", "note")]
+    if problems:
+        blocks.append(Bullets(problems))
     never = [name for name, won in zip(names, shares.max(0), strict=True) if won == 0]
     always = int((shares.min(0) == 1).sum())
     blocks.append(

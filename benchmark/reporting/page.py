@@ -9,6 +9,7 @@ import json
 import re
 from dataclasses import dataclass, field
 from html import escape
+from pathlib import Path
 
 from benchmark.reporting.plots import DARK, LIGHT, STYLE, standalone, variables
 from npp_rl.files import plain_name
@@ -77,6 +78,7 @@ class Figures:
     small: bool = False
     folded: str = ""  # a title under which they can be folded away
     open: bool = False  # not folded at first
+    page_only: bool = False  # left out of report.md
 
 
 @dataclass
@@ -92,6 +94,19 @@ class Gallery:
 
 
 @dataclass
+class LevelViews:
+    """Levels that the page's script draws when one is opened, with the run of every contender (see level_views.py)."""
+
+    contenders: list[tuple[str, int, bool]]  # name, colour, pretrained
+    outcomes: list[str]
+    stride: int  # frames between two points of a path
+    tiles: list[str]  # path of the solid part of each tile
+    symbols: list[str]  # SVG of entities
+    names: list[str]  # of the levels
+    data: list[str]  # of each level
+
+
+@dataclass
 class Weights:
     """The decision matrix with a slider for each weight; in report.md it is a table."""
 
@@ -104,88 +119,7 @@ class Weights:
     more_names: list[str] = field(default_factory=list)
 
 
-STYLE_OF_PAGE = """
-*{box-sizing:border-box}
-html{color-scheme:light dark;-webkit-text-size-adjust:100%}
-body{margin:0;background:var(--paper);color:var(--ink);font:16px/1.55 system-ui,-apple-system,"Segoe UI",Roboto,
-"DejaVu Sans",sans-serif}
-main{max-width:1120px;margin:0 auto;padding:40px 24px 96px}
-h1{font-size:30px;line-height:1.2;margin:0 0 6px;letter-spacing:-.01em;overflow-wrap:anywhere}
-h2{font-size:22px;line-height:1.3;margin:64px 0 12px;padding-top:20px;border-top:1px solid var(--line);
-overflow-wrap:anywhere}
-h3{font-size:17px;margin:36px 0 8px}
-h4{font-size:15px;margin:28px 0 6px}
-p,ul{max-width:76ch;margin:0 0 14px;overflow-wrap:anywhere}
-ul{padding-left:22px}
-li{margin:4px 0}
-code{font:.9em ui-monospace,Menlo,Consolas,"DejaVu Sans Mono",monospace;overflow-wrap:anywhere}
-a{color:var(--good)}
-nav{font-size:14px;margin:20px 0 0;line-height:2}
-nav a{margin-right:18px;text-decoration:none;white-space:nowrap}
-nav a:hover{text-decoration:underline}
-.lead{font-size:20px;line-height:1.5;max-width:66ch}
-.note,figcaption{color:var(--soft);font-size:14px;line-height:1.5}
-.warn{border-left:4px solid var(--bad);padding:8px 16px;background:color-mix(in srgb,var(--bad) 8%,transparent)}
-ul.warn{padding-left:34px}
-pre{overflow-x:auto;max-height:70vh;font:13px/1.45 ui-monospace,Menlo,Consolas,"DejaVu Sans Mono",monospace;
-border-left:2px solid var(--line);padding:4px 12px}
-.scroll{overflow-x:auto;margin:16px 0 8px}
-table{border-collapse:collapse;font-size:14px;line-height:1.35;font-variant-numeric:tabular-nums}
-th,td{padding:7px 10px;text-align:right;border-bottom:1px solid var(--line);vertical-align:top;white-space:nowrap}
-th{font-weight:600;white-space:normal;min-width:4.6em;border-bottom:1.5px solid var(--soft);vertical-align:bottom}
-.w{text-align:left}
-td.w:first-child,th.w:first-child{padding-left:0;position:sticky;left:0;background:var(--paper);z-index:1}
-td.long{white-space:normal;min-width:220px;max-width:560px;overflow-wrap:anywhere}
-td small{display:block;color:var(--soft);font-size:11.5px}
-td.v{background:color-mix(in srgb,var(--k) var(--a),transparent)}
-td.v small{color:inherit;opacity:.8}
-figure{margin:0;min-width:0}
-figure svg{display:block;width:100%;height:auto;max-width:540px}
-figure.wide svg{max-width:none;min-width:var(--min)}
-.figs{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,430px),1fr));gap:28px 32px;margin:20px 0}
-.figs.small{grid-template-columns:repeat(auto-fill,minmax(min(100%,250px),1fr));gap:20px}
-.gallery{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,320px),1fr));gap:24px;margin:20px 0}
-.gallery img{width:100%;height:auto;display:block;border:1px solid var(--line)}
-.leg{cursor:pointer}
-figure.on [data-s]:not(.hot){opacity:.12}
-.weights{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,210px),1fr));gap:12px 28px;margin:20px 0}
-.weights label{font-size:14px;display:grid;grid-template-columns:1fr auto;gap:0 8px}
-.weights input{grid-column:1/-1;width:100%;accent-color:var(--good)}
-.weights output{font-variant-numeric:tabular-nums}
-tr.best td{font-weight:600}
-summary{cursor:pointer;color:var(--good);margin:16px 0 0}
-@media(max-width:600px){main{padding:24px 16px 64px}h1{font-size:25px}h2{font-size:20px;margin-top:44px}
-.lead{font-size:18px}th,td{padding:6px 9px}}
-@media print{.scroll{overflow:visible}nav,.weights{display:none}}
-"""
-
-SCRIPT = """
-for(const f of document.querySelectorAll('figure')){
-  let kept=null;
-  const show=s=>{f.classList.toggle('on',s!==null);
-    for(const g of f.querySelectorAll('[data-s]'))g.classList.toggle('hot',g.dataset.s===s)};
-  for(const l of f.querySelectorAll('.leg')){
-    l.addEventListener('mouseenter',()=>show(l.dataset.s));
-    l.addEventListener('mouseleave',()=>show(kept));
-    l.addEventListener('click',()=>{kept=kept===l.dataset.s?null:l.dataset.s;show(kept)});
-  }
-}
-for(const box of document.querySelectorAll('.decision')){
-  const inputs=[...box.querySelectorAll('input')],rows=[...box.querySelectorAll('tbody tr')];
-  const update=()=>{
-    const w=inputs.map(i=>+i.value),sum=w.reduce((a,b)=>a+b,0);
-    inputs.forEach((i,k)=>i.previousElementSibling.textContent=w[k]);
-    const totals=rows.map(r=>{const s=JSON.parse(r.dataset.scores);
-      return sum?s.reduce((a,v,k)=>a+v*w[k],0)/sum:0});
-    rows.forEach((r,k)=>{
-      const rank=1+totals.filter(t=>t>totals[k]+1e-12).length;
-      r.cells[1].textContent=totals[k].toFixed(2);r.cells[2].textContent=rank;
-      r.classList.toggle('best',rank===1);r.dataset.total=totals[k]});
-  };
-  const sort=()=>{rows.slice().sort((a,b)=>b.dataset.total-a.dataset.total).forEach(r=>r.parentNode.append(r))};
-  inputs.forEach(i=>{i.addEventListener('input',update);i.addEventListener('change',sort)});
-}
-"""
+STYLE_OF_PAGE, SCRIPT = (Path(__file__).with_name(f"page.{kind}").read_text("utf-8") for kind in ("css", "js"))
 
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 
@@ -205,7 +139,8 @@ def page(title: str, blocks: list) -> str:
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
         '<meta name="viewport" content="width=device-width,initial-scale=1">\n'
         f"<style>:root{{{variables(LIGHT)}}}\n@media(prefers-color-scheme:dark){{:root{{{variables(DARK)}}}}}\n"
-        f"{STYLE}{STYLE_OF_PAGE}</style></head>\n<body><main>\n{body}\n</main>\n<script>{SCRIPT}</script></body></html>\n"
+        f"{STYLE}.field,.runs svg{{{variables(LIGHT)}}}\n{STYLE_OF_PAGE}</style></head>\n"
+        f"<body><main>\n{body}\n</main>\n<script>{SCRIPT}</script></body></html>\n"
     )
 
 
@@ -236,6 +171,8 @@ def _html(block) -> str:
             inside = "".join(_html_figure(figure) for figure in block.figures)
             inside = f'<div class="figs{" small" if block.small else ""}">{inside}</div>'
             return _folded(inside, block.folded, " open" if block.open else "")
+        case LevelViews():
+            return _html_levels(block)
         case Gallery():
             return f'<div class="gallery">{"".join(_html_picture(picture) for picture in block.pictures)}</div>'
         case Weights():
@@ -263,12 +200,17 @@ def _html_table(table):
         "<tr>" + "".join(_html_cell(cell, k, table.left) for k, cell in enumerate(row)) + "</tr>\n"
         for row in table.rows
     )
-    inside = (
-        f'<div class="scroll" tabindex="0"><table><thead><tr>{head}</tr></thead>\n<tbody>{rows}</tbody></table></div>'
-    )
+    inside = _scrolling(f"<table><thead><tr>{head}</tr></thead>\n<tbody>{rows}</tbody></table>")
     if table.note:
         inside += f'<p class="note">{_inline(table.note)}</p>'
     return _folded(inside, table.folded)
+
+
+def _scrolling(inside):
+    return (
+        f'<div class="box"><div class="scroll" tabindex="0">{inside}</div></div>'
+        '<p class="more">goes on to the right →</p>'
+    )
 
 
 def _folded(inside, title, state=""):
@@ -280,7 +222,7 @@ def _html_figure(figure):
     if figure.wide:
         width = int(re.search(r'viewBox="0 0 (\d+)', figure.svg)[1])
         drawn = figure.svg.replace("<svg ", f'<svg style="--min:{width}px" ', 1)
-        return f'<figure class="wide"><div class="scroll" tabindex="0">{drawn}</div>{caption}</figure>'
+        return f'<figure class="wide">{_scrolling(drawn)}{caption}</figure>'
     return f"<figure>{figure.svg}{caption}</figure>"
 
 
@@ -290,6 +232,17 @@ def _html_picture(picture):
     return (
         f'<figure><img alt="{escape(picture.title)}" src="data:image/{kind};base64,{data}">'
         f"<figcaption><strong>{escape(picture.title)}</strong><br>{escape(picture.caption)}</figcaption></figure>"
+    )
+
+
+def _html_levels(block):
+    """The levels' data, and a list to open one; a click in the figure opens one too."""
+    names = ("contenders", "outcomes", "stride", "tiles", "symbols", "names", "data")
+    data = json.dumps({name: getattr(block, name) for name in names}, separators=(",", ":")).replace("<", "\\u003c")
+    return (
+        '<div class="open" hidden><label>Open a level with every run on it: '
+        '<select><option value="">choose one ...</option></select></label>'
+        f'<script type="application/json">{data}</script></div>'
     )
 
 
@@ -312,8 +265,9 @@ def _html_weights(block):
         for k, name in enumerate(_weight_head(block))
     )
     return (
-        f'<div class="decision"><div class="weights">{sliders}</div><div class="scroll" tabindex="0"><table><thead>'
-        f"<tr>{head}</tr></thead>\n<tbody>{body}</tbody></table></div></div>"
+        f'<div class="decision"><div class="weights">{sliders}</div>'
+        + _scrolling(f"<table><thead><tr>{head}</tr></thead>\n<tbody>{body}</tbody></table>")
+        + "</div>"
     )
 
 
@@ -352,6 +306,8 @@ def markdown(blocks: list, pictures: str) -> tuple[str, dict[str, bytes]]:
                 weights = ", ".join(f"{n} {w:g}" for n, w in zip(block.names, block.weights, strict=True))
                 rows = [row for _, row in _weight_rows(block)]
                 lines += _md_table(Table(_weight_head(block), rows, f"Weights: {weights}."))
+            case Figures(page_only=True):
+                pass
             case Figure() | Figures():
                 if folded := getattr(block, "folded", ""):
                     lines += [f"{_plain(folded)}:", ""]

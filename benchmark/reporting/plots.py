@@ -2,11 +2,16 @@
 
 They are hand-made because a page with a dark side has its colours in CSS variables, which the figures use. STYLE holds
 these variables and the look of text. `standalone` puts them into a figure that lies beside report.md as a file.
-Colours are those of Okabe and Ito (2008, "Color Universal Design"), darkened or lightened where contrast needs it.
-A dash, a marker's shape or a name always says the same as the colour.
+
+The eight colours of each side were searched for: any two differ by at least 10 (CIEDE2000; Sharma et al. 2005), also as
+seen without red or green cones (Machado et al. 2009), and each has a contrast of at least 3 with the paper. Contender k
+has a dash and a marker's shape besides its colour. All three together repeat after 32 contenders.
 """
 
+import itertools
+import json
 import math
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from html import escape
@@ -15,15 +20,17 @@ import numpy as np
 
 LIGHT = {
     "ink": "#1b1f24", "soft": "#5a6470", "line": "#d5dae0", "paper": "#ffffff", "good": "#0072b2", "bad": "#d55e00",
-    "c0": "#d55e00", "c1": "#0072b2", "c2": "#009e73", "c3": "#b87b00", "c4": "#b9589a", "c5": "#2f8fc9",
-    "c6": "#000000", "c7": "#8a7f00",
+    "c0": "#e2630c", "c1": "#4644ef", "c2": "#3da18c", "c3": "#95765a", "c4": "#8e4c79", "c5": "#6682fa",
+    "c6": "#022837", "c7": "#615401",
 }  # fmt: skip
 DARK = {
     "ink": "#e6e9ed", "soft": "#a3adb8", "line": "#3a424b", "paper": "#14181d", "good": "#4aa8e0", "bad": "#f08a3c",
-    "c0": "#f0772a", "c1": "#3f9fe0", "c2": "#1fc497", "c3": "#f0a818", "c4": "#dd8fbd", "c5": "#8ed0f5",
-    "c6": "#f2f2f2", "c7": "#f0e442",
+    "c0": "#f47103", "c1": "#6c96f4", "c2": "#5bbe84", "c3": "#8c7146", "c4": "#c674a3", "c5": "#2bdbfc",
+    "c6": "#cdcbcb", "c7": "#fbeb79",
 }  # fmt: skip
-COLOURS = 8
+COLOURS, DASHES, SHAPES = 8, 4, 8
+CHARACTER = 7.3  # px of a figure for one character of a label, at most
+FAR = 60.0  # px between two measured points from which on the line between them is faint
 
 
 def variables(colours: dict[str, str]) -> str:
@@ -35,7 +42,11 @@ STYLE = (
     "svg .t{fill:var(--soft)}svg .e{text-anchor:end}svg .m{text-anchor:middle}"
     "svg .g{stroke:var(--line);stroke-width:1;fill:none}svg .a{stroke:var(--soft);stroke-width:1;fill:none}"
     "svg .l{fill:none;stroke:var(--c);stroke-width:2;stroke-linejoin:round}svg .b{fill:var(--c);opacity:.13}"
-    "svg .d{stroke-dasharray:6 4}svg .p{fill:var(--c);stroke:var(--c);stroke-width:1.6}svg .h{fill:var(--paper)}"
+    "svg .o{opacity:.28}"
+    "svg .d1{stroke-dasharray:7 3}svg .d2{stroke-dasharray:2 2.5}svg .d3{stroke-dasharray:9 2.5 2 2.5}"
+    "svg .f{stroke-width:1.3;opacity:.4}svg .b.f{opacity:.05}svg .thin{stroke-width:1.1;opacity:.75}"
+    "svg .p{fill:var(--c);stroke:var(--c);stroke-width:1.6}svg .h{fill:var(--paper)}"
+    "svg .n{paint-order:stroke;stroke:var(--paper);stroke-width:3.5px}"
     "svg .z{stroke:var(--c);stroke-width:1.6}"
     + "".join(f"svg .c{k}{{--c:var(--c{k})}}" for k in range(COLOURS))
     + "svg .cg{--c:var(--good)}svg .cb{--c:var(--bad)}svg .cn{--c:var(--soft)}"
@@ -49,6 +60,7 @@ def standalone(svg: str) -> str:
         f"@media(prefers-color-scheme:dark){{svg{{{variables(DARK)}}}}}{STYLE}"
     )
     head, rest = svg.split(">", 1)
+    head = re.sub(' data-heat="[^"]*"', "", head)  # only the page's script reads it
     return f'{head} xmlns="http://www.w3.org/2000/svg"><style>{style}</style>{rest}\n'
 
 
@@ -61,6 +73,13 @@ class Curve:
     low: np.ndarray | None = None
     high: np.ndarray | None = None
     steps: bool = False  # drawn as stairs
+    measured: np.ndarray | None = None  # values of x at which something was measured, ascending; None: everywhere
+    thin: bool = False
+
+
+def dash(k: int) -> str:
+    """Class of the dash of contender k."""
+    return f" d{n}" if (n := (k + k // COLOURS) % DASHES) else ""
 
 
 def ticks(low: float, high: float, count: int = 5) -> list[float]:
@@ -73,12 +92,12 @@ def ticks(low: float, high: float, count: int = 5) -> list[float]:
 
 
 def log_ticks(low: float, high: float) -> list[float]:
-    """1, 2 and 5 times powers of ten within low ... high, fewer where there would be many."""
+    """1, 2 and 5 times powers of ten within low ... high, fewer where there would be many; at least three ticks."""
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     for parts in ((1, 2, 5), (1, 3), (1,)):
         found = [m * 10.0**k for k in powers for m in parts if low <= m * 10.0**k <= high]
         if len(found) <= 6:
-            return found
+            return found if len(found) > 2 else ticks(low, high, 4)
     return found[:: -(-len(found) // 6)]
 
 
@@ -102,13 +121,42 @@ def _share(value):
     return f"{round(100 * value, 1):g}%"
 
 
-def svg(width: float, height: float, parts: list[str], label: str) -> str:
+def svg(width: float, height: float, parts: list[str], label: str, more: str = "") -> str:
     inside = "".join(parts)
-    return f'<svg viewBox="0 0 {width:.0f} {height:.0f}" role="img" aria-label="{escape(label)}">{inside}</svg>'
+    return f'<svg viewBox="0 0 {width:.0f} {height:.0f}" role="img" aria-label="{escape(label)}"{more}>{inside}</svg>'
+
+
+def titled(inside: str, title: str, kind: str = "") -> str:
+    """A group that is named when it is pointed at."""
+    return f'<g class="{kind}"><title>{escape(title)}</title>{inside}</g>'
+
+
+def apart(places: list[float], gap: float, low: float, high: float) -> list[float]:
+    """Ascending places, moved as little as needed (least squares) to be `gap` apart, within low ... high.
+
+    Where there is no room for that, they stand evenly from low to high.
+    """
+    count = len(places)
+    if count < 2 or (count - 1) * gap >= high - low:
+        return list(np.linspace(low, high, count)) if count > 1 else [min(max(p, low), high) for p in places]
+    groups = []  # [mean of place - gap * rank, number]: neighbours that meet move together
+    for k, place in enumerate(places):
+        groups.append([place - gap * k, 1])
+        while len(groups) > 1 and groups[-2][0] > groups[-1][0]:
+            mean, number = groups.pop()
+            groups[-1] = [(groups[-1][0] * groups[-1][1] + mean * number) / (groups[-1][1] + number),
+                          groups[-1][1] + number]  # fmt: skip
+    flat = [mean for mean, number in groups for _ in range(number)]
+    return [min(max(mean, low), high - gap * (count - 1)) + gap * k for k, mean in enumerate(flat)]
 
 
 def text(x: float, y: float, words: str, kind: str = "", more: str = "") -> str:
     return f'<text x="{x:.1f}" y="{y:.1f}" class="{kind}"{more}>{escape(words)}</text>'
+
+
+def fit(words: str, most: int) -> str:
+    """The words, cut off where they are longer than so many characters."""
+    return words if len(words) <= most else words[: most - 1] + "…"
 
 
 def path(x, y, kind: str, close: str = "") -> str:
@@ -121,20 +169,34 @@ def rect(x, y, width, height, kind: str, more: str = "", title: str = "") -> str
     return f'<rect x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}" class="{kind}"{more}{inside}'
 
 
-def marker(x: float, y: float, colour: int, shape: int, hollow: bool = False, size: float = 4.5) -> str:
-    kind = f"p c{colour % COLOURS}" + (" h" if hollow else "")
-    s = size
-    if shape % 4 == 0:
-        return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{s}" class="{kind}"/>'
-    corners = [
-        [(-s, -s), (s, -s), (s, s), (-s, s)],
-        [(0, -s * 1.3), (s * 1.2, s), (-s * 1.2, s)],
-        [(0, -s * 1.4), (s * 1.4, 0), (0, s * 1.4), (-s * 1.4, 0)],
-    ][shape % 4 - 1]
-    return path([x + a for a, _ in corners], [y + b for _, b in corners], kind, "Z")
+def _star(points: int, inner: float) -> list[tuple[float, float]]:
+    turns = [(k * math.pi / points, 1.0 if k % 2 == 0 else inner) for k in range(2 * points)]
+    return [(r * math.sin(t), -r * math.cos(t)) for t, r in turns]
 
 
-def axes(width, height, x, y, xlabel, ylabel, log=False, left=48, top=14, right=20, bottom=44,
+_PLUS = [(-0.4, -1.2), (0.4, -1.2), (0.4, -0.4), (1.2, -0.4), (1.2, 0.4), (0.4, 0.4)]
+_PLUS += [(-x, -y) for x, y in _PLUS]
+_OUTLINES = (  # in units of the marker's size, SHAPES of them; the first is a circle
+    [],
+    [(-0.95, -0.95), (0.95, -0.95), (0.95, 0.95), (-0.95, 0.95)],
+    [(0, -1.3), (1.2, 0.95), (-1.2, 0.95)],
+    [(0, -1.4), (1.4, 0), (0, 1.4), (-1.4, 0)],
+    [(0, 1.3), (1.2, -0.95), (-1.2, -0.95)],
+    _PLUS,
+    [(0.75 * (x - y), 0.75 * (x + y)) for x, y in _PLUS],
+    [(1.45 * x, 1.45 * y) for x, y in _star(5, 0.45)],
+)
+
+
+def marker(x: float, y: float, k: int, hollow: bool = False, size: float = 4.5) -> str:
+    """The marker of contender k."""
+    kind = f"p c{k % COLOURS}" + (" h" if hollow else "")
+    if not (outline := _OUTLINES[(k + k // COLOURS) % SHAPES]):
+        return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{size}" class="{kind}"/>'
+    return path([x + size * a for a, _ in outline], [y + size * b for _, b in outline], kind, "Z")
+
+
+def axes(width, height, x, y, xlabel, ylabel, log=False, left=56, top=14, right=20, bottom=44,
          percent=True, xpercent=False):  # fmt: skip
     """Grid, ticks and labels of a panel -> (parts, X, Y), the last two functions from values to px."""
     inner_w, inner_h = width - left - right, height - top - bottom
@@ -157,24 +219,11 @@ def axes(width, height, x, y, xlabel, ylabel, log=False, left=48, top=14, right=
         parts.append(f'<path d="M{at:.1f} {height - bottom}v4" class="a"/>')
         parts.append(text(at, height - bottom + 17, _share(value) if xpercent else short(value), "t m"))
     parts.append(f'<path d="M{left} {height - bottom}H{width - right}" class="a"/>')
-    parts.append(text(left + inner_w / 2, height - bottom + 35, xlabel, "m"))
+    half = min(CHARACTER * len(xlabel), width) / 2
+    parts.append(text(min(max(left + inner_w / 2, half), width - half), height - bottom + 35, xlabel, "m"))
     turned = f' transform="rotate(-90 12 {top + inner_h / 2:.1f})"'
     parts.append(text(12, top + inner_h / 2, ylabel, "m", turned))
     return parts, to_x, to_y
-
-
-def legend(names: list[tuple[str, int, bool]], width: float, top: float, left: float = 10) -> tuple[list[str], float]:
-    """Line samples with (name, colour, dashed), in rows -> (parts, height)."""
-    parts, x, y = [], left, top + 12
-    for name, colour, dashed in names:
-        size = 34 + 6.4 * len(name)
-        if x + size > width and x > left:
-            x, y = left, y + 18
-        line = f'<path d="M{x:.1f} {y - 4:.1f}h20" class="l{" d" if dashed else ""}"/>'
-        words = text(x + 25, y, name)
-        parts.append(f'<g class="c{colour % COLOURS} leg" data-s="{escape(name)}">{line}{words}</g>')
-        x += size + 6
-    return parts, y - top + 8
 
 
 def span(curves: list[Curve]) -> tuple[tuple[float, float], bool]:
@@ -190,49 +239,110 @@ def span(curves: list[Curve]) -> tuple[tuple[float, float], bool]:
 
 
 def lines(
-    curves: list[Curve], xlabel: str, ylabel: str, x: tuple[float, float], log=False, dashed=False, xpercent=False
+    curves: list[Curve], xlabel: str, ylabel: str, x: tuple[float, float], log=False, hollow=False, xpercent=False
 ) -> str:
-    """Curves with bands and a legend under them."""
-    width, height, y = 420, 280, (0, 1)
-    parts, to_x, to_y = axes(width, height, x, y, xlabel, ylabel, log, xpercent=xpercent)
-    for c in curves:
-        drawn = _drawn(c, x, to_x, to_y, dashed)
-        parts.append(f'<g class="c{c.colour % COLOURS}" data-s="{escape(c.name)}">{drawn}</g>')
-    marks, more = legend([(c.name, c.colour, dashed) for c in curves], width, height)
-    return svg(width, height + more, parts + marks, f"{ylabel} over {xlabel}")
+    """Curves with their names at their ends, the highest first; hollow: markers of contenders that were pretrained."""
+    ranked = sorted(curves, key=lambda c: (-c.y[-1], -c.y.mean()))
+    longest = min(22, max(len(c.name) for c in ranked))
+    width, top, bottom, right = 420, 14, 44, 30 + CHARACTER * longest
+    height = max(280, top + bottom + 16 * len(ranked))
+    parts, to_x, to_y = axes(width, height, x, (0, 1), xlabel, ylabel, log, right=right, xpercent=xpercent)
+    unit = xlabel.split(",")[0]
+    for c in ranked[::-1]:
+        drawn = _drawn(c, x, to_x, to_y, dash(c.colour)) + _marks(c, x, to_x, to_y, hollow, unit)
+        group = titled(drawn, c.name, f"c{c.colour % COLOURS}")
+        parts.append(group.replace("<g ", f'<g data-s="{escape(c.name)}" ', 1))
+    ends = [float(to_y(np.clip(c.y[-1], 0, 1))) for c in ranked]
+    places = apart(ends, 16, top, height - bottom)
+    for c, end, place in zip(ranked, ends, places, strict=True):
+        edge, own = width - right + 8, float(to_x(max(c.x[-1], x[0])))
+        inside = f'<path d="M{own + 3:.1f} {end:.1f}L{edge} {place:.1f}" class="l f d2"/>'
+        if c.measured is None:
+            inside += f'<path d="M{edge} {place:.1f}h14" class="l{dash(c.colour)}"/>'
+        else:
+            inside += marker(edge + 7, place, c.colour, hollow, 4)
+        inside += text(edge + 18, place + 4, fit(c.name, longest))
+        said = f'<g class="c{c.colour % COLOURS} leg" data-s="{escape(c.name)}" tabindex="0" role="button">'
+        parts.append(f"{said}<title>{escape(c.name)}: {_share(c.y[-1])} at the end</title>{inside}</g>")
+    return svg(width, height, parts, f"{ylabel} over {xlabel}")
 
 
-def _drawn(c, x, to_x, to_y, dashed, band=True):
-    """Paths of a curve, its band first."""
+def _drawn(c, x, to_x, to_y, kind="", band=True):
+    """Paths of a curve, its band first; faint between measured points that are far apart."""
     xs, ys, low, high = np.maximum(c.x, x[0]), c.y, c.low, c.high
     if c.steps:
         xs = np.repeat(xs, 2)[1:]
         ys, low, high = (None if v is None else np.repeat(v, 2)[:-1] for v in (ys, low, high))
-    group = ""
-    if band and low is not None and np.isfinite(low).all():
-        edge = np.concatenate([xs, xs[::-1]]), np.concatenate([high, low[::-1]])
-        group = path(to_x(edge[0]), to_y(np.clip(edge[1], 0, 1)), "b", "Z")
-    return group + path(to_x(xs), to_y(np.clip(ys, 0, 1)), "l d" if dashed else "l")
+    kind = f"l{kind}" + (" thin" if c.thin else "")
+    px, py = np.atleast_1d(to_x(xs)), np.atleast_1d(to_y(np.clip(ys, 0, 1)))
+    far = np.zeros(max(len(px) - 1, 1), bool)  # of each piece between two points
+    known = [] if c.measured is None else np.atleast_1d(to_x(np.maximum(c.measured, x[0])))
+    for one, other in itertools.pairwise(known):
+        if other - one > FAR:
+            middle = (px[1:] + px[:-1]) / 2
+            far |= (one < middle) & (middle < other)
+    bands, lines = [], []
+    for one, other in itertools.pairwise([0, *(np.flatnonzero(np.diff(far)) + 1).tolist(), len(far)]):
+        piece, faint = slice(one, other + 1), " f" if far[one] else ""
+        lines.append(path(px[piece], py[piece], kind + faint))
+        if band and low is not None and np.isfinite(low).all():
+            edge = np.concatenate([high[piece], low[piece][::-1]])
+            around = np.concatenate([px[piece], px[piece][::-1]])
+            bands.append(path(around, to_y(np.clip(edge, 0, 1)), "b" + faint, "Z"))
+    return "".join(bands + lines)
+
+
+def _marks(c, x, to_x, to_y, hollow, unit):
+    """Markers of a curve where it was measured; of markers that would cover each other the first."""
+    parts, last = [], -math.inf
+    for value in [] if c.measured is None else c.measured.tolist():
+        at, share = float(to_x(max(value, x[0]))), float(np.interp(value, c.x, c.y))
+        if at - last > 9:
+            last = at
+            said = f"{c.name}: {_share(share)} at {short(value)} {unit}"
+            parts.append(titled(marker(at, float(to_y(min(max(share, 0), 1))), c.colour, hollow, 3.6), said))
+    return "".join(parts)
 
 
 def small_lines(
     own: list[tuple[Curve, bool]], others: list[Curve], title: str, xlabel: str, x: tuple[float, float], log=False,
     xpercent=False,
 ) -> str:  # fmt: skip
-    """One architecture's curves (curve, dashed) with bands, before those of the others in grey."""
+    """One architecture's curves (curve, pretrained) with bands, before those of the others in grey."""
     width, height = 270, 190
-    parts, to_x, to_y = axes(width, height, x, (0, 1), xlabel, "", log, left=38, top=26, xpercent=xpercent)
-    parts.append(text(38, 14, title, "", ' font-weight="600"'))
+    parts, to_x, to_y = axes(
+        width, height, x, (0, 1), xlabel.split(", 0 ")[0], "", log, left=44, top=26, xpercent=xpercent
+    )
+    parts.append(text(10, 14, fit(title, 34), "", ' font-weight="600"'))
     for c in others:
-        parts.append(f'<g class="cn" opacity=".28">{_drawn(c, x, to_x, to_y, False, band=False)}</g>')
-    for c, dashed in own:
-        parts.append(f'<g class="c{c.colour % COLOURS}">{_drawn(c, x, to_x, to_y, dashed)}</g>')
+        parts.append(titled(_drawn(c, x, to_x, to_y, band=False), c.name, "cn o"))
+    for c, pretrained in own:
+        drawn = _drawn(c, x, to_x, to_y, " d1" if pretrained else "")
+        drawn += _marks(c, x, to_x, to_y, pretrained, xlabel.split(",")[0])
+        parts.append(titled(drawn, c.name, f"c{c.colour % COLOURS}"))
     return svg(width, height, parts, f"learning curve of {title}")
 
 
+def series(curves: list[tuple[str, np.ndarray, np.ndarray]], colour: int, title: str, xlabel: str) -> str:
+    """Thin lines (name, x, y) of the seeds of one contender, on an axis of any unit."""
+    width, height = 270, 170
+    ends = [f(y) for _, _, y in curves for f in (np.min, np.max)]
+    low, high = min(ends), max(ends)
+    room = 0.06 * (high - low) or abs(high) * 0.1 or 1.0
+    y, x = (low - room, high + room), (0.0, max(float(x[-1]) for _, x, _ in curves) or 1.0)
+    parts, to_x, to_y = axes(width, height, x, y, xlabel, "", left=48, top=26, percent=False)
+    parts.append(text(10, 14, title, "", ' font-weight="600"'))
+    for n, (name, at, values) in enumerate(curves):
+        said = f"{name}: {values[-1]:.4g} at the end, {values.min():.4g} to {values.max():.4g}"
+        drawn = path(to_x(at), to_y(values), f"l{dash(n)} thin")
+        parts.append(titled(drawn, said, f"c{colour % COLOURS}"))
+    return svg(width, height, parts, title)
+
+
 def dots(rows: list[tuple[str, list[tuple]]], xlabel: str, x: tuple[float, float], zero=False) -> str:
-    """Estimates with intervals: rows of (label, [(colour, hollow, estimate, low, high, note)])."""
-    width, left = 420, 20 + 6.4 * max(len(label) for label, _ in rows)
+    """Estimates with intervals: rows of (label, [(colour, hollow, estimate, low, high, note)]), the highest first."""
+    rows = sorted(rows, key=lambda row: -max(mark[2] for mark in row[1]))
+    width, left = 420, min(200, 16 + CHARACTER * max(len(label) for label, _ in rows))
     lane, gap = 17, 8
     height = 16 + sum(lane * len(marks) + gap for _, marks in rows) + 44
     parts, to_x, _ = axes(width, height, x, (0, 1), xlabel, "", left=left, right=52, xpercent=True)
@@ -242,15 +352,17 @@ def dots(rows: list[tuple[str, list[tuple]]], xlabel: str, x: tuple[float, float
         parts.append(f'<path d="M{float(to_x(0)):.1f} 10V{height - 44}" class="a"/>')
     y = 16.0
     for label, marks in rows:
-        parts.append(text(left - 8, y + lane * len(marks) / 2 + 4, label, "e"))
+        parts.append(text(left - 8, y + lane * len(marks) / 2 + 4, fit(label, 25), "e"))
         for colour, hollow, estimate, low, high, note in marks:
             middle = y + lane / 2
             ends = [float(to_x(v)) for v in np.clip([low, high], *x)] if math.isfinite(low) else None
+            said, drawn = f"{label}: {_share(estimate)}", ""
             if ends:
-                dash = ' stroke-dasharray="5 3"' if hollow else ""
-                line = f'<path d="M{ends[0]:.1f} {middle:.1f}H{ends[1]:.1f}" class="z c{colour % COLOURS}"{dash}/>'
-                parts.append(line)
-            parts.append(marker(float(to_x(np.clip(estimate, *x))), middle, colour, colour, hollow))
+                broken = ' stroke-dasharray="5 3"' if hollow else ""
+                drawn = f'<path d="M{ends[0]:.1f} {middle:.1f}H{ends[1]:.1f}" class="z c{colour % COLOURS}"{broken}/>'
+                said += f" ({_share(low)} to {_share(high)})"
+            drawn += marker(float(to_x(np.clip(estimate, *x))), middle, colour, hollow)
+            parts.append(titled(drawn, f"{said}, {note}"))
             parts.append(text(width - 4, middle + 4, note, "t e"))
             y += lane
         y += gap
@@ -269,21 +381,20 @@ def scatter(points: list[tuple], xlabel: str, ylabel: str, front: list[int], log
     if len(order) > 1:
         stairs_x = [float(to_x(xs[k])) for k in order for _ in (0, 1)][1:]
         stairs_y = [float(to_y(ys[k])) for k in order for _ in (0, 1)][:-1]
-        parts.append(f'<g class="cn">{path(stairs_x, stairs_y, "l d")}</g>')
+        parts.append(f'<g class="cn">{path(stairs_x, stairs_y, "l d1")}</g>')
     taken = [(float(to_x(p[3])) - 6, float(to_y(p[4])) - 6, 12, 12) for p in points]
     for name, colour, hollow, px, py in points:
         at_x, at_y = float(to_x(px)), float(to_y(py))
-        title = f"<title>{escape(name)}: {short(px)}, {_share(py)}</title>"
-        parts.append(f"<g>{title}{marker(at_x, at_y, colour, colour, hollow)}</g>")
-        size = 6.3 * len(name)
+        parts.append(titled(marker(at_x, at_y, colour, hollow), f"{name}: {short(px)}, {_share(py)}"))
+        size = CHARACTER * len(name)
         places = [(dx, dy) for dy in (4, -8, 16, -20, 28, -32, 40, -44, 52) for dx in (8, -8 - size)]
         places += [(-size / 2, dy) for dy in (-10, 20)]
         for dx, dy in places:
             box = (at_x + dx, at_y + dy - 9, size, 11)
-            inside = box[0] >= 48 and box[0] + size <= width and box[1] >= 4 and box[1] + 11 <= height - 46
+            inside = box[0] >= 56 and box[0] + size <= width and box[1] >= 4 and box[1] + 11 <= height - 46
             if inside and not any(_meet(box, other) for other in taken):
                 taken.append(box)
-                parts.append(text(box[0], box[1] + 9, name, "t"))
+                parts.append(text(box[0], box[1] + 9, name, "t n"))
                 if abs(dy - 4) > 14:
                     edge = box[0] if dx > 0 else box[0] + size
                     parts.append(f'<path d="M{at_x:.1f} {at_y:.1f}L{edge:.1f} {box[1] + 6:.1f}" class="g"/>')
@@ -297,23 +408,25 @@ def _meet(one, other):
 
 def bars(rows: list[tuple[str, list[float]]], names: list[str], xlabel: str) -> str:
     """Stacked shares, rows of (label, shares), each shade named in the legend."""
-    width, left, lane = 420, 20 + 6.4 * max(len(label) for label, _ in rows), 20
+    width, left, lane = 420, min(200, 16 + CHARACTER * max(len(label) for label, _ in rows)), 20
     height = 16 + lane * len(rows) + 44
     top = max((sum(shares) for _, shares in rows), default=1) or 1
     parts, to_x, _ = axes(width, height, (0, top), (0, 1), xlabel, "", left=left, right=24, xpercent=True)
     parts = [p for p in parts if 'class="t e"' not in p and 'class="g"' not in p]
     for k, (label, shares) in enumerate(rows):
         y, done = 16 + lane * k, 0.0
-        parts.append(text(left - 8, y + 13, label, "e"))
+        parts.append(text(left - 8, y + 13, fit(label, 25), "e"))
         for n, share in enumerate(shares):
             start, end = float(to_x(done)), float(to_x(done + share))
             fill = ' style="fill:var(--c)" stroke="var(--paper)"'
             if share > 0:
-                parts.append(rect(start, y, end - start, lane - 5, f"c{n % COLOURS}", fill, f"{names[n]}: {share:.1%}"))
+                parts.append(
+                    rect(start, y, end - start, lane - 5, f"c{n % COLOURS}", fill, f"{label}, {names[n]}: {share:.1%}")
+                )
             done += share
     chips, x, y = [], 10.0, height + 12.0
     for n, name in enumerate(names):
-        size = 24 + 6.4 * len(name)
+        size = 24 + CHARACTER * len(name)
         if x + size > width and x > 10:
             x, y = 10.0, y + 18
         chips.append(rect(x, y - 10, 12, 12, f"c{n % COLOURS}", ' style="fill:var(--c)"') + text(x + 17, y, name))
@@ -321,10 +434,15 @@ def bars(rows: list[tuple[str, list[float]]], names: list[str], xlabel: str) -> 
     return svg(width, y + 8, parts + chips, xlabel)
 
 
-def heat_map(shares: np.ndarray, rows: list[str], groups: list[tuple[str, int]], label: str) -> str:
-    """Success [rows, levels] (NaN: not played), levels in groups of (name, count); blue is won, orange lost."""
+def heat_map(
+    shares: np.ndarray, rows: list[str], groups: list[tuple[str, int]], label: str, columns: list[str] = ()
+) -> str:
+    """Success [rows, levels] (NaN: not played), levels in groups of (name, count); blue is won, orange lost.
+
+    columns: names of the levels, which the page's script says of the square that is pointed at.
+    """
     left, lane = 20 + 6.4 * max(len(name) for name in rows), 17
-    cell = max(2.0, min(12.0, 900 / shares.shape[1]))
+    cell = max(2.0, min(12.0, 820 / shares.shape[1]))
     width = left + cell * shares.shape[1] + 60
     names, ends, starts = [], [], left
     for name, count in groups:  # a name goes to the first line in which it does not run into another
@@ -348,4 +466,8 @@ def heat_map(shares: np.ndarray, rows: list[str], groups: list[tuple[str, int]],
         if squares:
             kind, strength = ("good", step / 5 - 1) if step >= 5 else ("bad", 1 - step / 5)
             parts.append(f'<path d="{squares}" fill="var(--{kind})" opacity="{0.12 + 0.88 * strength:.2f}"/>')
-    return svg(width, top + lane * len(rows) + 6, parts, label)
+    known = [[None if math.isnan(v) else round(100 * v) for v in row] for row in shares.tolist()]
+    facts = {"left": left, "top": top, "cell": cell, "lane": lane, "rows": rows, "columns": list(columns)}
+    parts.append('<rect class="ring" width="0" height="0"/>')
+    more = f' data-heat="{escape(json.dumps({**facts, "shares": known}))}"' if columns else ""
+    return svg(width, top + lane * len(rows) + 6, parts, label, more)

@@ -1,10 +1,10 @@
-"""Scores in a report: interquartile means, learning curves, profiles, categories and tiers, effect of pretraining."""
+"""Scores in a report: interquartile means, profiles, categories and tiers, effect of pretraining."""
 
 import math
 
 import numpy as np
 
-from benchmark.reporting import plots, significance
+from benchmark.reporting import learning, plots, significance
 from benchmark.reporting.experiments import CONDITIONS, number, part
 from benchmark.reporting.page import Cell, Figure, Figures, Heading, Table, Text
 from benchmark.reporting.plots import Curve
@@ -79,80 +79,15 @@ def success(comparison: Comparison, rng) -> list:
     return [Figures(figures), Table(header, rows, note)]
 
 
-def learning(comparison: Comparison, rng) -> list:
-    """Success over minutes and over steps: all contenders of a condition together, then each with its band."""
-    runs = comparison.experiment.runs
-    validation = all(len(run.series("eval", "eval/success_rate")) > 1 for run in runs if run.rows)
-    kind, key = ("eval", "eval/success_rate") if validation else ("train", "charts/success_rate")
-    what = "validation levels, never trained on" if validation else "training levels, with sampled actions"
-    labels = {"minutes": "minutes of wall-clock time", "steps": "environment steps"}
-    overview, blocks = [], []
-    for axis, column in (("minutes", 1), ("steps", 0)):
-        curves = {}
-        for c in comparison.contenders:
-            own = [np.array(s) for run in c.runs if len(s := run.series(kind, key)) > 1]
-            if own:
-                x, y = significance.curves([(s[:, column], s[:, 2]) for s in own])
-                drawn = y[rng.integers(len(y), size=(500, len(y)))].mean(1)
-                curves[c.name] = Curve(c.name, c.colour, x, y.mean(0), *_band(y.mean(0), drawn, len(y)))
-        if curves:
-            x, log = plots.span(list(curves.values()))
-            label = labels[axis] + (", logarithmic, 0 at the left edge" if log else "")
-            overview += _together(
-                comparison, curves, f"learning_{axis}", label, "levels won", f"Success over {axis}", x, log
-            )
-            blocks += _apart(comparison, curves, f"curve_{axis}", label, f"Each contender over {axis}", x, log)
-    if not overview:
-        return [Text("No run has metrics from which a curve could be drawn.")]
-    words = f"Success on {what}, mean over seeds. A curve ends where the first of its seeds ends."
-    return [Text(words), Figures(overview), *blocks]
-
-
-def _band(estimate, draws, count):
-    return significance.interval(estimate, draws, count, (0, 1))
-
-
-def _together(comparison, curves, name, xlabel, ylabel, caption, x, log=False, xpercent=False):
-    """A figure for each condition with all its curves, without bands."""
-    figures = []
-    for condition in comparison.conditions:
-        own = [
-            Curve(f"{c.title} (n={len(c.tested) or len(c.runs)})", c.colour, e.x, e.y, steps=e.steps)
-            for c in comparison.contenders
-            if c.condition == condition and (e := curves.get(c.name))
-        ]
-        if own:
-            drawn = plots.lines(own, xlabel, ylabel, x, log, condition == "with_pretrain", xpercent)
-            both = f", {CONDITIONS[condition]}" if len(comparison.conditions) > 1 else ""
-            figures.append(
-                Figure(f"{name}_{condition}", drawn, f"{caption}{both}. Point at a name to see its curve alone.")
-            )
-    return figures
-
-
-def _apart(comparison, curves, name, xlabel, heading, x, log=False, xpercent=False):
-    """A small figure for each contender with its curves and bands, the others in grey."""
-    figures = []
-    for title in dict.fromkeys(c.title for c in comparison.contenders):
-        mine = [c for c in comparison.contenders if c.title == title and c.name in curves]
-        rest = [curve for other, curve in curves.items() if other not in {c.name for c in mine}]
-        if mine:
-            own = [(curves[c.name], c.hollow) for c in mine]
-            count = " and ".join(str(len(c.tested) or len(c.runs)) for c in mine)
-            drawn = plots.small_lines(own, rest, f"{title}, n={count}", xlabel, x, log, xpercent)
-            figures.append(Figure(f"{name}_{title}", drawn))
-    hollow = "; solid: from scratch, dashed: pretrained" if len(comparison.conditions) > 1 else ""
-    words = f"{heading}: 95% bands over seeds, the others in grey{hollow}; n: seeds"
-    return [Figures(figures, small=True, folded=words, open=name == "curve_minutes")]
-
-
 def profiles(comparison: Comparison, rng) -> list:
     """Performance profiles and the probability of improvement, for each condition."""
     curves = {}
     for c in comparison.able:
         value = significance.profile(c.scores, THRESHOLDS)
         drawn = significance.profile(significance.draw(c.scores, rng, 500), THRESHOLDS)
-        curves[c.name] = Curve(c.name, c.colour, THRESHOLDS, value, *_band(value, drawn, len(c.scores)), steps=True)
+        curves[c.name] = Curve(
+            c.name, c.colour, THRESHOLDS, value, *learning.band(value, drawn, len(c.scores)), steps=True
+        )
     words = (
         "The share of all seeds and categories whose success is above a value (Agarwal et al. 2021, section 4.2). A "
         "curve that is above another everywhere belongs to the better contender."
@@ -160,8 +95,14 @@ def profiles(comparison: Comparison, rng) -> list:
     share, x = "share above", (0.0, 1.0)
     blocks = [
         Text(words),
-        Figures(_together(comparison, curves, "profile", "success in a category", share, "Profiles", x, xpercent=True)),
-        *_apart(comparison, curves, "profile", "success in a category", "Each contender's profile", x, xpercent=True),
+        Figures(
+            learning.together(
+                comparison, curves, "profile", "success in a category", share, "Profiles", x, xpercent=True
+            )
+        ),
+        *learning.apart(
+            comparison, curves, "profile", "success in a category", "Each contender's profile", x, xpercent=True
+        ),
     ]
     tables = []
     for condition in comparison.conditions:
