@@ -16,8 +16,8 @@ from npp_rl.levels.builtin import data_set
 from npp_rl.levels.categories import CATEGORIES
 from npp_rl.levels.kinds import KINDS
 from npp_rl.levels.maps import Level
+from npp_rl.training.arguments import check_args
 
-MOST_LEVELS = 100_000  # per category and split
 GENERATOR, METADATA = "npp_rl.make_levels", "levels_metadata.json"
 
 
@@ -66,14 +66,15 @@ def write_data_set(folder: Path, levels: list[Level], about: dict) -> None:
         shutil.rmtree(beside, ignore_errors=True)
 
 
-def _check_replaceable(folder: Path) -> None:
+def _check_replaceable(folder: Path) -> str:
+    """What the data set of this command in a folder is, "" where none is. Raises ArgumentError for another content."""
     if not folder.exists() and not folder.is_symlink():
-        return
+        return ""
     if not folder.is_dir() or folder.is_symlink():
         raise ArgumentError(f"--out {folder}: not a folder, expected a new or empty one")
     held = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir() or path.is_symlink()}
     if not held:
-        return
+        return ""
     try:
         about = read_json(folder / METADATA)
         own = {METADATA, *(name for part in about["categories"].values() for name in part["level_ids"])}
@@ -85,6 +86,7 @@ def _check_replaceable(folder: Path) -> None:
         raise ArgumentError(
             f"--out {folder}: holds other files ({other}), expected an empty folder or a data set of this command"
         )
+    return f"{len(held) - 1} levels, split {about.get('split')!a:.9}, seed {about.get('seed')!a:.12}"
 
 
 def _categories(args: Args) -> list[str]:
@@ -100,12 +102,11 @@ def main(args: Args) -> None:
     categories = _categories(args)
     if not args.out and not args.preview:
         raise ArgumentError("nothing to write: expected --out DIR or --preview PNG")
-    if args.count is not None and not 1 <= args.count <= MOST_LEVELS:
-        raise ArgumentError(f"--count {args.count}: expected 1 to {MOST_LEVELS}")
-    if not 0 <= args.seed < 1 << 32:
+    check_args(args)
+    if args.seed >= 1 << 32:
         raise ArgumentError(f"--seed {args.seed}: expected 0 to {(1 << 32) - 1}")
-    if args.out:
-        _check_replaceable(args.out)
+    if args.out and (old := _check_replaceable(args.out)):
+        print(f"{args.out}: replaces the data set of this command that is there, {old}")
     levels = data_set(args.split, categories, args.count, args.seed)
     if args.out:
         about = {"generator": GENERATOR, "split": args.split, "seed": args.seed, "total_levels": len(levels)}

@@ -20,6 +20,7 @@ from npp_rl.commands import ArgumentError, UserError, command, fail
 from npp_rl.levels.datasets import load_levels
 from npp_rl.levels.maps import Level
 from npp_rl.levels.replays import Replay, ReplayError, read_replays
+from npp_rl.training.arguments import check_args
 from npp_rl.viewing.render import outcome_text
 from npp_rl.viewing.shapes import HEIGHT, WIDTH
 
@@ -131,10 +132,7 @@ def playable(path: Path) -> list[Replay]:
 
 def main(args: Args) -> None:
     """Open a window until it is closed. Raises ArgumentError, CheckpointError, LevelError, ReplayError, OSError."""
-    for name in ("scale", "frames"):
-        value = getattr(args, name)
-        if value is not None and value < 1:
-            raise ArgumentError(f"--{name} {value}: expected 1 or more")
+    check_args(args)
     levels, index, agent, run = [], None, None, None
     if args.replay:
         for name in ("checkpoint", "level", "record"):

@@ -31,6 +31,7 @@ from npp_rl.levels.replays import encode_replay
 from npp_rl.planning import planner
 from npp_rl.planning.runs import RELABELLED
 from npp_rl.simulator import WON, build_bank, simulate
+from npp_rl.training.arguments import check_args
 
 
 @dataclass
@@ -115,11 +116,7 @@ def relabel(
 
 def main(args: Args) -> None:
     """Relabel states. Raises ArgumentError, CheckpointError, LevelError, OSError."""
-    for name, least in (("states", 1), ("workers", 0), ("seed", 0)):
-        if getattr(args, name) < least:
-            raise ArgumentError(f"--{name} {getattr(args, name)}: expected {least} or more")
-    if not 0 < args.budget <= planner.LONGEST_BUDGET:
-        raise ArgumentError(f"--budget {args.budget}: expected seconds, more than 0")
+    check_args(args)
     out = Path(args.out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ArgumentError(f"--out {out}: expected a folder that is new or empty")

@@ -24,7 +24,7 @@ from npp_rl.levels.generator import generate
 from npp_rl.levels.maps import mirrored
 from npp_rl.ppo_mlp_baseline import SIZES, Agent, Args
 from npp_rl.training import checkpoints, run_folder
-from npp_rl.training.arguments import check_args, parse_args
+from npp_rl.training.arguments import check_args, parse_args, plain_args
 from npp_rl.training.checkpoints import Counters
 from npp_rl.training.run_log import RunLog
 
@@ -388,6 +388,12 @@ def test_a_resumed_runs_checkpoint_is_of_its_arguments(tmp_path):
         checkpoints.load_latest(tmp_path, args, "abd", 1)
     strange = {"minutes": ["ten", math.nan], "most_won": [3, ["a"], [math.nan]], "global_step": [[1], 2.5, True]}
     strange |= {"evaluated_share": [True, "no", math.nan]}
+    for name, numbers in {
+        "global_step": (10**19, 10**400),
+        "minutes": (math.inf, 1e308),
+        "most_won": ([1e308],),
+    }.items():
+        strange[name] = [*strange[name], *numbers]
     wrongs = [counters | {name: value} for name, values in strange.items() for value in values]
     for wrong in ({}, *wrongs):
         checkpoints.save(path, whole | {"counters": wrong})
@@ -557,6 +563,61 @@ def test_resume_of_no_run(tmp_path):
         parse_args(Args, ["--resume", str(tmp_path)])
     (tmp_path / "config.json").write_text(json.dumps({"args": saved}))
     assert parse_args(Args, ["--resume", str(tmp_path), "--track"]).exp_name == "ppo_other"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *((name, 10**19) for name in ("total_timesteps", "num_envs", "hidden", "gamma", "max_minutes", "seed")),
+        *(("gamma", value) for value in (math.nan, math.inf, -math.inf, -0.0, 1e308, 10**400)),
+        *(("max_minutes", value) for value in (math.nan, math.inf, -1.0, 1e308, 10**400)),
+        ("hidden", 10**400),
+        ("hidden", -(10**19)),
+        ("train_dataset", ""),
+        ("test_dataset", "a,,b"),
+        ("train_dataset", "a\0b"),
+        ("pretrained_checkpoint", ""),
+        ("label", "../a"),
+    ],
+)
+def test_a_configuration_out_of_range_is_named(tmp_path, name, value):
+    saved = dataclasses.asdict(Args(hidden=4, tiles_hidden=4, features=4)) | {name: value}
+    (tmp_path / "config.json").write_text(json.dumps({"args": saved}))
+    flag = name.replace("_", "-")
+    with pytest.raises(CheckpointError, match=rf"config\.json: {flag}.*: expected ") as caught:
+        parse_args(Args, ["--resume", str(tmp_path)])
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 300
+
+
+@pytest.mark.parametrize("flag", ["--train-dataset", "--run-dir", "--resume", "--pretrained-checkpoint"])
+def test_an_empty_name_is_refused(flag):
+    with pytest.raises(ArgumentError, match=f"^{flag} '': expected the name of a file or folder$"):
+        parse_args(Args, [flag, ""])
+
+
+def test_a_run_can_be_resumed_from_another_folder(tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    words = ["--train-dataset", "../levels", "--test-dataset", "builtin,../a,b", "--pretrained-checkpoint", "bc.pt"]
+    args = parse_args(Args, words)
+    assert (
+        args.train_dataset == str(tmp_path / "levels")
+        and args.test_dataset == f"builtin,{tmp_path}/a,{tmp_path}/here/b"
+    )
+    assert args.pretrained_checkpoint == str(tmp_path / "here/bc.pt")
+    run = tmp_path / "run"
+    (run / "checkpoints").mkdir(parents=True)
+    write_json(run / "config.json", {"args": dataclasses.asdict(args)})
+    monkeypatch.chdir("/")
+    again = parse_args(Args, ["--resume", str(run)])
+    assert dataclasses.replace(again, resume=None) == args
+    moved = parse_args(Args, ["--resume", str(run), "--train-dataset", str(tmp_path)])  # the digest decides
+    counters = dataclasses.asdict(Counters(global_step=512))
+    whole = {"args": plain_args(args), "levels_digest": "abc", "ranks": [1], "counters": counters}
+    checkpoints.save(run / "checkpoints/latest.pt", {**whole, "log_bytes": SIZES_OF_LOGS})
+    assert checkpoints.load_latest(run, moved, "abc", 1)[1].global_step == 512
+    with pytest.raises(CheckpointError, match=r"train_dataset was .*levels', now .*; the levels' digest was"):
+        checkpoints.load_latest(run, moved, "abd", 1)
 
 
 def test_commands_end_with_status_2(tmp_path):

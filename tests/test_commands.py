@@ -14,6 +14,7 @@ from calls import call
 
 from npp_rl import make_levels, play, relabel
 from npp_rl.commands import Progress
+from npp_rl.evaluation import __main__ as evaluation
 from npp_rl.levels import replays
 from npp_rl.planning import certify, demonstrations, planner
 
@@ -65,6 +66,30 @@ def test_an_unknown_flag_is_named_where_another_is_missing(capsys):
             call(relabel, *words)
         error = capsys.readouterr().err
         assert end.value.code == 2 and error.startswith(f"error: {said}") and str(ROOT) not in error
+
+
+HUGE = ("9" * 20, "9" * 400, "-1")
+NUMBERS = [
+    *((relabel, f"--{name}", value) for name in ("states", "workers", "seed") for value in HUGE),
+    *((relabel, "--budget", value) for value in ("inf", "nan", "1e308", "-0.0")),
+    *((play, f"--{name}", value) for name in ("scale", "frames", "seed") for value in HUGE),
+    *((make_levels, f"--{name}", value) for name in ("count", "seed") for value in HUGE),
+    *((planner, f"--{name}", value) for name in ("workers", "seed", "frame-skip") for value in HUGE),
+    *((planner, "--budget", value) for value in ("9" * 400 + "s", "nan", "-1s")),
+    (certify, "--budget", "9" * 400 + "s"),
+    *((demonstrations, "--frame-skip", value) for value in HUGE),
+    *((demonstrations, "--holdout-fraction", value) for value in ("nan", "inf", "-1", "1e308")),
+    *((evaluation, f"--{name}", value) for name in ("seed", "tries", "pictures") for value in HUGE),
+]
+
+
+@pytest.mark.parametrize(("module", "flag", "value"), NUMBERS)
+def test_a_number_out_of_range_is_one_line(module, flag, value, capsys):
+    with pytest.raises(SystemExit) as end:
+        call(module, *COMMANDS.get(module, (["--checkpoint", "a.pt"],))[0], flag, value)
+    shown, said = capsys.readouterr()
+    assert end.value.code == 2 and shown == "" and said.count("\n") == 1
+    assert re.match(rf"error: {flag} '?{re.escape(value[:2])}.*: expected ", said), said
 
 
 @pytest.mark.parametrize("words", [["-m", "npp_rl.relabel", "--help"], ["-m", "npp_rl.cost", "--help"]])

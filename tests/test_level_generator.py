@@ -385,6 +385,12 @@ def failure(capsys, *arguments):
     return error
 
 
+def said(capsys):
+    shown, error = capsys.readouterr()
+    assert error == ""
+    return shown
+
+
 def test_a_written_data_set_is_read_back(tmp_path, capsys):
     out = tmp_path / "deep" / "set"
     run("--out", out, "--split", "test", "--count", 2, "--seed", 5)
@@ -392,10 +398,12 @@ def test_a_written_data_set_is_read_back(tmp_path, capsys):
     assert load_levels(out) == made and len(made) == 18
     assert "18 levels, 9 categories" in capsys.readouterr().out
     run("--out", out, "--count", 1, "--categories", "simple,maze".replace("maze", "medium"), "complex")
+    assert f"{out}: replaces the data set of this command that is there, 18 levels, split 'test', seed 5" in said(
+        capsys
+    )
     again = load_levels(out)  # replaced as a whole
     assert Counter(level.category for level in again) == {"simple": 2, "medium": 2, "complex": 2}
     assert [p.name for p in out.parent.iterdir()] == ["set"]
-    assert capsys.readouterr().err == ""
 
 
 def test_a_folder_with_other_files_is_left_alone(tmp_path, capsys):

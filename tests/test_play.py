@@ -244,7 +244,7 @@ def test_bad_replays(tmp_path, capsys):
         (["--level", "simplest/none"], "--level simplest/none: not in builtin"),
         (["--dataset", str(tmp_path / "nowhere")], "nowhere: no such folder"),
         (["--checkpoint", str(tmp_path / "none.pt")], "none.pt: no such checkpoint"),
-        (["--scale", "0"], "--scale 0: expected 1 or more"),
+        (["--scale", "0"], "--scale 0: expected 1 to 16"),
         (["--frames", "many"], "--frames"),
         (["--colour", "red"], "--colour"),
         (["--record", str(tmp_path / "cut.replay" / "x")], "cut.replay"),

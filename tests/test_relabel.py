@@ -90,8 +90,8 @@ def test_a_damaged_index_is_named(folders, tmp_path, text):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"states": 0}, "--states 0: expected 1 or more"),
-        ({"budget": 0.0}, "--budget 0.0: expected seconds"),
+        ({"states": 0}, "--states 0: expected 1 to 10000"),
+        ({"budget": 0.0}, "--budget 0.0: expected more than 0 to 86400"),
         ({"workers": -1}, "--workers -1"),
         ({"out": "out"}, "expected a folder that is new or empty"),
         ({"checkpoint": "none.pt"}, "no such"),

@@ -42,6 +42,7 @@ from npp_rl.planning.runs import (
 )
 from npp_rl.simulator import simulate
 from npp_rl.simulator.layout import DEATH_BALL, FLOOR_GUARD, MINI_DRONE, THWUMP, ZAP_DRONE
+from npp_rl.training.arguments import check_args
 
 MOVE_ALONE = (ZAP_DRONE, FLOOR_GUARD, THWUMP, DEATH_BALL, MINI_DRONE)
 STILL = 0.25  # px in a step: less is no movement
@@ -228,8 +229,7 @@ def main(args: Args) -> None:
     """Report on runs. Raises ArgumentError, DemonstrationError, LevelError, OSError."""
     if not args.folders:
         raise ArgumentError("FOLDER: expected folders of replay files, or files")
-    if not 1 <= args.frame_skip <= 1000:
-        raise ArgumentError(f"--frame-skip {args.frame_skip}: expected 1 to 1000")
+    check_args(args)
     held_out = []
     if args.test_dataset == "builtin":
         held_out = load_levels("builtin", "test")

@@ -40,6 +40,7 @@ from npp_rl.planning import search
 from npp_rl.planning.search import EXHAUSTED, FOUND, MORE, Pools, Settings
 from npp_rl.simulator import DEAD, WON, Bank, build_bank, reset_game, row_bytes, simulate
 from npp_rl.simulator.layout import EXIT_DOOR
+from npp_rl.training.arguments import check_args
 
 NODES, MEMORY = 400_000, 700 << 20  # most nodes and bytes of one search
 STEPS = 4096  # most steps of a plan
@@ -382,12 +383,15 @@ class Args:
 
 def main(args: Args) -> None:
     """Solve levels and write their replays. Raises ArgumentError, LevelError, OSError."""
-    if args.workers is not None and not 1 <= args.workers <= 1024:
-        raise ArgumentError(f"--workers {args.workers}: expected 1 to 1024")
+    check_args(args)
+    if args.workers == 0:
+        raise ArgumentError("--workers 0: expected 1 to 1024")
     budget = parse_budget(args.budget)
     _check(budget, args.frame_skip, args.seed)
+    levels = load_levels(args.dataset, args.split)
     try:
-        entries = _with_progress(load_levels(args.dataset, args.split), args, budget)
+        args.out.mkdir(parents=True, exist_ok=True)  # fails now, before progress is shown
+        entries = _with_progress(levels, args, budget)
     except KeyboardInterrupt:
         fail(f"interrupted; the same command goes on with what is left ({args.out} keeps what was solved)", 130)
     except OSError as error:

@@ -9,8 +9,9 @@ import sys
 import typing
 from pathlib import Path
 
-from npp_rl.commands import ArgumentError, CheckpointError, UserError, parse
+from npp_rl.commands import ArgumentError, CheckpointError, LevelError, UserError, parse
 from npp_rl.files import read_json
+from npp_rl.levels.sources import absolute, parts_of
 from npp_rl.training import s3
 from npp_rl.training.budget import BUDGET
 
@@ -19,6 +20,8 @@ from npp_rl.training.budget import BUDGET
 FREE_ARGUMENTS = ("resume", "run_dir", "track", "wandb_project_name", "wandb_entity", "wandb_group", "wandb_tags")
 FREE_ARGUMENTS += ("capture_video", "s3_bucket", "s3_prefix", "s3_endpoint_url", "s3_sync_freq", "s3_dry_run")
 FREE_ARGUMENTS += ("threads", "inference_threads")
+# A resumed run may find these in another place. Its checkpoint knows the digest of the levels and the demonstrations.
+MOVABLE = ("train_dataset", "test_dataset", "replay_data_dir")
 
 
 # Groups of arguments in `--help`, in this order. All other arguments are in OTHERS, at its end.
@@ -70,14 +73,16 @@ def parse_args(args_type, argv: list[str] | None = None, default=None):
 
     default: an `args_type` with the defaults of other runs.
 
-    Unknown arguments and bad values end the process with one line on stderr and status 2. Raises CheckpointError if the
-    run directory is unusable or an argument given with `--resume` differs from the run's.
+    Paths of files are made absolute, so that a run can be resumed from another folder. Unknown arguments and bad values
+    end the process with one line on stderr and status 2. Raises ArgumentError for an empty name of a file, and
+    CheckpointError if the run directory is unusable or an argument given with `--resume` differs from the run's.
     """
     argv = sys.argv[1:] if argv is None else argv
     if {"-h", "--help"} & set(argv):
         parse(in_groups(args_type), ["--help"])
     args = parse(args_type, argv, default)
     if not getattr(args, "resume", None):
+        make_paths_absolute(args)
         return args
     if args.resume.startswith("s3://"):
         folder = args.run_dir or f"runs/{args.resume.rstrip('/').rpartition('/')[2]}"
@@ -92,13 +97,38 @@ def parse_args(args_type, argv: list[str] | None = None, default=None):
     except (ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{config_path}: not a run's configuration") from error
     default = args_from(args_type, saved, str(config_path))
+    try:
+        check_args(default, but=FREE_ARGUMENTS)
+        make_paths_absolute(default)
+    except ArgumentError as error:
+        raise CheckpointError(f"{config_path}: {str(error).removeprefix('--')}") from None
     asked = parse(args_type, argv, default)
     asked.resume = args.resume
+    make_paths_absolute(asked)
     differences = [f"{name} is in only one of them" for name in sorted(set(vars(default)) ^ set(saved))]
-    differences += differences_of(default, asked, (*FREE_ARGUMENTS, *BUDGET))
+    differences += differences_of(default, asked, (*FREE_ARGUMENTS, *BUDGET, *MOVABLE))
     if differences:
         raise CheckpointError(f"--resume {args.resume}: the run has another configuration: {'; '.join(differences)}")
     return asked
+
+
+def make_paths_absolute(args) -> None:
+    """Make the names of data sets and files in a script's arguments absolute paths. Raises ArgumentError."""
+    for name in (*MOVABLE, "pretrained_checkpoint", "run_dir", "resume"):
+        value, flag = getattr(args, name, None), f"--{name.replace('_', '-')}"
+        texts = value if isinstance(value, tuple) else () if value is None else (value,)
+        for text in texts:
+            if not text or "\0" in text:
+                raise ArgumentError(f"{flag} {text!r:.60}: expected the name of a file or folder")
+        if name.endswith("_dataset"):
+            try:
+                setattr(args, name, ",".join(absolute(part) for text in texts for part in parts_of(text)))
+            except LevelError as error:
+                raise ArgumentError(f"{flag}: {error}") from None
+        elif name == "replay_data_dir" and texts:
+            args.replay_data_dir = tuple(map(absolute, texts))
+        elif name == "pretrained_checkpoint" and texts:
+            args.pretrained_checkpoint = absolute(value)
 
 
 def differences_of(old, new, free=FREE_ARGUMENTS) -> list[str]:
@@ -112,7 +142,7 @@ def _plain(value):
     return tuple(value) if isinstance(value, list) else value
 
 
-# Least and greatest value of each argument; ">" excludes the least. Floats without bounds must be finite.
+# Least and greatest value of each argument of the programs; ">" excludes the least.
 BOUNDS = {
     "seed": (0, 2**63 - 1),
     "threads": (0, 4 * (os.cpu_count() or 1)),
@@ -156,21 +186,31 @@ BOUNDS = {
     "weight_decay": (0, 10),
     "label_smoothing": (0, 0.99),
     "value_coef": (0, 10**3),
+    "count": (1, 10**5),
+    "states": (1, 10**4),
+    "workers": (0, 1024),
+    "budget": (">", 0, 86_400),
+    "scale": (1, 16),
+    "frames": (1, 10**9),
 }
 LABEL = r"[A-Za-z0-9_-]([A-Za-z0-9_.-]{0,38}[A-Za-z0-9_-])?"  # of a configuration: it becomes part of a folder's name
+ANY = (-(2**63), 2**63 - 1)  # bounds of numbers without bounds of their own
 WIDTHS = (1, 16384)  # bounds of layer widths and other counts in an architecture's sizes
 
 
-def check_args(args, sizes: tuple[str, ...] = ()) -> None:
-    """Raise ArgumentError for the first argument out of its bounds. sizes: names of arguments with bounds WIDTHS."""
+def check_args(args, sizes: tuple[str, ...] = (), but: tuple[str, ...] = ()) -> None:
+    """Raise ArgumentError for the first argument of a program that is out of its bounds.
+
+    sizes: names of arguments with bounds WIDTHS. but: names of arguments that are not looked at.
+    """
     for field in dataclasses.fields(args):
         name, value = field.name, getattr(args, field.name)
-        *above, low, high = BOUNDS.get(name, WIDTHS if name in sizes else (-math.inf, math.inf))
-        flag = f"--{name.replace('_', '-')} {value}"
+        *above, low, high = BOUNDS.get(name, WIDTHS if name in sizes else ANY)
+        flag = f"--{name.replace('_', '-')} {value!s:.40}"
         for number in value if isinstance(value, tuple) else (value,):
-            if isinstance(number, bool) or not isinstance(number, (int, float)):
+            if isinstance(number, bool) or not isinstance(number, (int, float)) or name in but:
                 continue
-            if not math.isfinite(number):
+            if isinstance(number, float) and not math.isfinite(number):
                 raise ArgumentError(f"{flag}: expected a finite number")
             if not low <= number <= high or (above and number == low):
                 raise ArgumentError(f"{flag}: expected {f'more than {low}' if above else f'{low}'} to {high}")

@@ -22,7 +22,7 @@ from npp_rl.commands import CheckpointError, UserError
 from npp_rl.files import LOG_BYTES, read_bytes, write_atomically
 from npp_rl.levels.maps import Level
 from npp_rl.training import budget
-from npp_rl.training.arguments import FREE_ARGUMENTS, args_from, differences_of
+from npp_rl.training.arguments import FREE_ARGUMENTS, MOVABLE, args_from, differences_of, make_paths_absolute
 
 FORMAT = "npp-rl checkpoint 1"
 LARGEST = 16 << 30  # most bytes of a checkpoint
@@ -159,7 +159,7 @@ class Counters:
 
 
 def counters_from(saved: dict, counters_type=Counters):
-    """Counters of a checkpoint. Raises KeyError or TypeError if one is missing, has another type or is not finite."""
+    """Counters of a checkpoint. Raises KeyError or TypeError if one is missing, has another type or is out of range."""
     values = {}
     for name, default in vars(counters_type()).items():
         values[name] = value = saved[name]
@@ -170,8 +170,8 @@ def counters_from(saved: dict, counters_type=Counters):
         for number in numbers:
             if not isinstance(number, kinds) or isinstance(number, bool) != isinstance(default, bool):
                 raise TypeError(f"{name} holds {number!r:.40}")
-            if number != number:
-                raise TypeError(f"{name} is not a number")
+            if not abs(number) <= (math.inf if default == math.inf else 2**62):  # not for NaN either
+                raise TypeError(f"{name} is out of range")
     return counters_type(**values)
 
 
@@ -195,7 +195,9 @@ def load_latest(run_dir: Path, args, levels_digest: str, world_size: int, counte
     checkpoint = load(path)
     with restoring(path):
         before = args_from(type(args), checkpoint["args"], str(path))
-        differences = differences_of(before, args, (*FREE_ARGUMENTS, *budget.BUDGET))
+        make_paths_absolute(before)
+        moved = MOVABLE if checkpoint["levels_digest"] == levels_digest else ()
+        differences = differences_of(before, args, (*FREE_ARGUMENTS, *budget.BUDGET, *moved))
         for what, old, new in (
             ("the levels' digest", checkpoint["levels_digest"], levels_digest),
             ("the number of processes", len(checkpoint["ranks"]), world_size),
