@@ -53,7 +53,7 @@ from npp_rl.files import write_json
 from npp_rl.levels.builtin import data_set
 from npp_rl.levels.datasets import load_levels
 from npp_rl.levels.fields import NODES
-from npp_rl.make_levels import write_data_set
+from npp_rl.make_levels import write_data_sets
 from npp_rl.simulator import DEAD, WON, build_bank, frame, new_state, reset_game
 from npp_rl.simulator.compiled import kernel, njit
 
@@ -289,7 +289,7 @@ def training(names, minutes):
     """Rows of the table about training at the size that the machine's scripts choose."""
     with tempfile.TemporaryDirectory() as place:
         suite = Path(place) / "suite"
-        write_data_set(suite, data_set("test", count=1), {})
+        write_data_sets(suite, {"": data_set("test", count=1)}, {})
         for name in names:
             rows, config, memory = trained(name, minutes, suite)
             one = spread([row["charts/SPS"] for row in rows])

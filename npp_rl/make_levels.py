@@ -1,8 +1,10 @@
-"""Write generated levels as a data set.
+"""Write generated levels as data sets.
 
-python -m npp_rl.make_levels --out DIR --split test --preview sheet.png
+python -m npp_rl.make_levels --out DIR                                    # DIR/train and DIR/test
+python -m npp_rl.make_levels --out DIR --split test --preview sheet.png   # DIR itself
 """
 
+import contextlib
 import json
 import shutil
 import tempfile
@@ -23,37 +25,42 @@ GENERATOR, METADATA = "npp_rl.make_levels", "levels_metadata.json"
 
 @dataclass
 class Args:
-    """Write generated levels as a data set."""
+    """Write generated levels as data sets."""
 
     out: Path | None = None  # folder for the levels, as raw N++ map files by category
-    split: Literal["train", "test", "all"] = "all"  # split of the levels
+    split: Literal["train", "test", "all"] = "all"  # split of the levels; all: data sets OUT/train and OUT/test
     categories: tuple[str, ...] = ()  # some of the nine categories (default: all)
-    count: int | None = None  # levels per category and split (default: 100 in train, 30 in test)
+    count: int | None = None  # levels in each category of each split (default: 100 in train, 30 in test)
     seed: int = 0  # seed of the levels; 0 makes the built-in ones
     preview: Path | None = None  # PNG file for a sheet of pictures of all the levels
 
 
-def write_data_set(folder: Path, levels: list[Level], about: dict) -> None:
-    """Write the levels as raw map files FOLDER/<level id>, and METADATA; the folder appears as a whole or not at all.
+def write_data_sets(folder: Path, parts: dict[str, list[Level]], about: dict) -> None:
+    """Write data sets into a folder, which appears as a whole or not at all.
 
-    A folder that is empty, or holds nothing but a data set of this command, is replaced. Raises ArgumentError for any
+    parts: the levels of each part. The part "train" is the data set FOLDER/train, and "" is FOLDER itself: raw map
+    files <level id>, and METADATA with the entries of `about`. Nobody takes FOLDER with train and test for one data
+    set, because data sets have no levels in folders of folders.
+
+    A folder that is empty, or holds nothing but data sets of this command, is replaced. Raises ArgumentError for any
     other folder, OSError where it cannot be written.
     """
     _check_replaceable(folder)
     folder = folder.resolve()
-    by_category = {}
-    for level in levels:
-        by_category.setdefault(level.category, []).append(level.id)
-    about = about | {"categories": {c: {"count": len(ids), "level_ids": ids} for c, ids in by_category.items()}}
     folder.parent.mkdir(parents=True, exist_ok=True)
     beside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
         new = beside / "new"
-        for category in by_category:
-            (new / category).mkdir(parents=True)
-        for level in levels:
-            (new / level.id).write_bytes(level.map_data)
-        (new / METADATA).write_text(json.dumps(about, indent=1) + "\n")
+        for part, levels in parts.items():
+            by_category = {}
+            for level in levels:
+                (new / part / level.category).mkdir(parents=True, exist_ok=True)
+                (new / part / level.id).write_bytes(level.map_data)
+                by_category.setdefault(level.category, []).append(level.id)
+            categories = {name: {"count": len(ids), "level_ids": ids} for name, ids in by_category.items()}
+            content = about | ({"split": part} if part else {})
+            content |= {"total_levels": len(levels), "categories": categories}
+            (new / part / METADATA).write_text(json.dumps(content, indent=1) + "\n")
         if folder.is_dir():
             folder.rename(beside / "old")
         try:
@@ -75,18 +82,21 @@ def _check_replaceable(folder: Path) -> str:
     held = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir() or path.is_symlink()}
     if not held:
         return ""
-    try:
-        about = read_json(folder / METADATA)
-        own = {METADATA, *(name for part in about["categories"].values() for name in part["level_ids"])}
-        own = own if about["generator"] == GENERATOR else set()
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        own = set()
+    own, found = set(), []
+    for part in (folder, folder / "train", folder / "test"):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
+            about = read_json(part / METADATA)
+            names = [METADATA, *(name for category in about["categories"].values() for name in category["level_ids"])]
+            if about["generator"] == GENERATOR:
+                own |= {(part / name).relative_to(folder).as_posix() for name in names}
+                found.append(about)
     if not held <= own:
         other = min(held - own)
         raise ArgumentError(
             f"--out {folder}: holds other files ({other}), expected an empty folder or a data set of this command"
         )
-    return f"{len(held) - 1} levels, split {about.get('split')!a:.9}, seed {about.get('seed')!a:.12}"
+    splits = " and ".join(f"{about.get('split')!a:.9}" for about in found)
+    return f"{len(held) - len(found)} levels, split {splits}, seed {found[0].get('seed')!a:.12}"
 
 
 def _categories(args: Args) -> list[str]:
@@ -107,14 +117,18 @@ def main(args: Args) -> None:
         raise ArgumentError(f"--seed {args.seed}: expected 0 to {(1 << 32) - 1}")
     if args.out and (old := _check_replaceable(args.out)):
         print(f"{args.out}: replaces the data set of this command that is there, {old}")
-    levels = data_set(args.split, categories, args.count, args.seed)
+    splits = ("train", "test") if args.split == "all" else (args.split,)
+    made = {split: data_set(split, categories, args.count, args.seed) for split in splits}
+    levels = [level for part in made.values() for level in part]
     if args.out:
-        about = {"generator": GENERATOR, "split": args.split, "seed": args.seed, "total_levels": len(levels)}
+        about = {"generator": GENERATOR, "split": args.split, "seed": args.seed}
         try:
-            write_data_set(args.out, levels, about)
+            write_data_sets(args.out, made if len(made) > 1 else {"": levels}, about)
         except OSError as error:  # it names a temporary file
             raise ArgumentError(f"--out {args.out}: cannot be written ({error.strerror})") from None
         print(f"{args.out}: {len(levels)} levels, {len(categories)} categories, seed {args.seed}")
+        if len(made) > 1:
+            print("two data sets: " + ", ".join(f"{args.out / name} ({len(part)})" for name, part in made.items()))
     if args.preview:
         from npp_rl.viewing import render  # here: Pillow is needed for pictures only
 

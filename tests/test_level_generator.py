@@ -397,13 +397,39 @@ def test_a_written_data_set_is_read_back(tmp_path, capsys):
     made = builtin.data_set("test", CATEGORIES, 2, 5)
     assert load_levels(out) == made and len(made) == 18
     assert "18 levels, 9 categories" in capsys.readouterr().out
-    run("--out", out, "--count", 1, "--categories", "simple,maze".replace("maze", "medium"), "complex")
+    run("--out", out, "--count", 1, "--categories", "simple,medium", "complex", "--split", "train")
     assert f"{out}: replaces the data set of this command that is there, 18 levels, split 'test', seed 5" in said(
         capsys
     )
     again = load_levels(out)  # replaced as a whole
-    assert Counter(level.category for level in again) == {"simple": 2, "medium": 2, "complex": 2}
+    assert Counter(level.category for level in again) == {"simple": 1, "medium": 1, "complex": 1}
     assert [p.name for p in out.parent.iterdir()] == ["set"]
+
+
+def test_both_splits_are_two_data_sets_that_nobody_takes_for_one(tmp_path, capsys):
+    out = tmp_path / "set"
+    run("--out", out, "--count", 2, "--categories", "simple", "medium")
+    shown = said(capsys)
+    assert "8 levels" in shown and f"two data sets: {out / 'train'} (4), {out / 'test'} (4)" in shown
+    for split in ("train", "test"):
+        made = load_levels(out / split)
+        assert made == builtin.data_set(split, ("simple", "medium"), 2)
+        about = json.loads((out / split / "levels_metadata.json").read_text())
+        assert (about["split"], about["total_levels"]) == (split, 4)
+    assert sorted(path.name for path in out.iterdir()) == ["test", "train"]
+    with pytest.raises(LevelError, match=r"set: no level, but folders with sub-folders \(test, train\): expected one"):
+        load_levels(out)
+    run("--out", out, "--count", 1, "--categories", "simple")  # replaced as a whole
+    assert "replaces the data set of this command that is there, 8 levels, split 'train' and 'test', seed 0" in said(
+        capsys
+    )
+    assert [len(load_levels(out / split)) for split in ("train", "test")] == [1, 1]
+    (out / "train" / "notes").write_bytes(b"mine")
+    assert "train/notes" in failure(capsys, "--out", out, "--count", 1)
+    (out / "train" / "notes").unlink()
+    run("--out", out, "--count", 1, "--categories", "simple", "--split", "test")
+    assert len(load_levels(out)) == 1 and not (out / "test").exists()
+    assert capsys.readouterr().err == ""
 
 
 def test_a_folder_with_other_files_is_left_alone(tmp_path, capsys):
@@ -411,14 +437,15 @@ def test_a_folder_with_other_files_is_left_alone(tmp_path, capsys):
     assert "thesis.txt" in failure(capsys, "--out", tmp_path, "--count", 1)
     (tmp_path / "thesis.txt").unlink()
     run("--out", tmp_path, "--count", 1, "--categories", "simple")
-    (tmp_path / "simple" / "own_level").write_bytes(b"x")
+    own = tmp_path / "train" / "simple" / "own_level"
+    own.write_bytes(b"x")
     assert "own_level" in failure(capsys, "--out", tmp_path, "--count", 1)
-    assert (tmp_path / "simple" / "own_level").read_bytes() == b"x"
-    assert "not a folder" in failure(capsys, "--out", tmp_path / "simple" / "own_level", "--count", 1)
+    assert own.read_bytes() == b"x"
+    assert "not a folder" in failure(capsys, "--out", own, "--count", 1)
 
 
 def test_a_full_disk_leaves_nothing_behind(tmp_path, capsys, monkeypatch):
-    run("--out", tmp_path / "set", "--count", 1, "--categories", "simple")
+    run("--out", tmp_path / "set", "--count", 3, "--categories", "simple", "--split", "train")
     before = load_levels(tmp_path / "set")
     written = []
 

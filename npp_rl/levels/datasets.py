@@ -125,6 +125,11 @@ def _load_folder(path: Path) -> list[Level]:
         for repair in done:
             repairs[repair] += 1
     if not levels:
+        inner = [] if files else [place.name for place in sorted(path.iterdir()) if _has_folders(place)]
+        if inner:
+            raise LevelError(
+                f"{path}: no level, but folders with sub-folders ({', '.join(inner[:3])}): expected one of them"
+            )
         why = f"; {bad[0][0].removeprefix(f'{path}/')}: {bad[0][1]}" if bad else ""
         raise LevelError(
             f"{path}: no usable level among {len(files)} files, expected N++ map files, .pkl levels or text files of "
@@ -149,6 +154,13 @@ def _load_folder(path: Path) -> list[Level]:
         names = ", ".join(sorted(missing)[:5]) + (", ..." if len(missing) > 5 else "")
         print(f"{path}: {len(missing)} levels that the metadata list are not there: {names}", file=sys.stderr)
     return levels
+
+
+def _has_folders(place: Path) -> bool:
+    try:
+        return place.is_dir() and any(entry.is_dir() for entry in place.iterdir())
+    except OSError:
+        return False
 
 
 def _listed_levels(folder: Path) -> set[str]:
