@@ -15,14 +15,14 @@ class Proxy(http.server.ThreadingHTTPServer):
     """Forwards requests to the server, but for what `fault(method, path)` asks for, and remembers them.
 
     A fault is a status (int) to answer with, "reset" to cut the connection, seconds (float) to hold the answer back, or
-    None. `moved` collects (method, path) of all requests.
+    None. `moved` collects (method, path) of all requests, `headers` the names of their headers in lower case.
     """
 
     daemon_threads = True
 
     def __init__(self, target, port=0):
         super().__init__(("127.0.0.1", port), Handler)
-        self.target, self.moved, self.fault = target, [], lambda method, path: None
+        self.target, self.moved, self.headers, self.fault = target, [], set(), lambda method, path: None
         self.url = f"http://127.0.0.1:{self.server_port}"
         threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
 
@@ -39,6 +39,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def forward(self):
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         self.server.moved.append((self.command, self.path))
+        self.server.headers.update(name.lower() for name in self.headers)
         fault = self.server.fault(self.command, self.path)
         if fault == "reset":
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

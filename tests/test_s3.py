@@ -680,6 +680,29 @@ def test_bad_endpoints(endpoint, run_dir):
         s3.upload(run_dir, "s3://bucket/run", endpoint)
 
 
+@pytest.mark.parametrize("how", ["argument", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "config file"])
+def test_a_server_other_than_aws_gets_no_checksums_that_it_may_not_know(
+    proxy, remote, run_dir, tmp_path, monkeypatch, how
+):
+    if how == "config file":
+        (tmp_path / "config").write_text(f"[default]\nendpoint_url = {proxy.url}\n")
+        monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    elif how != "argument":
+        monkeypatch.setenv(how, proxy.url)
+    endpoint = proxy.url if how == "argument" else None
+    url = f"s3://{remote.bucket}/run"
+    assert s3.upload(run_dir, url, endpoint) == {}
+    s3.download(url, tmp_path / "back", endpoint)
+    assert len(proxy.puts()) > 3 and "x-amz-content-sha256" in proxy.headers
+    assert not {name for name in proxy.headers if "checksum" in name or "crc" in name or name == "x-amz-trailer"}
+
+
+def test_aws_gets_its_checksums():
+    client = s3.connect(None)
+    assert client.meta.endpoint_url.endswith("amazonaws.com")
+    assert client.meta.config.request_checksum_calculation == "when_supported"
+
+
 def test_command(proxy, remote, run_dir, tmp_path, capsys):
     def command(*arguments):
         s3.main(parse_args(s3.Args, [*map(str, arguments), "--endpoint-url", proxy.url]))

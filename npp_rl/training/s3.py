@@ -399,7 +399,6 @@ def connect(endpoint_url: str | None, connect_timeout: float = 10, read_timeout:
     import boto3
     from botocore.config import Config
 
-    settings = {}
     if endpoint_url:
         try:
             parts = urlsplit(endpoint_url)
@@ -410,19 +409,21 @@ def connect(endpoint_url: str | None, connect_timeout: float = 10, read_timeout:
             raise ArgumentError(
                 "the S3 endpoint URL is not usable: expected http://HOST:PORT or https://HOST without user or password"
             )
-        # Not every server knows boto3's own checksums. Without them the SHA-256 of each body is signed and checked.
-        settings = {"request_checksum_calculation": "when_required", "response_checksum_validation": "when_required"}
     try:
-        return boto3.session.Session().client(
-            "s3",
-            endpoint_url=endpoint_url,
-            config=Config(
-                connect_timeout=connect_timeout,
-                read_timeout=read_timeout,
-                retries={"mode": "standard", "total_max_attempts": attempts},
-                **settings,
-            ),
+        session = boto3.session.Session()
+        config = Config(
+            connect_timeout=connect_timeout,
+            read_timeout=read_timeout,
+            retries={"mode": "standard", "total_max_attempts": attempts},
         )
+        client = session.client("s3", endpoint_url=endpoint_url, config=config)
+        aws = session.client("s3", config=Config(ignore_configured_endpoint_urls=True)).meta.endpoint_url
+        if client.meta.endpoint_url == aws:
+            return client
+        # The endpoint is the argument's, or one of the environment or of ~/.aws/config. Not every server knows boto3's
+        # own checksums. Without them the SHA-256 of each body is signed and checked.
+        own = Config(request_checksum_calculation="when_required", response_checksum_validation="when_required")
+        return session.client("s3", endpoint_url=endpoint_url, config=config.merge(own))
     except Exception as error:  # a profile that does not exist, an unreadable ~/.aws/config
         raise ArgumentError(f"boto3 cannot be set up: {describe(error)}") from error
 
