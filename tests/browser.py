@@ -86,6 +86,29 @@ class Browser:
         """The value of a JavaScript expression in the page."""
         return self.send("Runtime.evaluate", expression=script, returnByValue=True)["result"].get("value")
 
+    def move(self, x: float, y: float, click: bool = False) -> None:
+        """Move the mouse to a place in the window, px, and click there."""
+        for kind in ["mouseMoved", *(["mousePressed", "mouseReleased"] if click else [])]:
+            button = {"button": "left", "clickCount": 1} if kind != "mouseMoved" else {}
+            self.send("Input.dispatchMouseEvent", type=kind, x=x, y=y, **button)
+
+    def press(self, key: str) -> None:
+        """Press and let go a key by its name, such as ArrowRight."""
+        text = {"text": "\r"} if key == "Enter" else {}
+        code = {"Enter": 13, "Escape": 27, "Tab": 9}.get(key, 0)
+        for kind in ("keyDown", "keyUp"):
+            more = text if kind == "keyDown" else {}
+            self.send("Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=code, **more)
+
+    def wait(self, script: str, seconds: float = 10.0):
+        """The value of an expression as soon as it is true. Raises TimeoutError."""
+        end = time.monotonic() + seconds
+        while not (value := self.run(script)):
+            if time.monotonic() > end:
+                raise TimeoutError(script)
+            time.sleep(0.02)
+        return value
+
     def requests(self) -> list[str]:
         """Addresses that the page asked for; pictures inside the page are none."""
         asked = [e["params"]["request"]["url"] for e in self.events if e.get("method") == "Network.requestWillBeSent"]

@@ -72,7 +72,7 @@ for(const svg of document.querySelectorAll('figure svg')){
     const step={ArrowRight:1,ArrowDown:1,ArrowLeft:-1,ArrowUp:-1}[e.key];
     if(e.target!==svg)return;
     if(e.key==='Escape'){clear();return}
-    if(place&&e.key==='Enter'&&j>=0){openLevel(place,h.h.columns[j]);return}
+    if(place&&e.key==='Enter'&&j>=0){e.preventDefault();openLevel(place,h.h.columns[j]);return}
     if(!step)return;
     e.preventDefault();
     if(h){
