@@ -225,3 +225,20 @@ def test_pictures_in_the_folder_of_a_run_are_shown(tmp_path):
         (run / file).rename((run / file).with_name((run / file).stem + "__stuck.png"))
     shown, problems = details.gallery(comparison_of(tmp_path))
     assert {picture.title for picture in shown} == set(named) and problems == []
+
+
+def test_shades_of_failures_are_no_contenders_colours():
+    drawn = plots.bars([("gat", [0.3, 0.2, 0.1])], ["stuck", "died", "wandering"], "lost")
+    assert not re.search(r'class="c\d', drawn) and "<title>gat, died: 20.0%</title>" in drawn
+    shades = [float(value) for value in re.findall(r'opacity="([\d.]+)"', drawn)]
+    assert shades[:3] == sorted(shades[:3], reverse=True) and min(-np.diff(shades[:3])) > 0.1
+
+
+def test_tables_are_in_rank_order(tmp_path):
+    make(tmp_path, ("full_hgt", "mlp_cnn", "gat"), [1, 2], ["no_pretrain"])
+    comparison = comparison_of(tmp_path)
+    won = {c.name: -c.success.mean() for c in comparison.able}
+    _, blocks = report.report([tmp_path], WEIGHTS)
+    tables = [b for b in blocks if isinstance(b, page.Table) and sorted(row[0] for row in b.rows) == sorted(won)]
+    assert len(tables) >= 4
+    assert all([row[0] for row in table.rows] == sorted(won, key=won.get) for table in tables)

@@ -94,7 +94,7 @@ def together(comparison, curves, name, xlabel, ylabel, caption, x, log=False, xp
         for c in contenders:
             e = curves[c.name]
             label = c.title + ("" if same else f" (n={counts[c.name]})")
-            own.append(Curve(label, e.colour, e.x, e.y, steps=e.steps, measured=e.measured))
+            own.append(Curve(label, e.colour, e.x, e.y, steps=e.steps, measured=e.measured, thin=e.thin))
         if own:
             drawn = plots.lines(own, xlabel, ylabel, x, log, condition == "with_pretrain", xpercent)
             both = f", {CONDITIONS[condition]}" if len(comparison.conditions) > 1 else ""

@@ -256,7 +256,7 @@ def lines(
     places = apart(ends, 16, top, height - bottom)
     for c, end, place in zip(ranked, ends, places, strict=True):
         edge, own = width - right + 8, float(to_x(max(c.x[-1], x[0])))
-        inside = f'<path d="M{own + 3:.1f} {end:.1f}L{edge} {place:.1f}" class="l f d2"/>'
+        inside = f'<path d="M{own + 3:.1f} {end:.1f}L{edge} {place:.1f}" class="g"/>'
         if c.measured is None:
             inside += f'<path d="M{edge} {place:.1f}h14" class="l{dash(c.colour)}"/>'
         else:
@@ -406,6 +406,11 @@ def _meet(one, other):
     return all(one[k] < other[k] + other[k + 2] and other[k] < one[k] + one[k + 2] for k in (0, 1))
 
 
+def _shade(n):
+    """Shade n of bars, the darkest first: no colour of a contender."""
+    return f' fill="var(--ink)" opacity="{0.9 * 0.72**n:.2f}"'
+
+
 def bars(rows: list[tuple[str, list[float]]], names: list[str], xlabel: str) -> str:
     """Stacked shares, rows of (label, shares), each shade named in the legend."""
     width, left, lane = 420, min(200, 16 + CHARACTER * max(len(label) for label, _ in rows)), 20
@@ -418,18 +423,16 @@ def bars(rows: list[tuple[str, list[float]]], names: list[str], xlabel: str) -> 
         parts.append(text(left - 8, y + 13, fit(label, 25), "e"))
         for n, share in enumerate(shares):
             start, end = float(to_x(done)), float(to_x(done + share))
-            fill = ' style="fill:var(--c)" stroke="var(--paper)"'
             if share > 0:
-                parts.append(
-                    rect(start, y, end - start, lane - 5, f"c{n % COLOURS}", fill, f"{label}, {names[n]}: {share:.1%}")
-                )
+                said = f"{label}, {names[n]}: {share:.1%}"
+                parts.append(rect(start, y, end - start, lane - 5, "", _shade(n) + ' stroke="var(--paper)"', said))
             done += share
     chips, x, y = [], 10.0, height + 12.0
     for n, name in enumerate(names):
         size = 24 + CHARACTER * len(name)
         if x + size > width and x > 10:
             x, y = 10.0, y + 18
-        chips.append(rect(x, y - 10, 12, 12, f"c{n % COLOURS}", ' style="fill:var(--c)"') + text(x + 17, y, name))
+        chips.append(rect(x, y - 10, 12, 12, "", _shade(n)) + text(x + 17, y, name))
         x += size + 6
     return svg(width, y + 8, parts + chips, xlabel)
 

@@ -76,6 +76,7 @@ def success(comparison: Comparison, rng) -> list:
         "4.3). Small: 95% intervals over seeds. Over seeds and levels: as if other levels of each category had been "
         "drawn as well. Levels won: all levels of the suite alike."
     )
+    rows = [rows[k] for k in np.argsort([-c.success.mean() for c in able], kind="stable")]
     return [Figures(figures), Table(header, rows, note)]
 
 
@@ -155,6 +156,7 @@ def parts(comparison: Comparison, rng) -> list:
                 "Mean over seeds; small: 95% interval over seeds, and their number n. Where n is 1, or where all "
                 "seeds agree, the interval is Wilson's over the levels of one network."
             )
+            rows = [rows[k] for k in np.argsort([-c.success.mean() for c in comparison.able], kind="stable")]
             blocks.append(Table(["", *names], rows, note))
     if not tiers:
         why = "they are not of the levels compared here" if restricted else "missing from all runs' results"
