@@ -114,6 +114,19 @@ def plain_name(text: str) -> str:
     return re.sub(r"^\.+|[^A-Za-z0-9_.-]+", "_", text)
 
 
+def shown_name(name: str) -> str:
+    r"""A file's name as text that can be written and shown everywhere: what is not printable is escaped, as in `\xff`.
+
+    The file system has bytes. Python passes those that its locale cannot decode on as surrogates; here they are UTF-8.
+    """
+    try:
+        data = name.encode(errors="surrogateescape")
+    except UnicodeEncodeError:  # surrogates that stand for no byte
+        data = name.encode(errors="backslashreplace")
+    text = data.decode(errors="backslashreplace")
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 def parsed(text: str, place: str) -> dict:
     """The JSON object in `text`. Raises UserError, one line that names `place`, for anything else."""
     try:

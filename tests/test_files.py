@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from npp_rl.commands import UserError
-from npp_rl.files import open_file, read_bytes, read_json, read_text
+from npp_rl.files import open_file, read_bytes, read_json, read_text, shown_name
 
 
 def test_a_file_is_read_whole(tmp_path):
@@ -57,6 +57,22 @@ def test_text_that_is_no_text_and_names_that_are_no_names(tmp_path):
             read(path)
     with pytest.raises(UserError, match=r"^'a\\x00b': expected the name of a file$"):
         read_bytes("a\0b")
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("simple/a 1", "simple/a 1"),
+        ("\N{GRINNING FACE}", "\N{GRINNING FACE}"),
+        ("\udcf0\udc9f\udc98\udc80", "\N{GRINNING FACE}"),  # the same in a locale of ASCII
+        ("a\udcffb\x1b[31m\n", r"a\xffb\x1b[31m\n"),
+        ("\ud800\N{GRINNING FACE}", "\\ud800\N{GRINNING FACE}"),
+        ("a\u202eb", r"a\u202eb"),
+    ],
+)
+def test_names_can_be_shown_everywhere(name, shown):
+    assert shown_name(name) == shown
+    shown.encode()
 
 
 def test_json_is_an_object(tmp_path):

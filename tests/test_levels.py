@@ -1,4 +1,5 @@
 import itertools
+import os
 import pickle
 import struct
 
@@ -90,6 +91,18 @@ def test_folder_of_raw_maps(tmp_path, capsys):
     ]
     assert found[1].map_data == some_map(2)
     assert capsys.readouterr() == ("", "")
+
+
+def test_names_that_are_no_text_are_escaped(tmp_path):
+    """Categories become names of metrics, which TensorBoard wants in UTF-8, and words on a terminal."""
+    folder = tmp_path / os.fsdecode(b"simp\xff\x1b[31m")
+    folder.mkdir()
+    (folder / "a\n").write_bytes(some_map(1))
+    pickled = {"map_data": list(some_map(2)), "category": "\udcff"}
+    (tmp_path / "b.pkl").write_bytes(pickle.dumps(pickled))
+    found = load_levels(tmp_path)
+    names = {(level.category, level.id) for level in found}
+    assert names == {(r"simp\xff\x1b[31m", r"simp\xff\x1b[31m/a\n"), (r"\xff", "b")}
 
 
 def test_map_without_header_is_a_map(tmp_path):

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from npp_rl.commands import LevelError, UserError
-from npp_rl.files import open_file, read_json
+from npp_rl.files import open_file, read_json, shown_name
 from npp_rl.levels import builtin, texts
 from npp_rl.levels.categories import CATEGORIES, UNCATEGORIZED
 from npp_rl.levels.copies import NEAR, near_copies
@@ -112,7 +112,7 @@ def _load_folder(path: Path) -> list[Level]:
     repairs = {"rounded": 0, "limited": 0, "completed": 0}
     for file, category, name in files:
         if file.suffix.lower() == ".txt":
-            found, lines = texts.read_levels(file, file.stem)
+            found, lines = texts.read_levels(file, shown_name(file.stem))
             levels += found
             bad += [(f"{file} line {number}" if number else str(file), reason) for number, reason in lines]
             continue
@@ -226,7 +226,7 @@ def _read_level(file: Path, category: str, name: str) -> tuple[Level, list[str]]
     if (len(data) - RECORDS_AT) % 5:
         raise ValueError(f"map of {len(data)} bytes, expected {RECORDS_AT} + 5 per entity: the last record is cut")
     check_map(data)
-    return Level(data, name, category, map_title(data)), repairs
+    return Level(data, shown_name(name), shown_name(category), map_title(data)), repairs
 
 
 class _PlainUnpickler(pickle.Unpickler):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from npp_rl.files import open_file
+from npp_rl.files import open_file, shown_name
 from npp_rl.levels.maps import (
     COUNTS_AT,
     DOOR_SWITCHES,
@@ -177,7 +177,7 @@ def read_levels(path: Path, category: str) -> tuple[list[Level], list[tuple[int,
             except ValueError as error:
                 bad.append((number, str(error)))
                 continue
-            levels.append(Level(data, f"{path.stem}/{place:03d}", category, map_title(data)))
+            levels.append(Level(data, f"{shown_name(path.stem)}/{place:03d}", category, map_title(data)))
     except ValueError as error:
         return [], [(0, str(error))]
     return levels, bad
