@@ -8,7 +8,6 @@ experiment is a folder in which run directories lie at any depth. Where a run ha
 wandb data are read. benchmark/reporting/decision.py says what the weights weigh.
 """
 
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -21,6 +20,7 @@ from benchmark.reporting.experiments import read_experiments
 from benchmark.reporting.page import Bullets, Heading, Text
 from npp_rl.commands import ArgumentError, command
 from npp_rl.files import plain_name, write_atomically
+from npp_rl.training.source import git
 
 SEED = 20210830  # of all random choices, so that the same runs give the same report
 
@@ -157,12 +157,7 @@ def place_for(experiment: Path) -> Path:
 
     Raises ArgumentError where the current folder lies in such an experiment.
     """
-    words = ["git", "-C", str(experiment), "-c", "core.fsmonitor=false", "ls-files", "-z", "--", "."]
-    try:
-        done = subprocess.run(words, capture_output=True, stdin=subprocess.DEVNULL, timeout=60)
-    except (OSError, subprocess.TimeoutExpired):  # there is no git
-        return experiment / "report"
-    if not done.stdout:
+    if not git(experiment, "-c", "core.fsmonitor=false", "ls-files", "-z", "--", "."):
         return experiment / "report"
     if Path.cwd().is_relative_to(experiment.resolve()):
         raise ArgumentError(f"--out: expected a folder for the report, since git tracks files of {experiment}")

@@ -140,7 +140,7 @@ def test_a_console_that_is_gone_ends_nothing(tmp_path):
         words = ["bash", "-o", "pipefail", "-c", line + end]
         done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=300)
         assert done.returncode == status if status is not None else done.returncode in (0, 2, 141)
-        assert done.stderr.count("\n") == (status == 2) and done.stderr.startswith("error: " * (status == 2))
+        assert done.stderr.count("\n") == (status == 2) and ("No space left" in done.stderr) == (status == 2)
         assert (tmp_path / "out/report.md").is_file()
         shutil.rmtree(tmp_path / "out")
     done = subprocess.run(
@@ -478,6 +478,9 @@ def test_scripts_that_differ_are_shown(tmp_path):
     assert any("`revision` 167dd26aa0 (2 runs) and 167dd26aa0 with changes " in line for line in lines)
     html, (text, _) = page.page(title, blocks), page.markdown(blocks, "figures")
     assert "&lt;/pre&gt;&lt;script&gt;" in html and html.count("<script>") == 1 and "``````\n--- gat seeds" in text
+    (run / "source/mine.py").write_text("rate = 3\n")  # another file of the script's
+    code = [block for block in report.report([tmp_path], WEIGHTS)[1] if isinstance(block, page.Code)]
+    assert "\n+# mine.py\n+rate = 3" in code[0].text
     (run / "source/ppo_gat.py").unlink()
     (run / "source/ppo_gat.py").symlink_to("/etc/hostname")
     _, blocks = report.report([tmp_path], WEIGHTS)
@@ -533,13 +536,16 @@ def test_damage_is_listed_and_the_rest_goes_on(tmp_path):
     with (runs / "seed_3/metrics.jsonl").open("a") as file:
         file.write('{"kind": "train", "global_step": NaN, "minutes": 3}\n{"kind": "tra')
     listed = [{"name": "mlp_cnn/no_pretrain/seed_4", "status": "failed", "reason": "exit status 1"}]
-    (tmp_path / "all_results.json").write_text(json.dumps({"runs": listed}))
+    (tmp_path / "label_wide").mkdir()
+    for folder in (tmp_path, tmp_path / "label_wide"):
+        (folder / "all_results.json").write_text(json.dumps({"runs": listed}))
     title, blocks = report.report([tmp_path], WEIGHTS)
     html = page.page(title, blocks)
     for line in ("left out: gat/no_pretrain/seed_1/config.json: expected a JSON object",
                  "gat/no_pretrain/seed_2/eval_results.json: expected a JSON object",
                  "gat/no_pretrain/seed_3/metrics.jsonl: 2 damaged lines left out (62, 63)",
-                 "mlp_cnn/no_pretrain/seed_4: failed (exit status 1)"):  # fmt: skip
+                 ">mlp_cnn/no_pretrain/seed_4: failed (exit status 1)",
+                 ">label_wide/mlp_cnn/no_pretrain/seed_4: failed (exit status 1)"):  # fmt: skip
         assert line in html
     assert "gat has fewer than 3 tested seeds" in words(blocks)
 

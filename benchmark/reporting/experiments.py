@@ -133,7 +133,7 @@ class Experiment:
     several: bool = False  # it is put together from several
 
 
-SOURCE_BYTES = 10_000_000  # of a script, and of a checkout's changes
+SOURCES, SOURCE_BYTES = 10, 10_000_000  # most files of a script, and bytes of each and of a checkout's changes
 
 
 def part(content, *keys: str) -> dict:
@@ -246,8 +246,8 @@ def read_experiment(folder: Path) -> Experiment:
             if first.rows and first.folder == run.folder / "bc":
                 run.pretraining_minutes = first.minutes
                 run.rows = [{**row, "minutes": row["minutes"] + first.minutes} for row in run.rows]
-    for text in planned_but_missing(folder, experiment):
-        experiment.problems.append(text)
+    for part_of_it in (folder, *sorted(folder.glob("label_*"))):
+        experiment.problems += planned_but_missing(part_of_it, folder)
     return experiment
 
 
@@ -293,18 +293,18 @@ def read_run(here: Path, top: Path, problems: list[str]) -> Run | None:
 
 def read_source(run: Run, problems: list[str]) -> tuple[str | None, str]:
     """A run's own copy of its script, and the changes of its checkout, from its folder `source`."""
-    kept = sorted((run.folder / "source").glob("*.py"), key=lambda path: path.stem != f"ppo_{run.architecture}")
-    texts = []
-    for path in (kept[0] if kept else None, run.folder / "source/changes.diff"):
-        texts.append(None)
-        if path and path.exists():
+    folder = run.folder / "source"
+    texts = {}
+    for path in (*sorted(folder.glob("*.py"))[:SOURCES], folder / "changes.diff"):
+        if path.exists():
             try:
                 if not path.resolve().is_relative_to(run.folder.resolve()):
                     raise UserError(f"{path}: expected a file inside the run directory")
-                texts[-1] = read_bytes(path, SOURCE_BYTES).decode(errors="replace")
+                texts[path.name] = read_bytes(path, SOURCE_BYTES).decode(errors="replace")
             except (OSError, ValueError) as error:
                 problems.append(f"left out: {run.place}/source/{path.name}: {relative(str(error), run.folder)}")
-    return texts[0], texts[1] or ""
+    changes = texts.pop("changes.diff", "")
+    return "\n".join(f"# {name}\n{text}" for name, text in texts.items()) or None, changes
 
 
 def without_doubles(runs: list[Run], problems: list[str]) -> list[Run]:
@@ -321,15 +321,15 @@ def without_doubles(runs: list[Run], problems: list[str]) -> list[Run]:
     return list(kept.values())
 
 
-def planned_but_missing(folder: Path, experiment: Experiment) -> list[str]:
+def planned_but_missing(folder: Path, top: Path) -> list[str]:
     """A line for each run in the runner's all_results.json that is not done."""
     place = folder / "all_results.json"
     try:
         listed = check(read_json(place), Planned, str(place)).get("runs", [])
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return []
     except (OSError, ValueError) as error:
-        return [f"left out: {relative(str(error), folder)}"]
+        return [f"left out: {relative(str(error), top)}"]
     lines = []
     for key, entry in listed.items() if isinstance(listed, dict) else enumerate(listed):
         status = entry.get("status")
@@ -339,5 +339,6 @@ def planned_but_missing(folder: Path, experiment: Experiment) -> list[str]:
                 name = " ".join(str(entry[k]) for k in ("architecture", "condition", "seed") if k in entry)
             reason = entry.get("reason") or entry.get("error")
             reason = f" ({reason})" if isinstance(reason, str) else ""
-            lines.append(readable(f"{relative(str(name), folder)}: {status}{reason}", 300))
+            part_of_it = "" if folder == top else f"{folder.name}/"
+            lines.append(readable(f"{part_of_it}{relative(str(name), top)}: {status}{reason}", 300))
     return lines
