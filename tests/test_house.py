@@ -5,6 +5,9 @@ up; a file may import from its own room and from lower floors. Rooms on one floo
 """
 
 import ast
+import re
+import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -151,3 +154,19 @@ def inside():
 def test_circles_are_found():
     assert circle_in({"a": {"b"}, "b": {"c"}, "c": {"d"}, "d": set()}) is None
     assert circle_in({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == ["b", "c", "b"]
+
+
+def test_a_plain_installation_is_enough_to_train_and_to_report():
+    """Modules of other projects are dependencies, but for those of the extras, which say so where they are missing."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    named = {re.match(r"[\w-]+", text).group() for text in project["dependencies"]}
+    extras = {"av", "pygame", "optuna", "wandb_workspaces", "submitit"}
+    modules_of = {"pillow": "PIL"}
+    installed = {modules_of.get(name, name.replace("-", "_")) for name in named} | extras | set(sys.stdlib_module_names)
+    missing = set()
+    for module, path in modules().items():
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module] if isinstance(node, ast.ImportFrom) else []
+            missing |= {(module, name) for name in names if name.partition(".")[0] not in installed}
+    assert {(module, name) for module, name in missing if not name.startswith(("npp_rl", "benchmark"))} == set()

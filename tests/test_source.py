@@ -72,9 +72,10 @@ def test_the_difference_makes_the_checkout_again(package, tmp_path):
     run_git(root, "add", "more/staged.py")
     (root / "data.bin").write_bytes(b"\0\1\2")
     (root / "link").symlink_to("/etc/hostname")
+    (root / ".env").write_text("PASSWORD=secret\n")
     os.mkfifo(root / "pipe")
     difference = source.changes(root)
-    assert "# untracked, not shown (binary or too large): 'data.bin'\n" in difference
+    assert "# untracked, not shown (binary, hidden or too large): 'data.bin'\n" in difference
     assert (
         "'link'" in difference and "Binary files a/package/picture.bin and b/package/picture.bin differ" in difference
     )
@@ -85,19 +86,25 @@ def test_the_difference_makes_the_checkout_again(package, tmp_path):
     )
     (tmp_path / "changes.diff").write_text(text_only, newline="")
     run_git(other, "apply", str(tmp_path / "changes.diff"))
-    expected = {path: data for path, data in state_of(root).items() if path.suffix != ".bin" and path.name != "link"}
+    expected = {
+        path: data
+        for path, data in state_of(root).items()
+        if path.suffix != ".bin" and path.name not in ("link", ".env")
+    }
     assert {path: data for path, data in state_of(other).items() if path.suffix != ".bin"} == expected
 
 
-def test_a_difference_has_a_limit(package):
+def test_a_difference_has_a_limit(package, monkeypatch):
     root = package.parent
     (root / "a_large.txt").write_text("x\n" * 600)
     (root / "b_small.txt").write_text("small\n")
     (package / "__init__.py").write_text("y\n" * 600)
     difference = source.changes(root, 1000)
     assert len(difference) < 1000 and "+small" in difference
-    assert "# changed, not shown (binary or too large): 'package/__init__.py'\n" in difference
+    assert "# changed, not shown (binary, hidden or too large): 'package/__init__.py'\n" in difference
     assert "'a_large.txt'" in difference
+    monkeypatch.setattr(source, "LOOK_SECONDS", -1.0)
+    assert source.changes(root).count("not shown") == 3 and "+" not in source.changes(root)
 
 
 def test_a_run_keeps_its_scripts_and_the_difference(package, tmp_path):

@@ -4,9 +4,11 @@
 revision; `git apply` makes it again. Untracked files that git does not ignore are in it as new files.
 """
 
+import contextlib
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 from npp_rl.commands import UserError
@@ -14,6 +16,7 @@ from npp_rl.files import read_bytes, write_atomically
 
 PACKAGE = Path(__file__).resolve().parents[1]
 SECONDS = 20  # that a call of git may take
+LOOK_SECONDS = 5.0  # for the difference as a whole
 DIFF_BYTES = 1 << 20  # of changes.diff; files beyond it are only named
 SCRIPT_BYTES = 4 << 20  # of a script that is kept
 
@@ -55,29 +58,36 @@ def revision(package: Path = PACKAGE) -> dict:
 def changes(root: Path, most: int = DIFF_BYTES) -> str:
     """The difference of a checkout from its revision, at most about `most` bytes; "" if there is none.
 
-    What is left out, binary files and files beyond the limit, is named.
+    What is left out is named: binary files, files beyond the limit, files that come after LOOK_SECONDS, and untracked
+    files with hidden names, which may hold passwords.
     """
     parts, left, omitted = [], most, []
+    until = time.monotonic() + LOOK_SECONDS
     options = ("--no-color", "--no-ext-diff", "--no-textconv", "--no-renames", "--src-prefix=a/", "--dst-prefix=b/")
     for name in _names(git(root, "diff", "--name-only", "--no-renames", "-z", "HEAD")):
-        part = git(root, "diff", *options, "HEAD", "--", f":(top,literal){name}") if left > 0 else None
+        part = (
+            git(root, "diff", *options, "HEAD", "--", f":(top,literal){name}")
+            if left > 0 and time.monotonic() < until
+            else None
+        )
         if part is None or len(part) > left:
             omitted.append((name, "changed"))
         else:
             parts.append(part)
             left -= len(part)
     for name in _names(git(root, "ls-files", "--others", "--exclude-standard", "-z")):
-        try:
-            text = None if (root / name).is_symlink() or left <= 0 else read_bytes(root / name, left).decode()
-        except (UserError, OSError, UnicodeDecodeError):
-            text = None
+        text = None
+        hidden = any(part.startswith(".") and part != ".gitignore" for part in Path(name).parts)
+        if left > 0 and time.monotonic() < until and not hidden and not (root / name).is_symlink():
+            with contextlib.suppress(UserError, OSError, UnicodeDecodeError):
+                text = read_bytes(root / name, left).decode()
         if text is None or "\0" in text:
             omitted.append((name, "untracked"))
         else:
             parts.append(as_new_file(name, text))
             left -= len(parts[-1])
     # git apply skips lines before the first "diff".
-    head = [f"# {kind}, not shown (binary or too large): {name!r}\n" for name, kind in omitted[:1000]]
+    head = [f"# {kind}, not shown (binary, hidden or too large): {name!r}\n" for name, kind in omitted[:1000]]
     head += [f"# and {len(omitted) - 1000} more\n"] if len(omitted) > 1000 else []
     return "".join((*head, *parts))
 
