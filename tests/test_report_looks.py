@@ -203,6 +203,15 @@ def test_paths_become_coarser_where_they_are_too_many(levels_played, monkeypatch
     monkeypatch.setattr(level_views, "BYTES", 1)
     views, problems = level_views.level_views(comparison_of(levels_played))
     assert views.stride == 32 and "a point every 32 frames" in problems[0]
+    assert "6 levels on which contenders differ least have no paths" in problems[1]
+    assert all(run[4] == [] for run in unpacked(views, views.names[0])["r"])
+
+
+def test_of_many_seeds_the_first_are_drawn(levels_played, monkeypatch):
+    monkeypatch.setattr(level_views, "MOST_RUNS", 3)
+    views, problems = level_views.level_views(comparison_of(levels_played))
+    assert problems == ["Levels are opened with the first 1 seed of each contender, without 2 runs."]
+    assert [run[:2] for run in unpacked(views, views.names[0])["r"]] == [[0, "1"], [1, "1"]]
 
 
 def test_the_page_has_the_levels_as_data(levels_played):

@@ -23,7 +23,7 @@ import numpy as np
 
 from benchmark.reporting.experiments import Run, number, part
 from benchmark.reporting.page import LevelViews
-from benchmark.reporting.sections import Comparison, listed
+from benchmark.reporting.sections import Comparison, listed, seeds
 from npp_rl.commands import UserError
 from npp_rl.environment.games import CAUSES, inputs_of
 from npp_rl.levels import builtin
@@ -37,6 +37,7 @@ from npp_rl.viewing.shapes import at_start, look, things
 
 STRIDES = (4, 8, 16, 32)  # frames between two points of a path; the least with which the data are small enough
 BYTES = 3_500_000  # of all levels' data
+MOST_RUNS = 48  # on a level, if a contender's first seed is not too much already
 MOST_FILES = 50_000  # in a data set that is still searched for levels
 MOST_FRAMES = 100_000  # of an episode
 
@@ -93,7 +94,10 @@ def level_views(comparison: Comparison) -> tuple[LevelViews | None, list[str]]:
         )
     if not known:
         return None, problems
-    entries = [(k, run, {e["id"]: e for e in run.entries}) for k, c in enumerate(able) for run in c.tested]
+    most = max(1, MOST_RUNS // len(able))
+    entries = [(k, run, {e["id"]: e for e in run.entries}) for k, c in enumerate(able) for run in c.tested[:most]]
+    if left := sum(len(c.tested[most:]) for c in able):
+        problems.append(f"Levels are opened with the first {seeds(most)} of each contender, without {left} runs.")
     outcomes, counts, runs = ["won", "out of time"], Counter(), {}
     for name, level in known.items():
         runs[name] = [_run(level, k, run, own[name], outcomes, counts) for k, run, own in entries]
@@ -118,6 +122,17 @@ def level_views(comparison: Comparison) -> tuple[LevelViews | None, list[str]]:
             break
     if stride != STRIDES[0]:
         problems.append(f"To keep the page small, paths have a point every {stride} frames only.")
+    size, bare = sum(map(len, packed.values())), []
+    spread = dict(zip(comparison.levels, np.ptp([c.levels.mean(0) for c in able], axis=0), strict=True))
+    for name in sorted(known, key=spread.get):  # levels on which contenders agree are left without paths first
+        if size <= BYTES:
+            break
+        size -= len(packed[name])
+        packed[name] = pack({**drawn[name], "r": [[*run[:4], []] for run in runs[name]]})
+        size += len(packed[name])
+        bare.append(name)
+    if bare:
+        problems.append(f"To keep the page small, {len(bare)} levels on which contenders differ least have no paths.")
     views = LevelViews(
         contenders=[(c.name, c.colour, c.hollow) for c in able],
         outcomes=outcomes,

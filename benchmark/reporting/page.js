@@ -67,7 +67,7 @@ for(const svg of document.querySelectorAll('figure svg')){
   svg.addEventListener('blur',clear);
   let place=h&&svg.closest('figure');
   while(place&&!place.classList.contains('open'))place=place.nextElementSibling;
-  if(h&&place)svg.addEventListener('click',e=>{const a=h.at(e);if(a)openLevel(place,h.h.columns[a[1]])});
+  if(h&&place)svg.addEventListener('click',e=>{const a=h.at(e);if(a)openLevel(place,h.h.columns[a[1]],e)});
   svg.addEventListener('keydown',e=>{
     const step={ArrowRight:1,ArrowDown:1,ArrowLeft:-1,ArrowUp:-1}[e.key];
     if(e.target!==svg)return;
@@ -118,11 +118,11 @@ const unpack=async text=>{
 const sample=(k,seed)=>{
   const [,colour,hollow]=views.contenders[k],n=(colour+Math.floor(colour/8))%4;
   return {kind:'l c'+colour%8+(n?' d'+n:''),colour,hollow}};
-const openLevel=async (place,name)=>{
+const openLevel=async (place,name,event)=>{
   if(place!==shown)views=JSON.parse(place.querySelector('script').textContent);
   shown=place;
   const at=views.names.indexOf(name);
-  if(at<0)return;
+  if(at<0){if(event)say(name+': no picture, its map was not found',event.clientX,event.clientY);return}
   current=at;say('');
   if(!dialog){
     dialog=make('dialog',document.body);
@@ -196,4 +196,11 @@ for(const place of document.querySelectorAll('.open')){
   names.forEach(name=>make('option',select,name).value=name);
   place.hidden=false;
   select.addEventListener('change',()=>{if(select.value)openLevel(place,select.value);select.value=''});
+  // Pictures of failures before it open their level.
+  for(const figure of document.querySelectorAll('.gallery figure:not([data-open])')){
+    const name=figure.querySelector('strong').textContent;
+    if(!names.includes(name))continue;
+    figure.dataset.open=name;
+    const button=make('button',figure.querySelector('figcaption'),'Open with every run');
+    button.className='small';button.type='button';button.addEventListener('click',()=>openLevel(place,name))}
 }

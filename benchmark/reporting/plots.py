@@ -123,7 +123,10 @@ def _share(value):
 
 def svg(width: float, height: float, parts: list[str], label: str, more: str = "") -> str:
     inside = "".join(parts)
-    return f'<svg viewBox="0 0 {width:.0f} {height:.0f}" role="img" aria-label="{escape(label)}"{more}>{inside}</svg>'
+    role = "group" if 'role="button"' in inside else "img"
+    return (
+        f'<svg viewBox="0 0 {width:.0f} {height:.0f}" role="{role}" aria-label="{escape(label)}"{more}>{inside}</svg>'
+    )
 
 
 def titled(inside: str, title: str, kind: str = "") -> str:
