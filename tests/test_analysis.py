@@ -1,6 +1,7 @@
 """Failures, ways that are left and near misses of scripted episodes on hand-made levels, where they are known."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -197,6 +198,14 @@ def test_pictures_of_failures(tmp_path):
     assert analysis.draw_failures(results, levels, tmp_path / "none", 0) == {} and not (tmp_path / "none").exists()
     assert "died (mine) after" in analysis.describe(results["levels"][1]["tries"][0])
     json.dumps(results, allow_nan=False)
+
+
+def test_files_of_levels_have_names_of_their_own():
+    one, two = (generate("simplest", seed) for seed in (1, 2))
+    names = set()
+    ids = ("a/b", "a?b", "\U0001f600", "\U0001f601", "x" * 300)
+    made = [analysis.file_name(replace(level, id=id), names) for level, id in zip((one, two) * 3, ids, strict=False)]
+    assert made == ["a_b", f"a_b_{two.digest[:8]}", "_", f"__{two.digest[:8]}", "x" * 80]
 
 
 def test_summary_counts_failures_and_what_can_be_solved():

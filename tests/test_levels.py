@@ -8,7 +8,7 @@ import pytest
 
 from npp_rl.commands import LevelError
 from npp_rl.files import write_atomically
-from npp_rl.levels import builtin, maps
+from npp_rl.levels import builtin, datasets, maps, texts
 from npp_rl.levels.categories import CATEGORIES
 from npp_rl.levels.datasets import held_share, load_levels, load_split, split_by_tiles, training_levels
 from npp_rl.levels.maps import Level, encode_map, mirrored, unknown_records
@@ -259,6 +259,55 @@ def test_levels_shown_in_training_are_no_held_out_ones_in_the_mirror(monkeypatch
     assert 5 < len(turned) < 25
     shown = training_levels(own, [*held_out, mirrored(own[0])], True, 0, 0.0, 1)  # as it is, or in the mirror
     assert [level.id.split()[0] for level in shown] == [str(k) for k in range(1, 30)]
+
+
+def test_odd_files_are_named_or_passed_over(tmp_path, capsys):
+    (tmp_path / "good").write_bytes(some_map())
+    (tmp_path / "bad\x07\n").write_bytes(b"no level")
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "gone").symlink_to("nowhere")
+    for name in ("pipe", "pipe.txt", "pipe.pkl"):
+        os.mkfifo(tmp_path / name)
+    assert [level.id for level in load_levels(tmp_path)] == ["good"]  # which waits for nothing
+    said = capsys.readouterr().err
+    assert r"bad\x07\n: left out: map of 8 bytes" in said and "\x07" not in said and said.count("\n") == 2
+
+
+def test_what_cannot_be_read_is_named(tmp_path, capsys, monkeypatch):
+    (tmp_path / "good").write_bytes(some_map())
+    (tmp_path / "levels.txt").write_bytes(b"$title#00#\n")
+    open_file = texts.open_file
+
+    def refusing(path, *more):
+        if path.name == "levels.txt":
+            raise PermissionError(13, "Permission denied", str(path))
+        return open_file(path, *more)
+
+    monkeypatch.setattr(texts, "open_file", refusing)
+    assert [level.id for level in load_levels(tmp_path)] == ["good"]
+    assert "levels.txt: left out: cannot be read (Permission denied)" in capsys.readouterr().err
+
+
+def test_levels_have_ids_of_their_own(tmp_path):
+    for category in ("simple", "medium", "own"):
+        write_pickle(tmp_path / category / "one.pkl", list(some_map(len(category))))
+    assert [level.id for level in load_levels(tmp_path)] == ["one", "one (2)", "one (3)"]
+
+
+def test_of_a_large_data_set_some_levels_are_trained_on_at_a_time(tmp_path, monkeypatch, capsys):
+    own = [Level(some_map(k), str(k), "simple") for k in range(30)]
+    whole = training_levels(own, [], False, 0, 0.0, 1)
+    assert whole == own
+    monkeypatch.setattr(datasets, "MOST_AT_ONCE", 12)
+    first, again, other = (training_levels(own, [], False, 0, 0.0, seed) for seed in (1, 1, 2))
+    assert first == again != other and len(first) == len(other) == 12
+    assert all(sorted(part, key=own.index) == part and len(set(part)) == 12 for part in (first, other))
+    for name in ("train", "test"):
+        (tmp_path / name).mkdir()
+        for k in range(20):
+            (tmp_path / name / f"{k}").write_bytes(some_map(k + 100 * (name == "test")))
+    assert len(load_split(str(tmp_path / "train"), str(tmp_path / "test"), 0.2, 0.0)[0]) == 20
+    assert "20 training levels, of which 12 are drawn at each renewal" in capsys.readouterr().err
 
 
 def test_split_does_not_change_between_versions():

@@ -76,6 +76,14 @@ def _failure(outcome, trace):
     return "too slow" if trace["gained"] >= NEARER_PX else "wandering"
 
 
+def file_name(level: Level, names: set[str]) -> str:
+    """The beginning of a file's name for a level: no other level's in `names`, to which it is added."""
+    name = plain_name(level.id)[:80]
+    name = f"{name}_{level.digest[:8]}" if name in names else name
+    names.add(name)
+    return name
+
+
 def draw_failures(
     results: dict, levels: Sequence[Level], folder: str | Path, count: int, most: int | None = None
 ) -> dict[str, str]:
@@ -86,7 +94,7 @@ def draw_failures(
     """
     folder = Path(folder)
     frame_skip = results["settings"]["frame_skip"]
-    of_kind, of_category, chosen, pictures = Counter(), Counter(), [], {}
+    of_kind, of_category, chosen, pictures, names = Counter(), Counter(), [], {}, set()
     for level, entry in zip(levels, results["levels"], strict=True):
         if entry["success_rate"] > 0:
             continue
@@ -101,7 +109,7 @@ def draw_failures(
         picture = draw_level(level, 1, trajectories=ways).copy()
         shown = next(outcome for outcome in entry["tries"] if outcome["failure"] == failure)
         add_caption(picture, f"{level.id}    {describe(shown)}")
-        path = folder / f"{plain_name(level.id)}__{plain_name(failure)}.png"
+        path = folder / f"{file_name(level, names)}__{plain_name(failure)}.png"
         save_picture(path, picture)
         pictures[level.id] = f"{folder.name}/{path.name}"
     return pictures

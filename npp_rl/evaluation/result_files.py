@@ -8,9 +8,9 @@ from pathlib import Path
 
 from npp_rl.commands import ArgumentError, Progress, say
 from npp_rl.environment.games import CAUSES, inputs_of
-from npp_rl.evaluation.analysis import draw_failures
+from npp_rl.evaluation.analysis import draw_failures, file_name
 from npp_rl.evaluation.summary import leave_out, report, scalars
-from npp_rl.files import plain_name, write_atomically, write_json
+from npp_rl.files import write_atomically, write_json
 from npp_rl.levels.maps import Level
 from npp_rl.training.checkpoints import trained_on
 from npp_rl.viewing import video
@@ -97,7 +97,7 @@ def film(results: dict, levels: Sequence[Level], folder: str | Path, minutes: fl
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     chosen = chosen_episodes(results, levels)
-    written, drawn = [], 0
+    written, drawn, names = [], 0, set()
     began, progress = time.monotonic(), Progress("videos", len(chosen))
     for level, outcome in chosen:
         now = time.monotonic()
@@ -111,7 +111,7 @@ def film(results: dict, levels: Sequence[Level], folder: str | Path, minutes: fl
         elif not outcome["success"]:
             how, frames = "out_of_time", min(frames, FILMED_FRAMES)
         inputs = inputs_of(outcome["actions"], results["settings"]["frame_skip"], frames)
-        path = folder / f"{plain_name(level.id)}__{how}.mp4"
+        path = folder / f"{file_name(level, names)}__{how}.mp4"
         drawn += video.write_video(path, video.game_pictures(level.map_data, inputs, level.id))
         written.append(path)
     return written

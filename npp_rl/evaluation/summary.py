@@ -1,5 +1,6 @@
 """Statistics, tables and reports of an evaluation."""
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 
@@ -166,8 +167,9 @@ def report(results: dict, title: str, about: dict[str, str]) -> str:
     ]
     tiers = [(f"*{name}*", part) for name, part in results["by_tier"].items()]
     for name, part in [*results["by_category"].items(), *tiers, ("**overall**", overall)]:
+        cell = name.replace("|", "\\|")
         lines.append(
-            f"| {name} | {part['levels']} | {part['success_rate']:.1%} | {_interval(part)} | {_seconds(part)} "
+            f"| {cell} | {part['levels']} | {part['success_rate']:.1%} | {_interval(part)} | {_seconds(part)} "
             f"| {_number(part['steps'], '.0f')} | {_number(part['efficiency'], '.0%')} "
             f"| {_number(part['par_efficiency'], '.0%')} | {part['death_rate']:.1%} | {part['timeout_rate']:.1%} "
             f"| {_number(part['near_misses'], '.2f')} |"
@@ -189,6 +191,10 @@ def report(results: dict, title: str, about: dict[str, str]) -> str:
         "*easy*, *middle* and *hard* are groups of categories.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _link_text(text):
+    return re.sub(r"([\\\[\]])", r"\\\1", text)
 
 
 def _failures(results):
@@ -213,7 +219,7 @@ def _failures(results):
         pictures = results.get("pictures", {})
         # Levels with pictures come first: they are from all categories and kinds of failure.
         for entry in sorted(failed, key=lambda entry: entry["id"] not in pictures)[: max(30, len(pictures))]:
-            name = f"[{entry['id']}]({pictures[entry['id']]})" if entry["id"] in pictures else entry["id"]
+            name = f"[{_link_text(entry['id'])}]({pictures[entry['id']]})" if entry["id"] in pictures else entry["id"]
             lines.append(f"- {name}: {describe(entry['tries'][0])}")
         if len(failed) > max(30, len(pictures)):
             lines.append(f"- and {len(failed) - max(30, len(pictures))} more")

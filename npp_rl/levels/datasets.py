@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from npp_rl.commands import LevelError, UserError
+from npp_rl.commands import LevelError, Progress, UserError
 from npp_rl.files import open_file, read_json, shown_name
 from npp_rl.levels import builtin, texts
 from npp_rl.levels.categories import CATEGORIES, UNCATEGORIZED
@@ -33,6 +33,7 @@ from npp_rl.levels.maps import (
 from npp_rl.levels.sources import absolute, parts_of
 from npp_rl.simulator import check_map
 
+MOST_AT_ONCE = 10_000  # of a data set's levels that are trained on between two renewals; a level takes 130 kB
 MOST_COMPARED = 50_000_000  # pairs of levels among which near-copies are looked for, a few seconds
 LARGEST_FILE = 1 << 20  # bytes; the largest known level has 2 kB, its pickle 20 kB
 
@@ -56,8 +57,9 @@ def load_levels(source: str | Path, split: str = "all", holdout: float = 0.2) ->
     folders a hash of the tiles decides, and about the share `holdout` of the levels is "test". The built-in set has
     splits of its own.
 
-    Levels that cannot be used are left out and named on stderr, where repairs are counted too. Raises LevelError (one
-    line) if no usable level is left.
+    Ids and categories have escapes for characters that cannot be shown; of equal ids, the second and later ones get a
+    number. Levels that cannot be used are left out and named on stderr, where repairs are counted too. Raises
+    LevelError (one line) if no usable level is left.
     """
     if split not in ("train", "test", "all"):
         raise LevelError(f"split {split!r}: expected train, test or all")
@@ -75,15 +77,19 @@ def _load(parts, source, holdout):
             levels += own if split == "all" else split_by_tiles(own, holdout)[split == "test"]
     if not levels:
         raise LevelError(f"{source}: no level falls into the split {parts[0][1]!r} with a holdout of {holdout}")
-    return _in_order(levels) if len(parts) > 1 else levels
+    return _numbered(_in_order(levels) if len(parts) > 1 else levels)
 
 
 def _in_order(levels):
-    """Levels by category. Of equal ids, of files of one name, the second and later ones get a number."""
     rank = {name: index for index, name in enumerate(CATEGORIES)}
+    return sorted(levels, key=lambda level: (rank.get(level.category, len(rank)), level.category))
+
+
+def _numbered(levels):
+    """Levels with ids of their own. Files of one name in two data sets, and .pkl files in two folders, share an id."""
     seen = Counter()
     named = []
-    for level in sorted(levels, key=lambda level: (rank.get(level.category, len(rank)), level.category)):
+    for level in levels:
         seen[level.id] += 1
         named.append(level if seen[level.id] == 1 else replace(level, id=f"{level.id} ({seen[level.id]})"))
     return named
@@ -110,16 +116,22 @@ def _load_folder(path: Path) -> list[Level]:
 
     levels, bad = [], []  # bad: (place, reason)
     repairs = {"rounded": 0, "limited": 0, "completed": 0}
-    for file, category, name in files:
-        if file.suffix.lower() == ".txt":
-            found, lines = texts.read_levels(file, shown_name(file.stem))
-            levels += found
-            bad += [(f"{file} line {number}" if number else str(file), reason) for number, reason in lines]
-            continue
+    progress = Progress(f"{path}: reading", len(files))
+    for count, (file, category, name) in enumerate(files):
+        progress.note(count)
+        place = shown_name(str(file))
         try:
+            if file.suffix.lower() == ".txt":
+                found, lines = texts.read_levels(file, shown_name(file.stem))
+                levels += found
+                bad += [(f"{place} line {number}" if number else place, reason) for number, reason in lines]
+                continue
             level, done = _read_level(file, category, name)
+        except OSError as error:
+            bad.append((place, f"cannot be read ({error.strerror})"))
+            continue
         except ValueError as error:
-            bad.append((str(file), str(error)))
+            bad.append((place, str(error)))
             continue
         levels.append(level)
         for repair in done:
@@ -127,9 +139,8 @@ def _load_folder(path: Path) -> list[Level]:
     if not levels:
         inner = [] if files else [place.name for place in sorted(path.iterdir()) if _has_folders(place)]
         if inner:
-            raise LevelError(
-                f"{path}: no level, but folders with sub-folders ({', '.join(inner[:3])}): expected one of them"
-            )
+            names = shown_name(", ".join(inner[:3]))
+            raise LevelError(f"{path}: no level, but folders with sub-folders ({names}): expected one of them")
         why = f"; {bad[0][0].removeprefix(f'{path}/')}: {bad[0][1]}" if bad else ""
         raise LevelError(
             f"{path}: no usable level among {len(files)} files, expected N++ map files, .pkl levels or text files of "
@@ -151,7 +162,7 @@ def _load_folder(path: Path) -> list[Level]:
         print(f"{path}: records that create nothing here were ignored: {types}", file=sys.stderr)
     missing = _listed_levels(path) - {level.id for level in levels} - {name for _, _, name in files}
     if missing:
-        names = ", ".join(sorted(missing)[:5]) + (", ..." if len(missing) > 5 else "")
+        names = shown_name(", ".join(sorted(missing)[:5])) + (", ..." if len(missing) > 5 else "")
         print(f"{path}: {len(missing)} levels that the metadata list are not there: {names}", file=sys.stderr)
     return levels
 
@@ -184,10 +195,17 @@ def _level_files(folder: Path) -> list[tuple[Path, str, str]]:
         category = UNCATEGORIZED if place == folder else place.name
         for file in sorted(place.iterdir()):
             other = file.suffix.lower() in OTHER_SUFFIXES or file.name in OTHER_NAMES or file.name.startswith(".")
-            if file.is_file() and (not other or texts.is_text_file(file)):
+            if file.is_file() and (not other or _is_text_file(file)):
                 name = file.stem if file.suffix == ".pkl" else file.relative_to(folder).as_posix()
                 files.append((file, category, name))
     return files
+
+
+def _is_text_file(file):
+    try:
+        return texts.is_text_file(file)
+    except (OSError, UserError):
+        return True  # to be named as unreadable
 
 
 def _read_level(file: Path, category: str, name: str) -> tuple[Level, list[str]]:
@@ -286,6 +304,11 @@ def load_split(
     train = _without(own, validation)
     if not train:
         raise LevelError(f"{train_dataset}: no training level is left beside the test and validation levels")
+    if len(train) > MOST_AT_ONCE:
+        print(
+            f"{train_dataset}: {len(train)} training levels, of which {MOST_AT_ONCE} are drawn at each renewal",
+            file=sys.stderr,
+        )
     if len(train) * len(test) <= MOST_COMPARED and (near := near_copies(test, train)):
         names = ", ".join(level.id for level in near[:5]) + (", ..." if len(near) > 5 else "")
         print(
@@ -303,8 +326,8 @@ def tiles_and_mirrored_tiles(levels: Iterable[Level]) -> set[str]:
 
 def _without(levels: Iterable[Level], held_out: Iterable[Level]) -> list[Level]:
     """Those of the levels whose tiles no held-out level has, nor the mirror image of one."""
-    refused = tiles_and_mirrored_tiles(held_out)
-    return [level for level in levels if level.tiles_digest not in refused]
+    refused = {level.tiles_key for level in held_out}
+    return [level for level in levels if level.tiles_key not in refused]
 
 
 def held_share(tiles_digest: str) -> float:
@@ -317,11 +340,15 @@ def training_levels(
 ) -> list[Level]:
     """A training set for some time: the data set's own levels, half of them mirrored with `mirror`, and fresh ones.
 
-    About `generated` fresh levels, as many of each category, are made from `seed`. No level has the tiles of a held-out
-    level (validation or test) or of its mirror image, and no fresh level is a near-copy of one (copies.py). Fresh
-    levels whose hash would make them validation levels are left out too (see `load_split`).
+    Of more than MOST_AT_ONCE own levels, as many are drawn. About `generated` fresh levels, as many of each category,
+    are made from `seed`. No level has the tiles of a held-out level (validation or test) or of its mirror image, and no
+    fresh level is a near-copy of one (copies.py). Fresh levels whose hash would make them validation levels are left
+    out too (see `load_split`).
     """
-    turned = np.random.default_rng(seed).random(len(own)) < 0.5
+    random = np.random.default_rng(seed)
+    if len(own) > MOST_AT_ONCE:
+        own = [own[k] for k in np.sort(random.choice(len(own), MOST_AT_ONCE, replace=False))]
+    turned = random.random(len(own)) < 0.5
     levels = [mirrored(level) if mirror and turn else level for level, turn in zip(own, turned, strict=True)]
     each = math.ceil(generated / len(CATEGORIES))
     fresh = builtin.data_set("train", count=each, seed=seed, more=True) if generated else []
