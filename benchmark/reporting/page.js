@@ -202,5 +202,5 @@ for(const place of document.querySelectorAll('.open')){
     if(!names.includes(name))continue;
     figure.dataset.open=name;
     const button=make('button',figure.querySelector('figcaption'),'Open with every run');
-    button.className='small';button.type='button';button.addEventListener('click',()=>openLevel(place,name))}
+    button.className='visit';button.type='button';button.addEventListener('click',()=>openLevel(place,name))}
 }
