@@ -389,7 +389,7 @@ def test_a_verdict_names_what_else_the_winner_had(tmp_path):
     assert (
         "But besides its network mlp_baseline had other arguments than the others (theirs in brackets): `max_minutes` "
         "20 (10), `learning_rate` 0.001 (0.0015) and `num_envs` 512 (64). The runs also differ in steps (498k to "
-        "31.2M), processor (x86_64 or Zen 5) and what they see."
+        "31.2M), processor (x86_64 or Zen 5) and observations."
     ) in lead
     tables = {b.folded: b for b in blocks if isinstance(b, page.Table) and b.header[-1] == "contenders"}
     rows = {tuple(row) for row in tables[""].rows}

@@ -272,12 +272,15 @@ def reservation(comparison: Comparison, found: list[Difference], leader: Contend
     steps = [float(np.mean([run.steps for run in c.tested])) for c in able if any(run.steps for run in c.tested)]
     if steps and min(steps) * STEPS < max(steps):
         parts.append(f"steps ({plots.short(min(steps))} to {plots.short(max(steps))})")
+    minutes = [float(np.mean([run.minutes for run in c.tested])) for c in able]
+    if max(minutes) > 1.1 * min(minutes) and not any(d.name == "max_minutes" for d in arguments):
+        parts.append(f"minutes of training ({min(minutes):.1f} to {max(minutes):.1f})")
     for difference in (d for d in found if d.kind == "argument" and not _is_argument(d.name)):
         if difference.between or difference.inside:
             texts = sum(difference.values.values(), Counter())
             parts.append(f"{difference.name} ({_or([text for text, _ in texts.most_common()])})")
     if any(d.kind == "design" and d.name.startswith("observation ") for d in found):
-        parts.append("what they see")
+        parts.append("observations")
     if parts:
         sentences.append(f"{'The runs also' if sentences else 'But the runs'} differ in {listed(parts)}.")
     for c in comparison.contenders:
