@@ -190,11 +190,12 @@ BOUNDS = {
     "states": (1, 10**4),
     "workers": (0, 1024),
     "budget": (">", 0, 86_400),
+    "jobs": (1, 1024),
     "scale": (1, 16),
     "frames": (1, 10**9),
 }
 LABEL = r"[A-Za-z0-9_-]([A-Za-z0-9_.-]{0,38}[A-Za-z0-9_-])?"  # of a configuration: it becomes part of a folder's name
-ANY = (-(2**63), 2**63 - 1)  # bounds of numbers without bounds of their own
+ANY = (-(10**12), 10**12)  # bounds of numbers without bounds of their own
 WIDTHS = (1, 16384)  # bounds of layer widths and other counts in an architecture's sizes
 
 
