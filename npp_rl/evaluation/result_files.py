@@ -102,8 +102,7 @@ def film(results: dict, levels: Sequence[Level], folder: str | Path, minutes: fl
     for level, outcome in chosen:
         now = time.monotonic()
         if written and (now - began) * (1 + min(outcome["frames"], FILMED_FRAMES) / drawn) > 60 * minutes:
-            say(f"videos: {len(written)} of {len(chosen)} were made in the time of the run")
-            break
+            continue
         progress.note(len(written))
         how, frames = "won", outcome["frames"]
         if outcome["cause"] != CAUSES[0]:
@@ -114,6 +113,8 @@ def film(results: dict, levels: Sequence[Level], folder: str | Path, minutes: fl
         path = folder / f"{file_name(level, names)}__{how}.mp4"
         drawn += video.write_video(path, video.game_pictures(level.map_data, inputs, level.id))
         written.append(path)
+    if len(written) < len(chosen):
+        say(f"videos: {len(written)} of {len(chosen)} were made in the time of the run")
     return written
 
 
