@@ -4,10 +4,16 @@ import os
 import socket
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from npp_rl.commands import UserError
 from npp_rl.files import open_file, read_bytes, read_json, read_text, shown_name
+from npp_rl.levels.builtin import par_of
+from npp_rl.levels.datasets import load_levels
+from npp_rl.levels.replays import read_replays
+from npp_rl.planning.runs import kept
+from npp_rl.training.checkpoints import load
 
 
 def test_a_file_is_read_whole(tmp_path):
@@ -83,3 +89,26 @@ def test_json_is_an_object(tmp_path):
         path.write_text(text)
         with pytest.raises(UserError, match=r"a: expected a JSON object$"):
             read_json(path)
+
+
+@pytest.mark.parametrize("kind", ["pipe", "zero"])
+def test_nothing_that_reads_a_file_waits_for_ever(tmp_path, kind, capsys):
+    def put(place):
+        os.mkfifo(place) if kind == "pipe" else place.symlink_to("/dev/zero")
+        return place
+
+    def made():
+        return {"a": np.arange(3)}
+
+    for read in (read_replays, load_levels, lambda path: par_of([], path), load):
+        place = put(tmp_path / f"it{len(list(tmp_path.iterdir()))}")
+        with pytest.raises(UserError) as caught:
+            read(place)
+        assert str(place) in str(caught.value) and "\n" not in str(caught.value)
+    put(tmp_path / "data.npz")
+    assert kept(tmp_path, "data", made)["a"].tolist() == [0, 1, 2]  # and the cache is a file now
+    assert (tmp_path / "data.npz").is_file() and not (tmp_path / "data.npz").is_symlink()
+    put(tmp_path / "a_metadata.json")
+    with pytest.raises(UserError, match=r"no usable level|no level"):
+        load_levels(tmp_path)
+    assert "data.npz: damaged" in capsys.readouterr().err
