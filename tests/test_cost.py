@@ -99,6 +99,7 @@ def test_report_and_comparison_show_cost_and_gap():
         "overall": part,
         "by_category": dict.fromkeys(CATEGORIES, part),
         "by_tier": {"easy": part},
+        "by_group": {"static": part},
         "levels": [],
         "settings": {"deterministic": True},
     }

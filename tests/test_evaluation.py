@@ -245,7 +245,7 @@ def test_command(run_dir, tmp_path, levels, monkeypatch, capsys):
     best = run_dir / "checkpoints/best.pt"
     (results,) = evaluation_command.main(make_args(best))
     assert json.loads((run_dir / "eval_results.json").read_text()) == results
-    assert set(results) == {"overall", "by_category", "by_tier", "levels", "settings", "trained_on"}
+    assert set(results) == {"overall", "by_category", "by_tier", "by_group", "levels", "settings", "trained_on"}
     assert list(results["by_category"]) == ["simplest", "simplest_with_mines", "mine_heavy"]
     assert list(results["by_tier"]) == ["easy", "hard"]
     for parts in (results["by_category"], results["by_tier"]):
@@ -321,13 +321,44 @@ def test_levels_that_the_agent_was_trained_on_do_not_count(run_dir, tmp_path, le
     monkeypatch.setattr(evaluation_command, "load_split", lambda *_: (levels, [], []))
     every, said = played("every", levels, train_levels=True)
     assert every["overall"]["levels"] == 0 and every["overall"]["success_rate"] is None
-    assert every["overall"]["death_rate"] is None and every["by_category"] == every["by_tier"] == {}
+    assert every["overall"]["death_rate"] is None
+    assert every["by_category"] == every["by_tier"] == every["by_group"] == {}
     assert every["trained_on"] == {"levels": 11, "success_rate": old["overall"]["success_rate"]}
     assert "- trained on: all of these levels, so there is no result on levels" in said.out and "| " not in said.out
     assert "--train-levels: no gap" in said.err and "generalisation" not in every
     assert summary.scalars(every, "test") == {}
     table = summary.comparison({"a": old, "b": every})
     assert "| b | 0 | - |" in table
+
+
+def test_levels_with_what_is_not_simulated_count_in_a_row_of_their_own(levels, capsys):
+    turret, drone, both = [23, 40, 40, 0, 0], [14, 50, 50, 0, 0], [[23, 40, 40, 0, 0], [14, 50, 50, 0, 0]]
+    own = [
+        dataclasses.replace(level, map_data=encode_map(level.tiles, [*level.entities.tolist(), *more]))
+        for level, more in zip(levels[:5], ([turret], [drone], both, [], [[27, 30, 30, 0, 0]]), strict=True)
+    ]
+    assert [level.group for level in own] == ["not simulated", "moving", "not simulated", "static", "not simulated"]
+
+    def policy(observations):  # always to the right
+        return np.eye(6, dtype=np.float32)[np.full(len(observations["game_state"]), 2)]
+
+    results = suite.evaluate(policy, own, observations=("game_state",))
+    entries = results["levels"]
+    assert [entry["group"] for entry in entries] == [level.group for level in own]
+    assert results["overall"] == summarise([entries[1], entries[3]])
+    assert sum(part["levels"] for part in results["by_category"].values()) == 2
+    assert {name: part["levels"] for name, part in results["by_group"].items()} == {
+        "static": 1,
+        "moving": 1,
+        "not simulated": 3,
+    }
+    assert results["by_group"]["not simulated"] == summarise([entries[0], entries[2], entries[4]])
+    text = summary.report(results, "title", {})
+    assert "- not simulated: 3 of these 5 levels hold entities that are not simulated, and count only" in text
+    assert "| *not simulated* | 3 |" in text and "| **overall** | 2 |" in text
+    none = suite.evaluate(policy, [own[0]], observations=("game_state",))
+    assert none["overall"]["levels"] == 0 and summary.scalars(none, "eval") == {}
+    assert "- not simulated: 1 of these 1 levels" in summary.report(none, "title", {})
 
 
 def test_an_ensemble_was_trained_on_the_levels_of_all_its_agents(levels):

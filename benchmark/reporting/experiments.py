@@ -69,13 +69,19 @@ class Run:
 
     @cached_property
     def entries(self) -> list[dict]:
-        """Results of the test levels, without those that the agent saw in training."""
-        return [entry for entry in self.results.get("levels") or [] if not entry.get("trained_on")]
+        """Results of the test levels that count: not seen in training, and simulated as a whole."""
+        entries = self.results.get("levels") or []
+        return [entry for entry in entries if not entry.get("trained_on") and entry.get("group") != "not simulated"]
 
     @property
     def trained_on(self) -> int:
         """Number of test levels that the agent saw in training. They count in nothing."""
-        return len(self.results.get("levels") or []) - len(self.entries)
+        return sum(bool(entry.get("trained_on")) for entry in self.results.get("levels") or [])
+
+    @property
+    def not_simulated(self) -> int:
+        """Number of other test levels with entities that are not simulated. They count in nothing."""
+        return len(self.results.get("levels") or []) - len(self.entries) - self.trained_on
 
     @cached_property
     def digests(self) -> dict[str, str]:
@@ -92,7 +98,7 @@ class Run:
         """The levels that success is the mean of; None where it is the figure in the results."""
         if self.shared is not None:
             return {name: entry for name, entry in self.levels.items() if name in self.shared}
-        return self.levels if self.trained_on else None
+        return self.levels if self.trained_on + self.not_simulated else None
 
     @property
     def success(self) -> float:

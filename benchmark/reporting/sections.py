@@ -73,6 +73,11 @@ def compare(experiment: Experiment) -> Comparison:
             f"{len(seen)} runs were tested on levels that their agents saw in training ({_to(min(seen), max(seen))} of "
             "the levels). These levels count in nothing."
         )
+    if easier := [run.not_simulated for run in runs if run.not_simulated]:
+        notes.append(
+            f"{_to(min(easier), max(easier))} of the test levels hold entities that are not simulated, so they are "
+            "easier here than in the game. These levels count in nothing."
+        )
     counts = [len(run.levels) for run in tested]
     if tested and set(counts) != {len(common)}:
         words = f"Not all runs were tested on the same levels ({_to(min(counts), max(counts))})"

@@ -127,7 +127,7 @@ def _play_and_write(args: Args, player: _Player, device: torch.device) -> dict:
     results = evaluate(policy, player.levels, **rules)
     leave_out(results, player.levels, run["trained_on"])
     if args.train_levels and not results["overall"]["levels"]:
-        print("--train-levels: no gap, because the agent was trained on all of these levels", file=sys.stderr)
+        print("--train-levels: no gap, because none of these levels counts", file=sys.stderr)
     elif args.train_levels:
         data = (run[name] for name in ("train_dataset", "test_dataset", "holdout_fraction", "validation_fraction"))
         train_levels = load_split(*data)[0]

@@ -20,7 +20,7 @@ from npp_rl.environment.env import NppVectorEnv
 from npp_rl.environment.games import CAUSES
 from npp_rl.evaluation import analysis
 from npp_rl.evaluation.intervals import difference
-from npp_rl.evaluation.summary import summaries
+from npp_rl.evaluation.summary import counted, summaries
 from npp_rl.levels import builtin
 from npp_rl.levels.categories import TIERS
 from npp_rl.levels.maps import Level
@@ -56,9 +56,9 @@ def evaluate(
     StopSignals; evaluate returns None after a signal to any rank. Under torchrun each rank plays its share of the
     levels, and all ranks return the same results.
 
-    Returns a dict with `overall`, `by_category.<name>` and `by_tier.<name>` (see `summarise`), `settings` and `levels`:
-    one entry per level with the outcome of each try, including its actions (one digit per step) and the findings of
-    analysis.py. Raises FloatingPointError if a logit is not finite, LevelError if there are no levels or `pars` is bad.
+    Returns a dict with `overall`, `by_category.<name>` and more (see `summaries`), `settings` and `levels`: one entry
+    per level with the outcome of each try, including its actions (one digit per step) and the findings of analysis.py.
+    Raises FloatingPointError if a logit is not finite, LevelError if there are no levels or `pars` is bad.
     """
     if not levels:
         raise LevelError("evaluation: the suite has no level")
@@ -88,7 +88,7 @@ def evaluate(
         outcomes = [outcome for at, outcome in episodes if at == index]
         rate = sum(outcome["success"] for outcome in outcomes) / tries
         entry = {"id": level.id, "category": level.category, "tier": TIERS.get(level.category, "other")}
-        entry |= {"title": level.title, "digest": level.digest, "par": par[index]}
+        entry |= {"group": level.group, "title": level.title, "digest": level.digest, "par": par[index]}
         entries.append({**entry, "success_rate": rate, "tries": outcomes})
     return {
         **summaries(entries),
@@ -196,7 +196,7 @@ def generalisation(policy: Callable, train_levels: Sequence[Level], results: dic
     weighted by their test levels. Without common categories any levels are compared. Test levels that the agent was
     trained on do not count (see `summary.leave_out`); some have to be left. rules: arguments of `evaluate`.
     """
-    here = Counter(entry["category"] for entry in results["levels"] if not entry.get("trained_on"))
+    here = Counter(entry["category"] for entry in counted(results["levels"]))
     share = min(1.0, TRAINING_SAMPLE / here.total())
     ordered = sorted(train_levels, key=lambda level: level.digest)
     sample = []

@@ -8,7 +8,9 @@ from npp_rl.environment.games import CAUSES
 from npp_rl.evaluation.analysis import FAILURES, NEAR_GOAL_PX, STUCK_PX, WINDOW_SECONDS, describe
 from npp_rl.evaluation.intervals import wilson
 from npp_rl.levels.categories import CATEGORIES, TIER_NAMES
-from npp_rl.levels.maps import Level
+from npp_rl.levels.maps import GROUPS, Level
+
+NOT_WHOLE = GROUPS[2]
 
 
 def summarise(entries: list[dict]) -> dict:
@@ -70,15 +72,23 @@ def summarise(entries: list[dict]) -> dict:
 
 
 def summaries(entries: list[dict]) -> dict[str, dict]:
-    """`overall`, `by_category.<name>` and `by_tier.<name>` of an evaluation's entries, one for each level."""
-    names = {"category": [*CATEGORIES, *sorted({entry["category"] for entry in entries} - set(CATEGORIES))]}
-    names["tier"] = TIER_NAMES
+    """Statistics of an evaluation's entries, one for each level.
 
-    def by(key):
-        parts = {name: [entry for entry in entries if entry[key] == name] for name in names[key]}
+    Returns `overall`, `by_category.<name>`, `by_tier.<name>` and `by_group.<name>`. A level that the agent was trained
+    on counts in none of them. A level that is not simulated as a whole (see `Level.group`) is easier than it should be,
+    so it counts in `by_group` only.
+    """
+    names = {"category": [*CATEGORIES, *sorted({entry["category"] for entry in entries} - set(CATEGORIES))]}
+    names |= {"tier": TIER_NAMES, "group": GROUPS}
+    unseen = [entry for entry in entries if not entry.get("trained_on")]
+    whole = counted(entries)
+
+    def by(key, of):
+        parts = {name: [entry for entry in of if entry[key] == name] for name in names[key]}
         return {name: summarise(part) for name, part in parts.items() if part}
 
-    return {"overall": summarise(entries), "by_category": by("category"), "by_tier": by("tier")}
+    parts = {"by_category": by("category", whole), "by_tier": by("tier", whole), "by_group": by("group", unseen)}
+    return {"overall": summarise(whole), **parts}
 
 
 def leave_out(results: dict, levels: Sequence[Level], trained_on: frozenset[str] | None) -> None:
@@ -99,12 +109,12 @@ def leave_out(results: dict, levels: Sequence[Level], trained_on: frozenset[str]
             seen.append(entry["success_rate"])
     results["trained_on"] = {"levels": len(seen), "success_rate": sum(seen) / len(seen) if seen else None}
     if seen:
-        results |= summaries(counted(results))
+        results |= summaries(results["levels"])
 
 
-def counted(results: dict) -> list[dict]:
-    """Entries of the levels that count: those that the agent was not trained on."""
-    return [entry for entry in results["levels"] if not entry.get("trained_on")]
+def counted(entries: list[dict]) -> list[dict]:
+    """Entries of the levels that count: those that the agent was not trained on and that are simulated as a whole."""
+    return [entry for entry in entries if not entry.get("trained_on") and entry.get("group") != NOT_WHOLE]
 
 
 def scalars(results: dict, prefix: str) -> dict[str, float]:
@@ -138,6 +148,17 @@ def _trained_on(results):
     return f"{part['levels']} of these {len(results['levels'])} levels, which count in nothing below; {won}"
 
 
+def _not_whole(results):
+    """What is said about levels with entities that are not simulated, None where there are none."""
+    if NOT_WHOLE not in results["by_group"]:
+        return None
+    part = results["by_group"][NOT_WHOLE]
+    return (
+        f"{part['levels']} of these {len(results['levels'])} levels hold entities that are not simulated, and count "
+        f"only in a row of their own; success on them is {part['success_rate']:.1%}"
+    )
+
+
 def _seconds(part):
     return "-" if part["frames"] is None else f"{part['frames'] / 60:.1f}"
 
@@ -156,6 +177,8 @@ def report(results: dict, title: str, about: dict[str, str]) -> str:
     about = {**about, "actions": chosen}
     if "trained_on" in results:
         about["trained on"] = _trained_on(results)
+    if not_whole := _not_whole(results):
+        about["not simulated"] = not_whole
     lines += [f"- {name}: {value}" for name, value in about.items()]
     if not overall["levels"]:
         return "\n".join([*lines, *_cost(results)]) + "\n"
@@ -166,7 +189,8 @@ def report(results: dict, title: str, about: dict[str, str]) -> str:
         "| --- | ---: | ---: | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     tiers = [(f"*{name}*", part) for name, part in results["by_tier"].items()]
-    for name, part in [*results["by_category"].items(), *tiers, ("**overall**", overall)]:
+    groups = [(f"*{name}*", part) for name, part in results["by_group"].items()] if len(results["by_group"]) > 1 else []
+    for name, part in [*results["by_category"].items(), *tiers, *groups, ("**overall**", overall)]:
         cell = name.replace("|", "\\|")
         lines.append(
             f"| {cell} | {part['levels']} | {part['success_rate']:.1%} | {_interval(part)} | {_seconds(part)} "
@@ -213,7 +237,7 @@ def _failures(results):
     }
     lines = [f"{lost} of {overall['episodes']} episodes failed:", ""]
     lines += [f"- {n} ({n / lost:.0%}) {words[name]}" for name, n in overall["failures"].items()]
-    failed = [entry for entry in counted(results) if entry["success_rate"] == 0]
+    failed = [entry for entry in counted(results["levels"]) if entry["success_rate"] == 0]
     if failed:
         lines += ["", f"Never won ({len(failed)} of {overall['levels']}):", ""]
         pictures = results.get("pictures", {})

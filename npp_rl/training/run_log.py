@@ -92,7 +92,9 @@ class RunLog:
     def evaluation(self, global_step: int, minutes: float, values: dict[str, float]) -> None:
         """Log and print the results of an evaluation on the validation levels."""
         self.metrics("eval", global_step, minutes, values)
-        self.message(f"step {global_step:,}: success on validation levels {values['eval/success_rate']:.1%}")
+        rate = values.get("eval/success_rate")  # missing if no level counts (see evaluation/summary.py)
+        rate = "unknown, none of them counts" if rate is None else f"{rate:.1%}"
+        self.message(f"step {global_step:,}: success on validation levels {rate}")
 
     def iteration(self, counters, minutes: float, minutes_left: float, values: dict[str, float]) -> None:
         """Log the metrics of an iteration and show the run's progress.
