@@ -85,6 +85,10 @@ def table(runs: dict[str, list[dict]]) -> str:
     lines += [row for _, row in sorted(rows, key=lambda pair: -pair[0])]
     if fewest < FEW:
         lines += ["", f"An architecture has {fewest} tested runs: too few for a conclusion about which one is best."]
+    labels = {str((run["config"].get("args") or {}).get("label") or "none") for own in runs.values() for run in own}
+    if len(labels) > 1:
+        words = f"Runs of an architecture have several labels ({', '.join(sorted(labels))}), and are one group here."
+        lines += ["", f"{words} Labels are tags: `--tags LABEL` compares its runs alone."]
     return "\n".join(lines)
 
 

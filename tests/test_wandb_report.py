@@ -201,6 +201,15 @@ def test_a_dry_run_prints_and_saves_nothing(made):
     assert sum("upsertView" in request["query"] for request in asked) == 1  # of the case before
 
 
+def test_labels_in_one_group_are_said():
+    def run(label):
+        return {"name": "a", "config": {"args": {"label": label}}, "summary": {"test/success_rate": 0.5}}
+
+    assert "labels" not in wandb_report.table({"gat": [run("wide"), run("wide")]})
+    said = wandb_report.table({"gat": [run("wide"), run("")], "gcn": [{**run(""), "config": {"args": None}}]})
+    assert "several labels (none, wide)" in said and "--tags LABEL" in said
+
+
 def test_errors_are_one_line(made):
     for (status, output, error), message in zip(made[3:], MESSAGES, strict=True):
         assert (status, output) == (2, "") and error.startswith(f"error: {message}") and error.count("\n") == 1

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmark.runner import launch, processes
-from benchmark.runner.arguments import REQUEUE_SECONDS, Args
+from benchmark.runner.arguments import REQUEUE_SECONDS, Args, home
 from benchmark.runner.runs import Run, Settings, Slot, directory, finished
 from npp_rl.commands import ArgumentError
 from npp_rl.files import write_json
@@ -185,7 +185,7 @@ def executor(args: Args, folder: Path):
         nodes=args.nodes_per_run,
         tasks_per_node=1,
         cpus_per_task=args.slurm_cpus,
-        slurm_job_name=folder.name,
+        slurm_job_name="_".join(folder.relative_to(home(args, folder).parent).parts),
         slurm_mem=f"{args.slurm_mem_gb * 1024:.0f}M",
         slurm_signal_delay_s=args.slurm_signal_seconds,
         slurm_array_parallelism=args.slurm_parallel,

@@ -13,6 +13,7 @@ RESULTS = ("checkpoints/best.pt", "eval_results.json", "report.md", "config.json
 def begin(run_dir: Path, config: dict, message: Callable[[str], None]):
     """Start the wandb run that mirrors the run in `run_dir`, or continue it if the run is resumed.
 
+    A run's `--label` is one of its tags.
     Returns None and says why if wandb is not installed, has no login or cannot start. Training then goes on without it.
     """
     here = "--track has no effect, all metrics are in metrics.jsonl"
@@ -32,7 +33,7 @@ def begin(run_dir: Path, config: dict, message: Callable[[str], None]):
             project=args["wandb_project_name"],
             entity=args["wandb_entity"],
             group=args["wandb_group"] or config["architecture"],
-            tags=args["wandb_tags"],
+            tags=[*args["wandb_tags"], *filter(None, [args.get("label")])],
             config=config,
             name=name,
             id=re.sub(r"[^A-Za-z0-9_.-]+", "_", read_text(id_path, 1000).strip())[:64],
