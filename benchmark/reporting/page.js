@@ -143,8 +143,10 @@ const openLevel=async (place,name,event)=>{
   try{level=await unpack(views.data[at])}catch(e){body.textContent='This browser cannot unpack the level: '+e;return}
   if(at!==current)return;
   const [x0,y0,x1,y1]=level.b;
-  const svg=draw(body,'svg',{class:'field',viewBox:[x0,y0,x1-x0,y1-y0].join(' '),role:'img',
-    'aria-label':'level '+name+' with every run'});
+  const box={viewBox:[x0,y0,x1-x0,y1-y0].join(' ')},inside={x:x0,y:y0,width:x1-x0,height:y1-y0};
+  const outer=draw(body,'svg',{class:'field',...box,role:'img','aria-label':'level '+name+' with every run'});
+  const svg=draw(outer,'svg',{...box,...inside,overflow:'hidden'});  // cuts off what cannot be reached
+  draw(svg,'rect',{...inside,fill:'#d8dae0'});
   let ground='';
   for(let r=0;r<25;r++)for(let c=0;c<44;c++){
     const inside=r>0&&r<24&&c>0&&c<43,k=2*((r-1)*42+c-1);
@@ -156,7 +158,10 @@ const openLevel=async (place,name,event)=>{
   const scale=Math.max(.55,Math.min(1.2,(x1-x0)/700)),list=make('div',body);list.className='runs';
   let kept=null;
   const groups=[];
-  const show=n=>groups.forEach((e,k)=>e&&e.classList.toggle('n',n!==null&&n!==k));
+  const show=n=>{groups.forEach((e,k)=>e&&e.classList.toggle('n',n!==null&&n!==k));
+    if(groups[n])svg.insertBefore(groups[n],top)};
+  const top=draw(svg,'g',{'pointer-events':'none'});
+  top.innerHTML=ninja;
   level.r.forEach(([k,seed,how,frames,way],n)=>{
     const {kind,colour,hollow}=sample(k,seed),who=views.contenders[k][0]+', seed '+seed;
     const what=views.outcomes[how]+(frames?' after '+(frames/60).toFixed(1)+' s':'');
@@ -186,7 +191,7 @@ const openLevel=async (place,name,event)=>{
     b.addEventListener('click',()=>{kept=kept===n?null:n;show(kept);
       list.querySelectorAll('button').forEach((o,q)=>o.setAttribute('aria-pressed',String(q===kept)))});
   });
-  draw(svg,'g',{'pointer-events':'none'}).innerHTML=ninja;
+  svg.append(top);
   svg.addEventListener('pointermove',e=>{const t=e.target.closest('[data-t]');
     say(t?t.dataset.t:'',e.clientX,e.clientY)});
   svg.addEventListener('pointerleave',()=>say(''));

@@ -389,7 +389,8 @@ def scatter(points: list[tuple], xlabel: str, ylabel: str, front: list[int], log
     for name, colour, hollow, px, py in points:
         at_x, at_y = float(to_x(px)), float(to_y(py))
         parts.append(titled(marker(at_x, at_y, colour, hollow), f"{name}: {short(px)}, {_share(py)}"))
-        size = CHARACTER * len(name)
+        shown = fit(name, 22)
+        size = CHARACTER * len(shown)
         places = [(dx, dy) for dy in (4, -8, 16, -20, 28, -32, 40, -44, 52) for dx in (8, -8 - size)]
         places += [(-size / 2, dy) for dy in (-10, 20)]
         for dx, dy in places:
@@ -397,7 +398,7 @@ def scatter(points: list[tuple], xlabel: str, ylabel: str, front: list[int], log
             inside = box[0] >= 56 and box[0] + size <= width and box[1] >= 4 and box[1] + 11 <= height - 46
             if inside and not any(_meet(box, other) for other in taken):
                 taken.append(box)
-                parts.append(text(box[0], box[1] + 9, name, "t n"))
+                parts.append(text(box[0], box[1] + 9, shown, "t n"))
                 if abs(dy - 4) > 14:
                     edge = box[0] if dx > 0 else box[0] + size
                     parts.append(f'<path d="M{at_x:.1f} {at_y:.1f}L{edge:.1f} {box[1] + 6:.1f}" class="g"/>')

@@ -110,7 +110,10 @@ def save_picture(path: str | Path, picture: np.ndarray) -> None:
 
 
 def thumbnail(level: Level | bytes, width: int) -> np.ndarray:
-    """A small picture of a level at its start, uint8 [height, width, 3], in the proportions of the field."""
+    """A small picture of a level at its start, uint8 [height, width, 3], in the proportions of the field.
+
+    Entities are drawn up to twice as large as they are, so that they are seen.
+    """
     return np.asarray(_picture(level, width / WIDTH, (), None))
 
 
