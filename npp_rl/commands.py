@@ -211,6 +211,11 @@ def fail(message: str, status: int = 2):
     raise SystemExit(status)
 
 
+def heeded() -> list[signal.Signals]:
+    """SIGNALS without SIGHUP where that is ignored: `nohup` lets a command outlive its terminal."""
+    return [n for n in SIGNALS if n != signal.SIGHUP or signal.getsignal(n) != signal.SIG_IGN]
+
+
 class EndOnSignals:
     """From now until `stop`, one of SIGNALS ends the process at once, with one line on stderr and status 128 + number.
 
@@ -223,7 +228,7 @@ class EndOnSignals:
         self.ending = threading.Lock()
         self.source, self.sink = os.pipe()
         os.set_blocking(self.sink, False)
-        self.handlers = {number: signal.signal(number, lambda number, _: self._end(number)) for number in SIGNALS}
+        self.handlers = {number: signal.signal(number, lambda number, _: self._end(number)) for number in heeded()}
         self.fd_before = signal.set_wakeup_fd(self.sink)
         self.thread = threading.Thread(target=self._wait, daemon=True)
         self.thread.start()
@@ -240,7 +245,7 @@ class EndOnSignals:
 
     def _wait(self):
         while number := os.read(self.source, 1)[0]:
-            if number in SIGNALS:
+            if number in self.handlers:
                 self._end(number)
 
     def _end(self, number):
@@ -296,7 +301,7 @@ class StopSignals:
     def __init__(self):
         stop_ending()
         self.number = 0
-        self.handlers = {number: signal.signal(number, self._note) for number in SIGNALS}
+        self.handlers = {number: signal.signal(number, self._note) for number in heeded()}
 
     def _note(self, number, _):
         self.number = number

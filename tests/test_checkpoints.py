@@ -23,6 +23,7 @@ from npp_rl.files import open_file, take_lock, write_json
 from npp_rl.levels.generator import generate
 from npp_rl.levels.maps import mirrored
 from npp_rl.ppo_mlp_baseline import SIZES, Agent, Args
+from npp_rl.ppo_mlp_cnn import Args as FrameArgs
 from npp_rl.training import checkpoints, run_folder
 from npp_rl.training.arguments import check_args, parse_args, plain_args
 from npp_rl.training.checkpoints import Counters
@@ -558,6 +559,10 @@ def test_resume_of_no_run(tmp_path):
         (tmp_path / "config.json").write_text(json.dumps({"args": {**saved, **wrong}}))
         with pytest.raises(CheckpointError, match=f"{next(iter(wrong))} is .*, not of its type"):
             parse_args(Args, ["--resume", str(tmp_path)])
+    for wrong in ([1], [1, 2, 3, 4], [1, 2, 2.5], {"a": 1}):
+        (tmp_path / "config.json").write_text(json.dumps({"args": {"cnn_channels": wrong}}))
+        with pytest.raises(CheckpointError, match=r"cnn_channels is .*, not of its type"):
+            parse_args(FrameArgs, ["--resume", str(tmp_path)])
     (tmp_path / "config.json").write_text(json.dumps({"args": {**saved, "attention_heads": 4}}))
     with pytest.raises(CheckpointError, match="attention_heads is in only one"):
         parse_args(Args, ["--resume", str(tmp_path)])

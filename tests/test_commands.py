@@ -13,7 +13,7 @@ import pytest
 from calls import call
 
 from npp_rl import make_levels, play, relabel
-from npp_rl.commands import Progress
+from npp_rl.commands import Progress, StopSignals
 from npp_rl.evaluation import __main__ as evaluation
 from npp_rl.levels import replays
 from npp_rl.planning import certify, demonstrations, planner
@@ -132,6 +132,18 @@ def test_a_signal_while_a_command_is_loaded_ends_it_in_one_line(tmp_path, words,
         process.send_signal(number)
         _, error = process.communicate(timeout=30)
     assert (process.returncode, error) == (128 + number, f"error: {said}\n")
+
+
+def test_a_run_under_nohup_outlives_its_terminal():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        stop = StopSignals()
+        os.kill(os.getpid(), signal.SIGHUP)
+        assert stop.number == 0
+        stop.restore()
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_signals_of_a_program_that_imports_the_package_are_its_own(tmp_path):

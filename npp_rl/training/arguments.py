@@ -226,7 +226,9 @@ def _fits(value, hint) -> bool:
     if origin is typing.Literal:
         return value in inner
     if origin is tuple:
-        return isinstance(value, (list, tuple)) and all(_fits(item, inner[0]) for item in value)
+        one_length = inner[-1] is not Ellipsis
+        whole = isinstance(value, (list, tuple)) and not (one_length and len(value) != len(inner))
+        return whole and all(_fits(item, inner[0]) for item in value)
     if inner:
         return any(_fits(value, one) for one in inner)
     if hint is float:
