@@ -11,6 +11,7 @@ from made_runs import make
 
 from benchmark import report
 from benchmark.reporting import decision, experiments, page
+from npp_rl.levels.datasets import load_levels
 
 WEIGHTS = decision.parse_weights(None)
 DEEP = json.loads("[" * 300 + "]" * 300)
@@ -29,6 +30,11 @@ def small(tmp_path_factory):
     results["by_category"] = dict(list(results["by_category"].items())[:2])
     results["by_tier"] = {"easy": results["by_tier"]["easy"]}
     results["levels"] = results["levels"][:2]
+    for entry, level in zip(
+        results["levels"], load_levels("builtin", "test"), strict=False
+    ):  # played again for the page
+        entry |= {"id": level.id, "category": level.category, "digest": level.digest}
+        entry["tries"][0]["actions"] = "012345"
     results["pictures"] = {results["levels"][0]["id"]: "failures/x.png"}
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     rows = [rows[0], {"kind": "eval", "global_step": 5, "minutes": 1.0, "eval/success_rate": 0.5}, rows[-1]]

@@ -1,8 +1,8 @@
 """What a report says of one comparison: its contenders, its conclusion and the decision matrix, as blocks for page.py.
 
 A contender is an architecture, from scratch or pretrained, with a label. Of several experiments, each that has it makes
-a contender of its own. Its seeds are its replications. A task is a category of the test suite, not a level: a level that is played greedily once is won or not, and an interquartile
-mean of zeros and ones would say nothing.
+a contender of its own. Its seeds are its replications. A task is a category of the test suite, not a level: a level
+that is played greedily once is won or not, and an interquartile mean of zeros and ones would say nothing.
 """
 
 import math
