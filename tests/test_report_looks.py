@@ -64,6 +64,11 @@ def test_markers_stand_where_something_was_measured_and_far_pieces_are_faint():
     near = [0, 1, 2, 3]
     drawn = plots.lines([curve("a", near, near, measured=near)], "minutes", "won", (0, 12))
     assert 'class="l f"' not in drawn.split("leg")[0]
+    paused = plots.Curve("a", 0, np.array([0.0, 1, 2, 9, 10]), np.zeros(5), thin=True)
+    drawn = plots.lines([paused], "minutes", "won", (0, 10)).split("leg")[0]
+    assert re.findall(r'class="(l[^"]*)"', drawn) == ["l thin", "l thin f", "l thin"]
+    drawn = plots.series([("seed 1", paused.x, paused.y)], 0, "loss", "minutes")
+    assert drawn.count("thin f") == 1 and drawn.count("<circle") == 5
 
 
 def labels(drawn):

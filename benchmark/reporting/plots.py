@@ -30,6 +30,7 @@ DARK = {
 }  # fmt: skip
 COLOURS, DASHES, SHAPES = 8, 4, 8
 CHARACTER = 7.3  # px of a figure for one character of a label, at most
+FEW = 12  # points of a line, up to which each has a dot
 FAR = 60.0  # px between two measured points from which on the line between them is faint
 
 
@@ -278,21 +279,26 @@ def _drawn(c, x, to_x, to_y, kind="", band=True):
         ys, low, high = (None if v is None else np.repeat(v, 2)[:-1] for v in (ys, low, high))
     kind = f"l{kind}" + (" thin" if c.thin else "")
     px, py = np.atleast_1d(to_x(xs)), np.atleast_1d(to_y(np.clip(ys, 0, 1)))
-    far = np.zeros(max(len(px) - 1, 1), bool)  # of each piece between two points
-    known = [] if c.measured is None else np.atleast_1d(to_x(np.maximum(c.measured, x[0])))
-    for one, other in itertools.pairwise(known):
-        if other - one > FAR:
-            middle = (px[1:] + px[:-1]) / 2
-            far |= (one < middle) & (middle < other)
+    known = px if c.measured is None else np.atleast_1d(to_x(np.maximum(c.measured, x[0])))
     bands, lines = [], []
-    for one, other in itertools.pairwise([0, *(np.flatnonzero(np.diff(far)) + 1).tolist(), len(far)]):
-        piece, faint = slice(one, other + 1), " f" if far[one] else ""
+    for piece, faint in _pieces(px, known):
         lines.append(path(px[piece], py[piece], kind + faint))
         if band and low is not None and np.isfinite(low).all():
             edge = np.concatenate([high[piece], low[piece][::-1]])
             around = np.concatenate([px[piece], px[piece][::-1]])
             bands.append(path(around, to_y(np.clip(edge, 0, 1)), "b" + faint, "Z"))
     return "".join(bands + lines)
+
+
+def _pieces(px, known):
+    """Slices of a line's points (px, ascending) with the class of each: faint between far `known` points."""
+    far = np.zeros(max(len(px) - 1, 1), bool)  # of each piece between two points
+    middle = (px[1:] + px[:-1]) / 2
+    for one, other in itertools.pairwise(known):
+        if other - one > FAR:
+            far |= (one < middle) & (middle < other)
+    for one, other in itertools.pairwise([0, *(np.flatnonzero(np.diff(far)) + 1).tolist(), len(far)]):
+        yield slice(one, other + 1), " f" if far[one] else ""
 
 
 def _marks(c, x, to_x, to_y, hollow, unit):
@@ -337,7 +343,10 @@ def series(curves: list[tuple[str, np.ndarray, np.ndarray]], colour: int, title:
     parts.append(text(10, 14, title, "", ' font-weight="600"'))
     for n, (name, at, values) in enumerate(curves):
         said = f"{name}: {values[-1]:.4g} at the end, {values.min():.4g} to {values.max():.4g}"
-        drawn = path(to_x(at), to_y(values), f"l{dash(n)} thin")
+        px, py = to_x(at), to_y(values)
+        drawn = "".join(path(px[k], py[k], f"l{dash(n)} thin{faint}") for k, faint in _pieces(px, px))
+        if len(px) <= FEW:
+            drawn += "".join(marker(*place, colour, False, 2) for place in zip(px, py, strict=True))
         parts.append(titled(drawn, said, f"c{colour % COLOURS}"))
     return svg(width, height, parts, title)
 
