@@ -277,7 +277,7 @@ def main(args: Args) -> Path:
     # Run directory and checkpoint
     run_dir = run_folder.path_of(args)
     lock, sync = run_folder.begin(run_dir, args) if rank == 0 else (None, None)  # noqa: RUF059  (held until the end)
-    trained_on = checkpoints.keys_of(demos.levels[k] for k in np.unique(demos.level[train_rows]))
+    trained_on = checkpoints.keys_of([*demos.levels, *validation_levels])
     levels_digest = checkpoints.digest_of(demos.levels, validation_levels, test_levels)
     levels_digest = hashlib.sha256(levels_digest.encode() + demos.actions.tobytes()).hexdigest()
     checkpoint, counters = checkpoints.load_latest(run_dir, args, levels_digest, world_size, Counters)

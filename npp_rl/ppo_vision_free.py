@@ -321,7 +321,7 @@ def main(args: Args) -> Path:
 
         # Checkpoints: best.pt holds the agent, latest.pt everything that a resumed run needs
         state = {"architecture": ARCHITECTURE, "args": plain_args(args), "observation_shapes": shapes}
-        state |= {"agent": agent.state_dict(), "trained_on": pretraining.trained_on(own_levels)}
+        state |= {"agent": agent.state_dict(), "trained_on": pretraining.trained_on(own_levels + validation_levels)}
         if rank == 0 and improved:
             checkpoints.save(run_dir / "checkpoints/best.pt", {**state, "global_step": counters.global_step})
         if finished or stopped or counters.due(args.save_freq, counters.saved_at):

@@ -288,8 +288,11 @@ def knowing(best, place, trained):
 def test_levels_that_the_agent_was_trained_on_do_not_count(run_dir, tmp_path, levels, monkeypatch, capsys):
     monkeypatch.setattr(evaluation_command, "load_suite", lambda *_: levels)
     best = run_dir / "checkpoints/best.pt"
+    content = checkpoints.load(best)
+    content["args"]["frame_skip"] = 24  # an untrained agent plays long
+    checkpoints.save(best, content)
     (old,) = evaluation_command.main(make_args(best))
-    assert old["trained_on"] is None and "- trained on: not known" in capsys.readouterr().out
+    assert old["trained_on"] is None and "- trained or chosen on: not known" in capsys.readouterr().out
 
     def played(name, trained, **more):
         file = knowing(best, tmp_path / name / "checkpoints/best.pt", trained)
@@ -311,12 +314,12 @@ def test_levels_that_the_agent_was_trained_on_do_not_count(run_dir, tmp_path, le
     assert some["overall"] == summarise(others) and some["overall"]["levels"] == 8
     assert some["by_category"]["simplest"] == summarise([e for e in others if e["category"] == "simplest"])
     assert some["by_tier"]["easy"]["levels"] + some["by_tier"]["hard"]["levels"] == 8
-    line = "- trained on: 3 of these 11 levels, which count in nothing below; success on them is "
+    line = "- trained or chosen on: 3 of these 11 levels, which count in nothing below; success on them is "
     assert f"{line}{some['trained_on']['success_rate']:.1%}" in said.out
 
     none, said = played("none", [generate("simple", 99)])
     assert {name: none[name] for name in old} == {**old, "trained_on": {"levels": 0, "success_rate": None}}
-    assert "- trained on: none of these levels" in said.out
+    assert "- trained or chosen on: none of these levels" in said.out
 
     monkeypatch.setattr(evaluation_command, "load_split", lambda *_: (levels, [], []))
     every, said = played("every", levels, train_levels=True)
@@ -324,7 +327,10 @@ def test_levels_that_the_agent_was_trained_on_do_not_count(run_dir, tmp_path, le
     assert every["overall"]["death_rate"] is None
     assert every["by_category"] == every["by_tier"] == every["by_group"] == {}
     assert every["trained_on"] == {"levels": 11, "success_rate": old["overall"]["success_rate"]}
-    assert "- trained on: all of these levels, so there is no result on levels" in said.out and "| " not in said.out
+    assert (
+        "- trained or chosen on: all of these levels, so there is no result on levels" in said.out
+        and "| " not in said.out
+    )
     assert "--train-levels: no gap" in said.err and "generalisation" not in every
     assert summary.scalars(every, "test") == {}
     table = summary.comparison({"a": old, "b": every})
@@ -359,6 +365,28 @@ def test_levels_with_what_is_not_simulated_count_in_a_row_of_their_own(levels, c
     none = suite.evaluate(policy, [own[0]], observations=("game_state",))
     assert none["overall"]["levels"] == 0 and summary.scalars(none, "eval") == {}
     assert "- not simulated: 1 of these 1 levels" in summary.report(none, "title", {})
+
+
+def test_only_what_a_run_divided_is_divided_again(levels, tmp_path):
+    for name in "abc":
+        (tmp_path / name).mkdir()
+        for index, level in enumerate(levels):
+            (tmp_path / name / f"{name}{index}").write_bytes(level.map_data)
+    a, b, c = (str(tmp_path / name) for name in "abc")
+    share = len(datasets.split_by_tiles(levels, 0.5)[1])
+    assert 0 < share < 11
+    run = {"holdout_fraction": 0.5}
+    for train, test, played, expected in (
+        (a, b, a, 11),  # trained on as a whole: trained_on says so
+        (a, b, b, 11),
+        (a, a, f"{tmp_path}/b/../a", share),
+        (a, a, c, 11),
+        (f"{a},{b}", b, f"{a},{b}", 11 + share),
+        ("builtin", a, "builtin", 270),
+    ):
+        args = make_args("x.pt", test_dataset=played, output=str(tmp_path / "out"))
+        own = run | {"train_dataset": train, "test_dataset": test}
+        assert len(evaluation_command._prepare(args, ["x.pt"], None, own).levels) == expected, (train, test, played)
 
 
 def test_an_ensemble_was_trained_on_the_levels_of_all_its_agents(levels):

@@ -23,7 +23,7 @@ from npp_rl.files import read_json
 from npp_rl.levels import builtin
 from npp_rl.levels.datasets import load_split, load_suite
 from npp_rl.levels.maps import Level
-from npp_rl.levels.sources import same_dataset
+from npp_rl.levels.sources import absolute, parts_of, same_dataset
 from npp_rl.training.arguments import check_args
 
 
@@ -34,7 +34,7 @@ class Args:
     ensemble: bool = False
     """evaluate the checkpoints as one agent that averages their log-probabilities"""
     test_dataset: str | None = None
-    """`builtin` or a folder of levels (default: the run's own suite)"""
+    """`builtin` or a folder of levels; those that the run trained on count in nothing (default: the run's own suite)"""
     output: str | None = None
     """folder of the results; several checkpoints have a folder each in it (default: the run directory for best.pt of a
     finished run on its own suite, else a folder in the run directory)"""
@@ -76,7 +76,10 @@ class _Player:
 def _prepare(args: Args, files: list[str], agent, run) -> _Player:
     """Choose levels and folder of an evaluation. Raises ArgumentError before anything is played."""
     dataset = run["test_dataset"] if args.test_dataset is None else args.test_dataset
-    levels = load_suite(dataset, run["train_dataset"], run["holdout_fraction"])
+    # What the run divided into training and test levels is divided here. What it trained on whole is played whole.
+    tested = {absolute(part) for part in parts_of(run["test_dataset"])}
+    divided = [part for part in parts_of(run["train_dataset"]) if absolute(part) in tested]
+    levels = load_suite(dataset, ",".join(divided) or "builtin", run["holdout_fraction"])
     present = {level.category for level in levels}
     for name in args.categories:
         if name not in present:

@@ -92,12 +92,13 @@ def summaries(entries: list[dict]) -> dict[str, dict]:
 
 
 def leave_out(results: dict, levels: Sequence[Level], trained_on: frozenset[str] | None) -> None:
-    """Take the levels that the agent was trained on out of the statistics in `results` of `levels`.
+    """Take the levels that the agent was trained or chosen on out of the statistics in `results` of `levels`.
 
-    trained_on: their `tiles_key`, so mirror images count, and levels that differ in entities only. They keep their
-    entries in `levels`, marked with "trained_on": true, and are counted in `trained_on`: `levels`, their number, and
-    `success_rate` on them, None if there are none. If all are left out, `overall` counts no levels and its rates are
-    None. If trained_on is None, which is unknown, nothing is left out and `trained_on` is None.
+    trained_on: their `tiles_key` (see `checkpoints.keys_of`), so mirror images count, and levels that differ in
+    entities only. They keep their entries in `levels`, marked with "trained_on": true, and are counted in `trained_on`:
+    `levels`, their number, and `success_rate` on them, None if there are none. If all are left out, `overall` counts no
+    levels and its rates are None. If trained_on is None, which is unknown, nothing is left out and `trained_on` is
+    None.
     """
     if trained_on is None:
         results["trained_on"] = None
@@ -176,7 +177,7 @@ def report(results: dict, title: str, about: dict[str, str]) -> str:
     lines = [f"# {title}", ""]
     about = {**about, "actions": chosen}
     if "trained_on" in results:
-        about["trained on"] = _trained_on(results)
+        about["trained or chosen on"] = _trained_on(results)
     if not_whole := _not_whole(results):
         about["not simulated"] = not_whole
     lines += [f"- {name}: {value}" for name, value in about.items()]

@@ -80,8 +80,9 @@ def load_weights(path: str | Path, architecture: str, agent: torch.nn.Module) ->
 def keys_of(levels: Iterable[Level], more: Iterable[str] | None = ()) -> torch.Tensor | None:
     """`trained_on` of a checkpoint: the levels' `tiles_key` and `more` of them, uint8 [n, 32] without repeats.
 
-    Levels that are generated while a run trains are not among them: they differ at each renewal, and are kept away from
-    the run's validation and test levels when they are made. None if `more` is, which means unknown.
+    These are the run's training levels, and its validation levels, by which the agent was chosen. Levels that are
+    generated while a run trains are not among them: they differ at each renewal, and are kept away from the run's
+    validation and test levels when they are made. None if `more` is, which means unknown.
     """
     if more is None:
         return None
@@ -90,7 +91,7 @@ def keys_of(levels: Iterable[Level], more: Iterable[str] | None = ()) -> torch.T
 
 
 def trained_on(checkpoint: dict) -> frozenset[str] | None:
-    """The `tiles_key` of each level that an agent was trained on. None for a checkpoint that does not say.
+    """The `tiles_key` of each level that an agent was trained or chosen on. None for a checkpoint that does not say.
 
     Raises TypeError if the entry is damaged.
     """

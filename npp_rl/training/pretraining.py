@@ -39,7 +39,7 @@ class Pretraining:
                 self.teacher.load_state_dict(checkpoint["teacher"])
 
     def trained_on(self, levels: Sequence[Level]) -> torch.Tensor | None:
-        """For a checkpoint: keys of the run's training levels and of those of the pretrained agent (see `keys_of`)."""
+        """For a checkpoint: keys of the run's levels and of those of the pretrained agent's run (see `keys_of`)."""
         return checkpoints.keys_of(levels, self.earlier)
 
     def state(self) -> dict:
