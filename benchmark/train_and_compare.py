@@ -11,7 +11,6 @@ failed or was stopped, 2 when nothing was started because of the arguments, 130 
 """
 
 import contextlib
-import json
 import os
 import subprocess
 import sys
@@ -26,7 +25,7 @@ from benchmark.runner.board import Board
 from benchmark.runner.plan import Experiment, plan, restore, s3_prefix_of, show, url_of, write_all_results
 from benchmark.runner.processes import environment
 from npp_rl.commands import ArgumentError, CheckpointError, StopSignals, command
-from npp_rl.files import take_lock, write_json
+from npp_rl.files import read_json, take_lock, write_json
 from npp_rl.training import s3
 
 EVALUATION = ("-m", "npp_rl.evaluation")  # Python's arguments
@@ -46,7 +45,7 @@ def evaluate_fully(experiment: Experiment, gpus: bool, stop: StopSignals, say: C
     fine = True
     for run in (run for run in experiment.runs if run.status == "done"):
         run_dir = experiment.folder / run.path
-        if {"generalisation", "cost"} <= json.loads((run_dir / "eval_results.json").read_text()).keys():
+        if {"generalisation", "cost"} <= read_json(run_dir / "eval_results.json").keys():
             continue
         say(f"{run.path}: training levels are played and its cost is measured")
         words = [sys.executable, *EVALUATION, "--checkpoint", str(run_dir / "checkpoints/best.pt")]
@@ -140,7 +139,7 @@ def prepare(experiment: Experiment, say: Callable[[str], None]) -> None:
     if not path.exists():
         write_json(path, {"experiment": experiment.folder.name, **experiment.config(), "system": system})
     else:
-        before = json.loads(path.read_text()).get("system") or {}
+        before = read_json(path).get("system") or {}
         if changed := [name for name in system if name in before and before[name] != system[name]]:
             say(f"warning: since the experiment began {', '.join(changed)} changed: its runs may not compare")
     home = arguments.home(experiment.args, experiment.folder)

@@ -563,3 +563,16 @@ def test_the_experiments_own_disk_may_fill_up(scripts, small_disk, tmp_path, cap
     found = entries(tmp_path / "disk/exp")
     assert [run["status"] for run in found.values()] == ["done", "done"]
     assert steps(tmp_path / "disk/exp/gcn/no_pretrain/seed_1") == list(range(1, 21))
+
+
+def test_what_is_no_file_does_not_hold_up_the_runner(tmp_path):
+    run, settings = Run("gat", "no_pretrain", 1), Settings(str(tmp_path), [], [])
+    folder = runs.directory(settings, run)
+    folder.mkdir(parents=True)
+    for name in ("eval_results.json", "metrics.jsonl", "config.json"):
+        os.mkfifo(folder / name)
+    os.mkfifo(tmp_path / "config.json")
+    assert runs.results(folder) is None and runs.minutes_of(folder) == 0 and runs.progress(settings, run).step == 0
+    with pytest.raises(CheckpointError, match="not an experiment's configuration"):
+        arguments.read_config(tmp_path)
+    assert cluster.read_note(tmp_path / "config.json") == {}

@@ -4,6 +4,7 @@ A verdict on networks is worth little where the networks were trained differentl
 """
 
 import ast
+import contextlib
 import functools
 import json
 import math
@@ -85,10 +86,11 @@ def size_names() -> frozenset[str]:
     """The arguments that the presets of `--size` set: each network has its own widths."""
     names = set()
     for architecture in ARCHITECTURES:
-        code = (Path(npp_rl.__file__).parent / f"ppo_{architecture}.py").read_text()
-        for node in ast.parse(code).body:
-            if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "SIZES":
-                names |= {name for sizes in ast.literal_eval(node.value).values() for name in sizes}
+        with contextlib.suppress(OSError, ValueError, SyntaxError, AttributeError, TypeError):  # a script in the works
+            code = (Path(npp_rl.__file__).parent / f"ppo_{architecture}.py").read_text("utf-8")
+            for node in ast.parse(code).body:
+                if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "SIZES":
+                    names |= {name for sizes in ast.literal_eval(node.value).values() for name in sizes}
     return frozenset(names)
 
 

@@ -1,7 +1,6 @@
 """What is asked of the runner: its arguments, whether they can be meant, and those with which an experiment began."""
 
 import dataclasses
-import json
 import re
 import shlex
 from collections.abc import Sequence
@@ -13,6 +12,7 @@ import tyro
 
 from npp_rl import ARCHITECTURES
 from npp_rl.commands import ArgumentError, CheckpointError, LevelError, parse
+from npp_rl.files import read_json
 from npp_rl.levels.sources import absolute, parts_of, resolved
 from npp_rl.training.arguments import BOUNDS, args_from, check_args, differences_of
 
@@ -133,7 +133,7 @@ def read_config(folder: Path) -> tuple[Args, list[str]]:
     """Arguments and the scripts' flags of an experiment's config.json. Raises CheckpointError."""
     path = folder / "config.json"
     try:
-        config = json.loads(path.read_text())
+        config = read_json(path)
         extra = [str(word) for word in config["script_args"]]
         return args_from(Args, dict(config["args"]), str(path)), extra
     except CheckpointError:

@@ -13,7 +13,6 @@ job with one torchrun on each; when a process of it dies, the whole job is reque
 import contextlib
 import dataclasses
 import getpass
-import json
 import os
 import signal
 import socket
@@ -27,7 +26,7 @@ from benchmark.runner import launch, processes
 from benchmark.runner.arguments import REQUEUE_SECONDS, Args, home
 from benchmark.runner.runs import Run, Settings, Slot, directory, finished
 from npp_rl.commands import ArgumentError
-from npp_rl.files import write_json
+from npp_rl.files import read_json, write_json
 
 try:
     import submitit
@@ -127,10 +126,9 @@ def note_path(settings: Settings, run: Run) -> Path:
 
 def read_note(path: Path) -> dict:
     try:
-        note = json.loads(path.read_text())
-    except (OSError, ValueError, RecursionError):
+        return read_json(path)
+    except (OSError, ValueError):
         return {}
-    return note if isinstance(note, dict) else {}
 
 
 def meeting_place(path: Path, node: int, seconds: float = 600.0) -> str:

@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import importlib
-import json
 import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ from benchmark.runner.runs import (
     progress,
 )
 from npp_rl.commands import ArgumentError
-from npp_rl.files import write_json
+from npp_rl.files import read_json, write_json
 from npp_rl.levels.sources import parts_of
 from npp_rl.training import s3
 
@@ -132,7 +131,7 @@ def restore(experiment: Experiment) -> None:
     """Take over what earlier runners noted in all_results.json, where it can be read; what is on disk counts more."""
     folder, noted = experiment.folder, {}
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
-        for entry in json.loads((folder / "all_results.json").read_text())["runs"]:
+        for entry in read_json(folder / "all_results.json")["runs"]:
             noted[entry["architecture"], entry["condition"], entry["seed"]] = entry
     for run in experiment.runs:
         entry = noted.get((run.architecture, run.condition, run.seed), {})
@@ -172,7 +171,7 @@ def merge_manifests(experiment: Experiment) -> None:
     url, files = url_of(experiment), {}
     for place in ("", *(run.path for run in experiment.runs)):
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            manifest = json.loads((experiment.folder / place / s3.MANIFEST).read_text())
+            manifest = read_json(experiment.folder / place / s3.MANIFEST)
             if manifest["url"] == "/".join(filter(None, (url, place))):
                 files |= {f"{place}/{name}" if place else name: entry for name, entry in manifest["files"].items()}
     s3.write_manifest(experiment.folder, url, experiment.args.s3_endpoint_url, files)

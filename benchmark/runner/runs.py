@@ -13,7 +13,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from npp_rl.files import take_lock
+from npp_rl.files import LOG_BYTES, open_file, read_json, read_text, take_lock
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = ROOT / "npp_rl"
@@ -94,8 +94,7 @@ def finished(run_dir: Path) -> bool:
 def results(run_dir: Path) -> dict | None:
     """`overall` and `by_category` of a run's eval_results.json; None where it has none that can be read."""
     try:
-        with (run_dir / "eval_results.json").open() as stream:
-            content = json.load(stream)
+        content = read_json(run_dir / "eval_results.json")
         return {name: dict(content[name]) for name in ("overall", "by_category")}
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
@@ -142,7 +141,7 @@ def commands(settings: Settings, run: Run, slot: Slot) -> dict[str, list[str]]:
 def minutes_of(run_dir: Path) -> float:
     """Minutes that a run has taken by its metrics.jsonl, 0 where there is none that can be read."""
     with contextlib.suppress(OSError, ValueError, LookupError, TypeError):
-        rows = (json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines())
+        rows = (json.loads(line) for line in read_text(run_dir / "metrics.jsonl", LOG_BYTES).splitlines())
         return max(float(row["minutes"]) for row in rows)
     return 0.0
 
@@ -171,7 +170,7 @@ def locked(run_dir: Path) -> bool:
 @functools.lru_cache(maxsize=1024)
 def _goal(config: Path) -> tuple[int, float | None]:
     """Steps and minutes at which a run ends, by its configuration."""
-    args = json.loads(config.read_text())["args"]
+    args = read_json(config)["args"]
     return int(args["total_timesteps"]), args.get("max_minutes")
 
 
@@ -181,7 +180,7 @@ def progress(settings: Settings, run: Run) -> Progress:
     if run.condition == "with_pretrain" and not (run_dir / "config.json").is_file() and (run_dir / "bc").is_dir():
         run_dir, now.stage = run_dir / "bc", "pretraining"
     with contextlib.suppress(OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
-        with (run_dir / "metrics.jsonl").open("rb") as stream:
+        with open_file(run_dir / "metrics.jsonl") as stream:
             stream.seek(max(0, stream.seek(0, os.SEEK_END) - 16384))
             rows = [json.loads(line) for line in stream.read().split(b"\n")[:-1] if line.startswith(b'{"kind"')]
         now.step, now.minutes = int(rows[-1].get("global_step", 0)), float(rows[-1]["minutes"])
