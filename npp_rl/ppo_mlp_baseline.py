@@ -57,7 +57,7 @@ class Args:
     s3_sync_freq: int = 1_000_000  # environment steps between uploads of new files (0: only at the start and the end)
     s3_dry_run: bool = False  # print what would be uploaded, and send nothing
 
-    train_dataset: str = "builtin"  # `builtin`, a folder of N++ map files, or a folder of category folders
+    train_dataset: str = "builtin"  # `builtin`, a folder or file of levels, or several with commas between
     test_dataset: str = "builtin"  # the same; if both are one data set, a hash of the tiles splits it
     holdout_fraction: float = 0.2  # share of the levels kept for the test if one folder is both data sets
     validation_fraction: float = 0.05  # share of the training levels kept to choose the best checkpoint

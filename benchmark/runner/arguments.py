@@ -36,7 +36,7 @@ class Args:
     bc_epochs: int | None = None  # passes of the pretraining over the replays (default: its script's)
     bc_max_minutes: float | None = None  # longest pretraining, minutes
     require_pretraining: Flag = False  # a run fails where its pretraining is impossible, instead of training without it
-    train_dataset: str = "builtin"  # `builtin`, a folder of N++ map files, or a folder of category folders
+    train_dataset: str = "builtin"  # `builtin`, a folder or file of levels, or several with commas between
     test_dataset: str = "builtin"  # the same; one data set for both is divided
     total_timesteps: int | None = None  # environment steps of each run (default: the scripts')
     max_minutes: float | None = None  # minutes of each run, its pretraining included, instead of total_timesteps
