@@ -156,6 +156,11 @@ def test_a_picture_of_a_failure_opens_its_level(opened):
     page.wait("document.querySelectorAll('.runs button').length === 16")
     assert page.run("document.querySelector('dialog h3').textContent") == name
     assert page.run("document.activeElement.closest('dialog') !== null")
+    page.run(
+        "document.querySelectorAll('.gallery .visit')[1].click(); document.querySelector('.gallery .visit').click()"
+    )
+    page.wait("document.querySelectorAll('.runs button').length === 16")
+    assert page.run("document.querySelectorAll('.field').length") == 1, "opened twice, drawn once"
     page.move(*middle(page, "document.querySelector('.field .p')"))
     assert ", seed " in page.wait(TIP), "over the dialog too"
     page.press("Escape")

@@ -45,7 +45,7 @@ STYLE = (
     "svg .l{fill:none;stroke:var(--c);stroke-width:2;stroke-linejoin:round}svg .b{fill:var(--c);opacity:.13}"
     "svg .o{opacity:.28}"
     "svg .d1{stroke-dasharray:7 3}svg .d2{stroke-dasharray:2 2.5}svg .d3{stroke-dasharray:9 2.5 2 2.5}"
-    "svg .f{stroke-width:1.3;opacity:.4}svg .b.f{opacity:.05}svg .thin{stroke-width:1.1;opacity:.75}"
+    "svg .f{stroke-width:1.3;opacity:.4}svg .b.f{opacity:.05}svg .thin{stroke-width:1.4;opacity:.85}"
     "svg .p{fill:var(--c);stroke:var(--c);stroke-width:1.6}svg .h{fill:var(--paper)}"
     "svg .n{paint-order:stroke;stroke:var(--paper);stroke-width:3.5px}"
     "svg .z{stroke:var(--c);stroke-width:1.6}"
