@@ -158,6 +158,27 @@ def test_results_do_not_depend_on_the_levels_beside(levels, kind, deterministic,
         assert any(entry["tries"][0] != entry["tries"][1] for entry in whole["levels"])
 
 
+def test_large_suites_are_played_in_parts_with_the_same_results(levels, agent, monkeypatch):
+    monkeypatch.setattr(suite, "BATCH", 2)
+    policy = players.agent_policy(agent, torch.device("cpu"))
+    settings = {"observations": agent.observations, "frame_skip": 24, "seed": 5, "tries": 2}
+    counts = []
+    make = suite.NppVectorEnv
+
+    def counted_envs(*, levels, **more):
+        counts.append(len(levels))
+        return make(levels=levels, **more)
+
+    monkeypatch.setattr(suite, "NppVectorEnv", counted_envs)
+    for deterministic in (True, False):
+        whole = evaluate(policy, levels[:7], deterministic=deterministic, **settings)
+        with monkeypatch.context() as patch:
+            patch.setattr(suite, "AT_ONCE", 4)
+            same = evaluate(policy, levels[:7], deterministic=deterministic, **settings) == whole
+        assert same
+    assert counts == [7, 4, 3] * 2
+
+
 def test_a_row_plays_its_levels_one_after_the_other(levels, monkeypatch):
     """Level i is in row i % BATCH of calls with BATCH rows, and follows level i - BATCH at once."""
     monkeypatch.setattr(suite, "BATCH", 4)

@@ -29,6 +29,8 @@ from npp_rl.levels.maps import Level
 # with fewer rows fewer of them wait for the last level.
 BATCH = 16
 
+AT_ONCE = 256 * BATCH  # levels of an environment; each takes 130 kB of memory
+
 TRAINING_SAMPLE = 270  # most training levels played for the generalisation gap, as many as test levels
 
 
@@ -83,9 +85,10 @@ def evaluate(
     if episodes is None:
         return None
 
-    entries = []
-    for index, level in enumerate(levels):
-        outcomes = [outcome for at, outcome in episodes if at == index]
+    entries, tried = [], [[] for _ in levels]
+    for index, outcome in episodes:
+        tried[index].append(outcome)
+    for index, (level, outcomes) in enumerate(zip(levels, tried, strict=True)):
         rate = sum(outcome["success"] for outcome in outcomes) / tries
         entry = {"id": level.id, "category": level.category, "tier": TIERS.get(level.category, "other")}
         entry |= {"group": level.group, "title": level.title, "digest": level.digest, "par": par[index]}
@@ -128,25 +131,30 @@ def _uniforms(levels, own, seed, attempt):
 
 def _play_all(policy, levels, rules, draws, stop):
     """Play an episode on each level for each of `draws` -> [(index of the level, outcome)], None after a signal."""
-    envs = NppVectorEnv(num_envs=min(BATCH, len(levels)), levels=levels, **rules, seed=0, copy=False)
     episodes = []
-    for draw in draws:
-        outcomes = _play(policy, envs, draw, stop)
-        if outcomes is None:
-            return None
-        episodes += enumerate(outcomes)
-    envs.close()
+    for first in range(0, len(levels), AT_ONCE):
+        part = levels[first : first + AT_ONCE]
+        envs = NppVectorEnv(num_envs=min(BATCH, len(part)), levels=part, **rules, seed=0, copy=False)
+        for draw in draws:
+            outcomes = _play(policy, envs, draw, first, stop)
+            if outcomes is None:
+                return None
+            episodes += enumerate(outcomes, first)
+        envs.close()
     return episodes
 
 
-def _play(policy, envs, draw, stop):
-    """Play an episode on each level of `envs` -> outcomes, None after a signal. Game r plays levels r, r + BATCH ..."""
+def _play(policy, envs, draw, first, stop):
+    """Play an episode on each level of `envs` -> outcomes, None after a signal. Game r plays levels r, r + BATCH ...
+
+    draw: see `_uniforms`, whose level `first` is the first one of `envs`.
+    """
     count, games = len(envs.levels), envs.num_envs
     playing = np.arange(games)  # level of each game; beyond the last level its steps are ignored
     began = np.zeros(games, np.int64)  # step in which its episode began
     observations, _ = envs.reset(options={"levels": playing})
     rows = {key: np.zeros((BATCH, *value.shape[1:]), value.dtype) for key, value in observations.items()}
-    outcomes, log, progress = [None] * count, [], Progress("levels played", count)
+    outcomes, log, ended, progress = [None] * count, [], 0, Progress("levels played", count)
     while (running := playing < count).any():
         if stop is not None and stop.number:
             return None
@@ -159,7 +167,9 @@ def _play(policy, envs, draw, stop):
             actions = logits.argmax(1)
         else:
             steps = len(log) - began
-            uniform = np.array([draw(*at) if at[0] < count else 0.0 for at in zip(playing, steps, strict=True)])
+            uniform = np.array(
+                [draw(first + at, k) if at < count else 0.0 for at, k in zip(playing, steps, strict=True)]
+            )
             weights = np.exp(logits.astype(np.float64) - logits.max(1, keepdims=True))
             cumulative = weights.cumsum(1)
             actions = (cumulative < uniform[:, None] * cumulative[:, -1:]).sum(1)
@@ -183,7 +193,8 @@ def _play(policy, envs, draw, stop):
             }
             playing[game] += BATCH
             began[game] = len(log)
-            progress.note(count - outcomes.count(None))
+            ended += 1
+            progress.note(ended)
     return outcomes
 
 
