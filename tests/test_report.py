@@ -304,12 +304,17 @@ def test_a_label_makes_a_contender(tmp_path):
         make(tmp_path / name, ("gat",), range(5), ["no_pretrain"], levels=20, luck=0.02, shift=shift)
     for place in (tmp_path / "wide").glob("*/*/*/config.json"):
         change_args(place, label="w<i>de\x1b" + "x" * 100)
+    for place in tmp_path.glob("*/*/*/*/config.json"):
+        (place.parent / "source").mkdir()
+        (place.parent / "source/ppo_gat.py").write_text("wide = " + str("wide" in place.parts) + "\n")
     _, blocks = report.report([tmp_path], WEIGHTS)
     comparison = sections.compare(experiments.read_experiments([tmp_path])[0])
     mark = "w<i>de\N{REPLACEMENT CHARACTER}" + "x" * 30 + "..."
     assert [c.name for c in comparison.able] == ["gat", f"gat ({mark})"]
     assert len({c.colour for c in comparison.able}) == 2
     assert leads(blocks)[0].startswith(f"**Take gat ({mark})** for success")
+    (code,) = [block for block in blocks if isinstance(block, page.Code)]
+    assert code.folded == f"gat: from gat to gat ({mark})" and "-wide = False\n+wide = True" in code.text
 
 
 def test_levels_that_an_agent_trained_on_do_not_count(tmp_path):

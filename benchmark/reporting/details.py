@@ -12,7 +12,6 @@ from PIL import Image
 
 from benchmark.reporting import decision, plots
 from benchmark.reporting.experiments import CONDITIONS, Experiment, Run, number, part
-from benchmark.reporting.level_views import level_views
 from benchmark.reporting.page import Bullets, Cell, Figure, Figures, Gallery, Heading, Picture, Table, Text
 from benchmark.reporting.sections import Comparison, Contender, listed, percent
 from npp_rl.files import plain_name, read_bytes
@@ -203,6 +202,8 @@ def levels(comparison: Comparison) -> list:
     groups = [(comparison.tasks[k], int((comparison.strata == k).sum())) for k in np.unique(comparison.strata)]
     rows = [f"{c.name} (n={len(c.tested)})" for c in able]
     drawn = plots.heat_map(shares, rows, groups, "success on every test level", names)
+    from benchmark.reporting.level_views import level_views  # here because it loads the simulator
+
     views, problems = level_views(comparison)
     words = "Each column is a test level: blue won by all seeds, orange by none."
     words += " A click on a column opens the level with every run on it." if views else ""
