@@ -195,6 +195,12 @@ def test_pictures_of_failures(tmp_path):
         with Image.open(tmp_path / path) as picture:
             assert picture.size == (1056, 600)
             assert len(picture.getcolors(10**6)) > 20
+    for index in (1, 4):  # levels that the agent was trained on
+        results["levels"][index]["trained_on"] = True
+    assert list(analysis.draw_failures(results, levels, tmp_path / "some", 2)) == ["died b", "died c"]
+    for entry in results["levels"]:
+        entry["trained_on"] = True
+    assert list(analysis.draw_failures(results, levels, tmp_path / "some", 1)) == ["died a", "stuck"]
     assert analysis.draw_failures(results, levels, tmp_path / "none", 0) == {} and not (tmp_path / "none").exists()
     assert "died (mine) after" in analysis.describe(results["levels"][1]["tries"][0])
     json.dumps(results, allow_nan=False)

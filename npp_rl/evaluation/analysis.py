@@ -91,12 +91,14 @@ def draw_failures(
 
     Each category and kind of failure (the most common one of the level's tries) gets pictures of its first `count`
     levels, FOLDER/<level>__<failure>.png. There are at most `most` pictures, the first of each category before others.
+    Levels that the agent was trained on get none, unless it was trained on all of them.
     """
     folder = Path(folder)
     frame_skip = results["settings"]["frame_skip"]
     of_kind, of_category, chosen, pictures, names = Counter(), Counter(), [], {}, set()
+    all_known = all(entry.get("trained_on") for entry in results["levels"])
     for level, entry in zip(levels, results["levels"], strict=True):
-        if entry["success_rate"] > 0:
+        if entry["success_rate"] > 0 or (entry.get("trained_on") and not all_known):
             continue
         failure = Counter(outcome["failure"] for outcome in entry["tries"]).most_common(1)[0][0]
         if of_kind[level.category, failure] < count:
