@@ -19,6 +19,7 @@ from benchmark import report
 from benchmark.reporting import decision, details, experiments, page, plots, sections, significance
 from npp_rl import ARCHITECTURES
 from npp_rl.commands import ArgumentError, command
+from npp_rl.levels.maps import GROUPS
 
 ROOT = Path(__file__).parents[1]
 WEIGHTS = decision.parse_weights(None)
@@ -329,6 +330,12 @@ def test_levels_that_an_agent_trained_on_do_not_count(tmp_path):
     won = [entry["success_rate"] for entry in results["levels"][10:]]
     assert comparison.able[0].success[1, 0] == pytest.approx(sum(won) / 80)
     assert "1 runs were tested on levels that their agents saw in training (10 of the levels)" in comparison.notes[0]
+    for entry in results["levels"][10:15]:
+        entry["group"] = GROUPS[2]
+    place.write_text(json.dumps(results))
+    comparison = sections.compare(experiments.read_experiments([tmp_path])[0])
+    assert len(comparison.levels) == 75 and comparison.notes[1].startswith("5 levels hold something that is not simu")
+    assert comparison.able[0].success[1, 0] == pytest.approx(sum(won[5:]) / 75)
     for entry in results["levels"]:
         entry["trained_on"] = True
     place.write_text(json.dumps(results))

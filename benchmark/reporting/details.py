@@ -195,6 +195,8 @@ def picture(folder: Path, file) -> bytes:
 
 def levels(comparison: Comparison) -> list:
     """Success on every level, over seeds."""
+    from benchmark.reporting.level_views import level_views  # here because it loads the simulator
+
     able, names = ranked(comparison), comparison.levels
     if not names:
         return [Text("There are no levels that all runs were tested on: no run's results name any.")]
@@ -202,8 +204,6 @@ def levels(comparison: Comparison) -> list:
     groups = [(comparison.tasks[k], int((comparison.strata == k).sum())) for k in np.unique(comparison.strata)]
     rows = [f"{c.name} (n={len(c.tested)})" for c in able]
     drawn = plots.heat_map(shares, rows, groups, "success on every test level", names)
-    from benchmark.reporting.level_views import level_views  # here because it loads the simulator
-
     views, problems = level_views(comparison)
     words = "Each column is a test level: blue won by all seeds, orange by none."
     words += " A click on a column opens the level with every run on it." if views else ""

@@ -81,6 +81,7 @@ class Level(TypedDict, total=False):
     digest: Name
     success_rate: Required[Share]
     trained_on: bool | None
+    group: Name | None
     group: Name
     par: Number | None
     tries: list[Try] | None
