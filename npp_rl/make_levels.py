@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from npp_rl.commands import ArgumentError, command
+from npp_rl.commands import ArgumentError, Progress, command
 from npp_rl.files import read_json
 from npp_rl.levels.builtin import data_set
 from npp_rl.levels.categories import CATEGORIES
@@ -51,12 +51,15 @@ def write_data_sets(folder: Path, parts: dict[str, list[Level]], about: dict) ->
     beside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
         new = beside / "new"
+        written, progress = 0, Progress("levels written", sum(map(len, parts.values())))
         for part, levels in parts.items():
             by_category = {}
             for level in levels:
                 (new / part / level.category).mkdir(parents=True, exist_ok=True)
                 (new / part / level.id).write_bytes(level.map_data)
                 by_category.setdefault(level.category, []).append(level.id)
+                written += 1
+                progress.note(written)
             categories = {name: {"count": len(ids), "level_ids": ids} for name, ids in by_category.items()}
             content = about | ({"split": part} if part else {})
             content |= {"total_levels": len(levels), "categories": categories}

@@ -13,7 +13,7 @@ from calls import call
 from free_space import door_segment, reachable, way_length
 
 from npp_rl import make_levels
-from npp_rl.commands import ArgumentError, LevelError
+from npp_rl.commands import ArgumentError, LevelError, Progress
 from npp_rl.environment.games import inputs_of
 from npp_rl.levels import builtin, fields, generator
 from npp_rl.levels.categories import CATEGORIES
@@ -430,6 +430,16 @@ def test_both_splits_are_two_data_sets_that_nobody_takes_for_one(tmp_path, capsy
     run("--out", out, "--count", 1, "--categories", "simple", "--split", "test")
     assert len(load_levels(out)) == 1 and not (out / "test").exists()
     assert capsys.readouterr().err == ""
+
+
+def test_long_work_says_how_far_it_is(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(Progress, "SECONDS", -1)
+    run("--out", tmp_path / "set", "--count", 2, "--categories", "simple", "--split", "train")
+    assert load_levels(tmp_path / "set")
+    lines = [line.rpartition(" after")[0] for line in said(capsys).splitlines()]
+    for line in ("levels made: 1 of 2", "levels made: 2 of 2", "levels written: 2 of 2"):
+        assert line in lines
+    assert f"{tmp_path / 'set'}: reading: 1 of 2" in lines
 
 
 def test_a_folder_with_other_files_is_left_alone(tmp_path, capsys):

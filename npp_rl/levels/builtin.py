@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from npp_rl.commands import LevelError
+from npp_rl.commands import LevelError, Progress
 from npp_rl.files import read_json
 from npp_rl.levels.categories import CATEGORIES
 from npp_rl.levels.generator import generate
@@ -36,11 +36,15 @@ def data_set(
     MORE_KINDS too (only with another seed than 0).
     """
     levels = []
-    for part in ("train", "test") if split == "all" else (split,):
+    parts = ("train", "test") if split == "all" else (split,)
+    counts = {part: BUILTIN_COUNTS[part] if count is None else count for part in parts}
+    progress = Progress("levels made", len(categories) * sum(counts.values()))
+    for part, wanted in counts.items():
         for category in categories:
-            wanted = BUILTIN_COUNTS[part] if count is None else count
             drawn = draw_levels(category, part, seed, seed == 0, more and seed != 0)
-            levels += [level for _, (_, level) in zip(range(wanted), drawn, strict=False)]
+            for _, level in itertools.islice(drawn, wanted):
+                levels.append(level)
+                progress.note(len(levels))
     return levels
 
 
