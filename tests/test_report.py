@@ -331,10 +331,10 @@ def test_levels_that_an_agent_trained_on_do_not_count(tmp_path):
     assert comparison.able[0].success[1, 0] == pytest.approx(sum(won) / 80)
     assert "1 runs were tested on levels that their agents saw in training (10 of the levels)" in comparison.notes[0]
     for entry in results["levels"][10:15]:
-        entry["group"] = GROUPS[2]
+        entry["group"] = GROUPS[2]  # with something that is not simulated
     place.write_text(json.dumps(results))
     comparison = sections.compare(experiments.read_experiments([tmp_path])[0])
-    assert len(comparison.levels) == 75 and comparison.notes[1].startswith("5 levels hold something that is not simu")
+    assert len(comparison.levels) == 75 and comparison.notes[1].startswith("5 of the test levels hold entities")
     assert comparison.able[0].success[1, 0] == pytest.approx(sum(won[5:]) / 75)
     for entry in results["levels"]:
         entry["trained_on"] = True

@@ -69,19 +69,19 @@ class Run:
 
     @cached_property
     def entries(self) -> list[dict]:
-        """Results of the test levels that count: not seen by the agent in training, and simulated as a whole."""
+        """Results of the test levels that count: not seen in training, and simulated as a whole."""
         entries = self.results.get("levels") or []
-        return [entry for entry in entries if not entry.get("trained_on") and entry.get("group") != NOT_WHOLE]
+        return [entry for entry in entries if not entry.get("trained_on") and entry.get("group") != "not simulated"]
 
     @property
     def trained_on(self) -> int:
-        """Number of test levels that the agent saw in training."""
+        """Number of test levels that the agent saw in training. They count in nothing."""
         return sum(bool(entry.get("trained_on")) for entry in self.results.get("levels") or [])
 
     @property
-    def not_whole(self) -> int:
-        """Number of other test levels with something that is not simulated."""
-        return len(self.results.get("levels") or []) - self.trained_on - len(self.entries)
+    def not_simulated(self) -> int:
+        """Number of other test levels with entities that are not simulated. They count in nothing."""
+        return len(self.results.get("levels") or []) - len(self.entries) - self.trained_on
 
     @cached_property
     def digests(self) -> dict[str, str]:
@@ -139,7 +139,6 @@ class Experiment:
     several: bool = False  # it is put together from several
 
 
-NOT_WHOLE = "not simulated"  # `Level.group` of what is easier than it should be
 SOURCES, SOURCE_BYTES = 10, 10_000_000  # most files of a script, and bytes of each and of a checkout's changes
 
 

@@ -78,10 +78,6 @@ def compare(experiment: Experiment) -> Comparison:
             f"{_to(min(easier), max(easier))} of the test levels hold entities that are not simulated, so they are "
             "easier here than in the game. These levels count in nothing."
         )
-    if parts := [run.not_whole for run in runs if run.not_whole]:
-        notes.append(
-            f"{_to(min(parts), max(parts))} levels hold something that is not simulated, and count in nothing."
-        )
     counts = [len(run.levels) for run in tested]
     if tested and set(counts) != {len(common)}:
         words = f"Not all runs were tested on the same levels ({_to(min(counts), max(counts))})"
