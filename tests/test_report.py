@@ -16,7 +16,7 @@ from made_runs import make
 from torch.utils.tensorboard import SummaryWriter
 
 from benchmark import report
-from benchmark.reporting import decision, details, experiments, page, plots, sections, significance
+from benchmark.reporting import decision, details, differences, experiments, page, plots, sections, significance
 from npp_rl import ARCHITECTURES
 from npp_rl.commands import ArgumentError, command
 from npp_rl.levels.maps import GROUPS
@@ -186,7 +186,15 @@ def test_an_interrupted_report_says_so(tmp_path, monkeypatch, capsys):
 
 def test_weights():
     assert decision.parse_weights("success=0,size=2.5") == {**WEIGHTS, "success": 0.0, "size": 2.5}
-    for bad in ("succes=1", "success", "success=-1", "success=nan", "success=inf", ",".join(f"{n}=0" for n in WEIGHTS)):
+    for bad in (
+        "succes=1",
+        "success",
+        "success=-1",
+        "success=nan",
+        "success=inf",
+        "success=1e308",
+        ",".join(f"{n}=0" for n in WEIGHTS),
+    ):
         with pytest.raises(ArgumentError, match="--weights"):
             decision.parse_weights(bad)
 
@@ -409,6 +417,12 @@ def test_a_verdict_names_what_else_the_winner_had(tmp_path):
     own = {tuple(row) for row in tables["What each network has of its own"].rows}
     assert ("hidden", "128", "mlp_baseline") in own and ("graph_heads", "not recorded", "mlp_baseline") in own
     assert not {row[0] for row in own} & {row[0] for row in rows} and "hidden" not in {row[0] for row in rows}
+
+
+def test_what_a_network_has_of_its_own_is_read_from_the_scripts():
+    own = differences.own_names()
+    assert {"hidden", "features", "graph_heads", "graph_layers", "cnn_channels", "frame_stack"} <= own
+    assert not own & {"learning_rate", "num_envs", "num_minibatches", "update_epochs", "gamma", "size", "label", "seed"}
 
 
 def test_runs_of_a_contender_with_other_steps_are_warned_of(tmp_path):

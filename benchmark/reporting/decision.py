@@ -49,10 +49,10 @@ def parse_weights(words: str | None) -> dict[str, float]:
             weight = float(value)
         except ValueError:
             weight = math.nan
-        if name not in NAMES or not 0 <= weight < math.inf:
-            raise ArgumentError(f"--weights {word}: expected NAME=NUMBER, not negative, with {', '.join(NAMES)}")
+        if name not in NAMES or not 0 <= weight <= 1e6:
+            raise ArgumentError(f"--weights {word}: expected NAME=NUMBER, 0 to a million, with {', '.join(NAMES)}")
         weights[name] = weight
-    if not any(weights.values()):
+    if sum(weights.values()) < 1e-6:
         raise ArgumentError("--weights: at least one has to be above 0")
     return weights
 

@@ -82,16 +82,19 @@ def written(value) -> str:
 
 
 @functools.cache
-def size_names() -> frozenset[str]:
-    """The arguments that the presets of `--size` set: each network has its own widths."""
-    names = set()
+def own_names() -> frozenset[str]:
+    """The arguments that a network has of its own: the presets of `--size` set them, or not all scripts have them."""
+    sizes, arguments = set(), []
     for architecture in ARCHITECTURES:
         with contextlib.suppress(OSError, ValueError, SyntaxError, AttributeError, TypeError):  # a script in the works
             code = (Path(npp_rl.__file__).parent / f"ppo_{architecture}.py").read_text("utf-8")
             for node in ast.parse(code).body:
                 if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "SIZES":
-                    names |= {name for sizes in ast.literal_eval(node.value).values() for name in sizes}
-    return frozenset(names)
+                    sizes |= {name for preset in ast.literal_eval(node.value).values() for name in preset}
+                if isinstance(node, ast.ClassDef) and node.name == "Args":
+                    arguments.append({field.target.id for field in node.body if isinstance(field, ast.AnnAssign)})
+    shared = set.intersection(*arguments) if arguments else set()
+    return frozenset(sizes | (set().union(*arguments) - shared))
 
 
 def recorded(run: Run) -> dict[str, str]:
@@ -133,11 +136,10 @@ def _kind(name, contenders, values):
         by_architecture.setdefault(c.architecture, set()).update(values.get(c.name, ()))
     if any(len(texts) > 1 for texts in by_architecture.values()):
         return "argument"
-    lacking = {MISSING} in by_architecture.values()
     if _is_argument(name):
-        return "design" if name in size_names() or lacking else "argument"
+        return "design" if name in own_names() else "argument"
     same = len({text for texts in by_architecture.values() for text in texts} - {MISSING}) == 1
-    return "design" if lacking and same and name.startswith("observation ") else "argument"
+    return "design" if same and name.startswith("observation ") else "argument"
 
 
 FACTS = {
