@@ -397,11 +397,13 @@ def test_a_verdict_names_what_else_the_winner_had(tmp_path):
     make(tmp_path, ("gat", "mlp_cnn", "mlp_baseline"), range(5), ["no_pretrain"], levels=20, luck=0.02)
     for place in tmp_path.glob("*/*/*/config.json"):
         change_args(place, learning_rate=1.5e-3, num_envs=64, hidden=64, graph_heads=8)
+        change(place, processor="Zen 3", versions={"torch": "2.13.0", "numba": "0.68.1"})
     for place in tmp_path.glob("mlp_baseline/*/*/config.json"):
         change_args(place, learning_rate=1e-3, num_envs=512, hidden=128, max_minutes=20.0)
         config = json.loads(place.read_text())
         del config["args"]["graph_heads"]
         place.write_text(json.dumps(config | {"processor": "Zen 5", "observation_shapes": {"arcs": [9, 9]}}))
+        change(place, versions={"torch": "2.13.0", "numba": "0.67.0"})
         change(place.with_name("eval_results.json"), overall={"success_rate": 1.0, "episodes": 180})
     _, blocks = report.report([tmp_path], WEIGHTS)
     (lead,) = leads(blocks)
@@ -409,7 +411,7 @@ def test_a_verdict_names_what_else_the_winner_had(tmp_path):
     assert (
         "But besides its network mlp_baseline had other arguments than the others (theirs in brackets): `max_minutes` "
         "20 (10), `learning_rate` 0.001 (0.0015) and `num_envs` 512 (64). The runs also differ in steps (498k to "
-        "31.2M), processor (x86_64 or Zen 5) and observations."
+        "31.2M), version of numba (0.68.1 or 0.67.0), processor (Zen 3 or Zen 5) and observations."
     ) in lead
     tables = {b.folded: b for b in blocks if isinstance(b, page.Table) and b.header[-1] == "contenders"}
     rows = {tuple(row) for row in tables[""].rows}

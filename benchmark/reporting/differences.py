@@ -105,6 +105,8 @@ def recorded(run: Run) -> dict[str, str]:
         found["max_minutes"] = written(round(run.budget, 1))  # the runner takes the pretraining's time off the run's
     levels = part(run.config, "levels")
     found |= {f"levels, {readable(name, 40)}": str(count) for name, count in levels.items()}
+    versions = {name: text for name, text in part(run.config, "versions").items() if name not in ("python", "torch")}
+    found |= {f"version of {readable(name, 40)}": readable(str(text)) for name, text in versions.items()}
     shapes = part(run.config, "observation_shapes")
     found |= {f"observation {readable(name, 40)}": written(shape) for name, shape in shapes.items()}
     if found:
@@ -145,7 +147,8 @@ def _kind(name, contenders, values):
 FACTS = {
     "revision": lambda run: revision(run),
     "device": lambda run: run.config.get("device"),
-    "processor": lambda run: run.config.get("processor") or run.config.get("machine"),
+    "machine": lambda run: run.config.get("machine"),
+    "processor": lambda run: run.config.get("processor"),
     "CPU cores": lambda run: run.config.get("cpus"),
     "processes": lambda run: run.config.get("world_size"),
     "Python": lambda run: part(run.config, "versions").get("python"),
@@ -154,19 +157,12 @@ FACTS = {
 }
 
 
-SHOWN = (
-    "max_minutes",
-    "train_dataset",
-    "test_dataset",
-    "size",
-    "frame_skip",
-    "num_envs",
-    *FACTS,
-)  # in the head's table
+# Rows of the table at the top.
+SHOWN = ("max_minutes", "train_dataset", "test_dataset", "size", "frame_skip", "num_envs", *FACTS)
 
 
 def _is_argument(name: str) -> bool:
-    return name not in FACTS and not name.startswith(("levels, ", "observation "))
+    return name not in FACTS and not name.startswith(("levels, ", "observation ", "version of "))
 
 
 def revision(run: Run) -> str | None:
