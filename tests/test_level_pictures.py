@@ -5,7 +5,7 @@ from hand_made import ground, level, middle
 from PIL import Image
 
 from npp_rl.viewing import shapes
-from npp_rl.viewing.render import contact_sheet, draw_level, reachable, reachable_box
+from npp_rl.viewing.render import close_up, contact_sheet, draw_level, reachable, reachable_box
 
 # A room of 6 x 3 cells with the ninja, and another one without a way in between.
 ROOMS = ground((2, 2, 7, 4), (20, 10, 30, 15))
@@ -55,3 +55,14 @@ def test_entities_are_seen_in_a_contact_sheet(tmp_path):
     x, y = 8 + middle(4, 4)[0] / 3, 8 + middle(4, 4)[1] / 3
     dark = (sheet[round(y) - 5 : round(y) + 6, round(x) - 5 : round(x) + 6].sum(2) < 200).sum()
     assert red >= 6 and dark >= 12, (red, dark)
+
+
+def test_a_close_up_shows_what_can_be_reached_and_little_else():
+    path = np.column_stack([np.linspace(60, 180, 100), np.full(100, 108.0)])
+    picture = close_up(TWO_ROOMS, ["a level", "died (mine) after 1.7 s"], [(path, "died", "mine")])
+    assert picture.shape == (2 * 160 + 52, 2 * 352, 3), "twice as large"
+    reds = np.abs(picture.astype(int) - shapes.DEADLY).max(2) < 30
+    assert reds[:, : 2 * 200].any() and not reds[:, 2 * 230 :].any(), "the mine in the other room is not on it"
+    assert (picture[:52] == shapes.PAPER).all(-1).any(), "text"
+    everything = level(ground((1, 1, 42, 23)), middle(2, 4))
+    assert close_up(everything, ["x"]).shape == (588 + 30, 1044, 3)

@@ -24,7 +24,7 @@ from npp_rl.files import plain_name
 from npp_rl.levels import generator
 from npp_rl.levels.maps import Level
 from npp_rl.simulator import WON, simulate
-from npp_rl.viewing.render import add_caption, draw_level, save_picture
+from npp_rl.viewing.render import close_up, save_picture
 
 FAILURES = ("died", "stuck", "timed out near the goal", "too slow", "wandering")
 
@@ -90,8 +90,9 @@ def draw_failures(
     """Draw levels that no try won, with the paths of all tries -> {level id: path relative to the parent of `folder`}.
 
     Each category and kind of failure (the most common one of the level's tries) gets pictures of its first `count`
-    levels, FOLDER/<level>__<failure>.png. There are at most `most` pictures, the first of each category before others.
-    Levels that the agent was trained on get none, unless it was trained on all of them.
+    levels, FOLDER/<level>__<failure>.png, of what can be reached (`render.close_up`). There are at most `most`
+    pictures, the first of each category before others. Levels that the agent was trained on get none, unless it was
+    trained on all of them.
     """
     folder = Path(folder)
     frame_skip = results["settings"]["frame_skip"]
@@ -108,11 +109,9 @@ def draw_failures(
     for _, level, entry, failure in sorted(chosen, key=lambda one: one[0])[:most]:
         folder.mkdir(parents=True, exist_ok=True)
         ways = [_trajectory(level, outcome, frame_skip) for outcome in entry["tries"]]
-        picture = draw_level(level, 1, trajectories=ways).copy()
         shown = next(outcome for outcome in entry["tries"] if outcome["failure"] == failure)
-        add_caption(picture, f"{level.id}    {describe(shown)}")
         path = folder / f"{file_name(level, names)}__{plain_name(failure)}.png"
-        save_picture(path, picture)
+        save_picture(path, close_up(level, [level.id, describe(shown)], ways))
         pictures[level.id] = f"{folder.name}/{path.name}"
     return pictures
 

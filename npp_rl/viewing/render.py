@@ -43,6 +43,7 @@ from npp_rl.viewing.shapes import (
 Trajectory = tuple[np.ndarray, str] | tuple[np.ndarray, str, str]
 
 SEEN = 30  # px of ground around reachable space that pictures show undimmed, a multiple of fields.SPACING
+CLOSE = (352, 160)  # px, least width and height of a close-up
 SECOND = 60  # positions of a trajectory from one time mark to the next
 NUMBERED, MOST_NUMBERED = 5, 3  # each fifth mark has its number in pictures of up to three trajectories
 
@@ -95,6 +96,33 @@ def reachable_box(map_data: bytes) -> tuple[int, int, int, int]:
 
 def _spawn(map_data):
     return 6 * map_data[RECORDS_AT + 1], 6 * map_data[RECORDS_AT + 2]
+
+
+def close_up(level: Level | bytes, words: Sequence[str], trajectories: Iterable[Trajectory] = ()) -> np.ndarray:
+    """What the ninja can reach of a level, with lines of text above: uint8 [height, width, 3], at most 1056 px wide.
+
+    Small parts are drawn twice as large. trajectories: as for `draw_level`, without a legend.
+    """
+    map_data = level.map_data if isinstance(level, Level) else level
+    left, top, right, bottom = reachable_box(map_data)
+    # At least CLOSE px wide and high, within the field.
+    left, right = _widened(left, right, CLOSE[0], WIDTH)
+    top, bottom = _widened(top, bottom, CLOSE[1], HEIGHT)
+    scale = 2 if right - left <= WIDTH // 2 else 1
+    whole = _picture(level, scale, trajectories, None, dim=True, legend=False)
+    part = whole.crop((scale * left, scale * top, scale * right, scale * bottom))
+    band = 22 * len(words) + 8
+    picture = Image.new("RGB", (part.width, part.height + band), INK)
+    picture.paste(part, (0, band))
+    for row, line in enumerate(words):
+        ImageDraw.Draw(picture).text((8, 15 + 22 * row), line, PAPER, text_font(14), anchor="lm")
+    return np.asarray(picture)
+
+
+def _widened(low, high, least, end):
+    more = max(0, least - (high - low))
+    low = min(max(0, low - more // 2), max(0, end - least))
+    return low, max(high, min(low + least, end))
 
 
 def save_level(path: str | Path, level: Level | bytes, scale: int = 2, **options) -> None:
@@ -163,7 +191,7 @@ def _samples(scale: float) -> int:
 
 
 def _picture(
-    level, scale: float, trajectories: Iterable[Trajectory], ninja, unfinished=False, dim=False
+    level, scale: float, trajectories: Iterable[Trajectory], ninja, unfinished=False, dim=False, legend=True
 ) -> Image.Image:
     map_data = level.map_data if isinstance(level, Level) else bytes(level)
     if len(map_data) < SHORTEST_MAP:
@@ -192,7 +220,7 @@ def _picture(
         _draw_seconds(pen, points, OUTCOMES[outcome], scale, len(runs) <= MOST_NUMBERED)
     for points, outcome, cause in runs:
         _draw_end(pen, *points[-1], outcome, cause)
-    if any(cause for _, _, cause in runs):
+    if legend and any(cause for _, _, cause in runs):
         _draw_legend(pen, Counter((outcome, cause) for _, outcome, cause in runs))
     if ninja is None:
         ninja = _spawn(map_data)
