@@ -554,6 +554,10 @@ def test_resume_of_no_run(tmp_path):
     (tmp_path / "config.json").write_text("[" * 100_000)
     with pytest.raises(CheckpointError, match="expected a JSON object, a run's configuration"):
         parse_args(Args, ["--resume", str(tmp_path)])
+    for wrong in ("", [], [["seed", 1]], None):
+        (tmp_path / "config.json").write_text(json.dumps({"args": wrong}))
+        with pytest.raises(CheckpointError, match="not a run's configuration"):
+            parse_args(Args, ["--resume", str(tmp_path)])
     saved = dataclasses.asdict(Args(exp_name="ppo_other"))
     for wrong in ({"num_envs": "x"}, {"num_envs": None}, {"learning_rate": "fast"}, {"size": "weird"}, {"cuda": 1}):
         (tmp_path / "config.json").write_text(json.dumps({"args": {**saved, **wrong}}))

@@ -89,7 +89,9 @@ def parse_args(args_type, argv: list[str] | None = None, default=None):
         args.resume = str(s3.download_for_resume(args.resume, folder, args.s3_endpoint_url))
     config_path = Path(args.resume) / "config.json"
     try:
-        saved = dict(read_json(config_path)["args"])
+        saved = read_json(config_path)["args"]
+        if not isinstance(saved, dict):
+            raise TypeError
     except OSError as error:
         raise CheckpointError(f"--resume {args.resume}: no run directory ({config_path}: {error.strerror})") from error
     except UserError as error:
