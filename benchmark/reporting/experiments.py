@@ -1,7 +1,8 @@
 """Reads the finished runs of an experiment: their result files, or TensorBoard's or wandb's where these are missing.
 
 An experiment is a folder in which run directories lie at any depth; a run directory has config.json with an
-`architecture`. What cannot be read becomes a line in `problems`; nothing is left out silently.
+`architecture`. What cannot be read, or does not fit its schema, becomes a line in `problems`; nothing is left out
+silently. Experiments that were tested on the same levels become one.
 """
 
 import hashlib
