@@ -57,8 +57,15 @@ def read_json(path: str | Path, most: int = JSON_BYTES) -> dict:
 
 
 def write_atomically(path: str | Path, data: bytes) -> None:
-    """Write a temporary file and rename it, so that a crash never leaves half a file. Raises OSError with the path."""
+    """Write a temporary file and rename it, so that a crash never leaves half a file. Raises OSError with the path.
+
+    A device, a pipe or a folder is never replaced.
+    """
     path = Path(path)
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "expected a regular file", str(path))
     beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with beside.open("wb") as stream:

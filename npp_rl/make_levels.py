@@ -118,6 +118,8 @@ def main(args: Args) -> None:
     check_args(args)
     if args.seed >= 1 << 32:
         raise ArgumentError(f"--seed {args.seed}: expected 0 to {(1 << 32) - 1}")
+    if args.preview and (not args.preview.parent.is_dir() or (args.preview.exists() and not args.preview.is_file())):
+        raise ArgumentError(f"--preview {args.preview}: expected a file, new or old, in a folder that exists")
     if args.out and (old := _check_replaceable(args.out)):
         print(f"{args.out}: replaces the data set of this command that is there, {old}")
     splits = ("train", "test") if args.split == "all" else (args.split,)

@@ -480,6 +480,9 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path, capsys, monkeypatch):
         (["--out", "x", "--count", "many"], ["--count", "many"]),
         (["--out", "x", "--seed", "-1"], ["--seed -1"]),
         (["--out", "x", "--split", "half"], ["--split", "half", "train"]),
+        (["--out", "x", "--preview", "nowhere/a.png"], ["--preview nowhere/a.png", "a folder that exists"]),
+        (["--out", "x", "--preview", "/dev/full"], ["--preview /dev/full", "expected a file"]),
+        (["--out", "x", "--preview", "."], ["--preview .", "expected a file"]),
         ([], ["--out", "--preview"]),
     ],
 )

@@ -324,6 +324,23 @@ def test_write_atomically_leaves_nothing_half_written(tmp_path):
     assert target.read_bytes() == b"old" and list(tmp_path.iterdir()) == [target]
 
 
+def test_write_atomically_replaces_regular_files_only(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "device").symlink_to("/dev/null")
+    before = sorted(tmp_path.iterdir())
+    for name, message in (
+        ("pipe", "regular file"),
+        ("device", "regular file"),
+        ("folder", "directory"),
+        (".", "direc"),
+    ):
+        with pytest.raises(OSError, match=message) as error:
+            write_atomically(tmp_path / name if name != "." else ".", b"data")
+        assert name in error.value.filename
+    assert sorted(tmp_path.iterdir()) == before and (tmp_path / "pipe").is_fifo() and (tmp_path / "device").is_symlink()
+
+
 def test_nclone_data_set(shared, capsys):
     folder = shared / "datasets" / "nclone" / "train"
     found = load_levels(folder)

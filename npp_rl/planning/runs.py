@@ -302,6 +302,8 @@ def kept(cache: str | Path | None, name: str, make: Callable[[], dict[str, np.nd
         pass
     except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
         print(f"{path}: damaged ({' '.join(str(error).split())[:100]}), made anew", file=sys.stderr)
+        if path.is_symlink() or path.is_fifo():  # `write_atomically` replaces files only
+            path.unlink()
     arrays = make()
     path.parent.mkdir(parents=True, exist_ok=True)
     buffer = io.BytesIO()
