@@ -19,7 +19,7 @@ from npp_rl.evaluation import intervals, players, suite, summary
 from npp_rl.evaluation.intervals import difference, wilson
 from npp_rl.evaluation.suite import BATCH, evaluate
 from npp_rl.evaluation.summary import summarise
-from npp_rl.levels import datasets
+from npp_rl.levels import copies, datasets
 from npp_rl.levels.categories import CATEGORIES, TIERS
 from npp_rl.levels.datasets import load_levels
 from npp_rl.levels.generator import generate
@@ -263,6 +263,7 @@ def make_args(*files, **more):
 
 def test_command(run_dir, tmp_path, levels, monkeypatch, capsys):
     monkeypatch.setattr(evaluation_command, "load_suite", lambda *_: levels)
+    monkeypatch.setattr(evaluation_command, "load_split", lambda *_: ([generate("complex", 1)], [], []))
     best = run_dir / "checkpoints/best.pt"
     (results,) = evaluation_command.main(make_args(best))
     assert json.loads((run_dir / "eval_results.json").read_text()) == results
@@ -386,6 +387,34 @@ def test_levels_with_what_is_not_simulated_count_in_a_row_of_their_own(levels, c
     none = suite.evaluate(policy, [own[0]], observations=("game_state",))
     assert none["overall"]["levels"] == 0 and summary.scalars(none, "eval") == {}
     assert "- not simulated: 1 of these 1 levels" in summary.report(none, "title", {})
+
+
+def test_near_copies_of_training_levels_are_named(run_dir, tmp_path, levels, monkeypatch, capsys):
+    """They count; success without them is said too."""
+    tiles = levels[2].tiles.copy()
+    tiles[tuple(np.argwhere(copies.playable_part(levels[2]) & (tiles == 1))[0])] = 2
+    nearly = dataclasses.replace(levels[2], map_data=encode_map(tiles, levels[2].entities))
+    suite_levels = [levels[0], nearly, levels[5]]
+    monkeypatch.setattr(evaluation_command, "load_suite", lambda *_: suite_levels)
+    monkeypatch.setattr(evaluation_command, "load_split", lambda *_: ([levels[0], levels[2]], [], []))
+    file = knowing(run_dir / "checkpoints/best.pt", tmp_path / "a/checkpoints/best.pt", [levels[0], levels[2]])
+    (results,) = evaluation_command.main(make_args(file, output=str(tmp_path / "out")))
+    other = results["levels"][2]["success_rate"]
+    assert results["near_copies"] == {"ids": [nearly.id], "success_rate_without": other}
+    assert results["overall"]["levels"] == 2 and results["trained_on"]["levels"] == 1
+    line = f"- near-copies of training levels: 1 ({nearly.id}), which count; without them {other:.1%}\n"
+    assert line in capsys.readouterr().out
+
+    def gone(*_):
+        raise LevelError("sets/a: no such folder")
+
+    monkeypatch.setattr(evaluation_command, "load_split", gone)
+    (results,) = evaluation_command.main(make_args(file, output=str(tmp_path / "later")))
+    said = capsys.readouterr()
+    assert "near-copies of training levels were not looked for: sets/a: no such folder" in said.err
+    assert "near_copies" not in results and "near-copies" not in said.out
+    with pytest.raises(LevelError, match="sets/a"):
+        evaluation_command.main(make_args(file, output=str(tmp_path / "out"), train_levels=True))
 
 
 def test_only_what_a_run_divided_is_divided_again(levels, tmp_path):

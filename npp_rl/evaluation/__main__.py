@@ -13,15 +13,15 @@ from typing import Literal
 import torch
 
 from npp_rl.agents import load_agent
-from npp_rl.commands import ArgumentError, command
+from npp_rl.commands import ArgumentError, LevelError, command
 from npp_rl.evaluation import analysis
 from npp_rl.evaluation.players import agent_policy, device_of, together
 from npp_rl.evaluation.result_files import check_video, write_results
 from npp_rl.evaluation.suite import evaluate, generalisation
-from npp_rl.evaluation.summary import comparison, leave_out, report
+from npp_rl.evaluation.summary import comparison, leave_out, note_near_copies, report
 from npp_rl.files import read_json
 from npp_rl.levels import builtin
-from npp_rl.levels.datasets import load_split, load_suite
+from npp_rl.levels.datasets import MOST_COMPARED, load_split, load_suite
 from npp_rl.levels.maps import Level
 from npp_rl.levels.sources import absolute, parts_of, same_dataset
 from npp_rl.training.arguments import check_args
@@ -114,6 +114,18 @@ def _earlier(folder, results):
         return {}
 
 
+def _train_levels(args, run):
+    """The levels that the run trained on, without generated ones; none, with a line on stderr, if they are gone."""
+    names = ("train_dataset", "test_dataset", "holdout_fraction", "validation_fraction")
+    try:
+        return load_split(*(run[name] for name in names))[0]
+    except LevelError as error:
+        if args.train_levels:
+            raise
+        print(f"near-copies of training levels were not looked for: {error}", file=sys.stderr)
+        return []
+
+
 def _play_and_write(args: Args, player: _Player, device: torch.device) -> dict:
     run = player.run
     rules = {
@@ -129,11 +141,12 @@ def _play_and_write(args: Args, player: _Player, device: torch.device) -> dict:
     policy = agent_policy(player.agent, device)
     results = evaluate(policy, player.levels, **rules)
     leave_out(results, player.levels, run["trained_on"])
+    train_levels = _train_levels(args, run)
+    if len(train_levels) * len(player.levels) <= MOST_COMPARED:
+        note_near_copies(results, train_levels, player.levels)
     if args.train_levels and not results["overall"]["levels"]:
         print("--train-levels: no gap, because none of these levels counts", file=sys.stderr)
     elif args.train_levels:
-        data = (run[name] for name in ("train_dataset", "test_dataset", "holdout_fraction", "validation_fraction"))
-        train_levels = load_split(*data)[0]
         if args.categories:
             train_levels = [level for level in train_levels if level.category in args.categories]
         results["generalisation"] = generalisation(policy, train_levels, results, **rules)

@@ -8,6 +8,7 @@ from npp_rl.environment.games import CAUSES
 from npp_rl.evaluation.analysis import FAILURES, NEAR_GOAL_PX, STUCK_PX, WINDOW_SECONDS, describe
 from npp_rl.evaluation.intervals import wilson
 from npp_rl.levels.categories import CATEGORIES, TIER_NAMES
+from npp_rl.levels.copies import near_copies
 from npp_rl.levels.maps import GROUPS, Level
 
 NOT_WHOLE = GROUPS[2]
@@ -113,6 +114,20 @@ def leave_out(results: dict, levels: Sequence[Level], trained_on: frozenset[str]
         results |= summaries(results["levels"])
 
 
+def note_near_copies(results: dict, train_levels: Sequence[Level], levels: Sequence[Level]) -> None:
+    """Add `near_copies` to the `results` of `levels`: the levels that count and are near-copies of training levels.
+
+    They are near-copies by levels/copies.py, and count. The entry has `ids`, and `success_rate_without`, success on the
+    other levels that count, None if there are none. Without near-copies there is no entry.
+    """
+    near = {level.digest for level in near_copies(levels, train_levels)}
+    entries = counted(results["levels"])
+    if ids := [entry["id"] for entry in entries if entry["digest"] in near]:
+        others = [entry["success_rate"] for entry in entries if entry["digest"] not in near]
+        without = sum(others) / len(others) if others else None
+        results["near_copies"] = {"ids": ids, "success_rate_without": without}
+
+
 def counted(entries: list[dict]) -> list[dict]:
     """Entries of the levels that count: those that the agent was not trained on and that are simulated as a whole."""
     return [entry for entry in entries if not entry.get("trained_on") and entry.get("group") != NOT_WHOLE]
@@ -180,6 +195,10 @@ def report(results: dict, title: str, about: dict[str, str]) -> str:
         about["trained or chosen on"] = _trained_on(results)
     if not_whole := _not_whole(results):
         about["not simulated"] = not_whole
+    if near := results.get("near_copies"):
+        ids = ", ".join(near["ids"][:5]) + (", ..." if len(near["ids"]) > 5 else "")
+        without = _number(near["success_rate_without"], ".1%")
+        about["near-copies of training levels"] = f"{len(near['ids'])} ({ids}), which count; without them {without}"
     lines += [f"- {name}: {value}" for name, value in about.items()]
     if not overall["levels"]:
         return "\n".join([*lines, *_cost(results)]) + "\n"
