@@ -130,3 +130,28 @@ def test_processes_that_compile_at_once_do_not_mix_up_their_files(project):
 def test_a_kernel_refuses_to_be_called_from_python():
     with pytest.raises(TypeError, match="overlap is a kernel: only compiled functions can call it"):
         geometry.overlap(0.0, 0.0, 1.0, 1.0, 2.0)
+
+
+def test_without_a_place_for_the_cache_everything_works_and_it_is_said_once(project):
+    (project / "file").write_text("")
+    for folder in (project / "npp_rl" / "simulator", project):  # where Numba would put `__pycache__`
+        (folder / "__pycache__").write_text("a file, in which nobody can write, not even root")
+    settings = {"NUMBA_CACHE_DIR": str(project / "file"), "XDG_CACHE_HOME": str(project / "file")}
+    settings = os.environ | settings | {"PYTHONDONTWRITEBYTECODE": "1"}
+    settings.pop("PYTHONPATH", None)
+    command = [sys.executable, "-c", SHOW, str(project)]
+    done = subprocess.run(command, env=settings, capture_output=True, text=True, cwd=project)
+    assert (done.returncode, done.stdout) == (0, "2.0 0 1\n"), done.stderr
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("warning: compiled code is not kept, every start compiles") and "NUMBA_CACHE_DIR" in line
+
+
+def test_a_cache_that_becomes_full_is_done_without(project):
+    full = "def save(*_):\n    raise OSError(28, 'No space left on device')\n"
+    code = SHOW.replace("value = caller", f"from npp_rl.simulator import compiled\n{full}value = caller", 1)
+    code = code.replace("value = caller", "compiled._CacheFile.save = save\nvalue = caller")
+    settings = os.environ | {"NUMBA_CACHE_DIR": str(project / "cache"), "PYTHONDONTWRITEBYTECODE": "1"}
+    settings.pop("PYTHONPATH", None)
+    done = subprocess.run([sys.executable, "-c", code, str(project)], env=settings, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "2.0 0 1\n"), done.stderr
+    assert done.stderr.count("No space left on device") == done.stderr.count("\n") == 1

@@ -80,7 +80,7 @@ from npp_rl.environment.pictures import GLOBAL_PIXEL, PLAYER_PIXEL, PLAYER_SIDE,
 from npp_rl.levels.datasets import load_levels
 from npp_rl.levels.fields import NODES
 from npp_rl.levels.maps import Level
-from npp_rl.simulator import build_bank, new_state
+from npp_rl.simulator import build_bank, compiled, new_state
 from npp_rl.simulator.layout import NINJA
 
 
@@ -242,12 +242,13 @@ class NppVectorEnv(gym.vector.VectorEnv):
         )
         if clearance:
             level_clearances(self._bank, self._views.clearance)
-        self._graphs = level_graphs(self._bank) if graph else None
+        self._graphs = level_graphs(self._bank, compiled.serial(self.num_envs)) if graph else None
         self._drawings = None
         if "player_frames" in observations or "global_view" in observations:
+            alone = compiled.serial(self.num_envs)
             self._drawings = (
-                level_pictures(self._bank, PLAYER_PIXEL, "player_frames" in observations),
-                level_pictures(self._bank, GLOBAL_PIXEL, "global_view" in observations),
+                level_pictures(self._bank, PLAYER_PIXEL, "player_frames" in observations, alone),
+                level_pictures(self._bank, GLOBAL_PIXEL, "global_view" in observations, alone),
             )
         # One kernel writes all parts of a graph.
         written = set(observations) | (set(GRAPH_OBSERVATIONS) if graph else set())
@@ -308,16 +309,19 @@ class NppVectorEnv(gym.vector.VectorEnv):
         """Do `task` (one for all games, or i1 [games]) and write the observations, but for graphs and pictures."""
         self._orders.task[:] = task
         games = self._bank, self._state, self._goals, self._episodes
-        advance_all(*games, self._views, self._rules, orders or self._orders, self._observed, self._outcomes)
+        orders = orders or self._orders
+        alone = compiled.serial(self.num_envs)
+        advance_all(*games, self._views, self._rules, orders, self._observed, self._outcomes, alone)
 
     def _write_graphs_and_pictures(self):
         """Write the graphs and pictures of all games but those whose last task was SKIP."""
         task = self._orders.task
         if self._graphs is not None:
             games = self._bank, self._state, self._goals, self._episodes
-            graph_all(*games, self._views, self._graphs, task, self._graph)
+            graph_all(*games, self._views, self._graphs, task, self._graph, compiled.serial(self.num_envs))
         if self._drawings is not None:
-            draw_all(self._bank, self._state, *self._drawings, task, self._frames, self._view)
+            alone = compiled.serial(self.num_envs)
+            draw_all(self._bank, self._state, *self._drawings, task, self._frames, self._view, alone)
 
     def _plan_stale(self):
         """Plan the goals of stale games anew."""

@@ -3,6 +3,8 @@
 `advance_all` does all of that in one compiled call. Graphs and pictures have calls of their own, `graph_all` and
 `draw_all`, which are compiled only where they are asked for. An `EPISODE` record holds what a game remembers beside the
 simulator's state. env.py says what the rewards mean.
+
+The last argument of these calls, `serial`, is `compiled.serial(games)`: whether the loop runs without threads.
 """
 
 from typing import NamedTuple
@@ -11,7 +13,7 @@ import numpy as np
 from numba import get_thread_id, prange
 
 from npp_rl.environment.arcs import ARC, ARCS, write_arcs
-from npp_rl.environment.goals import GOAL_NONE, signature
+from npp_rl.environment.goals import GOAL, GOAL_NONE, signature
 from npp_rl.environment.graph import GRAPH_OBSERVATIONS, write_graph
 from npp_rl.environment.observations import (
     GAME_STATE,
@@ -31,7 +33,7 @@ from npp_rl.environment.pictures import (
 )
 from npp_rl.levels.fields import distance_at
 from npp_rl.simulator import DEAD, WON, frame, reset_game
-from npp_rl.simulator.compiled import kernel, njit
+from npp_rl.simulator.compiled import kernel, njit, serial
 from npp_rl.simulator.layout import CAUSE_NAMES, EXIT_DOOR, EXIT_SWITCH
 
 ACTIONS = ("none", "left", "right", "jump", "left + jump", "right + jump")
@@ -98,13 +100,14 @@ REWARD = 1  # reward the step that was played
 BEGIN = 2  # begin an episode
 LOOK = 3  # nothing
 SKIP = 4  # nothing, and write no observations
+MOVE = 5  # hold the action, and write neither rewards nor observations
 
 
 class Orders(NamedTuple):
     """What is to be done with each game."""
 
-    task: np.ndarray  # i1 [games]: PLAY, REWARD, BEGIN, LOOK or SKIP
-    actions: np.ndarray  # i8 [games]: read by PLAY
+    task: np.ndarray  # i1 [games]: PLAY, REWARD, BEGIN, LOOK, SKIP or MOVE
+    actions: np.ndarray  # i8 [games]: read by PLAY and MOVE
     starts: np.ndarray  # i4 [games]: index of the level, read by BEGIN
 
 
@@ -255,14 +258,6 @@ def _play(bank, state, i, goals, episodes, rules, action):
     return alive and signature(bank, state, i, goals[i].mines) != goals[i].signature
 
 
-@njit(parallel=True)
-def play_all(bank, state, goals, episodes, rules, actions, stale):
-    """Hold each game's action for one step; sets `stale` (bool [games]) where a goal has to be planned anew."""
-    for index in prange(len(actions)):
-        i = np.int64(index)  # prange counts in unsigned integers, for which every kernel would be compiled once more
-        stale[i] = _play(bank, state, i, goals, episodes, rules, actions[i])
-
-
 @kernel
 def follow_way(state, i, views, goal, e):
     """Measure the way from the ninja of game i to its goal, and on to the exit, into the EPISODE record e."""
@@ -347,54 +342,112 @@ def _note_figures(state, i, episodes, figures):
     figures[15, i] = e.idle
 
 
-@njit(parallel=True)
-def advance_all(bank, state, goals, episodes, views, rules, orders, observed, outcomes):
-    """Do with each game what its task says and write its observations, while the game is in a core's cache."""
-    task, actions, starts = orders  # unpacked here: in the loop each access would count references
+@njit(inline="always", _nrt=False)  # as a call of its own it takes a tenth of a step
+def _advance(i, thread, bank, state, goals, episodes, views, rules, orders, observed, outcomes):
+    """Do with game i what its task says, and write its observations while the game is in a core's cache."""
+    task, actions, starts = orders
     stale, reward, terminated, truncated, figures = outcomes
-    for index in prange(len(task)):
-        i = np.int64(index)
-        if task[i] == SKIP:
-            continue
-        if task[i] == PLAY:
-            stale[i] = _play(bank, state, i, goals, episodes, rules, actions[i])
-            if stale[i]:
-                continue
-        if task[i] == BEGIN:
-            begin_game(bank, state, i, views, goals, episodes, rules, starts[i])
-        elif task[i] != LOOK:
-            reward[i], terminated[i], truncated[i] = _reward(bank, state, i, views, goals, episodes, rules)
-            if terminated[i] or truncated[i]:
-                _note_figures(state, i, episodes, figures)
-        _observe(bank, state, i, views, goals, episodes, get_thread_id(), observed)
+    todo = task[i]
+    if todo == SKIP:
+        return
+    if todo in (PLAY, MOVE):
+        stale[i] = _play(bank, state, i, goals, episodes, rules, actions[i])
+        if stale[i] or todo == MOVE:
+            return
+    if todo == BEGIN:
+        begin_game(bank, state, i, views, goals, episodes, rules, starts[i])
+    elif todo != LOOK:
+        reward[i], terminated[i], truncated[i] = _reward(bank, state, i, views, goals, episodes, rules)
+        if terminated[i] or truncated[i]:
+            _note_figures(state, i, episodes, figures)
+    _observe(bank, state, i, views, goals, episodes, thread, observed)
 
 
-@njit(parallel=True)
-def graph_all(bank, state, goals, episodes, views, graphs, task, rows):
+@njit(parallel=True, _nrt=False)
+def advance_all(bank, state, goals, episodes, views, rules, orders, observed, outcomes, serial):
+    """Do with each game what its task says, and write its observations."""
+    games = len(orders.task)  # Numba takes the length of an attribute inside `prange` for 0
+    if serial:
+        for i in range(games):
+            _advance(i, 0, bank, state, goals, episodes, views, rules, orders, observed, outcomes)
+    else:
+        for index in prange(games):
+            game = np.int64(index)  # prange counts in unsigned integers, for which kernels would be compiled once more
+            thread = get_thread_id()
+            _advance(game, thread, bank, state, goals, episodes, views, rules, orders, observed, outcomes)
+
+
+@njit(inline="always", _nrt=False)
+def _graph(i, thread, bank, state, goals, episodes, views, graphs, task, rows):
+    """Write the graph of game i, unless it is to be skipped."""
+    if task[i] == SKIP:
+        return
+    goal = goals[i]
+    dist = views.dist[goal.field]
+    ahead = views.ahead[goal.field]
+    clearance = views.clearance[state.ninja[i].level]
+    write_graph(bank, state, i, goal, dist, ahead, episodes[i].way, clearance, graphs, thread, rows)
+
+
+@njit(parallel=True, _nrt=False)
+def graph_all(bank, state, goals, episodes, views, graphs, task, rows, serial):
     """Write the graphs of all games but those to skip into `rows` (graph.GraphRows)."""
-    for index in prange(len(task)):
-        i = np.int64(index)
-        if task[i] != SKIP:
-            goal = goals[i]
-            dist = views.dist[goal.field]
-            ahead = views.ahead[goal.field]
-            clearance = views.clearance[state.ninja[i].level]
-            way = episodes[i].way
-            write_graph(bank, state, i, goal, dist, ahead, way, clearance, graphs, get_thread_id(), rows)
+    if serial:
+        for i in range(len(task)):
+            _graph(i, 0, bank, state, goals, episodes, views, graphs, task, rows)
+    else:
+        for index in prange(len(task)):
+            _graph(np.int64(index), get_thread_id(), bank, state, goals, episodes, views, graphs, task, rows)
 
 
-@njit(parallel=True)
-def draw_all(bank, state, player, whole, task, frames, view):
+@kernel
+def _draw(i, bank, state, player, whole, task, frames, view):
+    """Draw the pictures of game i, unless it is to be skipped."""
+    if len(frames) and task[i] == PLAY:
+        push_player_frame(bank, state, i, player, frames[i])
+    elif len(frames) and task[i] == BEGIN:
+        begin_player_frames(bank, state, i, player, frames[i])
+    if len(view) and task[i] != SKIP:
+        write_global_view(bank, state, i, whole, view[i, 0])
+
+
+@njit(parallel=True, _nrt=False)
+def draw_all(bank, state, player, whole, task, frames, view, serial):
     """Draw the pictures of all games but those to skip.
 
     player, whole: the pictures.Pictures of each scale. frames u1 [games, k, 84, 84], view u1 [games, 1, 100, 176]: with
     no rows if not asked for.
     """
-    for index in prange(len(task)):
-        i = np.int64(index)
-        if len(frames) and task[i] == PLAY:
-            push_player_frame(bank, state, i, player, frames[i])
-        elif len(frames) and task[i] == BEGIN:
-            begin_player_frames(bank, state, i, player, frames[i])
-        if len(view) and task[i] != SKIP:
-            write_global_view(bank, state, i, whole, view[i, 0])
+    if serial:
+        for i in range(len(task)):
+            _draw(i, bank, state, player, whole, task, frames, view)
+    else:
+        for index in prange(len(task)):
+            _draw(np.int64(index), bank, state, player, whole, task, frames, view)
+
+
+# Stand for the views and observations of games that only move.
+_NOTHING = Views(
+    dist=np.zeros((0, 1), np.uint16),
+    ahead=np.zeros((0, 1), np.uint8),
+    share=np.zeros(0),
+    stage=np.zeros(0, GOAL),
+    clearance=np.zeros((0, 1), np.uint8),
+    nearest=np.zeros((0, 1)),
+    points=np.zeros((0, 1, 1), np.float32),
+    hazards=np.zeros((0, 1, 1)),
+    marks=np.zeros((0, 1), np.uint64),
+)
+_UNSEEN = Observed(*(np.zeros((0, *shape), dtype) for shape, dtype in map(OBSERVATIONS.get, Observed._fields)))
+
+
+def play_all(bank, state, goals, episodes, rules, actions, stale):
+    """Hold each game's action for one step; sets `stale` (bool [games]) where a goal has to be planned anew.
+
+    It is `advance_all` with the task MOVE, because that is compiled anyway.
+    """
+    games = len(actions)
+    orders = Orders(np.full(games, MOVE, np.int8), np.asarray(actions, np.int64), np.zeros(games, np.int32))
+    unused = np.zeros(games), np.zeros(games, np.bool_), np.zeros(games, np.bool_), np.zeros((1, games))
+    outcomes = Outcomes(stale, *unused)
+    advance_all(bank, state, goals, episodes, _NOTHING, rules, orders, _UNSEEN, outcomes, serial(games))

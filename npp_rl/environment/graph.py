@@ -158,19 +158,27 @@ def _cell_borders(free, borders, places):
                     borders[cell + 1] |= NORTH
 
 
-@njit(parallel=True)
-def _all_borders(bank, borders, places, free, tiles):
-    for unsigned in prange(len(borders)):
-        index = np.int64(unsigned)
-        thread = get_thread_id()
-        for cell in range(CELLS):
-            tiles[thread, cell % ROWS, cell // ROWS] = bank.level[index].tiles[cell]
-        level_free(tiles[thread], free[thread])
-        _cell_borders(free[thread], borders[index], places[index])
+@kernel
+def _level_borders(bank, index, tiles, free, borders, places):
+    for cell in range(CELLS):
+        tiles[cell % ROWS, cell // ROWS] = bank.level[index].tiles[cell]
+    level_free(tiles, free)
+    _cell_borders(free, borders[index], places[index])
 
 
-def level_graphs(bank) -> Graphs:
-    """`Graphs` of a bank's levels."""
+@njit(parallel=True, _nrt=False)
+def _all_borders(bank, borders, places, free, tiles, serial):
+    if serial:
+        for index in range(len(borders)):
+            _level_borders(bank, index, tiles[0], free[0], borders, places)
+    else:
+        for index in prange(len(borders)):
+            thread = get_thread_id()
+            _level_borders(bank, np.int64(index), tiles[thread], free[thread], borders, places)
+
+
+def level_graphs(bank, serial: bool = False) -> Graphs:
+    """`Graphs` of a bank's levels. serial: without threads."""
     levels, threads = len(bank.level), config.NUMBA_NUM_THREADS  # the most that may be set later
     most = max(MINE_NODES, DOOR_NODES)
     graphs = Graphs(
@@ -190,6 +198,7 @@ def level_graphs(bank) -> Graphs:
         graphs.places,
         np.zeros((threads, NODES), np.uint8),
         np.zeros((threads, 25, 44), np.uint8),
+        serial,
     )
     return graphs
 

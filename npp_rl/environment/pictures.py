@@ -68,11 +68,14 @@ PLAYER_PIXEL, GLOBAL_PIXEL = 4, 6  # px of the field along a pixel's side
 GLOBAL_ROWS, GLOBAL_COLUMNS = HEIGHT // GLOBAL_PIXEL, WIDTH // GLOBAL_PIXEL
 
 
-def level_pictures(bank, size: int, wanted: bool = True) -> Pictures:
-    """Stamps, and rasters of a bank's levels, for PLAYER_PIXEL or GLOBAL_PIXEL; no rasters unless `wanted`."""
+def level_pictures(bank, size: int, wanted: bool = True, serial: bool = False) -> Pictures:
+    """Stamps, and rasters of a bank's levels, for PLAYER_PIXEL or GLOBAL_PIXEL; no rasters unless `wanted`.
+
+    serial: without threads.
+    """
     levels = len(bank.level) if wanted else 0
     pictures = Pictures(*stamps(size), np.zeros((levels, HEIGHT // size, WIDTH // size), np.uint8))
-    _draw_rasters(bank, pictures)
+    _draw_rasters(bank, pictures, serial)
     return pictures
 
 
@@ -196,11 +199,20 @@ def _draw_changing(bank, state, i, pictures, left, top, picture):
     blend(pictures, look, n.x, n.y, left, top, picture)
 
 
-@njit(parallel=True)
-def _draw_rasters(bank, pictures):
-    for index in prange(len(pictures.raster)):
-        i = np.int64(index)
-        _draw_static(bank, bank.level[i], pictures, pictures.raster[i])
+@kernel
+def _draw_raster(bank, i, pictures):
+    _draw_static(bank, bank.level[i], pictures, pictures.raster[i])
+
+
+@njit(parallel=True, _nrt=False)
+def _draw_rasters(bank, pictures, serial):
+    levels = len(pictures.raster)  # Numba takes the length of an attribute inside `prange` for 0
+    if serial:
+        for i in range(levels):
+            _draw_raster(bank, i, pictures)
+    else:
+        for index in prange(levels):
+            _draw_raster(bank, np.int64(index), pictures)
 
 
 @kernel

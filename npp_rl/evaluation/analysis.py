@@ -11,17 +11,20 @@ misses. The kind of failure is the first of these that holds:
 """
 
 import functools
+import os
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
+import torch.distributed as dist
 
+from npp_rl.commands import say
+from npp_rl.environment import ahead
 from npp_rl.environment.games import CAUSES, inputs_of
 from npp_rl.evaluation.retrace import retrace
 from npp_rl.files import plain_name
-from npp_rl.levels import generator
 from npp_rl.levels.maps import Level
 from npp_rl.simulator import WON, simulate
 from npp_rl.viewing.render import close_up, save_picture
@@ -35,13 +38,21 @@ NEARER_PX = 24.0  # a tile, so that swaying around the nearest place so far is n
 
 
 @functools.cache
-def compile_ahead() -> None:
-    """Compile what `examine` needs, so that timed evaluations do not include compiling.
+def compile_ahead(observations: tuple[str, ...] = ()) -> None:
+    """Compile what environments with these observations, generated levels and `examine` need.
 
-    Numba's first parallel call also sets torch's number of threads, through OpenMP. This function restores it.
+    So no clock or evaluation pays for it. On each machine of a torchrun one process compiles, and the others take it
+    from the cache. Numba's first parallel call sets torch's number of threads, through OpenMP, which is restored here.
     """
     threads = torch.get_num_threads()
-    retrace([generator.generate("simplest", 0)] * 2, [(0, "0", 1), (1, "0", 1)], 4, 1)
+    follows = dist.is_initialized() and os.environ.get("LOCAL_RANK", "0") != "0"
+    if follows:
+        dist.barrier()
+    elif text := ahead.begin():
+        say(text)
+    ahead.finish(observations, [lambda level: retrace([level] * 2, [(0, "0", 1), (1, "0", 1)], 4, 1)])
+    if dist.is_initialized() and not follows:
+        dist.barrier()
     torch.set_num_threads(threads)
 
 

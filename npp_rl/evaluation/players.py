@@ -9,8 +9,16 @@ from npp_rl.commands import ArgumentError
 from npp_rl.levels.sources import same_dataset
 
 
-def agent_policy(agent: torch.nn.Module, device: torch.device) -> Callable[[dict[str, np.ndarray]], np.ndarray]:
-    """Policy of an agent with `get_logits`: dict of arrays [BATCH, ...] -> logits float32 [BATCH, 6]."""
+def agent_policy(
+    agent: torch.nn.Module, device: torch.device, rows: dict[str, np.ndarray] | None = None
+) -> Callable[[dict[str, np.ndarray]], np.ndarray]:
+    """Policy of an agent with `get_logits`: dict of arrays [BATCH, ...] -> logits float32 [BATCH, 6].
+
+    rows: observations of some games. With them graph layers compile their kernels now, and not at the first call.
+    """
+    if rows is not None and device.type == "cpu" and "graph_nodes" in rows:
+        with torch.no_grad():  # by the class, because the agent's own `heads` may go through torch.compile
+            type(agent).heads(agent, {key: torch.from_numpy(value[:1]) for key, value in rows.items()})
 
     def policy(observations):
         with torch.no_grad():

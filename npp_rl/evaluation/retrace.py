@@ -12,7 +12,7 @@ from npp_rl.environment.games import EPISODE, MOST, Rules, Views, begin_game, fo
 from npp_rl.environment.goals import GOAL, level_fields, plan_games
 from npp_rl.levels.maps import Level
 from npp_rl.simulator import DEAD, WON, build_bank, new_state
-from npp_rl.simulator.compiled import kernel, njit
+from npp_rl.simulator.compiled import kernel, njit, serial
 from npp_rl.simulator.contacts import deadly_radius
 from npp_rl.simulator.layout import MINE, SHOVE_THWUMP, THWUMP, TOGGLE_MINE, State
 
@@ -149,22 +149,31 @@ def _note(bank, state, i, views, goals, episodes, rules, frames, t, near, o):
                 o.near_misses -= near[k] == 1
 
 
-@njit(parallel=True)
-def _note_all(bank, state, views, goals, episodes, rules, level, frames, window, t, near, out):
-    """Begin all games (t = 0), or update the records in `out` of games that have not ended before frame t."""
-    for index in prange(len(out)):
-        i = np.int64(index)
-        o = out[i]
-        if t == 0:
-            begin_game(bank, state, i, views, goals, episodes, rules, level[i])
-            o.airborne = state.ninja[i].air
-            o.way_left = episodes[i].total
-            o.closest = o.way_left
-            _open_window(state.ninja[i], o)
-        elif t <= frames[i]:
-            _note(bank, state, i, views, goals, episodes, rules, frames[i], t, near[i], o)
-        if t == frames[i] - window:
-            _open_window(state.ninja[i], o)
+@kernel
+def _begin_or_note(i, bank, state, views, goals, episodes, rules, level, frames, window, t, near, out):
+    """Begin game i (t = 0), or update its record in `out` if it has not ended before frame t."""
+    o = out[i]
+    if t == 0:
+        begin_game(bank, state, i, views, goals, episodes, rules, level[i])
+        o.airborne = state.ninja[i].air
+        o.way_left = episodes[i].total
+        o.closest = o.way_left
+        _open_window(state.ninja[i], o)
+    elif t <= frames[i]:
+        _note(bank, state, i, views, goals, episodes, rules, frames[i], t, near[i], o)
+    if t == frames[i] - window:
+        _open_window(state.ninja[i], o)
+
+
+@njit(parallel=True, _nrt=False)
+def _note_all(bank, state, views, goals, episodes, rules, level, frames, window, t, near, out, serial):
+    if serial:
+        for i in range(len(out)):
+            _begin_or_note(i, bank, state, views, goals, episodes, rules, level, frames, window, t, near, out)
+    else:
+        for index in prange(len(out)):
+            i = np.int64(index)
+            _begin_or_note(i, bank, state, views, goals, episodes, rules, level, frames, window, t, near, out)
 
 
 def retrace(
@@ -183,7 +192,7 @@ def retrace(
     """
     out = np.zeros(len(episodes), RETRACED)
     by_length = np.argsort([frames for _, _, frames in episodes], kind="stable")
-    # Equal parts, so that no game is alone: its arrays would have another layout, and Numba would compile for it.
+    # Equal parts, so that no few games are left that cannot use all cores.
     for chunk in np.array_split(by_length, -(-len(episodes) // CHUNK)):
         out[chunk] = _retrace(levels, [episodes[k] for k in chunk], frame_skip, window)
     return out
@@ -214,9 +223,9 @@ def _retrace(levels, episodes, frame_skip, window):
     rules = Rules(**{name: values.get(name, 0.0) for name in Rules._fields})
     goals, records, stale = np.zeros(games, GOAL), np.zeros(games, EPISODE), np.zeros(games, np.bool_)
     near, out = np.zeros((games, state.active.shape[1]), np.uint8), np.zeros(games, RETRACED)
-    _note_all(bank, state, views, goals, records, rules, level, frames, window, 0, near, out)
+    _note_all(bank, state, views, goals, records, rules, level, frames, window, 0, near, out, serial(games))
     for t in range(1, int(frames[-1]) + 1):
-        # Drop games that have ended, but keep at least two (see `retrace`).
+        # Drop games that have ended, but keep two: Numba would compile once more for the layout of a single row.
         k = slice(min(int(np.searchsorted(frames, t)), max(games - 2, 0)), None)
         some = State(*(array[k] for array in state))
         # Play one frame at a time, and plan goals again only at the ends of steps, as in the environment.
@@ -227,5 +236,8 @@ def _retrace(levels, episodes, frame_skip, window):
         if stale[k].any():
             own = fields._replace(own=fields.own + k.start)
             plan_games(bank, some, own, goals[k], records[k], stale[k])
-        _note_all(bank, some, views, goals[k], records[k], rules, level[k], frames[k], window, t, near[k], out[k])
+        alone = serial(len(out[k]))
+        _note_all(
+            bank, some, views, goals[k], records[k], rules, level[k], frames[k], window, t, near[k], out[k], alone
+        )
     return out

@@ -3,12 +3,16 @@
 Numba's own cache notices an edit of the file that a function is in, but not of a callee in another file, and it ignores
 the bounds-check setting. Here the stamp of every cached function is a hash of all source files with compiled code and
 of `NUMBA_BOUNDSCHECK`, so any edit recompiles everything that is used afterwards. A cache file that is cut, overwritten
-or of another stamp counts as missing. Where no cache can be written, nothing is cached.
+or of another stamp counts as missing. Where no cache can be written, nothing is cached, which is said once.
 """
 
+import contextlib
 import functools
 import hashlib
+import os
 import pickle
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numba
@@ -17,6 +21,7 @@ from numba.core.caching import FunctionCache, IndexDataCacheFile
 from numba.core.registry import CPUDispatcher
 
 _PACKAGE = Path(__file__).resolve().parent.parent
+_functions = []  # what `njit` has made, without kernels
 
 
 @functools.cache
@@ -80,8 +85,21 @@ class _PackageCache(FunctionCache):
     def save_overload(self, sig, data):
         try:
             super().save_overload(sig, data)
-        except OSError:  # a full disk, or a folder that has become read-only
+        except OSError as error:  # a full disk, or a folder that has become read-only
             self.disable()
+            _say_uncached(f"{self.cache_path}: {error.strerror}")
+
+
+_warned = False
+
+
+def _say_uncached(reason):
+    """Say, once for all functions, that compiled code is not kept."""
+    global _warned
+    if not _warned and sys.stderr:
+        text = "every start compiles the simulator anew, which takes a minute or two (set NUMBA_CACHE_DIR to a folder)"
+        print(f"warning: compiled code is not kept, {text}: {reason}", file=sys.stderr)
+    _warned = True
 
 
 def njit(function=None, **options):
@@ -89,7 +107,11 @@ def njit(function=None, **options):
     if function is None:
         return functools.partial(njit, **options)
     dispatcher = numba.njit(error_model="numpy", **options)(function)
-    dispatcher._cache = _PackageCache(dispatcher.py_func)
+    try:
+        dispatcher._cache = _PackageCache(dispatcher.py_func)
+    except RuntimeError:  # Numba's "no locator available"; the dispatcher keeps its cache that stores nothing
+        _say_uncached("no folder for it can be written")
+    _functions.append(dispatcher)
     return dispatcher
 
 
@@ -109,4 +131,57 @@ def kernel(function=None, **options):
         return functools.partial(kernel, **options)
     dispatcher = njit(function, _nrt=False, no_cpython_wrapper=True, no_cfunc_wrapper=True, **options)
     dispatcher.__class__ = _Kernel
+    _functions.pop()
     return dispatcher
+
+
+class _OnlyCompiled(CPUDispatcher):
+    def __call__(self, *args):
+        if _chosen(self.py_func.__name__):
+            self.compile(tuple(map(self.typeof_pyval, args)))
+
+
+@contextlib.contextmanager
+def only_compiling(chosen: Callable[[str], bool]):
+    """Context in which functions are not called: `chosen`(name) are compiled for their arguments, or taken from the
+    cache, and others are skipped.
+
+    All of them return None and write nothing. Calls from one compiled function to another are as ever.
+    """
+    global _chosen
+    _chosen = chosen
+    functions = list(_functions)
+    for function in functions:
+        function.__class__ = _OnlyCompiled
+    try:
+        yield
+    finally:
+        for function in functions:
+            function.__class__ = CPUDispatcher
+
+
+def _chosen(name):
+    return False
+
+
+_forked = False  # from a process with GNU OpenMP threads
+
+
+def _note_fork():
+    global _forked
+    try:
+        _forked = numba.threading_layer() == "omp"
+    except ValueError:  # the parent has no threads yet, so this process can have its own
+        _forked = False
+
+
+os.register_at_fork(after_in_child=_note_fork)
+
+
+def serial(rows: int) -> bool:
+    """Whether a loop over so many rows has to run without threads.
+
+    One row needs none, so a process that plays one game can still fork. A forked process must not use the threads of
+    its parent: Numba ends it ("fork() called from a process already using GNU OpenMP").
+    """
+    return rows == 1 or _forked

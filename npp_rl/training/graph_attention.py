@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from numba import prange
+from numba import prange, types
 from torch import nn
 
 from npp_rl.simulator.compiled import kernel, njit
@@ -38,6 +38,15 @@ class PackedGraphs(NamedTuple):
     # With padding: nodes per type, and edges float32 [B, N, edge types, N], 1 at [b, t, r, s] for an edge from s to t.
     type_slots: tuple[int, ...] | None = None
     edges: torch.Tensor | None = None
+
+
+def _compile(function, arrays):
+    """Compile for arrays such as "f2 l1 i1": float32 with 2 dimensions, int64 and int32 with one. All are contiguous.
+
+    A backward kernel is so compiled with its forward kernel, before an update needs it.
+    """
+    dtypes = {"f": types.float32, "l": types.int64, "i": types.int32}
+    function.compile(tuple(types.Array(dtypes[word[0]], int(word[1]), "C") for word in arrays.split()))
 
 
 @njit
@@ -218,6 +227,8 @@ def attention_kernels(heads: int, dim: int):
                             for d in range(h * dim, h * dim + dim):
                                 d_q[d] += d_logit * k[d]
 
+    _compile(forward, "f2 l1 i1 i1 i1 f4 f2 f2")
+    _compile(backward, "f2 l1 i1 i1 i1 f4 f2 f2 f2 i2 f2 f5")
     return forward, backward
 
 
@@ -346,6 +357,8 @@ def additive_attention_kernels(heads: int, dim: int):
                                 d_receiver[d] += d_z
                                 d_sender[d] += d_z + share * d_h[d]
 
+    _compile(forward, "f2 i1 i1 f1 f2 f2")
+    _compile(backward, "f2 i1 i1 f1 f2 f2 f2 i2 f2 f2")
     return forward, backward
 
 
@@ -413,19 +426,28 @@ def _sum_backward(d_out, scale, first, source, span, d_x):
                         d_sender[d] += weight * d_h[d]
 
 
+@functools.cache
+def _sum_kernels():
+    """Compiled (forward, backward) of `normalised_sum`."""
+    _compile(_sum_forward, "f2 f1 i1 i1 f2")
+    _compile(_sum_backward, "f2 f1 i1 i1 i2 f2")
+    return _sum_forward, _sum_backward
+
+
 class _CompiledSum(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, graphs):
         ctx.graphs, ctx.scale = graphs, graphs.first.diff().float().rsqrt()
         out = torch.empty_like(x)
-        _sum_forward(*_arrays((x, ctx.scale, graphs.first, graphs.source, out)))
+        _sum_kernels()[0](*_arrays((x, ctx.scale, graphs.first, graphs.source, out)))
         return out
 
     @staticmethod
     def backward(ctx, d_out):
         d_x = torch.empty_like(d_out, memory_format=torch.contiguous_format)
         graphs = ctx.graphs
-        _sum_backward(*_arrays((d_out.contiguous(), ctx.scale, graphs.first, graphs.source, graphs.span, d_x)))
+        arrays = d_out.contiguous(), ctx.scale, graphs.first, graphs.source, graphs.span, d_x
+        _sum_kernels()[1](*_arrays(arrays))
         return d_x, None
 
 

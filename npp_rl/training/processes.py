@@ -15,6 +15,7 @@ import torch.distributed as dist
 import torch.distributed.nn  # before a group is joined, which its default arguments would keep alive past `leave`
 
 from npp_rl.commands import ArgumentError, end_on_signals, say
+from npp_rl.environment import ahead
 from npp_rl.training.arguments import check_args
 
 TIMEOUT = datetime.timedelta(hours=1)  # how long ranks wait for each other: rank 0 may write videos
@@ -62,8 +63,10 @@ def begin(args, sizes: dict[str, dict]) -> Process:
     has_bf16 = device.type == "cpu" or torch.cuda.is_bf16_supported(including_emulation=False)
     amp_dtype = torch.bfloat16 if has_bf16 else torch.float16
     end_on_signals(" before the training began, so nothing was saved")
-    if rank == 0:
-        say("preparing levels and the simulator (the first start compiles it, which takes about a minute)")
+    if local_rank == 0:
+        text = ahead.begin()
+        if rank == 0:
+            say(text or "preparing levels and the simulator")
     return Process(rank, world_size, device, threads, inference_threads, amp_dtype, *seeds(args.seed, rank, world_size))
 
 

@@ -1,0 +1,118 @@
+"""Compile all kernels before the clock of a run starts, with two processes where the cache has none yet.
+
+Numba compiles on one core. The kernel of a step, `advance_all`, takes as long as all others together, so a second
+process compiles it while this one compiles the others; both leave their results in the cache. `ahead.json` beside them
+says which sources are compiled, and how many seconds that took.
+"""
+
+import atexit
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from numba.core.registry import cpu_target
+
+from npp_rl.environment import games
+from npp_rl.environment.env import NppVectorEnv
+from npp_rl.files import write_json
+from npp_rl.levels.generator import generate
+from npp_rl.levels.maps import Level, encode_map
+from npp_rl.simulator import compiled, simulate
+
+ROOT = Path(__file__).resolve().parents[2]
+STEP = games.advance_all.py_func.__name__
+
+_begun = 0.0  # when compiling began
+_second = None  # the second process
+
+
+def _record() -> Path | None:
+    """The file that notes what is compiled; None where nothing can be kept."""
+    folder = games.advance_all._cache.cache_path
+    return Path(folder) / "ahead.json" if folder else None
+
+
+def _noted() -> dict:
+    """`stamp` of the sources and processor that are compiled, and `seconds` of the last compiling; {} if unknown."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        noted = json.loads(_record().read_text())
+        if isinstance(noted, dict) and isinstance(noted.get("seconds"), (int, float)):
+            return noted
+    return {}
+
+
+def _stamp() -> str:
+    return f"{compiled.source_stamp()} {cpu_target.target_context.codegen().magic_tuple()}"
+
+
+def begin() -> str:
+    """Start the second process where the cache is cold -> how long compiling will take, "" if there is nothing to do.
+
+    `finish` does the rest. To call it early lets other work, such as reading levels, pass meanwhile.
+    """
+    global _begun, _second
+    noted = _noted()
+    if _begun or noted.get("stamp") == _stamp():
+        return ""
+    _begun = time.monotonic()
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    if _record() is not None and cores > 1:
+        code = "import sys; sys.path.insert(0, sys.argv[1]); from npp_rl.environment import ahead; ahead.second()"
+        with contextlib.suppress(OSError):
+            command = [sys.executable, "-c", code, str(ROOT)]
+            quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+            _second = subprocess.Popen(command, stdin=subprocess.PIPE, **quiet)
+            atexit.register(_second.kill)
+    last = f"{noted['seconds']:.0f} s last time" if noted else "about a minute on two free cores, two on one"
+    return f"compiling the simulator, which takes a while at the first start ({last})"
+
+
+def second() -> None:
+    """The second process: compile the kernel of a step. It ends with its parent, whose pipe is its input."""
+    threading.Thread(target=lambda: (sys.stdin.buffer.read(), os._exit(1)), daemon=True).start()
+    tiles = np.ones((23, 42), np.uint8)
+    tiles[11, 4:10] = 0
+    level = Level(encode_map(tiles, [[0, 22, 50, 0, 0], [3, 38, 50, 0, 0], [4, 30, 50, 0, 0]]), "corridor", "simplest")
+    _compile(level, lambda name: name == STEP, ("game_state",))
+
+
+def _compile(level, chosen, observations):
+    """Compile the `chosen` functions (by name) of an environment."""
+    with compiled.only_compiling(chosen):
+        envs = NppVectorEnv(num_envs=2, levels=[level], observations=observations)
+        envs.reset(seed=0)
+        envs.close()
+
+
+def finish(observations: Sequence[str], others: Sequence[Callable[[Level], object]] = ()) -> None:
+    """Compile what `begin` has left, or load it from the cache.
+
+    observations: of the run. others: functions of rooms above this one that call theirs for a level.
+    """
+    global _begun, _second
+    cold = bool(_begun)
+    level = generate("simplest", 0)
+    seen = tuple(dict.fromkeys(("game_state", "arcs", *observations)))
+    _compile(level, lambda name: name != STEP, seen)
+    with compiled.only_compiling(lambda name: name != STEP):
+        for other in others:
+            other(level)
+    if _second is not None:
+        _second.wait()
+        atexit.unregister(_second.kill)
+        _second.stdin.close()
+    _compile(level, lambda name: name == STEP, ("game_state",))  # from the cache, unless the second process failed
+    simulate(level.map_data, bytes(1))  # for pictures and videos; most of it is compiled by now
+    if cold:
+        seconds, record = time.monotonic() - _begun, _record()
+        _begun, _second = 0.0, None
+        if record is not None:
+            with contextlib.suppress(OSError):
+                write_json(record, {"stamp": _stamp(), "seconds": round(seconds, 1)})
