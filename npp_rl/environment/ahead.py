@@ -25,6 +25,7 @@ from npp_rl.files import write_json
 from npp_rl.levels.generator import generate
 from npp_rl.levels.maps import Level, encode_map
 from npp_rl.simulator import compiled, simulate
+from npp_rl.viewing.render import reachable
 
 ROOT = Path(__file__).resolve().parents[2]
 STEP = games.advance_all.py_func.__name__
@@ -41,9 +42,9 @@ def _record() -> Path | None:
 
 def _noted() -> dict:
     """`stamp` of the sources and processor that are compiled, and `seconds` of the last compiling; {} if unknown."""
-    with contextlib.suppress(OSError, ValueError, AttributeError):
+    with contextlib.suppress(OSError, ValueError, AttributeError, KeyError, TypeError):
         noted = json.loads(_record().read_text())
-        if isinstance(noted, dict) and isinstance(noted.get("seconds"), (int, float)):
+        if isinstance(noted, dict) and 0 < noted["seconds"] < 1e6:
             return noted
     return {}
 
@@ -109,7 +110,8 @@ def finish(observations: Sequence[str], others: Sequence[Callable[[Level], objec
         atexit.unregister(_second.kill)
         _second.stdin.close()
     _compile(level, lambda name: name == STEP, ("game_state",))  # from the cache, unless the second process failed
-    simulate(level.map_data, bytes(1))  # for pictures and videos; most of it is compiled by now
+    simulate(level.map_data, bytes(1))  # for pictures and videos, as the next; most of it is compiled by now
+    reachable(level.map_data)
     if cold:
         seconds, record = time.monotonic() - _begun, _record()
         _begun, _second = 0.0, None
