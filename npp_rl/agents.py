@@ -5,16 +5,17 @@ import importlib
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from npp_rl import ARCHITECTURES
 from npp_rl.commands import ArgumentError, CheckpointError
 from npp_rl.environment.env import NppVectorEnv
 from npp_rl.evaluation import analysis
+from npp_rl.evaluation.players import agent_policy
 from npp_rl.levels import generator
 from npp_rl.training.arguments import args_from, check_args
 from npp_rl.training.checkpoints import load, restoring, trained_on
+from npp_rl.training.processes import fill_in_sizes
 
 
 def load_agent(path: str | Path, device: str | torch.device = "cpu") -> tuple[torch.nn.Module, dict]:
@@ -55,11 +56,16 @@ def load_agent(path: str | Path, device: str | torch.device = "cpu") -> tuple[to
 
 def compile_ahead(architectures: Sequence[str]) -> None:
     """Compile what runs of these architectures need, so that no run loses time to it."""
-    analysis.compile_ahead()
     scripts = [importlib.import_module(f"npp_rl.ppo_{name}") for name in architectures]
     # Numba compiles by type, so one environment with the observations of all architectures is enough.
-    observations = {name for script in scripts for name in script.Agent.observations}
-    envs = NppVectorEnv(num_envs=2, levels=[generator.generate("simplest", 0)], observations=tuple(observations))
-    envs.reset(seed=0)
-    envs.step(np.zeros(2, np.int64))
-    envs.close()
+    observations = tuple(dict.fromkeys(name for script in scripts for name in script.Agent.observations))
+    analysis.compile_ahead(observations)
+    for script in () if torch.cuda.is_available() else scripts:  # graph layers on CPUs have kernels by their width
+        args = script.Args()
+        fill_in_sizes(args, script.SIZES, on_gpu=False)
+        rules = {"observations": script.Agent.observations, "frame_stack": getattr(args, "frame_stack", 1)}
+        envs = NppVectorEnv(num_envs=2, levels=[generator.generate("simplest", 0)], **rules)
+        rows, _ = envs.reset(seed=0)
+        envs.close()
+        agent = script.Agent({name: list(value.shape[1:]) for name, value in rows.items()}, args)
+        agent_policy(agent, torch.device("cpu"), rows)

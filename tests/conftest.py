@@ -1,5 +1,6 @@
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,13 @@ os.environ.setdefault(
     "GOMP_SPINCOUNT", "1000"
 )  # threads that wait leave the cores to others, of which tests start many
 os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # windows of tests are not shown
+
+
+def pytest_configure(config):
+    """Compile before the workers of `-n 2` start, which would otherwise compile the same things at the same time."""
+    if getattr(config.option, "numprocesses", None) and not hasattr(config, "workerinput"):
+        code = "from npp_rl.evaluation import analysis; analysis.compile_ahead()"
+        subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[1], check=False)
 
 
 @pytest.fixture(scope="session")

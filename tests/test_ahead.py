@@ -50,6 +50,7 @@ TINY += " --frame-skip 24 --threads 2 --size small --validation-fraction 0.3 --t
 @pytest.mark.parametrize("name", ["mlp_baseline", "vision_free"])
 def test_no_function_is_compiled_after_the_clock_began(name, tmp_path):
     command = [sys.executable, "-c", TRAIN, name, *TINY.split(), "--run-dir", "run"]
+    command += ["--capture-video"] if name == "mlp_baseline" else []
     settings = os.environ | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, env=settings, capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr

@@ -34,6 +34,9 @@ agent has to bootstrap (Pardo et al. 2018, arXiv 1712.00378). The vector environ
 `infos["outcome"]`, both arrays over all games, valid where `infos["_final_obs"]`. The key "episode" is left to
 Gymnasium's `RecordEpisodeStatistics`.
 
+One game is stepped without threads, so a process that has played one can fork, as `AsyncVectorEnv` does. A process that
+was forked from one with a batch of games steps without threads too.
+
 Gymnasium's wrappers work with both, but for those of its vector wrappers that change observations: they refuse every
 environment that resets in the same step. Stable-Baselines3 takes every uint8 Box [a, b, c] with bounds 0 and 255 for an
 image. `player_frames` and `global_view` are images. `local_tiles` is none, and is too small for the CNN there: the
