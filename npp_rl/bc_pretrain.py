@@ -292,7 +292,7 @@ def main(args: Args) -> Path:
     model = Heads(agent)
     if world_size > 1:  # the critic has no gradient without the value loss
         model = DistributedDataParallel(model, find_unused_parameters=args.value_coef == 0)
-    policy = players.agent_policy(agent, device)
+    policy = players.agent_policy(agent, device, demos.rows(train_rows[:1]))
     order_seed = np.random.SeedSequence(args.seed).spawn(2)[1]  # the same on all ranks
     sums = torch.zeros(4, dtype=torch.float64, device=device)  # over this epoch: losses, gradient, correct steps
 

@@ -59,6 +59,20 @@ def test_no_function_is_compiled_after_the_clock_began(name, tmp_path):
     assert {"train", "eval", "test"} <= set(kinds)
 
 
+def test_what_comes_after_it_leaves_the_threads_of_torch_alone():
+    """Numba's first parallel call sets torch's number of threads, and that number can change how products round."""
+    code = (
+        "import torch; from npp_rl.evaluation import analysis; from npp_rl.environment.env import NppVectorEnv\n"
+        "torch.set_num_threads(3)\n"
+        "analysis.compile_ahead()\n"
+        "assert torch.get_num_threads() == 3\n"
+        "NppVectorEnv(2, 'builtin', ('game_state',)).reset()\n"
+        "assert torch.get_num_threads() == 3\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 def test_functions_are_compiled_without_being_called():
     """`chosen` ones get the form of their arguments, all others are skipped, and afterwards all are as before."""
 

@@ -7,7 +7,6 @@ says which sources are compiled, and how many seconds that took.
 
 import atexit
 import contextlib
-import json
 import os
 import subprocess
 import sys
@@ -21,7 +20,7 @@ from numba.core.registry import cpu_target
 
 from npp_rl.environment import games
 from npp_rl.environment.env import NppVectorEnv
-from npp_rl.files import write_json
+from npp_rl.files import read_json, write_json
 from npp_rl.levels.generator import generate
 from npp_rl.levels.maps import Level, encode_map
 from npp_rl.simulator import compiled, simulate
@@ -43,8 +42,8 @@ def _record() -> Path | None:
 def _noted() -> dict:
     """`stamp` of the sources and processor that are compiled, and `seconds` of the last compiling; {} if unknown."""
     with contextlib.suppress(OSError, ValueError, AttributeError, KeyError, TypeError):
-        noted = json.loads(_record().read_text())
-        if isinstance(noted, dict) and 0 < noted["seconds"] < 1e6:
+        noted = read_json(_record())
+        if 0 < noted["seconds"] < 1e6:
             return noted
     return {}
 
@@ -85,7 +84,7 @@ def second() -> None:
 
 
 def _compile(level, chosen, observations):
-    """Compile the `chosen` functions (by name) of an environment."""
+    """Compile the `chosen` functions (by name) of an environment, without playing."""
     with compiled.only_compiling(chosen):
         envs = NppVectorEnv(num_envs=2, levels=[level], observations=observations)
         envs.reset(seed=0)
@@ -109,7 +108,11 @@ def finish(observations: Sequence[str], others: Sequence[Callable[[Level], objec
         _second.wait()
         atexit.unregister(_second.kill)
         _second.stdin.close()
-    _compile(level, lambda name: name == STEP, ("game_state",))  # from the cache, unless the second process failed
+    # From the cache, unless the second process failed. This is also the first parallel call, which may change torch's
+    # number of threads: the caller restores it.
+    envs = NppVectorEnv(num_envs=2, levels=[level], observations=("game_state",))
+    envs.reset(seed=0)
+    envs.close()
     simulate(level.map_data, bytes(1))  # for pictures and videos, as the next; most of it is compiled by now
     reachable(level.map_data)
     if cold:
