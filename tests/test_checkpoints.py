@@ -93,6 +93,14 @@ def test_arrays_survive():
         assert restored[key].dtype == np.asarray(value).dtype and restored[key].flags.writeable
 
 
+@pytest.mark.parametrize("dtype", ["i4,,", "f4, f4", "O", "", "<f4\n", "int", None, 3, "<i99999999999"])
+def test_damaged_arrays_are_refused(dtype):
+    packed = checkpoints.pack({"rows": np.arange(12.0)})
+    packed["rows"]["dtype"] = dtype
+    with pytest.raises((TypeError, ValueError)):
+        checkpoints.unpack(packed)
+
+
 @pytest.mark.parametrize("share", [0.0, 0.01, 0.3, 0.9, 0.999])
 def test_cut_checkpoint(saved, share):
     data = saved.read_bytes()

@@ -134,6 +134,23 @@ def test_a_signal_while_a_command_is_loaded_ends_it_in_one_line(tmp_path, words,
     assert (process.returncode, error) == (128 + number, f"error: {said}\n")
 
 
+def test_a_terminal_that_cannot_show_a_name_shows_an_escape(tmp_path):
+    words = [
+        "-m",
+        "npp_rl.make_levels",
+        "--out",
+        tmp_path / "\N{GRINNING FACE}",
+        "--count",
+        "1",
+        "--categories",
+        "simple",
+    ]
+    environment = os.environ | {"PYTHONIOENCODING": "ascii", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, *words], env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith(rf"{tmp_path}/\U0001f600: 2 levels")
+
+
 def test_a_run_under_nohup_outlives_its_terminal():
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:

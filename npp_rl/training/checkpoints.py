@@ -10,6 +10,7 @@ import dataclasses
 import hashlib
 import io
 import math
+import re
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
@@ -119,13 +120,14 @@ def pack(arrays: dict[str, np.ndarray]) -> dict[str, dict]:
 
 
 def unpack(packed: dict[str, dict]) -> dict[str, np.ndarray]:
-    """The arrays that `pack` stored, as writable copies."""
-    return {
-        name: np.frombuffer(entry["bytes"].cpu().numpy().tobytes(), np.dtype(entry["dtype"]))
-        .reshape(entry["shape"])
-        .copy()
-        for name, entry in packed.items()
-    }
+    """The arrays that `pack` stored, as writable copies. Raises KeyError, TypeError or ValueError for anything else."""
+    arrays = {}
+    for name, entry in packed.items():
+        if not re.fullmatch(r"[<>|][biufcV]\d{1,9}", entry["dtype"]):  # NumPy parses other words in many ways
+            raise TypeError(f"{name} is not of a plain dtype")
+        data = entry["bytes"].cpu().numpy().tobytes()
+        arrays[name] = np.frombuffer(data, np.dtype(entry["dtype"])).reshape(entry["shape"]).copy()
+    return arrays
 
 
 @dataclasses.dataclass
