@@ -179,7 +179,7 @@ def test_a_signal_while_a_training_compiles_ends_it_in_one_line(tmp_path, number
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path / "numba"), "PYTHONPATH": str(ROOT)}
     with subprocess.Popen([sys.executable, *words], cwd=ROOT, env=environment, **pipes) as process:
-        assert process.stdout.readline().startswith("preparing levels and the simulator")
+        assert "simulator" in process.stdout.readline()
         time.sleep(1)  # it reads levels, and compiles for a minute or two
         process.send_signal(number)
         _, error = process.communicate(timeout=30)
