@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[1]
 COMMANDS = {
     make_levels: (["--out", "levels"], "data_set"),
     play: ([], "load_levels"),
-    relabel: (["--checkpoint", "a.pt", "--out", "runs"], "load_agent"),
+    relabel: (["--checkpoint", "a.pt", "--out", "runs"], "load_agents"),
     replays: (["runs"], "validate_files"),
     certify: ([], "certify"),
     demonstrations: (["runs", "--test-dataset", "none"], "find_runs"),

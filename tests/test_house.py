@@ -25,10 +25,11 @@ FLOORS = (
     {"npp_rl.evaluation"},
     {"npp_rl.planning"},
     {f"npp_rl.{name}" for name in SCRIPTS},
+    {"npp_rl.scripts"},
     {"npp_rl.agents", "npp_rl.bc_pretrain"},
     # Programs: what a person starts. Nothing in `npp_rl` imports them.
     {"npp_rl.evaluation.__main__", "npp_rl.cost", "npp_rl.play", "npp_rl.relabel", "npp_rl.make_levels"},
-    {"benchmark.reporting"},
+    {"benchmark.examples", "benchmark.reporting"},
     {"benchmark.runner"},
     {"benchmark.tuning"},
     {f"benchmark.{name}" for name in ("curves", "report", "throughput", "train_and_compare", "tune", "wandb_report")},

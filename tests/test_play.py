@@ -335,7 +335,7 @@ def checkpoint(path, frame_skip=4):
 @pytest.mark.parametrize(("pictures", "frame"), [(1, 0), (31, 30), (400, 999)])
 def test_an_agent_is_watched(folder, tmp_path, pictures, frame):
     saved, shot = checkpoint(tmp_path / "best.pt", frame_skip=3), tmp_path / "shot.png"
-    main(Args(str(folder), "easy", checkpoint=saved, screenshot=shot, frames=pictures))
+    main(Args(str(folder), "easy", checkpoint=(saved,), screenshot=shot, frames=pictures))
     assert np.array_equal(field_of(shot), end_of(EASY, bytes([2]) * frame))
     with Image.open(shot) as image:
         panel = np.asarray(image)[600:]
@@ -352,7 +352,7 @@ def test_sampled_actions_depend_on_the_seed(folder, tmp_path):
         checkpoints.save(saved, {key: value for key, value in content.items() if key != "format"})
     for seed in (1, 1, 2):
         shot = tmp_path / "shot.png"
-        args = Args(str(folder), "moving", checkpoint=saved, sampled=True, seed=seed, screenshot=shot, frames=60)
+        args = Args(str(folder), "moving", checkpoint=(saved,), sampled=True, seed=seed, screenshot=shot, frames=60)
         main(args)
         shots.append(field_of(shot).tobytes())
     assert shots[0] == shots[1] != shots[2]

@@ -15,18 +15,18 @@ from npp_rl.levels.sources import absolute, parts_of
 from npp_rl.training import s3
 from npp_rl.training.budget import BUDGET
 
-# Arguments that a resumed run may change: its folder, its tracking, and its threads (which can change the last bits of
-# the weights).
+# Arguments that a resumed run may change: its folder, its tracking, its threads (which can change the last bits of the
+# weights), and where a script of the user's own lies.
 FREE_ARGUMENTS = ("resume", "run_dir", "track", "wandb_project_name", "wandb_entity", "wandb_group", "wandb_tags")
 FREE_ARGUMENTS += ("capture_video", "s3_bucket", "s3_prefix", "s3_endpoint_url", "s3_sync_freq", "s3_dry_run")
-FREE_ARGUMENTS += ("threads", "inference_threads")
+FREE_ARGUMENTS += ("threads", "inference_threads", "script")
 # A resumed run may find these in another place. Its checkpoint knows the digest of the levels and the demonstrations.
 MOVABLE = ("train_dataset", "test_dataset", "replay_data_dir")
 
 
 # Groups of arguments in `--help`, in this order. All other arguments are in OTHERS, at its end.
 GROUPS = {
-    "network": "arch size",
+    "network": "arch script size",
     "training": "total_timesteps max_minutes num_envs seed pretrained_checkpoint value_warmup_steps kl_coef kl_steps "
     "epochs patience batch_size learning_rate schedule weight_decay label_smoothing hide_inputs class_weights "
     "value_coef num_steps anneal_lr gamma gae_lambda num_minibatches update_epochs norm_adv clip_coef clip_vloss "
@@ -99,6 +99,8 @@ def parse_args(args_type, argv: list[str] | None = None, default=None):
     except (ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{config_path}: not a run's configuration") from error
     default = args_from(args_type, saved, str(config_path))
+    if getattr(default, "script", None):  # it would be run: the user names it again
+        default.script = None
     try:
         check_args(default, but=FREE_ARGUMENTS)
         make_paths_absolute(default)
@@ -116,7 +118,7 @@ def parse_args(args_type, argv: list[str] | None = None, default=None):
 
 def make_paths_absolute(args) -> None:
     """Make the names of data sets and files in a script's arguments absolute paths. Raises ArgumentError."""
-    for name in (*MOVABLE, "pretrained_checkpoint", "run_dir", "resume"):
+    for name in (*MOVABLE, "pretrained_checkpoint", "script", "run_dir", "resume"):
         value, flag = getattr(args, name, None), f"--{name.replace('_', '-')}"
         texts = value if isinstance(value, tuple) else () if value is None else (value,)
         for text in texts:
@@ -129,8 +131,8 @@ def make_paths_absolute(args) -> None:
                 raise ArgumentError(f"{flag}: {error}") from None
         elif name == "replay_data_dir" and texts:
             args.replay_data_dir = tuple(map(absolute, texts))
-        elif name == "pretrained_checkpoint" and texts:
-            args.pretrained_checkpoint = absolute(value)
+        elif name in ("pretrained_checkpoint", "script") and texts:
+            setattr(args, name, absolute(value))
 
 
 def differences_of(old, new, free=FREE_ARGUMENTS) -> list[str]:

@@ -28,15 +28,17 @@ from npp_rl.training.arguments import FREE_ARGUMENTS, MOVABLE, args_from, differ
 FORMAT = "npp-rl checkpoint 1"
 LARGEST = 16 << 30  # most bytes of a checkpoint
 BEST, LATEST = "checkpoints/best.pt", "checkpoints/latest.pt"  # in a run's folder
+SCRIPT: dict[str, str] = {}  # of the run of this process (source.describe); `start_log` fills it, `save` adds it
 
 
 def save(path: str | Path, checkpoint: dict) -> None:
-    """Write a checkpoint atomically.
+    """Write a checkpoint atomically, with the script of this process's run as `script`.
 
     It is serialised in memory first, so that a full disk raises an OSError with the path and leaves no part of a file.
     """
     buffer = io.BytesIO()
-    torch.save({"format": FORMAT, **checkpoint}, buffer)
+    script = {"script": dict(SCRIPT)} if SCRIPT else {}
+    torch.save({"format": FORMAT, **script, **checkpoint}, buffer)
     write_atomically(path, buffer.getvalue())
 
 
