@@ -35,6 +35,14 @@ def load_agent(
     Raises CheckpointError if the file is unusable, or is of an unknown architecture or other observations, and
     ArgumentError for a bad script.
     """
+    agent, run, note = _loaded(path, device, named)
+    if note:
+        print(note, file=sys.stderr)
+    return agent, run
+
+
+def _loaded(path, device, named) -> tuple[torch.nn.Module, dict, str]:
+    """`load_agent`, and what is to be said of a script that has changed."""
     checkpoint = load(path, device)
     module, changed = _script_of(checkpoint, path, named)
     from npp_rl.environment.games import OBSERVATIONS  # imported here because it compiles
@@ -54,9 +62,7 @@ def load_agent(
         agent = module.Agent(shapes, args).to(device)
         agent.load_state_dict(checkpoint["agent"])
         known = trained_on(checkpoint)
-    if changed:
-        print(f"{path}: {changed}", file=sys.stderr)
-    return agent.eval(), dataclasses.asdict(args) | {"trained_on": known}
+    return agent.eval(), dataclasses.asdict(args) | {"trained_on": known}, f"{path}: {changed}" if changed else ""
 
 
 def load_agents(
@@ -66,15 +72,18 @@ def load_agents(
 
     Raises ArgumentError for a script in `named` that belongs to none of them.
     """
-    loaded = [(str(path), *load_agent(path, device, named)) for path in paths]
-    used = {sys.modules[type(agent).__module__].ARCHITECTURE for _, agent, _ in loaded}
+    loaded = [(str(path), *_loaded(path, device, named)) for path in paths]
+    used = {sys.modules[type(agent).__module__].ARCHITECTURE for _, agent, _, _ in loaded}
     for script in scripts.find_all(tuple(named), FLAG).values():
         if script.architecture not in used:
             raise ArgumentError(
                 f"{FLAG} {shown_name(script.word)}: is of architecture {script.architecture}, {_listed(paths)} of "
                 f"{', '.join(sorted(used))}"
             )
-    return loaded
+    for *_, note in loaded:  # now that nothing has failed
+        if note:
+            print(note, file=sys.stderr)
+    return [(path, agent, run) for path, agent, run, _ in loaded]
 
 
 def _listed(paths):

@@ -161,7 +161,9 @@ def fields_of(text: str | bytes) -> dict[str, str]:
     try:
         body = definitions_of(text)["Args"].body
         return {
-            node.target.id: f"{ast.unparse(node.annotation)} = {ast.unparse(node.value) if node.value else ''}"
+            node.target.id: shown_name(f"{ast.unparse(node.annotation)} = {node.value and ast.unparse(node.value)}")[
+                :60
+            ]
             for node in body
             if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)
         }

@@ -284,6 +284,14 @@ def test_a_changed_script_of_the_eight_is_said_too(tmp_path, capsys):
     assert "in Args gamma was `float = 0.5`, now `float = 0.99`" in capsys.readouterr().err
 
 
+def test_what_a_checkpoint_tells_of_its_script_cannot_reach_a_terminal_raw():
+    text = "class Args:\n    x: '\u202e' = '\x1b[2J" + "y" * 500 + "'\n"
+    told = scripts.differences_of_fields(text, PLAIN)
+    assert told.isprintable() and "x is gone" in told
+    told = scripts.differences_of_fields(text, "class Args:\n    x: int = 3\n")
+    assert told.isprintable() and "\\x1b[2J" in told and len(told) < 150
+
+
 @pytest.mark.parametrize("text", ["", "(", "class Args:\n    x = 3\n", "class Args: y: int\n", "Args = 3", "\0"])
 def test_texts_of_checkpoints_are_only_read(text):
     assert set(scripts.fields_of(text)) <= {"y"}

@@ -89,7 +89,7 @@ def together(loaded: Sequence[tuple[str, torch.nn.Module, dict]], vote: bool = F
         for name in ("frame_skip", "train_dataset", "test_dataset", "holdout_fraction", "validation_fraction"):
             one, two = run[name], other[name]
             if not (same_dataset(one, two) if name.endswith("dataset") else one == two):
-                raise ArgumentError(f"--ensemble: {first} has {name} {one}, {file} has {two} (expected the same)")
+                raise ArgumentError(f"--checkpoint: {first} has {name} {one}, {file} has {two} (an ensemble has one)")
     stacks = [run.get("frame_stack", 1) for _, _, run in loaded]
     seen = [run.get("trained_on") for _, _, run in loaded]
     more = {"frame_stack": max(stacks), "trained_on": None if None in seen else frozenset().union(*seen)}
