@@ -4,11 +4,12 @@
     python -m npp_rl.play --dataset DIR --record DIR          other levels; finished runs are written as replays
     python -m npp_rl.play --replay FILE                       watch a replay
     python -m npp_rl.play --checkpoint RUN_DIR/checkpoints/best.pt [--sampled]    watch an agent
-    python -m npp_rl.play --checkpoint A.pt B.pt [--vote]     watch an ensemble, and what each of its agents would do
+    python -m npp_rl.play --checkpoint A.pt B.pt [--vote]     watch an ensemble
 
 Browser: arrows and Enter, type to filter, Esc leaves. Game: arrows or A and D, jump with Z, space, up or W; R starts
 again, N and P go to the next and the previous level, Esc goes back. Replays and agents: space pauses, up and down
-change the speed. In a replay, right and left go on and back by a frame, and backspace rewinds.
+change the speed. In a replay, right and left go on and back by a frame, and backspace rewinds. Of an ensemble,
+the lines in an action's bar are the agents' own probabilities, and each dot below it is an agent that would take it.
 """
 
 from collections.abc import Sequence
