@@ -54,7 +54,7 @@ class Args:
     record: Path | None = None  # folder that every finished game is written to as a replay
     record_won_only: bool = False  # with --record: write only games that were won
     replay: Path | None = None  # watch this replay file
-    checkpoint: str | None = None  # watch the agent of this checkpoint
+    checkpoint: str | None = None  # watch the agent of this checkpoint or exported folder, or zoo:NAME
     sampled: bool = False  # with --checkpoint: sample actions instead of taking the likeliest
     seed: int = 0  # seed of the sampled actions
     scale: int = 1  # pixels of the screen to one px of the level

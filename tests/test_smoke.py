@@ -106,6 +106,11 @@ def test_cost(run_dir, capsys):
     assert json.loads(capsys.readouterr().out)["parameters"] == 156_999
 
 
+def test_export(run_dir, tmp_path):
+    assert run("npp_rl.export", run_dir, "--out", tmp_path / "agent", "--observations", 16) == 0
+    assert load_agent(tmp_path / "agent")[1]["exp_name"] == "ppo_mlp_baseline"
+
+
 def test_replays(plans, tmp_path):
     assert run("npp_rl.levels.replays", plans, "--json", tmp_path / "replays.json") == 0
     assert json.loads((tmp_path / "replays.json").read_text())["counts"]["won"] == 8

@@ -130,7 +130,7 @@ def make_paths_absolute(args) -> None:
         elif name == "replay_data_dir" and texts:
             args.replay_data_dir = tuple(map(absolute, texts))
         elif name == "pretrained_checkpoint" and texts:
-            args.pretrained_checkpoint = absolute(value)
+            args.pretrained_checkpoint = value if value.startswith("zoo:") else absolute(value)
 
 
 def differences_of(old, new, free=FREE_ARGUMENTS) -> list[str]:

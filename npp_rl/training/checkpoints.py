@@ -22,7 +22,7 @@ import torch.distributed as dist
 from npp_rl.commands import CheckpointError, UserError
 from npp_rl.files import LOG_BYTES, read_bytes, write_atomically
 from npp_rl.levels.maps import Level
-from npp_rl.training import budget
+from npp_rl.training import budget, exported
 from npp_rl.training.arguments import FREE_ARGUMENTS, MOVABLE, args_from, differences_of, make_paths_absolute
 
 FORMAT = "npp-rl checkpoint 1"
@@ -41,10 +41,12 @@ def save(path: str | Path, checkpoint: dict) -> None:
 
 
 def load(path: str | Path, device: str | torch.device = "cpu") -> dict:
-    """Read a checkpoint of `save`, with its tensors on `device`.
+    """Read a checkpoint of `save`, or an exported agent (see exported.py), with its tensors on `device`.
 
     Raises CheckpointError if the file is missing, cut, not a checkpoint, or holds anything but plain data.
     """
+    if exported.is_exported(path):
+        return exported.read(path, device)
     try:  # read whole, because the zip reader raises OSError for a cut file too
         data = io.BytesIO(read_bytes(path, LARGEST))
     except FileNotFoundError:
