@@ -19,9 +19,7 @@ import json
 import math
 import re
 import shlex
-import shutil
 import sys
-import tempfile
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,12 +32,12 @@ import tyro
 
 from npp_rl import bc_pretrain
 from npp_rl.agents import load_agent
-from npp_rl.commands import ArgumentError, CheckpointError, UserError, at_end, command, say
+from npp_rl.commands import ArgumentError, CheckpointError, UserError, command, say
 from npp_rl.environment.env import NppVectorEnv
 from npp_rl.environment.games import ACTIONS
 from npp_rl.evaluation.players import agent_policy
 from npp_rl.evaluation.suite import BATCH
-from npp_rl.files import plain_name, read_json, shown_name, write_atomically, write_json
+from npp_rl.files import plain_name, read_json, shown_name
 from npp_rl.levels import generator
 from npp_rl.levels.categories import CATEGORIES
 from npp_rl.training import checkpoints, exported
@@ -364,8 +362,7 @@ def main(args: Args) -> None:
     if args.onnx and not all(map(importlib.util.find_spec, ("onnx", "onnxruntime"))):
         raise ArgumentError(f"exporting {NEEDS}")
     out = Path(args.out)
-    if out.is_symlink() or (out.exists() and (not out.is_dir() or any(out.iterdir()))):
-        raise ArgumentError(f"--out {shown_name(args.out)}: is there already (expected a new folder)")
+    exported.check_new(out, "--out ")
     file = source_of(args.run)
     if not exported.is_exported(file) and not Path(file).exists():
         raise CheckpointError(f"{shown_name(args.run)}: no such run directory or checkpoint file")
@@ -408,18 +405,8 @@ def write(out: Path, config: dict, files: dict[str, bytes]) -> None:
     """Write an exported agent, its card included, as the new folder `out`, which appears when it is whole."""
     files = {**files, exported.CARD: card(config, out.resolve().name).encode(errors="backslashreplace")}
     config = {**config, "files": {name: hashlib.sha256(data).hexdigest() for name, data in sorted(files.items())}}
-    parent = out.resolve().parent
-    parent.mkdir(parents=True, exist_ok=True)
-    place = Path(tempfile.mkdtemp(prefix=f".{plain_name(out.name)}.", suffix=".tmp", dir=parent))
-    at_end(shutil.rmtree, place, True)
-    try:
-        for name, data in files.items():
-            write_atomically(place / name, data)
-        write_json(place / exported.CONFIG, config)
-        place.chmod(0o755)  # mkdtemp makes it private
-        place.rename(out)
-    finally:
-        shutil.rmtree(place, ignore_errors=True)
+    text = json.dumps(config, indent=2, allow_nan=False) + "\n"
+    exported.write(out, {**files, exported.CONFIG: text.encode()})
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from npp_rl.agents import load_agent
 from npp_rl.commands import ArgumentError, CheckpointError, UserError
 from npp_rl.evaluation import __main__ as evaluation
 from npp_rl.files import read_json, write_json
-from npp_rl.training import checkpoints
+from npp_rl.training import checkpoints, exported
 
 NO_HASH = "0" * 64
 FEW = 64  # observations; the command compares 10,000
@@ -153,7 +153,7 @@ def test_an_export_cut_short_leaves_nothing(best, tmp_path, monkeypatch):
     def full(path, content):
         raise OSError(28, "No space left on device", str(path))
 
-    monkeypatch.setattr(export, "write_json", full)
+    monkeypatch.setattr(exported, "write_atomically", full)
     with pytest.raises(OSError, match="No space"):
         exporting(best, tmp_path / "out", onnx=False)
     assert list(tmp_path.iterdir()) == []

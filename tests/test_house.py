@@ -28,7 +28,7 @@ FLOORS = (
     {"npp_rl.agents", "npp_rl.bc_pretrain"},
     # Programs: what a person starts. Nothing in `npp_rl` imports them.
     {"npp_rl.evaluation.__main__", "npp_rl.cost", "npp_rl.play", "npp_rl.relabel", "npp_rl.make_levels"}
-    | {"npp_rl.export"},
+    | {"npp_rl.export", "npp_rl.zoo"},
     {"benchmark.reporting"},
     {"benchmark.runner"},
     {"benchmark.tuning"},

@@ -15,14 +15,16 @@ that the environment variable NPP_ZOO names (default: `zoo` here).
 import hashlib
 import os
 import re
+import shutil
+import tempfile
 from pathlib import Path
 
 import numpy as np
 import safetensors.torch
 import torch
 
-from npp_rl.commands import CheckpointError, UserError
-from npp_rl.files import read_bytes, read_json, shown_name
+from npp_rl.commands import ArgumentError, CheckpointError, UserError, at_end
+from npp_rl.files import plain_name, read_bytes, read_json, shown_name, write_atomically
 
 FORMAT = "npp-rl agent 1"
 CONFIG, WEIGHTS, SEEN, CARD, POLICY = "config.json", "model.safetensors", "trained_on.txt", "README.md", "policy.onnx"
@@ -117,6 +119,28 @@ def check(folder: Path) -> dict:
     for name in config["files"]:
         read_file(folder, config, name)
     return config
+
+
+def check_new(folder: Path, flag: str = "") -> None:
+    """Raise ArgumentError, which begins with `flag`, if something is at the place of a new folder."""
+    if folder.is_symlink() or (folder.exists() and (not folder.is_dir() or any(folder.iterdir()))):
+        raise ArgumentError(f"{flag}{shown_name(str(folder))}: is there already (expected a new folder)")
+
+
+def write(folder: Path, files: dict[str, bytes]) -> None:
+    """Write files as the new folder `folder`, which appears when all are there. Raises ArgumentError, OSError."""
+    check_new(folder)
+    parent = folder.resolve().parent
+    parent.mkdir(parents=True, exist_ok=True)
+    place = Path(tempfile.mkdtemp(prefix=f".{plain_name(folder.name)}.", suffix=".tmp", dir=parent))
+    at_end(shutil.rmtree, place, True)
+    try:
+        for name, data in files.items():
+            write_atomically(place / name, data)
+        place.chmod(0o755)  # mkdtemp makes it private
+        place.rename(folder)
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
 
 
 def read(path: str | Path, device: str | torch.device = "cpu") -> dict:
