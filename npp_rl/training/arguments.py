@@ -27,8 +27,8 @@ MOVABLE = ("train_dataset", "test_dataset", "replay_data_dir")
 # Groups of arguments in `--help`, in this order. All other arguments are in OTHERS, at its end.
 GROUPS = {
     "network": "arch size",
-    "training": "total_timesteps max_minutes num_envs seed pretrained_checkpoint value_warmup_steps kl_coef kl_steps "
-    "epochs patience batch_size learning_rate schedule weight_decay label_smoothing hide_inputs class_weights "
+    "training": "total_timesteps max_minutes num_envs seed pretrained_checkpoint freeze value_warmup_steps kl_coef "
+    "kl_steps epochs patience batch_size learning_rate schedule weight_decay label_smoothing hide_inputs class_weights "
     "value_coef num_steps anneal_lr gamma gae_lambda num_minibatches update_epochs norm_adv clip_coef clip_vloss "
     "ent_coef anneal_ent vf_coef max_grad_norm target_kl",
     "levels": "train_dataset test_dataset replay_data_dir holdout_fraction validation_fraction fresh_levels mirror "
