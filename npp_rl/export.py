@@ -30,7 +30,7 @@ import safetensors.torch
 import torch
 import tyro
 
-from npp_rl import bc_pretrain
+from npp_rl import bc_pretrain, distill
 from npp_rl.agents import load_agent
 from npp_rl.commands import ArgumentError, CheckpointError, UserError, command, say
 from npp_rl.environment.env import NppVectorEnv
@@ -198,7 +198,7 @@ def command_of(script, args: dict) -> str:
 
     script: the module of the agent's architecture.
     """
-    program = bc_pretrain if "arch" in args else script
+    program = distill if "teacher" in args else bc_pretrain if "arch" in args else script
     words = ["python", f"npp_rl/{program.__name__.rpartition('.')[2]}.py"]
     defaults = program.Args()
     default_of = {**plain_args(defaults), **plain_args(script.Args(**script.SIZES.get(args.get("size"), {})))}

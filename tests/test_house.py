@@ -26,6 +26,7 @@ FLOORS = (
     {"npp_rl.planning"},
     {f"npp_rl.{name}" for name in SCRIPTS},
     {"npp_rl.agents", "npp_rl.bc_pretrain"},
+    {"npp_rl.distill"},
     # Programs: what a person starts. Nothing in `npp_rl` imports them.
     {"npp_rl.evaluation.__main__", "npp_rl.cost", "npp_rl.play", "npp_rl.relabel", "npp_rl.make_levels"}
     | {"npp_rl.export", "npp_rl.zoo"},

@@ -20,8 +20,9 @@ from npp_rl.training.budget import BUDGET
 FREE_ARGUMENTS = ("resume", "run_dir", "track", "wandb_project_name", "wandb_entity", "wandb_group", "wandb_tags")
 FREE_ARGUMENTS += ("capture_video", "s3_bucket", "s3_prefix", "s3_endpoint_url", "s3_sync_freq", "s3_dry_run")
 FREE_ARGUMENTS += ("threads", "inference_threads")
-# A resumed run may find these in another place. Its checkpoint knows the digest of the levels and the demonstrations.
-MOVABLE = ("train_dataset", "test_dataset", "replay_data_dir")
+# A resumed run may find these in another place. Its checkpoint knows the digest of the levels, the
+# demonstrations and the teachers.
+MOVABLE = ("train_dataset", "test_dataset", "replay_data_dir", "teacher")
 
 
 # Groups of arguments in `--help`, in this order. All other arguments are in OTHERS, at its end.
@@ -30,7 +31,7 @@ GROUPS = {
     "training": "total_timesteps max_minutes num_envs seed pretrained_checkpoint freeze value_warmup_steps kl_coef "
     "kl_steps epochs patience batch_size learning_rate schedule weight_decay label_smoothing hide_inputs class_weights "
     "value_coef num_steps anneal_lr gamma gae_lambda num_minibatches update_epochs norm_adv clip_coef clip_vloss "
-    "ent_coef anneal_ent vf_coef max_grad_norm target_kl",
+    "ent_coef anneal_ent vf_coef max_grad_norm target_kl teacher temperature beta beta_share",
     "levels": "train_dataset test_dataset replay_data_dir holdout_fraction validation_fraction fresh_levels mirror "
     "renew_freq frame_skip keep_idle cache_dir",
     "run": "run_dir resume exp_name label evaluations eval_freq save_freq capture_video track",
@@ -129,8 +130,14 @@ def make_paths_absolute(args) -> None:
                 raise ArgumentError(f"{flag}: {error}") from None
         elif name == "replay_data_dir" and texts:
             args.replay_data_dir = tuple(map(absolute, texts))
+        elif name == "teacher" and texts:
+            args.teacher = tuple(map(_absolute_agent, texts))
         elif name == "pretrained_checkpoint" and texts:
-            args.pretrained_checkpoint = value if value.startswith("zoo:") else absolute(value)
+            args.pretrained_checkpoint = _absolute_agent(value)
+
+
+def _absolute_agent(text):
+    return text if text.startswith("zoo:") else absolute(text)
 
 
 def differences_of(old, new, free=FREE_ARGUMENTS) -> list[str]:
@@ -181,6 +188,9 @@ BOUNDS = {
     "value_warmup_steps": (0, 10**15),
     "kl_coef": (0, 10**3),
     "kl_steps": (1, 10**15),
+    "temperature": (">", 0, 100),
+    "beta": (0, 1),
+    "beta_share": (">", 0, 1),
     "pictures": (0, 1000),
     "epochs": (1, 10**6),
     "patience": (0, 10**6),
