@@ -72,7 +72,7 @@ class Args:
     s3_dry_run: bool = False  # print what would be uploaded, and send nothing
 
     teacher: tuple[str, ...] = ()  # checkpoint files, exported folders or zoo:NAME; several are an ensemble
-    train_dataset: str = "builtin"  # `builtin`, a folder of N++ map files, or a folder of category folders
+    train_dataset: str = "builtin"  # `builtin`, a folder or file of levels, or several with commas between
     test_dataset: str = "builtin"  # the same; if both are one data set, a hash of the tiles splits it
     holdout_fraction: float = 0.2  # share of the levels kept for the test if one folder is both data sets
     validation_fraction: float = 0.05  # share of the training levels kept to choose the best checkpoint
@@ -193,14 +193,14 @@ def main(args: Args) -> Path:
     own_levels, validation_levels, test_levels = datasets.load_split(
         args.train_dataset, args.test_dataset, args.holdout_fraction, args.validation_fraction
     )
-    analysis.compile_ahead()  # now, so that the last test takes no longer than the clock expects
+    both = tuple(dict.fromkeys((*script.Agent.observations, *teachers.observations)))
+    analysis.compile_ahead(both)  # now, so that nothing is compiled while the clock runs
     trained_on = checkpoints.keys_of(own_levels + validation_levels, teachers.trained_on)
     levels_digest = checkpoints.digest_of(own_levels, validation_levels, test_levels)
     levels_digest = hashlib.sha256((levels_digest + teachers.digest).encode()).hexdigest()
     checkpoint, counters = checkpoints.load_latest(run_dir, args, levels_digest, world_size)
     rules = rules_of(own_args, script.Agent.observations)
     stack = rules["frame_stack"]
-    both = tuple(dict.fromkeys((*script.Agent.observations, *teachers.observations)))
     game_rules = {**rules, "observations": both, "frame_stack": max(stack, *teachers.stacks)}
     held_out = validation_levels + test_levels
     envs, next_obs = begin_envs(args, process, game_rules, own_levels, held_out, counters.renewal)
@@ -218,7 +218,9 @@ def main(args: Args) -> Path:
     model = Heads(agent)
     if world_size > 1:  # the critic has no gradient without the value loss
         model = DistributedDataParallel(model, find_unused_parameters=args.value_coef == 0)
-    policy = players.agent_policy(agent, device)
+    policy = players.agent_policy(agent, device, seen_by(agent, stack, next_obs))
+    for one, pictures in zip(teachers.agents, teachers.stacks, strict=True):
+        players.agent_policy(one, device, seen_by(one, pictures, next_obs))  # compiles too
     torch.manual_seed(process.torch_seed)
 
     # Rollout storage
