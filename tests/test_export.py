@@ -128,11 +128,27 @@ def test_a_policy_that_chooses_otherwise_is_not_exported(best, tmp_path, monkeyp
     assert "\n" not in str(said.value) and list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("opset", [99, 3])
+@pytest.mark.parametrize("opset", [99, 12])
 def test_an_opset_that_nobody_knows(best, tmp_path, opset):
-    with pytest.raises(ArgumentError, match=f"--opset {opset}: torch .* cannot write it"):
+    with pytest.raises(ArgumentError, match=f"--opset {opset}: expected 13 to 20"):
         exporting(best, tmp_path / "out", opset=opset)
-    assert list(tmp_path.iterdir()) == []
+    agent, run = load_agent(best)
+    with pytest.raises(ArgumentError, match="--opset 99: torch .* cannot write it") as said:
+        export.to_onnx(agent, next(export.play(agent, run, 16, 0))[0], 99)
+    assert "\n" not in str(said.value) and list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("opset", [13, 20])
+def test_opsets_at_both_ends(tmp_path, opset):
+    agent, run = load_agent(made_run(tmp_path / "run", "gat", results=False))
+    rows, logits = next(export.play(agent, run, 16, seed=1))
+    found = export.session_of(export.to_onnx(agent, rows, opset), "it").run(["logits"], rows)[0]
+    np.testing.assert_allclose(found, logits, rtol=1e-3, atol=1e-5)
+
+
+def test_a_comparison_with_nothing(best, tmp_path):
+    with pytest.raises(ArgumentError, match="--observations 0: expected 1 to"):
+        exporting(best, tmp_path / "out", observations=0)
 
 
 def test_an_opset_that_the_runtime_does_not_know(agent_dir):

@@ -142,7 +142,7 @@ def test_numbers_have_bounds(module):
 
 
 def test_bounds_belong_to_arguments():
-    programs = (*ARGS, "evaluation.__main__", "relabel", "make_levels", "play")
+    programs = (*ARGS, "evaluation.__main__", "relabel", "make_levels", "play", "export")
     names = {field.name for p in programs for field in dataclasses.fields(importlib.import_module(f"npp_rl.{p}").Args)}
     runner = {field.name for field in dataclasses.fields(importlib.import_module("benchmark.train_and_compare").Args)}
     assert set(BOUNDS) <= names | runner

@@ -205,6 +205,8 @@ BOUNDS = {
     "jobs": (1, 1024),
     "scale": (1, 16),
     "frames": (1, 10**9),
+    "observations": (1, 10**9),
+    "opset": (13, 20),  # what the networks need, and what torch's exporter of traces knows
 }
 LABEL = r"[A-Za-z0-9_-]([A-Za-z0-9_.-]{0,38}[A-Za-z0-9_-])?"  # of a configuration: it becomes part of a folder's name
 ANY = (-(10**12), 10**12)  # bounds of numbers without bounds of their own
