@@ -30,7 +30,7 @@ from PIL import Image, ImageDraw
 from torch import nn, optim
 from torch.nn.parallel import DistributedDataParallel
 
-from npp_rl import ARCHITECTURES, scripts
+from npp_rl import scripts
 from npp_rl.environment.games import ACTIONS
 from npp_rl.evaluation import analysis, intervals, players, result_files, suite, summary
 from npp_rl.levels import datasets
@@ -128,21 +128,6 @@ class Heads(nn.Module):
 
     def forward(self, x):
         return self.agent.heads(x)
-
-
-def script_of(args: Args):
-    """The architecture's script, imported; sets `args.arch`. Raises ArgumentError.
-
-    Where a script of the user's own lies is not taken from a run's configuration: it is named again to resume.
-    """
-    found = scripts.find(args.script, "--script") if args.script else None
-    if args.resume and found and found.architecture != args.arch:
-        raise ArgumentError(f"--script {args.script}: is of {found.architecture}, the run of {args.arch}")
-    if args.resume and not found and args.arch not in ARCHITECTURES:
-        raise ArgumentError(f"--resume {args.resume}: {args.arch!r:.60} is none of the eight: --script is missing")
-    found = found or scripts.find(args.arch, "--arch")
-    args.arch = found.architecture
-    return scripts.load(found, "--script")
 
 
 def agent_args(args: Args, script):
@@ -247,7 +232,7 @@ def main(args: Args) -> Path:
     clock = Clock(args.max_minutes, args.capture_video)
 
     # Under torchrun each rank has its share of every batch. Only rank 0 writes files.
-    script = script_of(args)
+    script = scripts.of_run(args)
     args.exp_name = args.exp_name or f"bc_{args.arch}"
     if not args.replay_data_dir:
         raise ArgumentError("--replay-data-dir: expected one or more folders of replays")

@@ -20,7 +20,7 @@ from npp_rl.evaluation.cost import cost, observation_shapes
 @dataclass
 class Args:
     checkpoint: tuple[str, ...]
-    """checkpoint file, or several files of an ensemble"""
+    """checkpoint file or exported agent (a folder, zoo:NAME), or several of an ensemble"""
     script: tuple[str, ...] = ()
     """scripts of checkpoints whose architecture is none of the eight, each a path that ends in .py"""
     device: Literal["cpu", "cuda"] = "cpu"

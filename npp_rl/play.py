@@ -56,7 +56,7 @@ class Args:
     record: Path | None = None  # folder that every finished game is written to as a replay
     record_won_only: bool = False  # with --record: write only games that were won
     replay: Path | None = None  # watch this replay file
-    checkpoint: tuple[str, ...] = ()  # watch the agent of this checkpoint, or several agents as an ensemble
+    checkpoint: tuple[str, ...] = ()  # watch this agent (checkpoint, exported folder, zoo:NAME), or several together
     script: tuple[str, ...] = ()  # scripts of agents whose architecture is none of the eight: paths that end in .py
     vote: bool = False  # with several checkpoints: the agents vote, instead of the mean of log-probabilities
     sampled: bool = False  # with --checkpoint: sample actions instead of taking the likeliest

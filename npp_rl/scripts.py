@@ -82,6 +82,21 @@ def find_all(words: tuple[str, ...], flag: str) -> dict[str, Script]:
     return found
 
 
+def of_run(args) -> ModuleType:
+    """The script of `--script`, else of `--arch`, imported; sets `args.arch` to its architecture. Raises ArgumentError.
+
+    Where a script of the user's own lies is not taken from a run's configuration: it is named again to resume.
+    """
+    found = find(args.script, "--script") if args.script else None
+    if args.resume and found and found.architecture != args.arch:
+        raise ArgumentError(f"--script {args.script}: is of {found.architecture}, the run of {args.arch}")
+    if args.resume and not found and args.arch not in ARCHITECTURES:
+        raise ArgumentError(f"--resume {args.resume}: {args.arch!r:.60} is none of the eight: --script is missing")
+    found = found or find(args.arch, "--arch")
+    args.arch = found.architecture
+    return load(found, "--script")
+
+
 def load(script: Script, flag: str) -> ModuleType:
     """Import a script. Raises ArgumentError if it cannot be imported, or has not what the commands need of it."""
     if script.ours:

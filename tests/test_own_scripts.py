@@ -365,18 +365,18 @@ def test_cloning_does_not_run_what_a_configuration_names(tmp_path):
     args = parse_args(bc_pretrain.Args, ["--resume", str(tmp_path / "run")])
     assert args.script is None
     with pytest.raises(ArgumentError, match=r"--resume .*: 'mine' is none of the eight: --script is missing"):
-        bc_pretrain.script_of(args)
+        scripts.of_run(args)
     for arch in (str(evil), "evil.py"):
         config["args"]["arch"] = arch
         (tmp_path / "run/config.json").write_text(json.dumps(config))
         with pytest.raises(ArgumentError, match="--script is missing"):
-            bc_pretrain.script_of(parse_args(bc_pretrain.Args, ["--resume", str(tmp_path / "run")]))
+            scripts.of_run(parse_args(bc_pretrain.Args, ["--resume", str(tmp_path / "run")]))
     assert not (tmp_path / "ran").exists()
     args.script = str(EXAMPLE)
     with pytest.raises(ArgumentError, match="is of entity_set, the run of mine"):
-        bc_pretrain.script_of(args)
+        scripts.of_run(args)
     args.script = str(evil)
-    assert bc_pretrain.script_of(args).ARCHITECTURE == args.arch == "mine" and (tmp_path / "ran").exists()
+    assert scripts.of_run(args).ARCHITECTURE == args.arch == "mine" and (tmp_path / "ran").exists()
 
 
 # Experiments

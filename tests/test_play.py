@@ -344,6 +344,17 @@ def test_an_agent_is_watched(folder, tmp_path, pictures, frame):
     assert bar.sum() == 0 if pictures == 1 else 0.9 < bar.mean() < 1.0
 
 
+def test_an_exported_agent_is_watched_by_its_name(folder, tmp_path, monkeypatch):
+    from npp_rl import export
+
+    export.main(export.Args(checkpoint(tmp_path / "best.pt"), str(tmp_path / "zoo/mine"), onnx=False))
+    monkeypatch.setenv("NPP_ZOO", str(tmp_path / "zoo"))
+    shots = tmp_path / "one.png", tmp_path / "two.png"
+    for given, shot in zip(("zoo:mine", str(tmp_path / "zoo/mine")), shots, strict=True):
+        main(Args(str(folder), "easy", checkpoint=given, screenshot=shot, frames=31))
+        assert np.array_equal(field_of(shot), end_of(EASY, bytes([2]) * 30))
+
+
 def test_sampled_actions_depend_on_the_seed(folder, tmp_path):
     saved, shots = checkpoint(tmp_path / "best.pt"), []
     with torch.no_grad():  # as likely as not

@@ -24,13 +24,15 @@ from npp_rl.levels import builtin
 from npp_rl.levels.datasets import MOST_COMPARED, load_split, load_suite
 from npp_rl.levels.maps import Level
 from npp_rl.levels.sources import absolute, parts_of, same_dataset
+from npp_rl.training import exported
 from npp_rl.training.arguments import check_args
 
 
 @dataclass
 class Args:
     checkpoint: tuple[str, ...]
-    """checkpoint files, such as RUN_DIR/checkpoints/best.pt; several are evaluated in turn and compared"""
+    """checkpoint files, such as RUN_DIR/checkpoints/best.pt, or exported agents: folders or zoo:NAME; several are
+    evaluated in turn and compared"""
     script: tuple[str, ...] = ()
     """scripts of checkpoints whose architecture is none of the eight, each a path that ends in .py"""
     ensemble: bool = False
@@ -43,7 +45,7 @@ class Args:
     """`builtin` or a folder of levels; those that the run trained on count in nothing (default: the run's own suite)"""
     output: str | None = None
     """folder of the results; several checkpoints have a folder each in it (default: the run directory for best.pt of a
-    finished run on its own suite, else a folder in the run directory)"""
+    finished run on its own suite, else a folder in the run directory; for exported agents a folder in `runs`)"""
     categories: tuple[str, ...] = ()
     """evaluate only these categories"""
     sampled: bool = False
@@ -93,14 +95,17 @@ def _prepare(args: Args, files: list[str], agent, run, members=()) -> _Player:
             raise ArgumentError(f"--categories {name}: {dataset} has only {', '.join(sorted(present))}")
     if args.categories:
         levels = [level for level in levels if level.category in args.categories]
+    alone = exported.folder_of(files[0]).resolve().name if exported.is_exported(files[0]) else None
     run_dir = Path(files[0]).resolve().parent.parent
-    name = f"ensemble of {len(files)}" if args.ensemble else f"{run_dir.name}/{Path(files[0]).stem}"
+    name = f"ensemble of {len(files)}" if args.ensemble else alone or f"{run_dir.name}/{Path(files[0]).stem}"
     own_suite = not (args.sampled or args.categories) and same_dataset(dataset, run["test_dataset"])
     if args.output:
-        alone = args.ensemble or len(args.checkpoint) == 1
-        folder = Path(args.output) if alone else Path(args.output) / name.replace("/", "__")
+        one = args.ensemble or len(args.checkpoint) == 1
+        folder = Path(args.output) if one else Path(args.output) / name.replace("/", "__")
     elif args.ensemble:
         raise ArgumentError("--ensemble: belongs to no run directory, so --output is needed")
+    elif alone:
+        folder = Path("runs") / f"{alone}__eval_{Path(dataset).name}"
     elif not (run_dir / "config.json").is_file():
         raise ArgumentError(f"--checkpoint {files[0]}: in no run directory, so --output is needed")
     else:
