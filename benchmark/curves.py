@@ -153,6 +153,8 @@ class Tries:
     """name of the level, such as exploration/test_0002"""
     out: Path
     """PNG file to write"""
+    script: str | None = None
+    """the agent's script, if its architecture is none of the eight: a path that ends in .py"""
 
 
 @dataclass
@@ -190,7 +192,7 @@ def main(args: Args) -> None:
         case Tries():
             from benchmark.reporting.games import draw_tries  # needs torch and the simulator
 
-            draw_tries(asked.checkpoint, asked.level, asked.out)
+            draw_tries(asked.checkpoint, asked.level, asked.out, named=(asked.script,) if asked.script else ())
         case Strip():
             from benchmark.reporting.games import draw_strip
 

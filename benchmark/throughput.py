@@ -42,7 +42,7 @@ from typing import Literal
 import numba
 import numpy as np
 
-from npp_rl import ARCHITECTURES
+from npp_rl import ARCHITECTURES, scripts
 from npp_rl.commands import ArgumentError, UserError, command, say
 from npp_rl.environment.env import NppVectorEnv
 from npp_rl.environment.goals import level_fields
@@ -261,14 +261,14 @@ def memory(observations, num_envs):
     return f"memory, {num_envs:,} environments, {names(observations)}", "MiB", spread([mebibytes])
 
 
-def trained(name, minutes, suite, processes=1):
+def trained(path, minutes, suite, processes=1):
     """Run a script -> (its training rows of metrics.jsonl without the first, its configuration, peak memory in MiB)."""
     launcher = [sys.executable]
     if processes > 1:
         launcher += ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
     with tempfile.TemporaryDirectory() as place:
         run_dir = Path(place) / "run"
-        words = [str(ROOT / f"npp_rl/ppo_{name}.py"), "--run-dir", str(run_dir), "--max-minutes", str(minutes)]
+        words = [str(path), "--run-dir", str(run_dir), "--max-minutes", str(minutes)]
         words += ["--test-dataset", str(suite), "--evaluations", "0", "--save-freq", "0", "--renew-freq", "0"]
         log = Path(place) / "console.log"
         with log.open("wb") as console:
@@ -276,22 +276,22 @@ def trained(name, minutes, suite, processes=1):
             _, status, usage = os.wait4(process.pid, 0)
         if status:
             lines = log.read_text(errors="replace").strip().splitlines() or ["no output"]
-            raise UserError(f"ppo_{name}.py ended with status {os.waitstatus_to_exitcode(status)}: {lines[-1]}")
+            raise UserError(f"{path.name} ended with status {os.waitstatus_to_exitcode(status)}: {lines[-1]}")
         lines = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
         config = json.loads((run_dir / "config.json").read_text())
     rows = [line for line in lines if line["kind"] == "train"][1:]
     if not rows:
-        raise UserError(f"ppo_{name}.py: made less than two iterations in {minutes} minutes (--training-minutes)")
+        raise UserError(f"{path.name}: made less than two iterations in {minutes} minutes (--training-minutes)")
     return rows, config, usage.ru_maxrss / 1024
 
 
-def training(names, minutes):
+def training(words, minutes):
     """Rows of the table about training at the size that the machine's scripts choose."""
     with tempfile.TemporaryDirectory() as place:
         suite = Path(place) / "suite"
         write_data_sets(suite, {"": data_set("test", count=1)}, {})
-        for name in names:
-            rows, config, memory = trained(name, minutes, suite)
+        for name, script in scripts.find_all(words, "--scripts").items():
+            rows, config, memory = trained(script.path, minutes, suite)
             one = spread([row["charts/SPS"] for row in rows])
             yield f"training, {name}", "steps/s", one
             for part in ("env", "inference", "update", "rest"):
@@ -300,7 +300,7 @@ def training(names, minutes):
             yield f"training, {name}, parameters", "", spread([config["parameters"]])
             yield f"training, {name}, peak memory", "MiB", spread([memory])
             if name in PAIRED and len(os.sched_getaffinity(0)) > 1:
-                two = spread([row["charts/SPS"] for row in trained(name, minutes, suite, processes=2)[0]])
+                two = spread([row["charts/SPS"] for row in trained(script.path, minutes, suite, processes=2)[0]])
                 yield f"training, {name}, two processes", "steps/s", two
                 yield f"training, {name}, two processes / one", "%", spread([100 * two["median"] / one["median"]])
 
@@ -326,8 +326,8 @@ class Args:
     """checkout of the reference simulator to measure beside ours"""
     only: Literal["physics", "environment", "training"] | None = None
     """one part of the table"""
-    scripts: tuple[Literal[ARCHITECTURES], ...] = ARCHITECTURES
-    """architectures whose training is measured"""
+    scripts: tuple[str, ...] = ARCHITECTURES
+    """architectures whose training is measured, or paths of scripts"""
     training_minutes: float = 1.0
     """length of each training"""
     out: Path | None = None
@@ -336,6 +336,7 @@ class Args:
 
 def check(args: Args) -> None:
     """Raise ArgumentError for what cannot be measured. `cases` become the default ones where none are given."""
+    scripts.find_all(args.scripts, "--scripts")
     args.cases = args.cases or default_cases()
     for path in args.cases:
         if not path.is_file():

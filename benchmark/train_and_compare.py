@@ -139,8 +139,11 @@ def prepare(experiment: Experiment, say: Callable[[str], None]) -> None:
     if not path.exists():
         write_json(path, {"experiment": experiment.folder.name, **experiment.config(), "system": system})
     else:
-        before = read_json(path).get("system") or {}
-        if changed := [name for name in system if name in before and before[name] != system[name]]:
+        config = read_json(path)
+        before, scripts = config.get("system") or {}, config.get("scripts") or {}
+        changed = [name for name in system if name in before and before[name] != system[name]]
+        changed += [f"the script of {name}" for name, text in experiment.scripts.items() if scripts.get(name) != text]
+        if changed:
             say(f"warning: since the experiment began {', '.join(changed)} changed: its runs may not compare")
     home = arguments.home(experiment.args, experiment.folder)
     if experiment.args.debug and not (home / "levels").is_dir():

@@ -1,6 +1,7 @@
 """Tune an architecture's hyperparameters and layer sizes with Optuna: each trial trains real runs of its script.
 
     python -m benchmark.tune --arch mlp_baseline --trials 40 --max-minutes 5
+    python -m benchmark.tune --arch anywhere/ppo_mine.py --max-minutes 5
     python -m benchmark.tune --arch gat --total-timesteps 500000 --space learning_rate=log:1e-4:3e-3 hidden=choice:32,64
     python -m benchmark.tune --arch mlp_baseline --max-minutes 5 --storage postgresql://HOST/DB -- --train-dataset DIR
 
@@ -22,7 +23,6 @@ The same command continues a study; trials that ended with their tuner start ane
 work on one study, each with its own --output-dir. Arguments after `--` go to the script.
 """
 
-import importlib
 import shlex
 import socket
 import sys
@@ -33,7 +33,7 @@ from pathlib import Path
 from typing import Literal
 
 from benchmark.tuning.spaces import default_space, distributions, flags, named_in, read_space, values_of
-from npp_rl import ARCHITECTURES
+from npp_rl import scripts
 from npp_rl.commands import ArgumentError, StopSignals, command, fail, parse, say
 from npp_rl.files import take_lock
 from npp_rl.training.arguments import check_args
@@ -48,8 +48,8 @@ SHARE, SHARE_OTHERS = {"mlp_baseline": 0.25}, 0.1
 class Args:
     """Maximise the success on validation levels. The test suite, which the runs play at their end, is not looked at."""
 
-    arch: Literal[ARCHITECTURES]
-    """architecture whose script is tuned"""
+    arch: str
+    """architecture whose script is tuned, or the path of a script of your own"""
     study_name: str | None = None
     """name of the study (default: the architecture)"""
     storage: str | None = None
@@ -117,7 +117,8 @@ def prepare(args: Args, rest: list[str]) -> tuple:
         raise ArgumentError("--validation-fraction 0: expected more, the trials are judged by these levels")
     if not args.seeds or len(set(args.seeds)) < len(args.seeds) or min(args.seeds) < 0:
         raise ArgumentError(f"--seeds {' '.join(map(str, args.seeds))}: expected different seeds of 0 or more")
-    script = importlib.import_module(f"npp_rl.ppo_{args.arch}")
+    found = scripts.find(args.arch, "--arch")
+    args.arch, script = found.word, scripts.load(found, "--arch")
     if args.size == "auto":
         import torch
 
@@ -125,8 +126,8 @@ def prepare(args: Args, rest: list[str]) -> tuple:
     if args.eval_freq is None and "eval_freq" not in named_in(rest):
         args.eval_freq = max(1, args.total_timesteps // 5) if args.total_timesteps else 0
     if args.validation_fraction is None:
-        args.validation_fraction = SHARE.get(args.arch, SHARE_OTHERS)
-    args.study_name = args.study_name or args.arch
+        args.validation_fraction = SHARE.get(found.architecture, SHARE_OTHERS)
+    args.study_name = args.study_name or found.architecture
     space = read_space(args.space) or default_space(script, args.size)
     chosen = distributions(space, script, args.size)
     ours = {"seed", "run_dir", "resume", "size", "total_timesteps", "max_minutes"}
@@ -137,10 +138,11 @@ def prepare(args: Args, rest: list[str]) -> tuple:
     check_args(own)
     if "validation_fraction" in named_in(rest):
         args.validation_fraction = own.validation_fraction
-    settings = {"arch": args.arch, "size": args.size, "space": space, "seeds": list(args.seeds)}
+    settings = {"arch": found.architecture, "size": args.size, "space": space, "seeds": list(args.seeds)}
     names = ("max_minutes", "total_timesteps", "eval_freq", "validation_fraction")
     settings |= {name: getattr(args, name) for name in names}
     settings["script_arguments"] = rest
+    settings |= {} if found.ours else {"script": found.sha256}
     return script, space, chosen, settings
 
 

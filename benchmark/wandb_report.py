@@ -11,15 +11,16 @@ Needs wandb-workspaces, extra `wandb`.
 
 import json
 import os
+import re
 from collections import defaultdict
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
 from npp_rl import ARCHITECTURES
 from npp_rl.commands import ArgumentError, command, say
 from npp_rl.levels.categories import CATEGORIES
+from npp_rl.training.source import NAME
 
 NEEDS = 'a report on Weights and Biases needs wandb and wandb-workspaces: pip install -e ".[wandb]"'
 LOCAL = "python -m benchmark.report makes the same panels without it"
@@ -34,8 +35,8 @@ class Args:
     """project on Weights and Biases that holds the runs, and will hold the report"""
     entity: str | None = None
     """team or user on Weights and Biases (default: that of the login)"""
-    architectures: tuple[Literal[ARCHITECTURES], ...] = ()
-    """architectures to compare (default: all that have runs)"""
+    architectures: tuple[str, ...] = ()
+    """architectures to compare, those of your own scripts too (default: all of the eight that have runs)"""
     tags: tuple[str, ...] = ()
     """compare only runs with one of these tags"""
     title: str = "N++: architectures compared"
@@ -46,8 +47,12 @@ class Args:
     """print the report's specification as JSON without asking Weights and Biases: no login, no network, and no table"""
 
 
-def tracked_runs(api, entity: str, project: str, tags: tuple[str, ...]) -> dict[str, list[dict]]:
+def tracked_runs(
+    api, entity: str, project: str, tags: tuple[str, ...], named: tuple[str, ...] = ()
+) -> dict[str, list[dict]]:
     """The project's runs by architecture: `name`, `config`, `summary` (the last value of each metric) of each.
+
+    They are of ARCHITECTURES, and of those that are `named`.
 
     Raises ArgumentError where there is no such project or no run of ours in it.
     """
@@ -55,14 +60,19 @@ def tracked_runs(api, entity: str, project: str, tags: tuple[str, ...]) -> dict[
     found = defaultdict(list)
     try:
         for run in api.runs(f"{entity}/{project}", filters=filters, lazy=False):
-            if (architecture := run.config.get("architecture")) in ARCHITECTURES:
+            if (architecture := run.config.get("architecture")) in (*ARCHITECTURES, *named):
                 found[architecture].append({"name": run.name, "config": run.config, "summary": dict(run.summary)})
     except ValueError as error:  # how the library says that there is no such project
         raise ArgumentError(f"--project {project}: {' '.join(str(error).split())[:200]} (of {entity})") from None
     if not found:
         wanted = f" with a tag of {', '.join(tags)}" if tags else ""
         raise ArgumentError(f"--project {project}: {entity} has no tracked run in it{wanted} (--track makes them)")
-    return {name: found[name] for name in ARCHITECTURES if name in found}
+    return {name: found[name] for name in in_order(found)}
+
+
+def in_order(names) -> list[str]:
+    """Architectures in the order of ARCHITECTURES, then those of scripts of one's own by name."""
+    return [name for name in ARCHITECTURES if name in names] + sorted(set(names) - set(ARCHITECTURES))
 
 
 def table(runs: dict[str, list[dict]]) -> str:
@@ -234,8 +244,11 @@ def main(args: Args) -> str | None:
         raise ArgumentError(f"{NEEDS}; {LOCAL}") from None
     if not args.title or len(args.title) > 128:
         raise ArgumentError("--title: expected 1 to 128 characters")
+    for name in args.architectures:
+        if not re.fullmatch(NAME, name):
+            raise ArgumentError(f"--architectures {name!r:.60}: expected names such as {ARCHITECTURES[0]}")
     if args.dry_run:
-        chosen = [name for name in ARCHITECTURES if name in (args.architectures or ARCHITECTURES)]
+        chosen = in_order(args.architectures or ARCHITECTURES)
         report = build(args, "", {name: [] for name in chosen})  # with a team, the library would ask for its id
         spec = report._to_model().spec.model_dump_json(by_alias=True, exclude_none=True)
         print(json.dumps(json.loads(spec), indent=1))
@@ -245,7 +258,7 @@ def main(args: Args) -> str | None:
         entity = args.entity or api.default_entity
         if not entity:
             raise ArgumentError("--entity: the login has no default team, expected its name")
-        runs = tracked_runs(api, entity, args.project, args.tags)
+        runs = tracked_runs(api, entity, args.project, args.tags, args.architectures)
         if missing := [name for name in args.architectures if name not in runs]:
             raise ArgumentError(f"--architectures {missing[0]}: no tracked run (there are {', '.join(runs)})")
         runs = {name: own for name, own in runs.items() if name in (args.architectures or runs)}

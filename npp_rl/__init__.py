@@ -18,7 +18,7 @@ if "OMP_WAIT_POLICY" not in os.environ:
 
 __version__ = "0.1.0"
 
-# Architectures, each in `npp_rl/ppo_<name>.py`. A checkpoint can name no other script.
+# Architectures, each in `npp_rl/ppo_<name>.py`. Other scripts are imported only where the user names their paths.
 ARCHITECTURES = (
     "full_hgt",
     "simplified_hgt",

@@ -1,7 +1,8 @@
-"""Behavioural cloning on N++: an agent of any of the eight architectures learns to imitate demonstrations.
+"""Behavioural cloning on N++: an agent of any architecture learns to imitate demonstrations.
 
 python npp_rl/bc_pretrain.py --arch mlp_baseline --replay-data-dir REPLAYS
 python npp_rl/bc_pretrain.py --arch full_hgt --replay-data-dir HUMAN PLANNER --mirror --max-minutes 10
+python npp_rl/bc_pretrain.py --script anywhere/ppo_mine.py --replay-data-dir REPLAYS
 python npp_rl/bc_pretrain.py --resume runs/bc_mlp_baseline__1__...
 torchrun --nproc-per-node 2 npp_rl/bc_pretrain.py --arch vision_free --replay-data-dir REPLAYS
 
@@ -11,7 +12,6 @@ planning/demonstrations.py decides which replays are used. The results say why t
 
 import dataclasses
 import hashlib
-import importlib
 import math
 import os
 import time
@@ -30,7 +30,7 @@ from PIL import Image, ImageDraw
 from torch import nn, optim
 from torch.nn.parallel import DistributedDataParallel
 
-from npp_rl import ARCHITECTURES
+from npp_rl import scripts
 from npp_rl.environment.games import ACTIONS
 from npp_rl.evaluation import analysis, intervals, players, result_files, suite, summary
 from npp_rl.levels import datasets
@@ -50,7 +50,8 @@ LEAST_GAIN = 1e-4  # nats; a smaller fall of the loss on held-out levels does no
 
 @dataclass
 class Args:
-    arch: Literal[ARCHITECTURES] = "mlp_baseline"  # architecture; its layers are in ppo_<arch>.py
+    arch: str = "mlp_baseline"  # architecture, one of the eight; its layers are in ppo_<arch>.py
+    script: str | None = None  # script of an architecture of your own, a path that ends in .py (instead of --arch)
     exp_name: str | None = None  # name of the run, and first part of its folder's name (default: bc_<arch>)
     seed: int = 1  # seed of everything: weights, order of the steps
     torch_deterministic: bool = True  # ask torch for deterministic kernels
@@ -231,7 +232,7 @@ def main(args: Args) -> Path:
     clock = Clock(args.max_minutes, args.capture_video)
 
     # Under torchrun each rank has its share of every batch. Only rank 0 writes files.
-    script = importlib.import_module(f"npp_rl.ppo_{args.arch}")  # Literal: one of ARCHITECTURES
+    script = scripts.of_run(args)
     args.exp_name = args.exp_name or f"bc_{args.arch}"
     if not args.replay_data_dir:
         raise ArgumentError("--replay-data-dir: expected one or more folders of replays")

@@ -262,8 +262,17 @@ ENDING: list[EndOnSignals] = []  # one from the start of a command until its arg
 AT_END: list[Callable] = []  # what `at_end` was told
 
 
+def _is_script(file: str) -> bool:
+    """Whether a program is a copy of one of the scripts, wherever it lies: it has their last marker."""
+    try:
+        with Path(file).open("rb") as stream:
+            return b"\n# End of Agent." in stream.read(1 << 20)
+    except OSError:
+        return False
+
+
 def end_on_signals(after: str = "") -> None:
-    """From now until `stop_ending`, a signal ends this process if it is a command of this project.
+    """From now until `stop_ending`, a signal ends this process if it is a command of this project or a user's script.
 
     It ends in one line, to which `after` is added. A second call changes `after`.
     """
@@ -275,7 +284,8 @@ def end_on_signals(after: str = "") -> None:
         words = sys.orig_argv[1:]
         ours = words[words.index("-m") + 1].startswith(("npp_rl.", "benchmark.")) if "-m" in words else False
     else:
-        ours = package in Path(getattr(main, "__file__", None) or "").resolve().parents
+        file = getattr(main, "__file__", None) or ""
+        ours = package in Path(file).resolve().parents or (bool(file) and _is_script(file))
     if ours and not ENDING and threading.current_thread() is threading.main_thread():
         ENDING.append(EndOnSignals())
 

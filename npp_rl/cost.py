@@ -11,7 +11,7 @@ from typing import Literal
 
 import torch
 
-from npp_rl.agents import load_agent
+from npp_rl.agents import load_agents
 from npp_rl.commands import ArgumentError, command
 from npp_rl.evaluation import players
 from npp_rl.evaluation.cost import cost, observation_shapes
@@ -20,7 +20,9 @@ from npp_rl.evaluation.cost import cost, observation_shapes
 @dataclass
 class Args:
     checkpoint: tuple[str, ...]
-    """checkpoint file, or several files of an ensemble"""
+    """checkpoint file or exported agent (a folder, zoo:NAME), or several of an ensemble"""
+    script: tuple[str, ...] = ()
+    """scripts of checkpoints whose architecture is none of the eight, each a path that ends in .py"""
     device: Literal["cpu", "cuda"] = "cpu"
     """where the policy runs"""
 
@@ -30,7 +32,7 @@ def main(args: Args) -> None:
     if not args.checkpoint:
         raise ArgumentError("--checkpoint: expected at least one file")
     device = players.device_of(args.device)
-    loaded = [(file, *load_agent(file, device)) for file in args.checkpoint]
+    loaded = load_agents(args.checkpoint, device, args.script)
     agent, run = players.together(loaded) if len(loaded) > 1 else loaded[0][1:]
     torch.set_num_threads(run["inference_threads"] or torch.get_num_threads())
     shapes = observation_shapes(agent.observations, run.get("frame_stack", 1))

@@ -4,10 +4,12 @@
     python -m npp_rl.play --dataset DIR --record DIR          other levels; finished runs are written as replays
     python -m npp_rl.play --replay FILE                       watch a replay
     python -m npp_rl.play --checkpoint RUN_DIR/checkpoints/best.pt [--sampled]    watch an agent
+    python -m npp_rl.play --checkpoint A.pt B.pt [--vote]     watch an ensemble
 
 Browser: arrows and Enter, type to filter, Esc leaves. Game: arrows or A and D, jump with Z, space, up or W; R starts
 again, N and P go to the next and the previous level, Esc goes back. Replays and agents: space pauses, up and down
-change the speed. In a replay, right and left go on and back by a frame, and backspace rewinds.
+change the speed. In a replay, right and left go on and back by a frame, and backspace rewinds. Of an ensemble,
+the lines in an action's bar are the agents' own probabilities, and each dot below it is an agent that would take it.
 """
 
 from collections.abc import Sequence
@@ -54,7 +56,9 @@ class Args:
     record: Path | None = None  # folder that every finished game is written to as a replay
     record_won_only: bool = False  # with --record: write only games that were won
     replay: Path | None = None  # watch this replay file
-    checkpoint: str | None = None  # watch the agent of this checkpoint
+    checkpoint: tuple[str, ...] = ()  # watch this agent (checkpoint, exported folder, zoo:NAME), or several together
+    script: tuple[str, ...] = ()  # scripts of agents whose architecture is none of the eight: paths that end in .py
+    vote: bool = False  # with several checkpoints: the agents vote, instead of the mean of log-probabilities
     sampled: bool = False  # with --checkpoint: sample actions instead of taking the likeliest
     seed: int = 0  # seed of the sampled actions
     scale: int = 1  # pixels of the screen to one px of the level
@@ -73,6 +77,7 @@ def watch_agent(
 
     from npp_rl.environment.env import NppVectorEnv  # here: playing and replays need neither this nor torch
     from npp_rl.environment.games import ACTION_BYTES, ACTIONS
+    from npp_rl.evaluation.players import Ensemble
 
     keys = "space: pause   up, down: speed   R: again   N, P: next, previous level   Esc: back"
     random = np.random.default_rng(seed)
@@ -106,10 +111,13 @@ def watch_agent(
             if not left:
                 with torch.no_grad():
                     x = {name: torch.from_numpy(array) for name, array in obs.items()}
-                    p = torch.softmax(agent.get_logits(x)[0].double(), 0).numpy()
+                    members = agent.logprobs(x) if isinstance(agent, Ensemble) else None
+                    logits = agent.get_logits(x) if members is None else agent.combined(members)
+                    p = torch.softmax(logits[0].double(), 0).numpy()
                     value = float(agent.get_value(x)[0])
                 action = int(random.choice(len(p), p=p / p.sum()) if sampled else p.argmax())
-                choice, left = (ACTIONS, p.tolist(), action, value), run["frame_skip"]
+                alone = [] if members is None else members[:, 0].exp().tolist()
+                choice, left = (ACTIONS, p.tolist(), action, value, alone), run["frame_skip"]
                 obs, _, terminated, truncated, _ = envs.step(np.array([action]))
             game.advance(int(ACTION_BYTES[action]))
             credit, left = credit - 1, left - 1
@@ -136,7 +144,7 @@ def main(args: Args) -> None:
     levels, index, agent, run = [], None, None, None
     if args.replay:
         for name in ("checkpoint", "level", "record"):
-            if getattr(args, name) is not None:
+            if getattr(args, name):
                 raise ArgumentError(f"--{name}: not together with --replay")
         replays = playable(args.replay)
     else:
@@ -147,9 +155,11 @@ def main(args: Args) -> None:
             raise ArgumentError(f"--level {args.level}: not in {args.dataset}, expected an id such as {ids[0]}")
         index = ids.index(args.level)
     if args.checkpoint:
-        from npp_rl.agents import load_agent  # here: it needs torch
+        from npp_rl.agents import load_agents  # here: they need torch
+        from npp_rl.evaluation.players import together
 
-        agent, run = load_agent(args.checkpoint)
+        loaded = load_agents(args.checkpoint, named=args.script)
+        agent, run = together(loaded, args.vote) if len(loaded) > 1 else loaded[0][1:]
         print("waiting for the simulator (the first start compiles it, up to a minute)", flush=True)
     if args.record:
         args.record.mkdir(parents=True, exist_ok=True)

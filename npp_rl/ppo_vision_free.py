@@ -92,7 +92,8 @@ class Args:
     mixed_precision: bool = False  # forward passes in bfloat16 (on GPUs without it, float16 with loss scaling)
     compile: bool = False  # compile the network with torch.compile
     cudagraphs: bool = False  # use CUDA graphs; needs --compile and a GPU
-    pretrained_checkpoint: str | None = None  # start from the weights in this file, such as bc_pretrain.py's best.pt
+    pretrained_checkpoint: str | None = None  # start with the weights that fit of this file, folder or zoo:NAME
+    freeze: tuple[str, ...] = ()  # parts of the pretrained agent that do not learn, such as `state` or `layers.0`
     value_warmup_steps: int = 0  # first environment steps of a pretrained run, in which only the critic's head learns
     kl_coef: float = 0.0  # initial weight of the KL divergence from the pretrained policy
     kl_steps: int = 1_000_000  # environment steps over which that weight falls to zero
@@ -243,7 +244,6 @@ def gae(rewards, values, next_values, terminated, truncated, gamma, gae_lambda):
 def main(args: Args) -> Path:
     """Train, evaluate, report -> the run directory. Raises ArgumentError, CheckpointError, LevelError, OSError."""
     clock = Clock(args.max_minutes, args.capture_video)
-
     # Under torchrun each rank has its share of the environments. Only rank 0 writes files.
     process = processes.begin(args, SIZES)
     rank, world_size, device = process.rank, process.world_size, process.device

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from npp_rl.agents import load_agent
+from npp_rl.agents import load_agents
 from npp_rl.commands import ArgumentError, command, say
 from npp_rl.environment.env import NppVectorEnv
 from npp_rl.environment.games import inputs_of
@@ -40,6 +40,7 @@ class Args:
 
     checkpoint: str  # checkpoint of the agent that plays, such as RUN_DIR/checkpoints/best.pt
     out: str  # folder of the replays, new or empty
+    script: str | None = None  # the agent's script, if its architecture is none of the eight: a path that ends in .py
     states: int = 2  # states of each episode from which the planner plays on
     sampled: bool = False  # sample the agent's actions instead of taking the likeliest
     budget: float = 0.5  # seconds for each search
@@ -120,7 +121,7 @@ def main(args: Args) -> None:
     out = Path(args.out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ArgumentError(f"--out {out}: expected a folder that is new or empty")
-    agent, run = load_agent(args.checkpoint)
+    ((_, agent, run),) = load_agents([args.checkpoint], named=[args.script] if args.script else ())
     names = ("train_dataset", "test_dataset", "holdout_fraction", "validation_fraction")
     levels, _, _ = datasets.load_split(*(run[name] for name in names))
     out.mkdir(parents=True, exist_ok=True)  # fails now, not after the search

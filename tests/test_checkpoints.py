@@ -114,7 +114,9 @@ def test_garbage_and_missing(tmp_path):
     path = tmp_path / "best.pt"
     with pytest.raises(CheckpointError, match="no such checkpoint"):
         checkpoints.load(path)
-    with pytest.raises(CheckpointError, match=r"expected a regular file, a checkpoint$"):
+    with pytest.raises(
+        CheckpointError, match=r"no exported agent \(expected a folder with .*, or a checkpoint file\)$"
+    ):
         checkpoints.load(tmp_path)
     for seed in range(20):
         path.write_bytes(np.random.default_rng(seed).bytes(500))

@@ -12,11 +12,12 @@ from pathlib import Path
 import pytest
 from calls import call
 
-from npp_rl import make_levels, play, relabel
+from npp_rl import export, make_levels, play, relabel
 from npp_rl.commands import Progress, StopSignals
 from npp_rl.evaluation import __main__ as evaluation
 from npp_rl.levels import replays
 from npp_rl.planning import certify, demonstrations, planner
+from npp_rl.zoo import __main__ as zoo
 
 ROOT = Path(__file__).parents[1]
 
@@ -24,11 +25,13 @@ ROOT = Path(__file__).parents[1]
 COMMANDS = {
     make_levels: (["--out", "levels"], "data_set"),
     play: ([], "load_levels"),
-    relabel: (["--checkpoint", "a.pt", "--out", "runs"], "load_agent"),
+    relabel: (["--checkpoint", "a.pt", "--out", "runs"], "load_agents"),
     replays: (["runs"], "validate_files"),
     certify: ([], "certify"),
     demonstrations: (["runs", "--test-dataset", "none"], "find_runs"),
     planner: (["--dataset", "builtin", "--out", "plans"], "load_levels"),
+    export: (["runs", "--out", "agent"], "source_of"),
+    zoo: ([], "sources_of"),
 }
 every_command = pytest.mark.parametrize("module", COMMANDS, ids=lambda module: module.__name__.rpartition(".")[2])
 
@@ -43,7 +46,7 @@ def test_help_tells_what_each_argument_is(module, capsys):
     assert module.Args.__doc__ in words
     for field in dataclasses.fields(module.Args):
         name = field.name.replace("_", "-")
-        flag = {"folders": "FOLDER ...", "paths": "FOLDER_OR_FILE ..."}.get(name, f"--{name}")
+        flag = {"folders": "FOLDER ...", "paths": "FOLDER_OR_FILE ...", "run": "RUN_DIR"}.get(name, f"--{name}")
         told = [text.partition(" (")[0].split() for text in words.split(f" {flag} ")[1:]]
         told += [text.partition(" (")[0].split() for text in words.split(f" --no-{name} ")[1:]]
         assert any(len([word for word in text if word.islower()]) >= 2 for text in told), (flag, shown)
@@ -111,6 +114,7 @@ PROGRAMS = [
     ["-m", "benchmark.report"],
     ["npp_rl/ppo_mlp_baseline.py"],
     ["npp_rl/bc_pretrain.py"],
+    ["npp_rl/distill.py"],
 ]
 
 

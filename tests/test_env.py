@@ -1,7 +1,9 @@
 """The environment: Gymnasium's contract, the simulator inside, rewards, episodes, saved states, bad input."""
 
 import functools
+import inspect
 import os
+import re
 import subprocess
 import sys
 import tomllib
@@ -19,13 +21,16 @@ from hand_made import corridor, ground, here, level, middle
 
 from npp_rl.commands import LevelError
 from npp_rl.environment import env
+from npp_rl.environment import games as games_module
 from npp_rl.environment.env import NppEnv, NppVectorEnv
-from npp_rl.environment.games import ACTION_BYTES, CAUSES, OBSERVATIONS, REWARD_KEYS
+from npp_rl.environment.games import ACTION_BYTES, CAUSES, EPISODE, EPISODE_KEYS, OBSERVATIONS, REWARD_KEYS
+from npp_rl.environment.graph import GRAPH_OBSERVATIONS
 from npp_rl.levels.categories import CATEGORIES
 from npp_rl.levels.generator import generate
 from npp_rl.levels.maps import Level
 from npp_rl.simulator import simulate
 from npp_rl.simulator.layout import CAUSE_NAMES
+from npp_rl.training.episodes import EPISODE_MEANS
 
 ROOT = Path(__file__).parents[1]
 NONE, LEFT, RIGHT, JUMP, JUMP_LEFT, JUMP_RIGHT = range(6)
@@ -728,3 +733,19 @@ def test_a_single_game_takes_the_code_compiled_for_a_batch(monkeypatch):
         envs.reset()
         envs.step(np.zeros(games, np.int64))
     assert {name: len(found) for name, found in types.items()} == dict.fromkeys(types, 1) and len(types) == 4
+
+
+def test_an_observation_and_a_reward_have_two_places():
+    """benchmark/examples/README.md lists them. All else follows from OBSERVATIONS, REWARD_KEYS and Rules."""
+    apart = {*GRAPH_OBSERVATIONS, "player_frames", "global_view"}
+    assert {*games_module.Observed._fields} == OBSERVATIONS.keys() - apart
+    weights = {*REWARD_KEYS} - {"shaping"}
+    assert weights <= {*games_module.Rules._fields} and weights <= inspect.signature(NppVectorEnv).parameters.keys()
+    assert [EPISODE_MEANS[f"reward/{name}"] for name in REWARD_KEYS] == [f"r_{name}" for name in REWARD_KEYS]
+    assert EPISODE["parts"].shape == (len(REWARD_KEYS),) and EPISODE_KEYS[games_module.PARTS_AT :] == tuple(
+        f"r_{name}" for name in REWARD_KEYS
+    )
+    package = Path(games_module.__file__).parents[1]
+    named = re.compile(rf"""["']r_({"|".join(REWARD_KEYS)})["']|\bRules\([^*)\n]""")
+    others = {path.name for path in package.rglob("*.py") if named.search(path.read_text())}
+    assert others <= {"games.py", "env.py"}

@@ -537,7 +537,7 @@ def test_several_checkpoints(run_dir, tmp_path, levels, monkeypatch, capsys):
         assert json.loads((tmp_path / "both" / folder / "eval_results.json").read_text()) == result
         assert evaluation_command.main(make_args(file, output=str(tmp_path / "alone"))) == [result]
         assert f"| {folder.replace('__', '/')} | 5 | {result['overall']['success_rate']:.1%} |" in printed
-    with pytest.raises(ArgumentError, match=r"--ensemble: .* has frame_skip 4, .* has 2"):
+    with pytest.raises(ArgumentError, match=r"--checkpoint: .* has frame_skip 4, .* has 2"):
         evaluation_command.main(make_args(best, other, ensemble=True, output=str(tmp_path / "none")))
     assert not (tmp_path / "none").exists()
 

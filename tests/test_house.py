@@ -25,10 +25,13 @@ FLOORS = (
     {"npp_rl.evaluation"},
     {"npp_rl.planning"},
     {f"npp_rl.{name}" for name in SCRIPTS},
+    {"npp_rl.scripts"},
     {"npp_rl.agents", "npp_rl.bc_pretrain"},
+    {"npp_rl.distill"},
     # Programs: what a person starts. Nothing in `npp_rl` imports them.
-    {"npp_rl.evaluation.__main__", "npp_rl.cost", "npp_rl.play", "npp_rl.relabel", "npp_rl.make_levels"},
-    {"benchmark.reporting"},
+    {"npp_rl.evaluation.__main__", "npp_rl.cost", "npp_rl.play", "npp_rl.relabel", "npp_rl.make_levels"}
+    | {"npp_rl.export", "npp_rl.zoo"},
+    {"benchmark.examples", "benchmark.reporting"},
     {"benchmark.runner"},
     {"benchmark.tuning"},
     {f"benchmark.{name}" for name in ("curves", "report", "throughput", "train_and_compare", "tune", "wandb_report")},
@@ -160,7 +163,7 @@ def test_a_plain_installation_is_enough_to_train_and_to_report():
     """Modules of other projects are dependencies, but for those of the extras, which say so where they are missing."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     named = {re.match(r"[\w-]+", text).group() for text in project["dependencies"]}
-    extras = {"av", "pygame", "optuna", "wandb_workspaces", "submitit"}
+    extras = {"av", "pygame", "optuna", "wandb_workspaces", "submitit", "onnxruntime"}
     modules_of = {"pillow": "PIL"}
     installed = {modules_of.get(name, name.replace("-", "_")) for name in named} | {"botocore"}  # which boto3 needs
     installed |= extras | set(sys.stdlib_module_names)

@@ -335,13 +335,24 @@ def checkpoint(path, frame_skip=4):
 @pytest.mark.parametrize(("pictures", "frame"), [(1, 0), (31, 30), (400, 999)])
 def test_an_agent_is_watched(folder, tmp_path, pictures, frame):
     saved, shot = checkpoint(tmp_path / "best.pt", frame_skip=3), tmp_path / "shot.png"
-    main(Args(str(folder), "easy", checkpoint=saved, screenshot=shot, frames=pictures))
+    main(Args(str(folder), "easy", checkpoint=(saved,), screenshot=shot, frames=pictures))
     assert np.array_equal(field_of(shot), end_of(EASY, bytes([2]) * frame))
     with Image.open(shot) as image:
         panel = np.asarray(image)[600:]
     bar = (panel[46, 12 + 2 * 128 : 12 + 2 * 128 + 114] == player.GOLD_SHINE).all(-1)
     # exp(5) against five times about 1
     assert bar.sum() == 0 if pictures == 1 else 0.9 < bar.mean() < 1.0
+
+
+def test_an_exported_agent_is_watched_by_its_name(folder, tmp_path, monkeypatch):
+    from npp_rl import export
+
+    export.main(export.Args(checkpoint(tmp_path / "best.pt"), str(tmp_path / "zoo/mine"), onnx=False))
+    monkeypatch.setenv("NPP_ZOO", str(tmp_path / "zoo"))
+    shots = tmp_path / "one.png", tmp_path / "two.png"
+    for given, shot in zip(("zoo:mine", str(tmp_path / "zoo/mine")), shots, strict=True):
+        main(Args(str(folder), "easy", checkpoint=given, screenshot=shot, frames=31))
+        assert np.array_equal(field_of(shot), end_of(EASY, bytes([2]) * 30))
 
 
 def test_sampled_actions_depend_on_the_seed(folder, tmp_path):
@@ -352,7 +363,7 @@ def test_sampled_actions_depend_on_the_seed(folder, tmp_path):
         checkpoints.save(saved, {key: value for key, value in content.items() if key != "format"})
     for seed in (1, 1, 2):
         shot = tmp_path / "shot.png"
-        args = Args(str(folder), "moving", checkpoint=saved, sampled=True, seed=seed, screenshot=shot, frames=60)
+        args = Args(str(folder), "moving", checkpoint=(saved,), sampled=True, seed=seed, screenshot=shot, frames=60)
         main(args)
         shots.append(field_of(shot).tobytes())
     assert shots[0] == shots[1] != shots[2]

@@ -442,16 +442,25 @@ def test_pretrained_weights_are_where_a_run_begins(tmp_path, few_levels):
     assert [entry.get("trained_on") for entry in results["levels"]] == [True, None]
     assert results["overall"]["levels"] == results["trained_on"]["levels"] == 1
 
-    gat = {**checkpoints.load(first / "checkpoints/best.pt"), "architecture": "gat"}
-    checkpoints.save(tmp_path / "gat.pt", gat)
-    for path, match in (
-        ("gat.pt", "is of architecture 'gat', expected mlp_baseline"),
-        ("none.pt", "no such checkpoint"),
-    ):
-        with pytest.raises(CheckpointError, match=match):
-            main(small_args(tmp_path / f"of_{path}", **{**given, "pretrained_checkpoint": str(tmp_path / path)}))
-    with pytest.raises(CheckpointError, match=r"first/checkpoints/best\.pt: does not fit mlp_baseline of"):
-        main(small_args(tmp_path / "wide", **given, hidden=32))
+    with pytest.raises(CheckpointError, match="no such checkpoint"):
+        main(small_args(tmp_path / "none", **{**given, "pretrained_checkpoint": str(tmp_path / "none.pt")}))
+
+
+def test_frozen_parts_of_a_wider_pretrained_agent_stay_in_a_run_that_is_resumed(tmp_path, few_levels, monkeypatch):
+    first = main(small_args(tmp_path / "first", eval_freq=0, tiles_hidden=8))
+    before = checkpoints.load(first / "checkpoints/best.pt")["agent"]
+    given = {"pretrained_checkpoint": str(first / "checkpoints/best.pt"), "freeze": ("state", "ahead.0"), "seed": 2}
+    straight = main(small_args(tmp_path / "straight", **given))
+    after = weights(straight)
+    kept = {name for name, weight in after.items() if weight.shape == before[name].shape}
+    kept = {name for name in kept if torch.equal(after[name], before[name])}
+    assert kept == {f"{name}.{part}" for name in ("state.0", "state.2", "ahead.0") for part in ("weight", "bias")}
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints, "save", interrupted_save_at(768))
+        with pytest.raises(KeyboardInterrupt):
+            main(small_args(tmp_path / "broken", **given))
+    main(parse_args(Args, ["--resume", str(tmp_path / "broken")]))
+    assert all(torch.equal(weights(tmp_path / "broken")[key], value) for key, value in after.items())
 
 
 def test_a_resumed_run_does_not_need_the_pretrained_file(tmp_path, few_levels, monkeypatch):

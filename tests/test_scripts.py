@@ -86,7 +86,7 @@ def test_a_layer_is_the_same_text_in_all_scripts_that_have_it():
 
 ARGS = {
     module: importlib.import_module(f"npp_rl.{module}").Args
-    for module in (*(script.removesuffix(".py") for script in SCRIPTS), "bc_pretrain")
+    for module in (*(script.removesuffix(".py") for script in SCRIPTS), "bc_pretrain", "distill")
 }
 TRAINING = ("arguments", "checkpoints", "clock", "episodes", "pretraining", "processes", "run_folder", "run_log")
 
@@ -110,7 +110,7 @@ def test_every_argument_is_read_and_explained(module):
     places = [FOLDER / f"{module}.py", FOLDER / "evaluation/result_files.py", FOLDER / "training/wandb_mirror.py"]
     places += [FOLDER / f"training/{name}.py" for name in TRAINING]
     read = set().union(*(read_arguments(path.read_text()) for path in places))
-    if module == "bc_pretrain":
+    if module in ("bc_pretrain", "distill"):
         read |= {field.name for field in dataclasses.fields(ARGS[FIRST[:-3]])} & {"size"}  # of the script's agent
     lines = (FOLDER / f"{module}.py").read_text()
     for field in dataclasses.fields(ARGS[module]):
@@ -142,7 +142,7 @@ def test_numbers_have_bounds(module):
 
 
 def test_bounds_belong_to_arguments():
-    programs = (*ARGS, "evaluation.__main__", "relabel", "make_levels", "play")
+    programs = (*ARGS, "evaluation.__main__", "relabel", "make_levels", "play", "export")
     names = {field.name for p in programs for field in dataclasses.fields(importlib.import_module(f"npp_rl.{p}").Args)}
     runner = {field.name for field in dataclasses.fields(importlib.import_module("benchmark.train_and_compare").Args)}
     assert set(BOUNDS) <= names | runner
@@ -162,7 +162,8 @@ def test_help_shows_all_arguments_in_groups(module, capsys):
     missing = {field.name.replace("_", "-") for field in dataclasses.fields(ARGS[module])} - flags
     assert not missing
     own = re.findall(r"^\W --([a-z-]+)", shown.partition(" network ")[2].partition(" training ")[0], re.MULTILINE)
-    others = {"arch"} if module == "bc_pretrain" else set(importlib.import_module(f"npp_rl.{module}").SIZES["small"])
+    script = importlib.import_module(f"npp_rl.{module}")
+    others = set(script.SIZES["small"]) if hasattr(script, "SIZES") else {"arch"}
     assert {name.replace("_", "-") for name in others} | {"size"} <= set(own)
     common = {field.name for field in dataclasses.fields(ARGS["ppo_mlp_baseline"])}
     assert {name.replace("-", "_") for name in own} & common <= {"size", *others}

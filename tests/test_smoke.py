@@ -94,6 +94,13 @@ def test_cloning_makes_an_epoch(levels, plans, tmp_path):
     assert load_agent(tmp_path / "run/checkpoints/best.pt")
 
 
+def test_distillation_makes_an_update(run_dir, levels, tmp_path):
+    words = [*TINY, *levels, "--teacher", run_dir / "checkpoints/best.pt", "--run-dir", tmp_path / "run"]
+    assert run("npp_rl.distill", *words) == 0
+    assert json.loads((tmp_path / "run/eval_results.json").read_text())["overall"]["levels"] == 2
+    assert load_agent(tmp_path / "run/checkpoints/best.pt")
+
+
 def test_evaluation(run_dir, levels, tmp_path):
     words = ["--checkpoint", run_dir / "checkpoints/best.pt", "--test-dataset", levels[3], "--output", tmp_path / "out"]
     assert run("npp_rl.evaluation", *words) == 0
@@ -104,6 +111,11 @@ def test_evaluation(run_dir, levels, tmp_path):
 def test_cost(run_dir, capsys):
     assert run("npp_rl.cost", "--checkpoint", run_dir / "checkpoints/best.pt") == 0
     assert json.loads(capsys.readouterr().out)["parameters"] == 156_999
+
+
+def test_export(run_dir, tmp_path):
+    assert run("npp_rl.export", run_dir, "--out", tmp_path / "agent", "--observations", 16) == 0
+    assert load_agent(tmp_path / "agent")[1]["exp_name"] == "ppo_mlp_baseline"
 
 
 def test_replays(plans, tmp_path):

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import threading
+import types
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -40,6 +41,17 @@ RUNS = [
     run_of("mlp_baseline", 1, 0.875),
     run_of("something_else", 1, 1.0),
 ]
+
+
+def test_own_architectures_are_compared_where_they_are_named():
+    runs = [types.SimpleNamespace(name=n, config={"architecture": n}, summary={}) for n in ("own", "gcn", "gat")]
+    runs.append(types.SimpleNamespace(name="odd", config={"architecture": ["gat"]}, summary={}))
+    api = types.SimpleNamespace(runs=lambda *_, **__: runs)
+    assert list(wandb_report.tracked_runs(api, "e", "p", ())) == ["gat", "gcn"]
+    assert list(wandb_report.tracked_runs(api, "e", "p", (), ("own", "gat"))) == ["gat", "gcn", "own"]
+    for name in ("a'b", "x|y", "", "../x"):
+        with pytest.raises(ArgumentError, match=r"--architectures .*expected names such as"):
+            wandb_report.main(wandb_report.Args(architectures=(name,), dry_run=True))
 
 
 @pytest.fixture(scope="module")

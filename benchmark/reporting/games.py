@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw
 
-from npp_rl.agents import load_agent
+from npp_rl.agents import load_agents
 from npp_rl.commands import ArgumentError
 from npp_rl.environment.env import NppVectorEnv
 from npp_rl.environment.games import CAUSES, inputs_of
@@ -18,15 +18,18 @@ from npp_rl.viewing.render import Scene, outcome_text, save_level, save_picture,
 MOMENTS, COLUMNS, WINDOW = 6, 3, (420, 300)  # of a strip: pictures, in a row, and px of the level around the ninja
 
 
-def draw_tries(checkpoint: Path, level_id: str, out: Path, count: int = 24, seed: int = 0) -> None:
+def draw_tries(
+    checkpoint: Path, level_id: str, out: Path, count: int = 24, seed: int = 0, named: tuple[str, ...] = ()
+) -> None:
     """Write a PNG of a built-in test level with `count` tries of the agent over it, deaths marked by cause.
 
-    Actions are sampled. Raises ArgumentError where there is no such level, CheckpointError.
+    named: see `agents.load_agents`. Actions are sampled. Raises ArgumentError where there is no such level,
+    CheckpointError.
     """
     levels = [level for level in load_levels("builtin", "test") if level.id == level_id]
     if not levels:
         raise ArgumentError(f"--level {level_id}: not a built-in test level (expected CATEGORY/test_0000 or so)")
-    agent, args = load_agent(checkpoint)
+    ((_, agent, args),) = load_agents([checkpoint], named=named)
     torch.manual_seed(seed)
     rules = {"frame_skip": args["frame_skip"], "gamma": args["gamma"], "frame_stack": args.get("frame_stack", 1)}
     envs = NppVectorEnv(count, levels, agent.observations, **rules, copy=False)

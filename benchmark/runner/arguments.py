@@ -10,9 +10,9 @@ from typing import Annotated, Literal
 
 import tyro
 
-from npp_rl import ARCHITECTURES
+from npp_rl import ARCHITECTURES, scripts
 from npp_rl.commands import ArgumentError, CheckpointError, LevelError, parse
-from npp_rl.files import read_json
+from npp_rl.files import read_json, shown_name
 from npp_rl.levels.sources import absolute, parts_of, resolved
 from npp_rl.training.arguments import BOUNDS, args_from, check_args, differences_of
 
@@ -28,7 +28,7 @@ class Args:
 
     experiment_name: str | None = None  # name of the experiment's folder
     label: str = ""  # name of another configuration in the same experiment, which the report tells apart
-    architectures: tuple[str, ...] = ARCHITECTURES  # which scripts, npp_rl/ppo_<architecture>.py
+    architectures: tuple[str, ...] = ARCHITECTURES  # which scripts: npp_rl/ppo_<architecture>.py, or paths of your own
     seeds: tuple[int, ...] = (1, 2, 3)  # each architecture and condition is trained with each seed
     test_pretraining: Flag = False  # train both without and with pretraining (the default where there are replays)
     no_pretraining: Flag = False  # train without pretraining only
@@ -116,12 +116,25 @@ def read(argv: Sequence[str]) -> tuple[Args, list[str], Path]:
     for name in ("train_dataset", "test_dataset"):
         setattr(asked, name, resolved(getattr(asked, name)))
     asked.replay_data_dir = tuple(str(Path(place).resolve()) for place in asked.replay_data_dir)
+    if "architectures" in given_in(argv):
+        found = scripts.find_all(asked.architectures, "--architectures")
+        asked.architectures = tuple(script.word for script in found.values())
+    elif own := [word for word in saved.architectures if word not in ARCHITECTURES]:
+        raise CheckpointError(
+            f"--resume-from {folder}: {shown_name(own[0])} is none of the eight, and is run only if you name it: "
+            f"add --architectures {' '.join(map(shown_name, saved.architectures))}"
+        )
     differences = differences_of(saved, asked, FREE_ARGUMENTS)
     if extra and extra != saved_extra:
         differences.append(f"after -- was {shlex.join(saved_extra)!r}, now {shlex.join(extra)!r}")
     if differences:
         raise CheckpointError(f"--resume-from {folder}: the experiment is another: {'; '.join(differences)}")
     return asked, saved_extra, folder
+
+
+def given_in(argv: Sequence[str]) -> set[str]:
+    """Names of the flags in a command line, with underscores."""
+    return {word.partition("=")[0].removeprefix("--").replace("-", "_") for word in argv if word.startswith("--")}
 
 
 def home(args: Args, folder: Path) -> Path:
@@ -165,9 +178,10 @@ def check(args: Args, extra: Sequence[str]) -> None:
         twice = sorted({str(value) for value in values if values.count(value) > 1})
         if twice or not values:
             raise ArgumentError(f"--{flag}: {', '.join(twice) + ' is given twice' if twice else 'nothing is given'}")
-    for name in args.architectures:
-        if name not in ARCHITECTURES:
-            raise ArgumentError(f"--architectures {name}: unknown (expected some of {', '.join(ARCHITECTURES)})")
+    found = scripts.find_all(args.architectures, "--architectures")
+    if len(found) < len(args.architectures):
+        raise ArgumentError("--architectures: a script is given twice")
+    args.architectures = tuple(script.word for script in found.values())
     low, high = BOUNDS["seed"]
     for seed in args.seeds:
         if not low <= seed <= high:

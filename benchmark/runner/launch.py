@@ -145,7 +145,8 @@ def end_stubborn(started: Sequence[Started], seconds: float, say: Callable[[str]
 
 def compile_ahead(settings: Settings, runs: Sequence[Run], stop, say: Callable[[str], None]) -> None:
     """Have the simulator compiled before the clock of any run starts; the runs take it from Numba's cache."""
-    names = sorted({run.architecture for run in runs if run.status != "done"})
+    left = {run.architecture for run in runs if run.status != "done"}
+    names = sorted(settings.own.get(name, name) for name in left)
     if not names or settings.scripts != str(SCRIPTS):
         return
     say("compiling the simulator before the first run starts (only the first time takes a minute or two)")

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import importlib
 import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from benchmark.runner.runs import (
     finished_results,
     progress,
 )
+from npp_rl import scripts
 from npp_rl.commands import ArgumentError
 from npp_rl.files import read_json, write_json
 from npp_rl.levels.sources import parts_of
@@ -37,10 +37,12 @@ class Experiment:
     folder: Path
     settings: Settings
     runs: list[Run]
+    scripts: dict[str, str]  # SHA-256 of the texts of the user's own scripts, by architecture
 
     def config(self) -> dict:
         """What config.json and all_results.json say of it."""
-        return {"args": dataclasses.asdict(self.args), "script_args": self.extra}
+        about = {"args": dataclasses.asdict(self.args), "script_args": self.extra}
+        return about | ({"scripts": self.scripts} if self.scripts else {})
 
 
 def conditions(args: Args) -> tuple[str, ...]:
@@ -56,8 +58,8 @@ def shared_with_pretraining(args: Args, extra: Sequence[str]) -> list[str]:
     if not extra or CONDITIONS[1] not in conditions(args):
         return []
     words = [word for flag in extra for word in (flag.split("=", 1) if flag.startswith("--") else [flag])]
-    for name in args.architectures:
-        script = importlib.import_module(f"npp_rl.ppo_{name}")
+    for chosen in scripts.find_all(args.architectures, "--architectures").values():
+        script = scripts.load(chosen, "--architectures")
         for width in script.SIZES["small"]:
             if f"--{width.replace('_', '-')}" in words:
                 raise ArgumentError(
@@ -75,6 +77,7 @@ def plan(args: Args, extra: list[str], folder: Path, gpus: bool) -> Experiment:
 
     gpus: whether its runs have GPUs. Raises ArgumentError.
     """
+    chosen = scripts.find_all(args.architectures, "--architectures")
     pairs = [("train_dataset", args.train_dataset), ("test_dataset", args.test_dataset)]
     if args.debug:
         pairs = [(name, str(home(args, folder) / "levels") if value == "builtin" else value) for name, value in pairs]
@@ -103,11 +106,11 @@ def plan(args: Args, extra: list[str], folder: Path, gpus: bool) -> Experiment:
         retries=args.retries,
         require_pretraining=args.require_pretraining,
         scripts=str(SCRIPTS),
+        own={name: str(script.path) for name, script in chosen.items() if not script.ours},
     )
-    runs = [
-        Run(a, condition, seed) for seed in args.seeds for condition in conditions(args) for a in args.architectures
-    ]
-    return Experiment(args, extra, folder, settings, runs)
+    runs = [Run(name, condition, seed) for seed in args.seeds for condition in conditions(args) for name in chosen]
+    texts = {name: script.sha256 for name, script in chosen.items() if not script.ours}
+    return Experiment(args, extra, folder, settings, runs, texts)
 
 
 def show(experiment: Experiment, places: Sequence[Slot], where: str) -> None:

@@ -10,7 +10,7 @@ import functools
 import json
 import os
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from npp_rl.files import LOG_BYTES, open_file, read_json, read_text, take_lock
@@ -55,6 +55,7 @@ class Settings:
     retries: int = 2
     require_pretraining: bool = False
     scripts: str = str(SCRIPTS)
+    own: dict[str, str] = field(default_factory=dict)  # paths of scripts elsewhere, by architecture
 
 
 @dataclass
@@ -115,7 +116,8 @@ def success(run_dir: Path) -> float | None:
 def commands(settings: Settings, run: Run, slot: Slot) -> dict[str, list[str]]:
     """The command lines that a run still needs: `bc`, where its pretraining is still to be done, and `ppo`."""
     run_dir = directory(settings, run)
-    script = [*python(settings, slot), str(Path(settings.scripts, f"ppo_{run.architecture}.py"))]
+    own = settings.own.get(run.architecture)
+    script = [*python(settings, slot), own or str(Path(settings.scripts, f"ppo_{run.architecture}.py"))]
     if (run_dir / "config.json").is_file():
         return {"ppo": [*script, "--resume", str(run_dir), "--threads", str(slot.threads)]}
     lines = {}
@@ -126,9 +128,10 @@ def commands(settings: Settings, run: Run, slot: Slot) -> dict[str, list[str]]:
         if not run.pretraining:
             bc = [sys.executable, str(Path(settings.scripts, "bc_pretrain.py"))]
             if (run_dir / "bc/config.json").is_file():
-                lines["bc"] = [*bc, "--resume", str(run_dir / "bc")]
+                lines["bc"] = [*bc, "--resume", str(run_dir / "bc"), *(["--script", own] if own else [])]
             else:
-                about = ["--arch", run.architecture, "--seed", str(run.seed), "--threads", str(slot.threads)]
+                about = ["--script", own] if own else ["--arch", run.architecture]
+                about += ["--seed", str(run.seed), "--threads", str(slot.threads)]
                 lines["bc"] = [*bc, "--run-dir", str(run_dir / "bc"), *about, *settings.bc_flags]
         if not run.pretraining.startswith("none"):
             flags += ["--pretrained-checkpoint", str(run_dir / BC_CHECKPOINT)]

@@ -137,22 +137,23 @@ def write_best(best: dict, found: dict, folder: Path, args, settings: dict) -> N
     """Write best.json, and best.sh, which trains the best trial's configuration with other seeds."""
     budget = {name: settings[name] for name in ("max_minutes", "total_timesteps") if settings[name] is not None}
     words = flags(best["params"] | {"size": args.size} | budget)
-    content = {"architecture": args.arch, "study": args.study_name, "trial": best["number"], "flags": words}
+    content = {"architecture": settings["arch"], "study": args.study_name, "trial": best["number"], "flags": words}
     keys = ("value", "success_by_seed", "validation_levels", "params", "parameters")
     content |= {key: best[key] for key in keys} | {"size": args.size, "standing": found}
     write_json(folder / "best.json", content)
     fresh = range(max(args.seeds) + 1, max(args.seeds) + 1 + max(3, len(args.seeds)))
     levels = best["validation_levels"] or "its"
+    started = shlex.quote(args.arch) if args.arch.endswith(".py") else f"-m npp_rl.ppo_{args.arch}"
     lines = [
         "#!/usr/bin/env bash",
-        f"# {args.arch}, study {args.study_name}. {in_words(found)}.",
+        f"# {settings['arch']}, study {args.study_name}. {in_words(found)}.",
         f"# Success on {levels} validation levels, mean over the seeds {' '.join(map(str, args.seeds))}.",
         "# The best of many trials is partly the luckiest: expect less of other seeds.",
         '# Trains it with seeds that the choice has not seen (SEEDS="4 5" sets others). Further arguments go to the',
         "# script; DRY_RUN=1 prints the commands; PYTHON names the interpreter.",
         "set -euo pipefail",
         f"for seed in ${{SEEDS:-{' '.join(map(str, fresh))}}}; do",
-        f'  ${{DRY_RUN:+echo}} "${{PYTHON:-python}}" -m npp_rl.ppo_{args.arch} --seed "$seed" \\',
+        f'  ${{DRY_RUN:+echo}} "${{PYTHON:-python}}" {started} --seed "$seed" \\',
         f'    {shlex.join([*settings["script_arguments"], *words])} "$@"',
         "done",
     ]

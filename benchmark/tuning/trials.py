@@ -63,7 +63,8 @@ def recent(evaluations: list[tuple[float, float]]) -> float:
 
 
 def script_path(arch: str) -> Path:
-    return SCRIPTS / f"ppo_{arch}.py"
+    """The script of an architecture, or of a path to a script of one's own."""
+    return Path(arch) if arch.endswith(".py") else SCRIPTS / f"ppo_{arch}.py"
 
 
 def check_config(run_dir: Path, expected: dict, sizes: tuple[str, ...]) -> None:

@@ -48,15 +48,12 @@ _CAUSE = np.zeros(256, np.int8)  # index in CAUSES
 for _number, _name in CAUSE_NAMES.items():
     _CAUSE[_number] = CAUSES.index(_name)
 
+REWARD_KEYS = ("completion", "death", "switch", "time", "distance", "shaping", "idle")  # parts of the reward
+COMPLETION, DEATH, SWITCH, TIME, DISTANCE, SHAPING, IDLE = range(len(REWARD_KEYS))
+
 EPISODE = np.dtype(
     [
-        ("completion", "f8"),
-        ("death", "f8"),
-        ("switch", "f8"),
-        ("time", "f8"),
-        ("distance", "f8"),
-        ("shaping", "f8"),
-        ("idle", "f8"),
+        ("parts", "f8", len(REWARD_KEYS)),  # of the return, in the order of REWARD_KEYS
         ("phi", "f8"),  # potential of the present state
         ("way", "f8"),  # px to the present goal
         ("total", "f8"),  # px to the exit through what comes before it, and the detour
@@ -74,7 +71,7 @@ EPISODE = np.dtype(
     align=True,
 )
 EPISODE_KEYS = ("r", "l", "frames", "success", "cause", "level", "gold", "shortest", "travelled")
-REWARD_KEYS = ("completion", "death", "switch", "time", "distance", "shaping", "idle")
+PARTS_AT = len(EPISODE_KEYS)
 EPISODE_KEYS += tuple(f"r_{name}" for name in REWARD_KEYS)
 
 
@@ -185,13 +182,7 @@ def begin_game(bank, state, i, views, goals, episodes, rules, level_index):
     reset_game(bank, state, i, level_index)
     goals[i] = views.stage[2 * level_index]
     e = episodes[i]
-    e.completion = 0.0
-    e.death = 0.0
-    e.switch = 0.0
-    e.time = 0.0
-    e.distance = 0.0
-    e.shaping = 0.0
-    e.idle = 0.0
+    e.parts[:] = 0.0
     e.steps = 0
     e.switches = 0
     e.travelled = 0.0
@@ -278,23 +269,24 @@ def _reward(bank, state, i, views, goals, episodes, rules):
     """Reward the step that game i has played -> (reward, terminated, truncated)."""
     n = state.ninja[i]
     e = episodes[i]
+    parts = e.parts
     e.steps += 1
-    e.time += rules.time
+    parts[TIME] += rules.time
     reward = rules.time
     hit = _switches_hit(bank, state, i)
     if hit > e.switches:
         reward += rules.switch * (hit - e.switches)
-        e.switch += rules.switch * (hit - e.switches)
+        parts[SWITCH] += rules.switch * (hit - e.switches)
         e.switches = hit
     terminated = n.state == DEAD or n.state == WON
     phi = 0.0
     distance = 0.0
     if n.state == WON:
         reward += rules.completion
-        e.completion += rules.completion
+        parts[COMPLETION] += rules.completion
     elif n.state == DEAD:
         reward += rules.death
-        e.death += rules.death
+        parts[DEATH] += rules.death
         distance = rules.distance * e.phi
     else:
         planned = e.planned
@@ -305,7 +297,7 @@ def _reward(bank, state, i, views, goals, episodes, rules):
             e.idle_steps = 0
         if e.idle_steps > PATIENCE:
             reward += rules.idle
-            e.idle += rules.idle
+            parts[IDLE] += rules.idle
         if n.frame >= e.limit and rules.time_ends:
             terminated = True
             distance = rules.distance * e.phi  # as on death
@@ -313,8 +305,8 @@ def _reward(bank, state, i, views, goals, episodes, rules):
             phi = -e.total / rules.shaping_distance
             distance = rules.distance * (1.0 - rules.gamma) * phi
     shaping = rules.gamma * phi - e.phi
-    e.distance += distance
-    e.shaping += shaping
+    parts[DISTANCE] += distance
+    parts[SHAPING] += shaping
     e.phi = phi
     return reward + distance + shaping, terminated, not terminated and n.frame >= e.limit
 
@@ -324,7 +316,11 @@ def _note_figures(state, i, episodes, figures):
     """Write the figures of an episode that has ended, in the order of EPISODE_KEYS."""
     n = state.ninja[i]
     e = episodes[i]
-    figures[0, i] = e.completion + e.death + e.switch + e.time + e.distance + e.shaping + e.idle
+    parts = e.parts
+    figures[0, i] = 0.0
+    for k in range(len(parts)):
+        figures[0, i] += parts[k]
+        figures[PARTS_AT + k, i] = parts[k]
     figures[1, i] = e.steps
     figures[2, i] = n.frame
     figures[3, i] = n.state == WON
@@ -333,13 +329,6 @@ def _note_figures(state, i, episodes, figures):
     figures[6, i] = n.gold
     figures[7, i] = e.shortest
     figures[8, i] = e.travelled
-    figures[9, i] = e.completion
-    figures[10, i] = e.death
-    figures[11, i] = e.switch
-    figures[12, i] = e.time
-    figures[13, i] = e.distance
-    figures[14, i] = e.shaping
-    figures[15, i] = e.idle
 
 
 @njit(inline="always", _nrt=False)  # as a call of its own it takes a tenth of a step

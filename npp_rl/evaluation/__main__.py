@@ -12,7 +12,7 @@ from typing import Literal
 
 import torch
 
-from npp_rl.agents import load_agent
+from npp_rl.agents import load_agents
 from npp_rl.commands import ArgumentError, LevelError, command
 from npp_rl.evaluation import analysis
 from npp_rl.evaluation.players import agent_policy, device_of, together
@@ -24,20 +24,28 @@ from npp_rl.levels import builtin
 from npp_rl.levels.datasets import MOST_COMPARED, load_split, load_suite
 from npp_rl.levels.maps import Level
 from npp_rl.levels.sources import absolute, parts_of, same_dataset
+from npp_rl.training import exported
 from npp_rl.training.arguments import check_args
 
 
 @dataclass
 class Args:
     checkpoint: tuple[str, ...]
-    """checkpoint files, such as RUN_DIR/checkpoints/best.pt; several are evaluated in turn and compared"""
+    """checkpoint files, such as RUN_DIR/checkpoints/best.pt, or exported agents: folders or zoo:NAME; several are
+    evaluated in turn and compared"""
+    script: tuple[str, ...] = ()
+    """scripts of checkpoints whose architecture is none of the eight, each a path that ends in .py"""
     ensemble: bool = False
-    """evaluate the checkpoints as one agent that averages their log-probabilities"""
+    """evaluate the checkpoints as one agent that averages their log-probabilities, and each of them beside it"""
+    vote: bool = False
+    """with --ensemble: the agents vote with their likeliest actions, instead; the average decides ties"""
+    members: bool = True
+    """with --ensemble: play the levels with each agent alone too"""
     test_dataset: str | None = None
     """`builtin` or a folder of levels; those that the run trained on count in nothing (default: the run's own suite)"""
     output: str | None = None
     """folder of the results; several checkpoints have a folder each in it (default: the run directory for best.pt of a
-    finished run on its own suite, else a folder in the run directory)"""
+    finished run on its own suite, else a folder in the run directory; for exported agents a folder in `runs`)"""
     categories: tuple[str, ...] = ()
     """evaluate only these categories"""
     sampled: bool = False
@@ -71,9 +79,10 @@ class _Player:
     levels: list[Level]
     dataset: str
     folder: Path
+    members: list[tuple[str, torch.nn.Module, dict]]  # of an ensemble of several: file, agent, arguments of its run
 
 
-def _prepare(args: Args, files: list[str], agent, run) -> _Player:
+def _prepare(args: Args, files: list[str], agent, run, members=()) -> _Player:
     """Choose levels and folder of an evaluation. Raises ArgumentError before anything is played."""
     dataset = run["test_dataset"] if args.test_dataset is None else args.test_dataset
     # What the run divided into training and test levels is divided here. What it trained on whole is played whole.
@@ -86,14 +95,17 @@ def _prepare(args: Args, files: list[str], agent, run) -> _Player:
             raise ArgumentError(f"--categories {name}: {dataset} has only {', '.join(sorted(present))}")
     if args.categories:
         levels = [level for level in levels if level.category in args.categories]
+    alone = exported.folder_of(files[0]).resolve().name if exported.is_exported(files[0]) else None
     run_dir = Path(files[0]).resolve().parent.parent
-    name = f"ensemble of {len(files)}" if args.ensemble else f"{run_dir.name}/{Path(files[0]).stem}"
+    name = f"ensemble of {len(files)}" if args.ensemble else alone or f"{run_dir.name}/{Path(files[0]).stem}"
     own_suite = not (args.sampled or args.categories) and same_dataset(dataset, run["test_dataset"])
     if args.output:
-        alone = args.ensemble or len(args.checkpoint) == 1
-        folder = Path(args.output) if alone else Path(args.output) / name.replace("/", "__")
+        one = args.ensemble or len(args.checkpoint) == 1
+        folder = Path(args.output) if one else Path(args.output) / name.replace("/", "__")
     elif args.ensemble:
         raise ArgumentError("--ensemble: belongs to no run directory, so --output is needed")
+    elif alone:
+        folder = Path("runs") / f"{alone}__eval_{Path(dataset).name}"
     elif not (run_dir / "config.json").is_file():
         raise ArgumentError(f"--checkpoint {files[0]}: in no run directory, so --output is needed")
     else:
@@ -101,7 +113,7 @@ def _prepare(args: Args, files: list[str], agent, run) -> _Player:
         stem, ended = Path(files[0]).stem, (run_dir / "report.md").is_file()
         beside = f"eval_{Path(dataset).name}" + ("" if stem == "best" else f"_{stem}")
         folder = run_dir if own_suite and stem == "best" and ended else run_dir / beside
-    return _Player(name, files, agent, run, levels, dataset, folder)
+    return _Player(name, files, agent, run, levels, dataset, folder, list(members))
 
 
 def _earlier(folder, results):
@@ -126,24 +138,38 @@ def _train_levels(args, run):
         return []
 
 
+def _rules(args: Args, agent, run: dict) -> dict:
+    """What `evaluate` is told of an agent and the games that it plays."""
+    rules = {"observations": agent.observations, "frame_stack": run.get("frame_stack", 1)}
+    rules |= {name: run[name] for name in ("frame_skip", "gamma")}
+    rules |= {name: getattr(args, name) for name in ("seed", "tries", "pars")}
+    return rules | {"deterministic": not args.sampled}
+
+
+def _alone(args: Args, player: _Player, device: torch.device) -> list[dict]:
+    """What each agent of an ensemble wins alone on the same levels: `checkpoint`, and parts of eval_results.json."""
+    found, threads = [], torch.get_num_threads()
+    for file, agent, run in player.members:
+        torch.set_num_threads(run["inference_threads"] or threads)
+        rules = _rules(args, agent, run)
+        results = evaluate(agent_policy(agent, device), player.levels, **rules, examined=False)
+        leave_out(results, player.levels, player.run["trained_on"])  # the same levels count for all
+        found.append({"checkpoint": file, **{key: results[key] for key in ("overall", "by_category", "by_tier")}})
+    torch.set_num_threads(threads)
+    return found
+
+
 def _play_and_write(args: Args, player: _Player, device: torch.device) -> dict:
     run = player.run
-    rules = {
-        "observations": player.agent.observations,
-        "frame_skip": run["frame_skip"],
-        "gamma": run["gamma"],
-        "frame_stack": run.get("frame_stack", 1),
-        "deterministic": not args.sampled,
-        "seed": args.seed,
-        "tries": args.tries,
-        "pars": args.pars,
-    }
+    rules = _rules(args, player.agent, run)
     policy = agent_policy(player.agent, device)
     results = evaluate(policy, player.levels, **rules)
     leave_out(results, player.levels, run["trained_on"])
     train_levels = _train_levels(args, run)
     if len(train_levels) * len(player.levels) <= MOST_COMPARED:
         note_near_copies(results, train_levels, player.levels)
+    if player.members:
+        results["members"] = _alone(args, player, device)
     if args.train_levels and not results["overall"]["levels"]:
         print("--train-levels: no gap, because none of these levels counts", file=sys.stderr)
     elif args.train_levels:
@@ -154,9 +180,11 @@ def _play_and_write(args: Args, player: _Player, device: torch.device) -> dict:
         results["pictures"] = analysis.draw_failures(results, player.levels, player.folder / "failures", args.pictures)
     title = f"{'ensemble' if args.ensemble else run['exp_name']} on {player.dataset}"
     about = {"checkpoint": ", ".join(player.files)}
+    if args.ensemble:
+        about["ensemble"] = "the agents vote" if args.vote else "mean of the agents' log-probabilities"
     try:
         if args.cost:  # after all compiling, which takes memory
-            results["cost"] = cost_apart(player.files, args.device)
+            results["cost"] = cost_apart(player.files, args.device, args.script)
     finally:  # keep these results, and the earlier results of the same games
         results |= {key: value for key, value in _earlier(player.folder, results).items() if key not in results}
         write_results(results, player.folder, title, about, player.levels if args.capture_video else ())
@@ -165,12 +193,13 @@ def _play_and_write(args: Args, player: _Player, device: torch.device) -> dict:
     return results
 
 
-def cost_apart(files: Sequence[str], device: str) -> dict:
-    """`cost` of the agent in a checkpoint file, or of the ensemble in several files.
+def cost_apart(files: Sequence[str], device: str, scripts: Sequence[str] = ()) -> dict:
+    """`cost` of the agent in a checkpoint file, or of the ensemble in several files. scripts: those of `--script`.
 
     It is measured in another process, whose peak memory is the agent's. Raises ArgumentError if that process fails.
     """
     words = [sys.executable, "-m", "npp_rl.cost", "--checkpoint", *files, "--device", device]
+    words += ["--script", *scripts] if scripts else []
     done = subprocess.run(words, capture_output=True, text=True)
     if done.returncode:
         reason = (done.stderr.strip().splitlines() or ["it was killed"])[-1]
@@ -183,14 +212,17 @@ def main(args: Args) -> list[dict]:
     check_args(args)
     if not args.checkpoint:
         raise ArgumentError("--checkpoint: expected at least one file")
+    if args.vote and not args.ensemble:
+        raise ArgumentError("--vote: needs --ensemble")
     if args.tries > 1 and not args.sampled:
         raise ArgumentError(f"--tries {args.tries}: needs --sampled (greedy actions repeat themselves)")
     device = device_of(args.device)
     check_video(args.capture_video)
     builtin.par_of([], args.pars)
-    loaded = [(file, *load_agent(file, device)) for file in args.checkpoint]
+    loaded = load_agents(args.checkpoint, device, args.script)
     if args.ensemble:
-        players = [_prepare(args, [file for file, _, _ in loaded], *together(loaded))]
+        members = loaded if args.members and len(loaded) > 1 else ()
+        players = [_prepare(args, [file for file, _, _ in loaded], *together(loaded, args.vote), members)]
     else:
         players = [_prepare(args, [file], agent, run) for file, agent, run in loaded]
     places = Counter(player.folder.resolve() for player in players)

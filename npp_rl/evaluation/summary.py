@@ -3,6 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 
 from npp_rl.environment.games import CAUSES
 from npp_rl.evaluation.analysis import FAILURES, NEAR_GOAL_PX, STUCK_PX, WINDOW_SECONDS, describe
@@ -226,7 +227,7 @@ def report(results: dict, title: str, about: dict[str, str]) -> str:
             f"{overall['never_solved']} of {overall['levels']} levels have no known solution (neither a par nor a won "
             f"try); success on the other {solvable['levels']}: {solvable['success_rate']:.1%} ({_interval(solvable)}).",
         ]
-    lines += _generalisation(results) + _cost(results)
+    lines += _members(results) + _generalisation(results) + _cost(results)
     lines += [
         "",
         "Seconds and steps to finish, efficiency (px of the shortest way / px travelled) and against par (frames of "
@@ -268,6 +269,18 @@ def _failures(results):
         if len(failed) > max(30, len(pictures)):
             lines.append(f"- and {len(failed) - max(30, len(pictures))} more")
     return lines
+
+
+def _members(results):
+    """Lines of the report on an ensemble's agents, each alone."""
+    if not results.get("members"):
+        return []
+    parts = {"the ensemble": results}
+    for number, member in enumerate(results["members"], 1):
+        place = Path(member["checkpoint"])
+        name = f"{number}: {place.resolve().parent.parent.name}/{place.stem}"
+        parts[name.replace("|", "\\|")] = member
+    return ["", "The ensemble, and each of its agents alone:", "", comparison(parts).rstrip()]
 
 
 def _generalisation(results):

@@ -99,7 +99,8 @@ def _search(bank, recorded, frame_skip, width):
     # The environment's kernel needs its records; only the limit of frames matters here.
     goals, episodes = np.zeros(len(rows), GOAL), np.zeros(len(rows), EPISODE)
     episodes["limit"] = np.iinfo(np.int32).max
-    rules = Rules(frame_skip, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0, False)
+    values = {"frame_skip": frame_skip, "gamma": 1.0, "shaping_distance": 1.0, "max_frames": 0, "time_ends": False}
+    rules = Rules(**{name: values.get(name, 0.0) for name in Rules._fields})
     frames = len(recorded.actions)
     # For each recorded frame and action: share of the step from there in which the person held another action.
     other = recorded.actions[:, None] != np.arange(ACTION_COUNT)

@@ -15,22 +15,23 @@ from npp_rl.levels.sources import absolute, parts_of
 from npp_rl.training import s3
 from npp_rl.training.budget import BUDGET
 
-# Arguments that a resumed run may change: its folder, its tracking, and its threads (which can change the last bits of
-# the weights).
+# Arguments that a resumed run may change: its folder, its tracking, its threads (which can change the last bits of the
+# weights), and where a script of the user's own lies.
 FREE_ARGUMENTS = ("resume", "run_dir", "track", "wandb_project_name", "wandb_entity", "wandb_group", "wandb_tags")
 FREE_ARGUMENTS += ("capture_video", "s3_bucket", "s3_prefix", "s3_endpoint_url", "s3_sync_freq", "s3_dry_run")
-FREE_ARGUMENTS += ("threads", "inference_threads")
-# A resumed run may find these in another place. Its checkpoint knows the digest of the levels and the demonstrations.
-MOVABLE = ("train_dataset", "test_dataset", "replay_data_dir")
+FREE_ARGUMENTS += ("threads", "inference_threads", "script", "teacher_script")
+# A resumed run may find these in another place. Its checkpoint knows the digest of the levels, the
+# demonstrations and the teachers.
+MOVABLE = ("train_dataset", "test_dataset", "replay_data_dir", "teacher")
 
 
 # Groups of arguments in `--help`, in this order. All other arguments are in OTHERS, at its end.
 GROUPS = {
-    "network": "arch size",
-    "training": "total_timesteps max_minutes num_envs seed pretrained_checkpoint value_warmup_steps kl_coef kl_steps "
-    "epochs patience batch_size learning_rate schedule weight_decay label_smoothing hide_inputs class_weights "
+    "network": "arch script size",
+    "training": "total_timesteps max_minutes num_envs seed pretrained_checkpoint freeze value_warmup_steps kl_coef "
+    "kl_steps epochs patience batch_size learning_rate schedule weight_decay label_smoothing hide_inputs class_weights "
     "value_coef num_steps anneal_lr gamma gae_lambda num_minibatches update_epochs norm_adv clip_coef clip_vloss "
-    "ent_coef anneal_ent vf_coef max_grad_norm target_kl",
+    "ent_coef anneal_ent vf_coef max_grad_norm target_kl teacher teacher_script temperature beta beta_share",
     "levels": "train_dataset test_dataset replay_data_dir holdout_fraction validation_fraction fresh_levels mirror "
     "renew_freq frame_skip keep_idle cache_dir",
     "run": "run_dir resume exp_name label evaluations eval_freq save_freq capture_video track",
@@ -99,6 +100,9 @@ def parse_args(args_type, argv: list[str] | None = None, default=None):
     except (ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{config_path}: not a run's configuration") from error
     default = args_from(args_type, saved, str(config_path))
+    for name, empty in (("script", None), ("teacher_script", ())):  # they would be run: the user names them again
+        if hasattr(default, name):
+            setattr(default, name, empty)
     try:
         check_args(default, but=FREE_ARGUMENTS)
         make_paths_absolute(default)
@@ -116,7 +120,7 @@ def parse_args(args_type, argv: list[str] | None = None, default=None):
 
 def make_paths_absolute(args) -> None:
     """Make the names of data sets and files in a script's arguments absolute paths. Raises ArgumentError."""
-    for name in (*MOVABLE, "pretrained_checkpoint", "run_dir", "resume"):
+    for name in (*MOVABLE, "pretrained_checkpoint", "script", "teacher_script", "run_dir", "resume"):
         value, flag = getattr(args, name, None), f"--{name.replace('_', '-')}"
         texts = value if isinstance(value, tuple) else () if value is None else (value,)
         for text in texts:
@@ -127,10 +131,18 @@ def make_paths_absolute(args) -> None:
                 setattr(args, name, ",".join(absolute(part) for text in texts for part in parts_of(text)))
             except LevelError as error:
                 raise ArgumentError(f"{flag}: {error}") from None
-        elif name == "replay_data_dir" and texts:
-            args.replay_data_dir = tuple(map(absolute, texts))
+        elif name in ("replay_data_dir", "teacher_script") and texts:
+            setattr(args, name, tuple(map(absolute, texts)))
+        elif name == "teacher" and texts:
+            args.teacher = tuple(map(_absolute_agent, texts))
         elif name == "pretrained_checkpoint" and texts:
-            args.pretrained_checkpoint = absolute(value)
+            args.pretrained_checkpoint = _absolute_agent(value)
+        elif name == "script" and texts:
+            args.script = absolute(value)
+
+
+def _absolute_agent(text):
+    return text if text.startswith("zoo:") else absolute(text)
 
 
 def differences_of(old, new, free=FREE_ARGUMENTS) -> list[str]:
@@ -181,6 +193,9 @@ BOUNDS = {
     "value_warmup_steps": (0, 10**15),
     "kl_coef": (0, 10**3),
     "kl_steps": (1, 10**15),
+    "temperature": (">", 0, 100),
+    "beta": (0, 1),
+    "beta_share": (">", 0, 1),
     "pictures": (0, 1000),
     "epochs": (1, 10**6),
     "patience": (0, 10**6),
@@ -195,6 +210,8 @@ BOUNDS = {
     "jobs": (1, 1024),
     "scale": (1, 16),
     "frames": (1, 10**9),
+    "observations": (1, 10**9),
+    "opset": (13, 20),  # what the networks need, and what torch's exporter of traces knows
 }
 LABEL = r"[A-Za-z0-9_-]([A-Za-z0-9_.-]{0,38}[A-Za-z0-9_-])?"  # of a configuration: it becomes part of a folder's name
 ANY = (-(10**12), 10**12)  # bounds of numbers without bounds of their own

@@ -22,29 +22,33 @@ import torch.distributed as dist
 from npp_rl.commands import CheckpointError, UserError
 from npp_rl.files import LOG_BYTES, read_bytes, write_atomically
 from npp_rl.levels.maps import Level
-from npp_rl.training import budget
+from npp_rl.training import budget, exported
 from npp_rl.training.arguments import FREE_ARGUMENTS, MOVABLE, args_from, differences_of, make_paths_absolute
 
 FORMAT = "npp-rl checkpoint 1"
 LARGEST = 16 << 30  # most bytes of a checkpoint
 BEST, LATEST = "checkpoints/best.pt", "checkpoints/latest.pt"  # in a run's folder
+SCRIPT: dict[str, str] = {}  # of the run of this process (source.describe); `start_log` fills it, `save` adds it
 
 
 def save(path: str | Path, checkpoint: dict) -> None:
-    """Write a checkpoint atomically.
+    """Write a checkpoint atomically, with the script of this process's run as `script`.
 
     It is serialised in memory first, so that a full disk raises an OSError with the path and leaves no part of a file.
     """
     buffer = io.BytesIO()
-    torch.save({"format": FORMAT, **checkpoint}, buffer)
+    script = {"script": dict(SCRIPT)} if SCRIPT else {}
+    torch.save({"format": FORMAT, **script, **checkpoint}, buffer)
     write_atomically(path, buffer.getvalue())
 
 
 def load(path: str | Path, device: str | torch.device = "cpu") -> dict:
-    """Read a checkpoint of `save`, with its tensors on `device`.
+    """Read a checkpoint of `save`, or an exported agent (see exported.py), with its tensors on `device`.
 
     Raises CheckpointError if the file is missing, cut, not a checkpoint, or holds anything but plain data.
     """
+    if exported.is_exported(path):
+        return exported.read(path, device)
     try:  # read whole, because the zip reader raises OSError for a cut file too
         data = io.BytesIO(read_bytes(path, LARGEST))
     except FileNotFoundError:
@@ -65,17 +69,30 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> dict:
     return checkpoint
 
 
-def load_weights(path: str | Path, architecture: str, agent: torch.nn.Module) -> dict:
-    """Load the weights of a checkpoint into an agent -> the checkpoint.
+def load_weights(path: str | Path, agent: torch.nn.Module) -> tuple[dict, list[str]]:
+    """Load those weights of a checkpoint into an agent that fit by name and shape -> (the checkpoint, the others).
 
-    Raises CheckpointError if architecture or sizes differ.
+    The checkpoint may be of another architecture or size. The others are one line for each of the agent's weights that
+    keeps its initial value, which begins with its name, and why. Raises CheckpointError if no weight fits.
     """
     checkpoint = load(path)
-    if checkpoint.get("architecture") != architecture:
-        raise CheckpointError(f"{path}: is of architecture {checkpoint.get('architecture')!r}, expected {architecture}")
-    with restoring(path, f"{architecture} of these sizes"):
-        agent.load_state_dict(checkpoint["agent"])
-    return checkpoint
+    others = []
+    with restoring(path, "an agent"):
+        saved, own, fitting = checkpoint["agent"], agent.state_dict(), {}
+        for name, weight in own.items():
+            if name not in saved:
+                others.append(f"{name}: not there")
+            elif saved[name].shape != weight.shape:
+                others.append(f"{name}: {list(saved[name].shape)} there, {list(weight.shape)} here")
+            else:
+                fitting[name] = saved[name]
+        agent.load_state_dict({**own, **fitting})
+    if not fitting:
+        raise CheckpointError(
+            f"{path}: is of architecture {checkpoint.get('architecture')!r:.60}, and no weight in it has the name and "
+            "the shape of one of this agent"
+        )
+    return checkpoint, others
 
 
 def keys_of(levels: Iterable[Level], more: Iterable[str] | None = ()) -> torch.Tensor | None:

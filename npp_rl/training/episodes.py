@@ -8,7 +8,7 @@ import torch.distributed as dist
 from gymnasium.vector import AutoresetMode
 
 from npp_rl.environment.env import NppVectorEnv
-from npp_rl.environment.games import CAUSES
+from npp_rl.environment.games import CAUSES, REWARD_KEYS
 from npp_rl.levels import datasets
 from npp_rl.levels.maps import Level
 from npp_rl.training.processes import pin
@@ -17,13 +17,7 @@ EPISODE_MEANS = {  # metric: key in infos["outcome"]
     "charts/episodic_return": "r",
     "charts/episodic_length": "l",
     "charts/success_rate": "success",
-    "reward/completion": "r_completion",
-    "reward/death": "r_death",
-    "reward/switch": "r_switch",
-    "reward/time": "r_time",
-    "reward/distance": "r_distance",
-    "reward/shaping": "r_shaping",
-    "reward/idle": "r_idle",
+    **{f"reward/{name}": f"r_{name}" for name in REWARD_KEYS},
 }
 
 

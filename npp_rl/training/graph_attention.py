@@ -259,7 +259,7 @@ class _CompiledAttention(torch.autograd.Function):
 
 def _by_graph(rows, graphs):
     """Rows [M, C] of padded graphs -> [B, N, C]."""
-    batch = len(graphs.row)
+    batch = graphs.row.shape[0]  # not len(), which a trace takes for a constant
     return torch.cat([part.view(batch, -1, rows.shape[1]) for part in rows.split(graphs.counts)], 1)
 
 

@@ -6,19 +6,24 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
+from npp_rl.commands import ArgumentError, say
 from npp_rl.levels.maps import Level
 from npp_rl.training import checkpoints
+from npp_rl.training.processes import world
 
 
 class Pretraining:
     """The pretrained policy of a run. It does nothing for a run without `pretrained_checkpoint`.
 
+    The pretrained agent may be of another size or architecture: its weights are loaded where name and shape fit, and
+    the others are listed. The parts in `freeze` keep their pretrained weights.
+
     Only the critic's head learns in the first `value_warmup_steps`, so that its first errors do not spoil the policy. A
     loss term keeps the policy near the pretrained one. Its weight falls from `kl_coef` to zero over `kl_steps`, as in
     Kickstarting (Schmitt et al. 2018, arXiv 1803.03835).
 
-    Raises CheckpointError if `pretrained_checkpoint` does not fit. A resumed run does not need that file, because its
-    own checkpoint has its weights and the teacher's.
+    Raises CheckpointError if no weight of `pretrained_checkpoint` fits, ArgumentError if `freeze` names what cannot be
+    kept. A resumed run does not need that file, because its own checkpoint has its weights and the teacher's.
     """
 
     def __init__(self, args, architecture: str, agent: nn.Module, checkpoint: dict | None):
@@ -27,16 +32,47 @@ class Pretraining:
         self.kl_coef = args.kl_coef if self.given else 0.0
         self.kl_steps = args.kl_steps
         self.teacher = None
+        self.others = []  # names of the agent's weights that are not pretrained
         self.earlier = frozenset()  # keys of the levels that the pretrained agent was trained on, None if unknown
         if self.given:
             place = "latest.pt" if checkpoint else args.pretrained_checkpoint
-            before = checkpoint or checkpoints.load_weights(place, architecture, agent)
+            before, others = (checkpoint, []) if checkpoint else checkpoints.load_weights(place, agent)
+            if others and world()[0] == 0:
+                fitting = len(agent.state_dict()) - len(others)
+                say(f"{place}: {fitting} weights of {architecture} are loaded; these keep their initial values:")
+                say("\n".join(f"  {line}" for line in others))
+            self.others = [line.partition(":")[0] for line in others]
+            if self.kl_coef and any(not name.startswith("critic") for name in self.others):
+                raise ArgumentError(
+                    f"--kl-coef {args.kl_coef}: {place} does not fit whole, so there is no policy of it"
+                )
             with checkpoints.restoring(place):
                 self.earlier = checkpoints.trained_on(before)
+        self._freeze(args.freeze, agent)
         if self.kl_coef:
             self.teacher = copy.deepcopy(agent).requires_grad_(False)
             if checkpoint is not None:
                 self.teacher.load_state_dict(checkpoint["teacher"])
+
+    def _freeze(self, parts, agent):
+        if parts and not self.given:
+            raise ArgumentError(f"--freeze {parts[0]}: needs --pretrained-checkpoint")
+        parameters = dict(agent.named_parameters())
+        for part in parts:
+            own = [name for name in parameters if f"{name}.".startswith(f"{part}.")]
+            if not own:
+                known = ", ".join(name for name, _ in agent.named_children())
+                raise ArgumentError(f"--freeze {part!r:.60}: no such part of the agent (expected some of {known})")
+            if new := [name for name in own if name in self.others]:
+                raise ArgumentError(f"--freeze {part}: {new[0]} is not pretrained, so it has to learn")
+            for name in own:
+                parameters[name].requires_grad_(False)
+        learning = [name for name, parameter in parameters.items() if parameter.requires_grad]
+        if self.warmup_steps:
+            learning = [name for name in learning if name.startswith("critic")]
+        if not learning:
+            warmup = " in the first --value-warmup-steps" if self.warmup_steps else ""
+            raise ArgumentError(f"--freeze {' '.join(parts)}: nothing is left that could learn{warmup}")
 
     def trained_on(self, levels: Sequence[Level]) -> torch.Tensor | None:
         """For a checkpoint: keys of the run's levels and of those of the pretrained agent's run (see `keys_of`)."""

@@ -17,6 +17,7 @@ import torch.distributed.nn  # before a group is joined, which its default argum
 from npp_rl.commands import ArgumentError, end_on_signals, say
 from npp_rl.environment import ahead
 from npp_rl.training.arguments import check_args
+from npp_rl.training.source import check_architecture
 
 TIMEOUT = datetime.timedelta(hours=1)  # how long ranks wait for each other: rank 0 may write videos
 
@@ -54,6 +55,7 @@ def begin(args, sizes: dict[str, dict]) -> Process:
     sizes: an architecture's widths by the name of the preset. Raises ArgumentError, one line that names the flag.
     """
     rank, world_size, local_rank, local_world_size = world()
+    check_architecture(args)
     on_gpu = args.cuda and torch.cuda.is_available()
     fill_in_sizes(args, sizes, on_gpu)
     check(args, sizes, world_size, on_gpu)

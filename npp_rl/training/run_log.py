@@ -12,7 +12,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from npp_rl.commands import CheckpointError, say
 from npp_rl.files import open_file, write_json
-from npp_rl.training import budget, source, wandb_mirror
+from npp_rl.training import budget, checkpoints, source, wandb_mirror
 from npp_rl.training.system import Usage, describe_system
 
 FILES = ("metrics.jsonl", "log.jsonl")
@@ -163,6 +163,8 @@ def start_log(
     }
     run_log = RunLog(run_dir, config, checkpoint and checkpoint["log_bytes"], global_step)
     scripts = source.scripts_of(args, agent)
+    checkpoints.SCRIPT.clear()
+    checkpoints.SCRIPT.update(source.describe(scripts[-1]) if scripts else {})
     if checkpoint is None:
         source.keep(run_dir, scripts)
     if args.track:

@@ -5,13 +5,16 @@ revision; `git apply` makes it again. Untracked files that git does not ignore a
 """
 
 import contextlib
+import hashlib
 import os
+import re
 import subprocess
 import sys
 import time
 from pathlib import Path
 
-from npp_rl.commands import UserError
+from npp_rl import ARCHITECTURES
+from npp_rl.commands import ArgumentError, UserError
 from npp_rl.files import read_bytes, write_atomically
 
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -19,6 +22,8 @@ SECONDS = 20  # that a call of git may take
 LOOK_SECONDS = 5.0  # for the difference as a whole
 DIFF_BYTES = 1 << 20  # of changes.diff; files beyond it are only named
 SCRIPT_BYTES = 4 << 20  # of a script that is kept
+NAME = r"[A-Za-z][A-Za-z0-9_-]{0,39}"  # of an architecture: a folder of an experiment is called so
+TAKEN = r"report|levels|slurm|bc|label_.*"  # other folders of an experiment
 
 
 def git(folder: Path, *words: str) -> str | None:
@@ -119,6 +124,37 @@ def scripts_of(*things) -> list[Path]:
     """The files in which the classes of some objects are written, such as a script's arguments and agent."""
     files = (getattr(sys.modules.get(type(thing).__module__), "__file__", None) for thing in things)
     return list(dict.fromkeys(Path(file).resolve() for file in files if file))
+
+
+def describe(path: Path) -> dict[str, str]:
+    """Name, SHA-256 (hex) and text of a script, for a checkpoint; {} if it cannot be read."""
+    if (data := _text_of(path)) is None:
+        return {}
+    return {"name": path.name, "sha256": hashlib.sha256(data).hexdigest(), "text": data.decode(errors="replace")}
+
+
+def check_name(architecture: str, place: str) -> None:
+    """Raise ArgumentError for a text that cannot be an architecture's name. place: where it is written."""
+    if not re.fullmatch(NAME, architecture) or re.fullmatch(TAKEN, architecture):
+        raise ArgumentError(
+            f"{place}: ARCHITECTURE is {architecture!r:.60} (expected at most 40 letters, digits, '_' and '-', and "
+            "none of report, levels, slurm, bc, label_...)"
+        )
+
+
+def check_architecture(args) -> None:
+    """Raise ArgumentError if the script of these arguments has another script's ARCHITECTURE, or no name for one."""
+    module = sys.modules.get(type(args).__module__)
+    architecture, file = getattr(module, "ARCHITECTURE", None), Path(getattr(module, "__file__", None) or "")
+    if architecture is None:  # bc_pretrain.py
+        return
+    if architecture not in ARCHITECTURES:
+        check_name(str(architecture), file.name)
+    elif file.name != f"ppo_{architecture}.py":
+        raise ArgumentError(
+            f"{file.name}: its ARCHITECTURE {architecture!r} belongs to npp_rl/ppo_{architecture}.py "
+            "(expected a name of its own)"
+        )
 
 
 def keep(run_dir: Path, scripts: list[Path], package: Path = PACKAGE) -> None:

@@ -79,7 +79,8 @@ def with_panel(game: Game, outcome: str, middle: str, right: str, keys: str, cho
     """The game with the panel below it: uint8 [672 * scale, 1056 * scale, 3].
 
     outcome is large, middle (or the agent's choice) is in the second line, keys is in the third. choice: names and
-    probabilities of the actions, index of the action taken, value.
+    probabilities of the actions, index of the action taken, value; of an ensemble also each agent's probabilities: a
+    line marks them in an action's bar, and a dot below the bar each agent that holds this action for the likeliest.
     """
     scale = game.scene.scale
     image = Image.new("RGB", (WIDTH * scale, PANEL * scale), INK)
@@ -103,7 +104,8 @@ def with_panel(game: Game, outcome: str, middle: str, right: str, keys: str, cho
     if choice is None:
         text(12, 38, middle, 13, DIM)
     else:
-        names, probabilities, taken, value = choice
+        names, probabilities, taken, value, *more = choice
+        members = more[0] if more else []
         for k, (name, probability) in enumerate(zip(names, probabilities, strict=True)):
             x, color = 12 + 128 * k, PAPER if k == taken else DIM
             text(x, 35, name, 12, color)
@@ -112,6 +114,12 @@ def with_panel(game: Game, outcome: str, middle: str, right: str, keys: str, cho
             draw.rectangle([(a * scale, b * scale) for a, b in bar], FAINT)
             full = [(x, 43), (x + 114 * probability, 50)]
             draw.rectangle([(a * scale, b * scale) for a, b in full], GOLD_SHINE if k == taken else TILE)
+            for member in members:
+                at = (x + 114 * member[k]) * scale
+                draw.line((at, 42 * scale, at, 51 * scale), PAPER, scale)
+            for vote in range(sum(max(range(len(member)), key=member.__getitem__) == k for member in members)):
+                at = x + 3 + 7 * vote
+                draw.ellipse([v * scale for v in (at - 2, 52, at + 2, 56)], PAPER)
         text(12 + 128 * len(names), 38, f"value {value:+.2f}", 14, PAPER)
     return np.concatenate([game.picture(), np.asarray(image)])
 

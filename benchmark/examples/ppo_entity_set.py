@@ -1,0 +1,456 @@
+"""PPO on N++ with MLPs and a set encoder over mines, switches and doors: an example of a network of your own.
+
+python benchmark/examples/ppo_entity_set.py --max-minutes 10
+python -m npp_rl.evaluation --checkpoint RUN_DIR/checkpoints/best.pt --script benchmark/examples/ppo_entity_set.py
+
+It is npp_rl/ppo_mlp_baseline.py with other parts between the markers. The entities are the nodes of the level graph
+that are no tiles. Their order carries nothing, so each goes through the same layers, and the maximum over all of them
+is what the network sees (Deep Sets, arXiv 1703.06114; PointNet, arXiv 1612.00593).
+"""
+
+import itertools
+import math
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from npp_rl.commands import StopSignals, command  # first: it answers signals
+
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # deterministic GPU kernels need this
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import nn, optim
+from torch.nn.parallel import DistributedDataParallel
+
+from npp_rl.environment.graph import GRAPH_SLOTS
+from npp_rl.evaluation import analysis, intervals, players, result_files, suite, summary
+from npp_rl.levels import datasets
+from npp_rl.training import checkpoints, processes, run_folder
+from npp_rl.training.arguments import parse_args, plain_args
+from npp_rl.training.clock import Clock
+from npp_rl.training.episodes import begin_envs, episode_metrics, rules_of
+from npp_rl.training.pretraining import Pretraining
+from npp_rl.training.run_log import LOSSES, start_log
+
+
+# Args: this part differs between the scripts.
+@dataclass
+class Args:
+    exp_name: str = "ppo_entity_set"  # name of the run, and first part of its folder's name
+    label: str = ""  # a name for this configuration, told apart in comparisons
+    seed: int = 1  # seed of everything: weights, levels, actions, minibatches
+    torch_deterministic: bool = True  # ask torch for deterministic kernels
+    cuda: bool = True  # use a GPU if there is one
+    threads: int = 0  # CPU threads for updates and the simulator (0: this process's share of the processors)
+    inference_threads: int = 0  # CPU threads of the policy in rollouts and evaluations (0: as many as in updates)
+    track: bool = False  # mirror the metrics to Weights and Biases (WANDB_MODE=offline keeps them on disk)
+    wandb_project_name: str = "npp-rl"  # project on Weights and Biases
+    wandb_entity: str | None = None  # team on Weights and Biases
+    wandb_group: str | None = None  # group on Weights and Biases (default: the architecture)
+    wandb_tags: tuple[str, ...] = ()  # tags on Weights and Biases
+    capture_video: bool = False  # record videos of won and lost test episodes of each category in RUN_DIR/videos
+    run_dir: str | None = None  # folder of the run (default: runs/<exp_name>__<seed>__<time>)
+    resume: str | None = None  # continue the run in this folder, or at this s3:// URL, with its arguments
+    s3_bucket: str | None = None  # upload the run directory to this S3 bucket, as <s3_prefix>/<its name>
+    s3_prefix: str = ""  # prefix of the S3 keys
+    s3_endpoint_url: str | None = None  # S3 server other than AWS, such as http://127.0.0.1:9000
+    s3_sync_freq: int = 1_000_000  # environment steps between uploads of new files (0: only at the start and the end)
+    s3_dry_run: bool = False  # print what would be uploaded, and send nothing
+
+    train_dataset: str = "builtin"  # `builtin`, a folder of N++ map files, or a folder of category folders
+    test_dataset: str = "builtin"  # the same; if both are one data set, a hash of the tiles splits it
+    holdout_fraction: float = 0.2  # share of the levels kept for the test if one folder is both data sets
+    validation_fraction: float = 0.05  # share of the training levels kept to choose the best checkpoint
+    fresh_levels: int = 900  # training levels that each renewal generates, besides the data set's own
+    mirror: bool = True  # at each renewal, mirror each of the data set's levels with probability 1/2
+    renew_freq: int = 2_000_000  # environment steps between renewals of the training levels (0: never)
+    frame_skip: int = 4  # frames (1/60 s) for which an action is held
+    evaluations: int = 4  # evaluations on validation levels at equal shares of the run (0: none but --eval-freq's)
+    eval_freq: int = 0  # environment steps between further evaluations on the validation levels (0: none)
+    save_freq: int = 1_000_000  # environment steps between checkpoints (0: only at the end)
+
+    total_timesteps: int = 20_000_000  # environment steps of the run
+    max_minutes: float | None = None  # minutes from start to report; ends the run instead of total_timesteps
+    learning_rate: float = 1e-3  # initial learning rate of Adam
+    num_envs: int = 512  # number of environments over all processes
+    num_steps: int = 64  # steps in each environment per iteration
+    anneal_lr: bool = True  # anneal the learning rate linearly to zero
+    gamma: float = 0.99  # discount factor per step
+    gae_lambda: float = 0.95  # lambda of generalised advantage estimation
+    num_minibatches: int = 64  # minibatches per epoch
+    update_epochs: int = 1  # epochs (passes over a rollout) per iteration
+    norm_adv: bool = True  # normalise advantages in each minibatch
+    clip_coef: float = 0.2  # clipping range of the probability ratio
+    clip_vloss: bool = False  # clip the value loss too
+    ent_coef: float = 0.01  # initial weight of the entropy bonus
+    anneal_ent: bool = True  # anneal the entropy bonus linearly to zero
+    vf_coef: float = 0.5  # weight of the value loss
+    max_grad_norm: float = 0.5  # maximum norm of the gradient
+    target_kl: float | None = None  # end an update early if a minibatch's KL divergence exceeds this
+    mixed_precision: bool = False  # forward passes in bfloat16 (on GPUs without it, float16 with loss scaling)
+    compile: bool = False  # compile the network with torch.compile
+    cudagraphs: bool = False  # use CUDA graphs; needs --compile and a GPU
+    pretrained_checkpoint: str | None = None  # start with the weights that fit of this file, folder or zoo:NAME
+    freeze: tuple[str, ...] = ()  # parts of the pretrained agent that do not learn, such as `state` or `layers.0`
+    value_warmup_steps: int = 0  # first environment steps of a pretrained run, in which only the critic's head learns
+    kl_coef: float = 0.0  # initial weight of the KL divergence from the pretrained policy
+    kl_steps: int = 1_000_000  # environment steps over which that weight falls to zero
+
+    size: Literal["auto", "small", "full"] = "auto"  # preset of the sizes below (auto: full on a GPU, else small)
+    hidden: int | None = None  # width of the two vector encoders (default: by size)
+    entity_hidden: int | None = None  # width of the encoder of the entities (default: by size)
+    tiles_hidden: int | None = None  # width of the encoder of the level patch (default: by size)
+    features: int | None = None  # width of the fused features (default: by size)
+
+
+# End of Args.
+
+
+# Agent: this part differs between the scripts.
+ARCHITECTURE = "entity_set"
+SIZES = {
+    "small": {"hidden": 64, "entity_hidden": 64, "tiles_hidden": 128, "features": 128},
+    "full": {"hidden": 128, "entity_hidden": 128, "tiles_hidden": 256, "features": 256},
+}
+
+
+def layer_init(layer, std=2**0.5, bias=0.0):
+    nn.init.orthogonal_(layer.weight, std)
+    nn.init.constant_(layer.bias, bias)
+    return layer
+
+
+def mlp(inputs, hidden, outputs):
+    return nn.Sequential(
+        layer_init(nn.Linear(inputs, hidden)), nn.ReLU(), layer_init(nn.Linear(hidden, outputs)), nn.ReLU()
+    )
+
+
+class Agent(nn.Module):
+    """MLPs over state, reachability and patch, a set encoder over entities; a linear layer fuses them.
+
+    Observations: `game_state` float32 [B, S], `reachability` float32 [B, R], `arcs` float32 [B, A, F], `local_tiles`
+    uint8 [B, C, P, P], `graph_nodes` float32 [B, N, F], `graph_node_mask` uint8 [B, N].
+    """
+
+    observations = ("game_state", "reachability", "arcs", "local_tiles", "graph_nodes", "graph_node_mask")
+
+    def __init__(self, shapes: dict[str, tuple[int, ...]], args: Args):
+        super().__init__()
+        self.state = mlp(math.prod(shapes["game_state"]), args.hidden, args.hidden)
+        ahead = math.prod(shapes["reachability"]) + math.prod(shapes["arcs"])
+        self.ahead = mlp(ahead, args.hidden, args.hidden)
+        types = [k for k, (name, _, count) in enumerate(GRAPH_SLOTS) if name != "tile" for _ in range(count)]
+        self.register_buffer("types", nn.functional.one_hot(torch.tensor(types)).float(), persistent=False)  # (E, T)
+        inputs = shapes["graph_nodes"][1] + self.types.shape[1]
+        self.entities = mlp(inputs, args.entity_hidden, args.entity_hidden)
+        points = math.prod(shapes["local_tiles"][1:])
+        shift, scale = torch.tensor([128.0, 0.0, 128.0]), torch.tensor([1 / 128, 1 / 255, 1 / 32])
+        self.register_buffer("tiles_shift", shift.repeat_interleave(points), persistent=False)
+        self.register_buffer("tiles_scale", scale.repeat_interleave(points), persistent=False)
+        self.tiles = mlp(3 * points, args.tiles_hidden, args.tiles_hidden)
+        self.fuse = layer_init(nn.Linear(2 * args.hidden + args.entity_hidden + args.tiles_hidden, args.features))
+        self.actor = layer_init(nn.Linear(args.features, 6), std=0.01)
+        self.critic = layer_init(nn.Linear(args.features, 1), std=1.0)
+
+    def encode_entities(self, x):
+        """Maximum over the entities of what a point-wise MLP makes of each: [B, entity_hidden]."""
+        count = len(self.types)  # the tiles come first
+        nodes, mask = x["graph_nodes"][:, -count:], x["graph_node_mask"][:, -count:]
+        points = torch.cat((nodes, self.types.expand(len(nodes), -1, -1)), 2)  # (B, E, F + T)
+        return (self.entities(points) * mask[:, :, None]).amax(1)  # empty slots are 0, the least value of a ReLU
+
+    def encode(self, x):
+        # The first layer absorbs the shift and scale of the channels (solid ground, hazards, way to the goal), because
+        # it has fewer weights than a batch of patches has numbers.
+        weight = self.tiles[0].weight * self.tiles_scale
+        bias = self.tiles[0].bias - (weight * self.tiles_shift).sum(1)
+        tiles = nn.functional.linear(x["local_tiles"].flatten(1).float(), weight, bias)  # (B, tiles_hidden)
+        ahead = torch.cat((x["reachability"], x["arcs"].flatten(1)), 1)
+        parts = (self.state(x["game_state"]), self.ahead(ahead), self.encode_entities(x), self.tiles[1:](tiles))
+        return torch.relu(self.fuse(torch.cat(parts, 1)))  # (B, features)
+
+    def heads(self, x):
+        """Logits float32 [B, 6] and value float32 [B], computed in float32 even under autocast."""
+        features = self.encode(x)
+        with torch.autocast(features.device.type, enabled=False):
+            return self.actor(features.float()), self.critic(features.float()).squeeze(1)
+
+    def get_logits(self, x):
+        return self.heads(x)[0]
+
+    def get_value(self, x):
+        return self.heads(x)[1]
+
+    def get_action_and_value(self, x):
+        """Sampled action int64 [B], its log-probability and the value, both float32 [B]."""
+        logits, value = self.heads(x)
+        logprobs = torch.log_softmax(logits, 1)
+        probs = logprobs.exp()  # a sample: the arg max of p / Exponential(1) noise
+        action = (probs / torch.empty_like(probs).exponential_()).argmax(1)
+        return action, logprobs.gather(1, action[:, None]).squeeze(1), value
+
+    def forward(self, x):  # DistributedDataParallel averages gradients only if the loss comes from here
+        return self.heads(x)
+
+
+# End of Agent. From here on all scripts are the same.
+def gae(rewards, values, next_values, terminated, truncated, gamma, gae_lambda):
+    """Generalised advantage estimation (arXiv 1506.02438): NumPy arrays [T, N] -> float32 [T, N].
+
+    `next_values[t]` is the value of the observation after step t, or of the last one of an episode that ended there. A
+    truncated step bootstraps from it, a terminated step does not. Estimates stop at the end of an episode.
+    """
+    delta = rewards + gamma * ~terminated * next_values - values
+    decay = np.float32(gamma * gae_lambda) * ~(terminated | truncated)
+    advantages = np.zeros_like(values)
+    lastgaelam = np.zeros_like(values[0])
+    for t in reversed(range(len(values))):
+        advantages[t] = lastgaelam = delta[t] + decay[t] * lastgaelam
+    return advantages
+
+
+def main(args: Args) -> Path:
+    """Train, evaluate, report -> the run directory. Raises ArgumentError, CheckpointError, LevelError, OSError."""
+    clock = Clock(args.max_minutes, args.capture_video)
+    # Under torchrun each rank has its share of the environments. Only rank 0 writes files.
+    process = processes.begin(args, SIZES)
+    rank, world_size, device = process.rank, process.world_size, process.device
+    num_envs = args.num_envs // world_size  # of this rank
+    batch_size = num_envs * args.num_steps
+    minibatch_size = batch_size // args.num_minibatches
+    result_files.check_video(args.capture_video)
+    run_dir = run_folder.path_of(args)
+    lock, sync = run_folder.begin(run_dir, args) if rank == 0 else (None, None)  # noqa: RUF059  (held until the end)
+
+    # Levels and environments
+    own_levels, validation_levels, test_levels = datasets.load_split(
+        args.train_dataset, args.test_dataset, args.holdout_fraction, args.validation_fraction
+    )
+    analysis.compile_ahead(Agent.observations)  # now, so that nothing is compiled while the clock runs
+    levels_digest = checkpoints.digest_of(own_levels, validation_levels, test_levels)
+    checkpoint, counters = checkpoints.load_latest(run_dir, args, levels_digest, world_size)
+    rules = rules_of(args, Agent.observations)
+    held_out = validation_levels + test_levels
+    envs, next_obs = begin_envs(args, process, rules, own_levels, held_out, counters.renewal)
+
+    # Agent and optimizer
+    torch.manual_seed(process.weights_seed)
+    shapes = {key: list(space.shape) for key, space in envs.single_observation_space.items()}
+    agent = Agent(shapes, args).to(device)
+    pretraining = Pretraining(args, ARCHITECTURE, agent, checkpoint)
+    optimizer = optim.Adam(agent.parameters(), lr=args.learning_rate, eps=1e-5, fused=True)
+    scaler = torch.amp.GradScaler(device.type, enabled=args.mixed_precision and process.amp_dtype == torch.float16)
+    autocast = {"device_type": device.type, "dtype": process.amp_dtype, "enabled": args.mixed_precision}
+    if args.compile:
+        agent.heads = torch.compile(agent.heads, mode="reduce-overhead" if args.cudagraphs else None)
+    model = DistributedDataParallel(agent) if world_size > 1 else agent
+    policy = players.agent_policy(agent, device, next_obs)
+    torch.manual_seed(process.torch_seed)
+
+    # Rollout storage. `obs` keeps the environment's dtypes, and the agent converts them.
+    obs = {k: torch.from_numpy(v).to(device).new_zeros((args.num_steps, *v.shape)) for k, v in next_obs.items()}
+    actions = torch.zeros((args.num_steps, num_envs), dtype=torch.int64, device=device)
+    logprobs = torch.zeros((args.num_steps, num_envs), device=device)
+    values = torch.zeros((args.num_steps, num_envs), device=device)
+    rewards, next_values = np.zeros((2, args.num_steps, num_envs), np.float32)
+    terminated, truncated = np.zeros((2, args.num_steps, num_envs), bool)
+    last_obs = {key: np.zeros_like(value) for key, value in next_obs.items()}
+
+    if checkpoint:  # a resumed run continues from this and `counters`
+        next_obs = checkpoints.restore(checkpoint, run_dir, agent, optimizer, scaler, process, envs)
+    if rank == 0:
+        counts = {"train": len(own_levels), "validation": len(validation_levels), "test": len(test_levels)}
+        about = {"architecture": ARCHITECTURE, "observation_shapes": shapes, "levels": counts}
+        run_log = start_log(run_dir, about, args, agent, process, checkpoint, counters.global_step, sync)
+    stop = StopSignals()  # after a signal the loop saves and ends
+    lengths = suite.levels_per_row(validation_levels), suite.levels_per_row(test_levels)
+    clock.begin(counters, checkpoint is not None, counters.global_step / args.total_timesteps, *lengths)
+
+    while True:
+        # Rank 0's clock decides for all ranks. A signal to any rank stops all. Schedules follow `progress`.
+        progress, stopped = processes.agree(clock.progress(counters.global_step / args.total_timesteps), stop, process)
+        finished = progress >= 1
+
+        # Validation: at the start, at equal shares of the run (--evaluations), every --eval-freq steps, and at the end
+        improved = finished and not (validation_levels and args.evaluations + args.eval_freq)  # the last agent is best
+        if counters.evaluation_due(args, progress) and validation_levels and not stopped:
+            began = clock.minutes()
+            results = suite.evaluate(policy, validation_levels, **rules, examined=False, stop=stop)
+            stopped = results is None
+            if not stopped:
+                counters.evaluated_at, counters.evaluated_share = counters.global_step, progress
+                lasted = clock.note_evaluation(began, untrained=counters.global_step == 0)
+                # The newer agent becomes best.pt unless it is significantly worse on the same levels.
+                won = [entry["success_rate"] for entry in results["levels"]]
+                improved, counters.most_won = intervals.keep_newer(won, counters.most_won)
+                if rank == 0:
+                    metrics = summary.scalars(results, "eval") | {"time/evaluation": 60 * lasted}
+                    run_log.evaluation(counters.global_step, clock.minutes(), metrics)
+
+        # Checkpoints: best.pt holds the agent, latest.pt everything that a resumed run needs
+        state = {"architecture": ARCHITECTURE, "args": plain_args(args), "observation_shapes": shapes}
+        state |= {"agent": agent.state_dict(), "trained_on": pretraining.trained_on(own_levels + validation_levels)}
+        if rank == 0 and improved:
+            checkpoints.save(run_dir / "checkpoints/best.pt", {**state, "global_step": counters.global_step})
+        if finished or stopped or counters.due(args.save_freq, counters.saved_at):
+            counters.saved_at = counters.global_step
+            clock.save(counters)
+            state |= {"optimizer": optimizer.state_dict(), "scaler": scaler.state_dict(), **pretraining.state()}
+            state["levels_digest"] = levels_digest
+            checkpoints.save_latest(run_dir, state, counters, envs.get_state(), process, run_log if rank == 0 else None)
+        if finished or stopped:
+            break
+        clock.begin_iteration()
+        optimizer.param_groups[0]["lr"] = args.learning_rate * (1 - progress * args.anneal_lr)
+        ent_coef = args.ent_coef * (1 - progress * args.anneal_ent)
+        if args.renew_freq and counters.global_step // args.renew_freq > counters.renewal:
+            counters.renewal = counters.global_step // args.renew_freq
+            envs.close()
+            envs, next_obs = begin_envs(args, process, rules, own_levels, held_out, counters.renewal)
+
+        # Rollout
+        episodes = []  # statistics of the episodes that ended
+        cut_at, cut_obs = [], {key: [] for key in obs}  # truncated steps, and the last observations of their episodes
+        for step in range(args.num_steps):
+            for key, storage in obs.items():
+                storage[step].copy_(torch.from_numpy(next_obs[key]), non_blocking=True)
+            clock.lap("rest")
+            with torch.no_grad(), torch.autocast(**autocast):
+                x = {key: storage[step] for key, storage in obs.items()}
+                action, logprobs[step], values[step] = agent.get_action_and_value(x)
+            actions[step] = action
+            action = action.cpu().numpy()  # waits for the GPU
+            clock.lap("inference")
+            next_obs, rewards[step], terminated[step], truncated[step], infos = envs.step(action)
+            clock.lap("env")
+            if "_outcome" in infos:
+                done = np.flatnonzero(infos["_outcome"])
+                episodes.append({key: column[done] for key, column in infos["outcome"].items()})
+                cut = done[truncated[step, done]]
+                if len(cut):
+                    cut_at.append(step * num_envs + cut)
+                    for key, rows in cut_obs.items():
+                        rows.append(infos["final_obs"][key][cut])
+        counters.global_step += args.num_envs * args.num_steps
+
+        # Values of the next observations (in batches of the rollout's shape: one compiled form), advantages, returns
+        clock.lap("rest")
+        with torch.no_grad(), torch.autocast(**autocast):
+            next_value = agent.get_value({key: torch.from_numpy(next_obs[key]).to(device) for key in obs})
+            next_values[:-1], next_values[-1] = values[1:].cpu().numpy(), next_value.cpu().numpy()
+            if cut_at:
+                cut_at = np.concatenate(cut_at)
+                cut_obs = {key: np.concatenate(rows) for key, rows in cut_obs.items()}
+                for first in range(0, len(cut_at), num_envs):
+                    rows = cut_at[first : first + num_envs]
+                    for key, value in last_obs.items():
+                        value[: len(rows)] = cut_obs[key][first : first + num_envs]
+                    last_value = agent.get_value({key: torch.from_numpy(v).to(device) for key, v in last_obs.items()})
+                    next_values.reshape(-1)[rows] = last_value[: len(rows)].cpu().numpy()
+        clock.lap("inference")
+        old_values = values.cpu().numpy()
+        advantages = gae(rewards, old_values, next_values, terminated, truncated, args.gamma, args.gae_lambda)
+        returns = advantages + old_values
+        clock.lap("rest")
+
+        # Update
+        torch.set_num_threads(process.threads)
+        b_obs = {key: value.flatten(0, 1) for key, value in obs.items()}
+        b_actions, b_logprobs, b_values = actions.flatten(), logprobs.flatten(), values.flatten()
+        b_advantages, b_returns = (torch.from_numpy(array).flatten().to(device) for array in (advantages, returns))
+        losses = torch.zeros(len(LOSSES), device=device)  # sums over minibatches, read once per iteration
+        minibatches = 0
+        orders = (torch.randperm(batch_size, device=device) for _ in range(args.update_epochs))
+        for mb_inds in itertools.chain.from_iterable(b_inds.split(minibatch_size) for b_inds in orders):
+            mb_obs = {key: value.index_select(0, mb_inds) for key, value in b_obs.items()}
+            with torch.autocast(**autocast):
+                logits, newvalue = model(mb_obs)
+            newlogprobs = torch.log_softmax(logits, 1)
+            newlogprob = newlogprobs.gather(1, b_actions[mb_inds, None]).squeeze(1)
+            logratio = newlogprob - b_logprobs[mb_inds]
+            ratio = logratio.exp()
+
+            # Advantage normalisation over the minibatches of all ranks
+            mb_advantages = b_advantages[mb_inds]
+            if args.norm_adv and minibatch_size * world_size > 1:  # one row has no standard deviation
+                moments = torch.stack((mb_advantages.double().sum(), mb_advantages.double().square().sum()))
+                if world_size > 1:
+                    dist.all_reduce(moments)
+                rows = minibatch_size * world_size
+                mean = moments[0] / rows
+                std = ((moments[1] - rows * mean.square()).clamp_min(0) / (rows - 1)).sqrt()
+                mb_advantages = (mb_advantages - mean.float()) / (std.float() + 1e-8)
+
+            # Policy loss
+            pg_loss1 = -mb_advantages * ratio
+            pg_loss2 = -mb_advantages * ratio.clamp(1 - args.clip_coef, 1 + args.clip_coef)
+            pg_loss = torch.max(pg_loss1, pg_loss2).mean()
+
+            # Value loss
+            v_loss = (newvalue - b_returns[mb_inds]).square()
+            if args.clip_vloss:
+                change = (newvalue - b_values[mb_inds]).clamp(-args.clip_coef, args.clip_coef)
+                v_loss = torch.max(v_loss, (b_values[mb_inds] + change - b_returns[mb_inds]).square())
+            v_loss = 0.5 * v_loss.mean()
+
+            # Entropy, divergence from the pretrained policy, total loss
+            entropy_loss = -(newlogprobs.exp() * newlogprobs).sum(1).mean()
+            kl_loss, weighted_kl_loss = pretraining.kl_loss(mb_obs, newlogprobs, counters.global_step, autocast)
+            loss = pg_loss - ent_coef * entropy_loss + args.vf_coef * v_loss + weighted_kl_loss
+
+            # Optimizer step
+            optimizer.zero_grad()
+            scaler.scale(loss).backward()
+            pretraining.drop_gradients(agent, counters.global_step)
+            scaler.unscale_(optimizer)
+            grad_norm = nn.utils.clip_grad_norm_(agent.parameters(), args.max_grad_norm)
+            scaler.step(optimizer)
+            scaler.update()
+
+            with torch.no_grad():  # http://joschu.net/blog/kl-approx.html
+                approx_kl = ((ratio - 1) - logratio).mean()
+                clipfrac = ((ratio - 1).abs() > args.clip_coef).float().mean()
+                sums = (pg_loss, v_loss, entropy_loss, -logratio.mean(), approx_kl, clipfrac, kl_loss, grad_norm)
+                losses += torch.stack(sums)
+            minibatches += 1
+            if args.target_kl is not None:
+                if world_size > 1:
+                    dist.all_reduce(approx_kl)
+                if approx_kl / world_size > args.target_kl:  # waits for the GPU
+                    break
+        if world_size > 1:
+            dist.all_reduce(losses)
+        losses = (losses / (minibatches * world_size)).tolist()  # waits for the GPU
+        torch.set_num_threads(process.inference_threads)
+        clock.lap("update")
+
+        metrics = episode_metrics(episodes, envs.levels, device)  # of all ranks
+        metrics |= dict(zip(LOSSES, losses, strict=True)) | clock.speed(args.num_envs * args.num_steps)
+        if rank == 0:
+            metrics["charts/learning_rate"] = optimizer.param_groups[0]["lr"]
+            metrics["losses/explained_variance"] = 1 - np.var(returns - old_values) / max(np.var(returns), 1e-12)
+            left = clock.minutes_left(counters.global_step / args.total_timesteps)
+            run_log.iteration(counters, clock.minutes(), left, metrics)  # raises if a loss is not finite
+            if sync and counters.due(args.s3_sync_freq, counters.global_step - args.num_envs * args.num_steps):
+                sync.request()
+            clock.lap("rest")  # counts for the next iteration
+
+    # Test: the agent in best.pt plays the test suite once
+    best = {} if stopped else checkpoints.load_best(run_dir, agent, device)
+    results = None if stopped else suite.evaluate(policy, test_levels, **rules, stop=stop)
+    stop.restore()
+    if rank == 0:
+        result_files.finish(run_log, clock, results, best, SIZES[args.size], test_levels, stop)
+    if sync:
+        sync.finish(timeout=20 if results is None else 300)
+    envs.close()
+    processes.leave()
+    return run_dir
+
+
+if __name__ == "__main__":
+    command(main, Args, parse_args)
