@@ -28,16 +28,17 @@ from npp_rl.training.arguments import FREE_ARGUMENTS, MOVABLE, args_from, differ
 FORMAT = "npp-rl checkpoint 1"
 LARGEST = 16 << 30  # most bytes of a checkpoint
 BEST, LATEST = "checkpoints/best.pt", "checkpoints/latest.pt"  # in a run's folder
-SCRIPT: dict[str, str] = {}  # of the run of this process (source.describe); `start_log` fills it, `save` adds it
+SCRIPTS: dict[str, dict] = {}  # of this process's runs, by architecture (source.describe); `start_log` fills it
 
 
 def save(path: str | Path, checkpoint: dict) -> None:
-    """Write a checkpoint atomically, with the script of this process's run as `script`.
+    """Write a checkpoint atomically, with the script of its run as `script` if the run is this process's.
 
     It is serialised in memory first, so that a full disk raises an OSError with the path and leaves no part of a file.
     """
     buffer = io.BytesIO()
-    script = {"script": dict(SCRIPT)} if SCRIPT else {}
+    script = SCRIPTS.get(str(checkpoint.get("architecture")))
+    script = {"script": dict(script)} if script else {}
     torch.save({"format": FORMAT, **script, **checkpoint}, buffer)
     write_atomically(path, buffer.getvalue())
 

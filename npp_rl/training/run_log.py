@@ -163,8 +163,7 @@ def start_log(
     }
     run_log = RunLog(run_dir, config, checkpoint and checkpoint["log_bytes"], global_step)
     scripts = source.scripts_of(args, agent)
-    checkpoints.SCRIPT.clear()
-    checkpoints.SCRIPT.update(source.describe(scripts[-1]) if scripts else {})
+    checkpoints.SCRIPTS[about["architecture"]] = source.describe(scripts[-1]) if scripts else {}
     if checkpoint is None:
         source.keep(run_dir, scripts)
     if args.track:
