@@ -86,7 +86,9 @@ class Args:
     save_freq: int = 5  # epochs between checkpoints (0: only at the end)
 
     epochs: int = 50  # passes over the training steps
-    max_minutes: float | None = None  # minutes from start to report; may end the run before its last epoch
+    max_minutes: float | None = (
+        None  # minutes until the report, without compiling; may end it before its last epoch
+    )
     patience: int = 10  # end after this many epochs without a better loss on held-out levels (0: never)
     batch_size: int = 256  # steps in a batch over all processes
     learning_rate: float = 1e-3  # initial learning rate of AdamW
@@ -229,7 +231,6 @@ def draw_reliability(bins: np.ndarray, error: float) -> Image.Image:
 
 def main(args: Args) -> Path:
     """Train, evaluate, report -> the run directory. Raises ArgumentError, CheckpointError, LevelError, OSError."""
-    clock = Clock(args.max_minutes, args.capture_video)
 
     # Under torchrun each rank has its share of every batch. Only rank 0 writes files.
     script = scripts.of_run(args)
@@ -248,6 +249,7 @@ def main(args: Args) -> Path:
         args.train_dataset, args.test_dataset, args.holdout_fraction, args.validation_fraction
     )
     analysis.compile_ahead(script.Agent.observations)  # now, so that nothing is compiled while the clock runs
+    clock = Clock(args.max_minutes, args.capture_video)
     rules = rules_of(own_args, script.Agent.observations)
     if rank:
         dist.barrier()  # rank 0 fills the cache

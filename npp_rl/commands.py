@@ -4,6 +4,7 @@ import atexit
 import contextlib
 import dataclasses
 import difflib
+import errno
 import functools
 import io
 import itertools
@@ -169,13 +170,22 @@ def command(main: Callable, args_type, parse_run: Callable | None = None) -> Non
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(AttributeError):
             stream.reconfigure(errors="backslashreplace")  # names of levels may be in any script
+    handled = []
     try:
         try:
             if parse_run is None:
                 stop_ending()
+                for number in (signal.SIGTERM, signal.SIGHUP):
+                    if signal.getsignal(number) == signal.SIG_DFL:
+                        handled.append(number)
+                        signal.signal(number, _stop)
             main((parse_run or parse)(args_type))
         finally:
             _flush()
+            for number in handled:
+                signal.signal(number, signal.SIG_DFL)
+    except Stopped as stopped:
+        fail(f"stopped by {signal.Signals(stopped.args[0]).name}", 128 + stopped.args[0])
     except KeyboardInterrupt:
         fail("interrupted", 130)
     except BrokenPipeError:  # the reader of the output has gone, such as `head`
@@ -184,7 +194,9 @@ def command(main: Callable, args_type, parse_run: Callable | None = None) -> Non
     except MemoryError as error:
         fail(f"not enough memory ({error})")
     except OSError as error:
-        fail(f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error))
+        # What is printed has no file name.
+        place = error.filename or ("standard output" if error.errno == errno.ENOSPC else None)
+        fail(f"{place}: {error.strerror}" if place and error.strerror else str(error))
     except (UserError, FloatingPointError, ModuleNotFoundError) as error:
         fail(str(error))
     except RuntimeError as error:
@@ -214,6 +226,14 @@ def fail(message: str, status: int = 2):
 def heeded() -> list[signal.Signals]:
     """SIGNALS without SIGHUP where that is ignored: `nohup` lets a command outlive its terminal."""
     return [n for n in SIGNALS if n != signal.SIGHUP or signal.getsignal(n) != signal.SIG_IGN]
+
+
+class Stopped(KeyboardInterrupt):
+    """A signal, its only argument, that ends a command as Ctrl-C does."""
+
+
+def _stop(number, _):
+    raise Stopped(number)
 
 
 class EndOnSignals:

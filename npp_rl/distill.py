@@ -87,7 +87,7 @@ class Args:
     save_freq: int = 500_000  # environment steps between checkpoints (0: only at the end)
 
     total_timesteps: int = 5_000_000  # environment steps of the run
-    max_minutes: float | None = None  # minutes from start to report; ends the run instead of total_timesteps
+    max_minutes: float | None = None  # minutes until the report, without compiling; instead of total_timesteps
     num_envs: int = 128  # number of environments over all processes
     num_steps: int = 64  # steps in each environment per iteration
     num_minibatches: int = 32  # minibatches per epoch
@@ -175,7 +175,6 @@ def beta_at(args: Args, progress: float) -> float:
 
 def main(args: Args) -> Path:
     """Train, evaluate, report -> the run directory. Raises ArgumentError, CheckpointError, LevelError, OSError."""
-    clock = Clock(args.max_minutes, args.capture_video)
 
     # Under torchrun each rank has its share of the environments. Only rank 0 writes files.
     script = scripts.of_run(args)
@@ -197,6 +196,7 @@ def main(args: Args) -> Path:
     )
     both = tuple(dict.fromkeys((*script.Agent.observations, *teachers.observations)))
     analysis.compile_ahead(both)  # now, so that nothing is compiled while the clock runs
+    clock = Clock(args.max_minutes, args.capture_video)
     trained_on = checkpoints.keys_of(own_levels + validation_levels, teachers.trained_on)
     levels_digest = checkpoints.digest_of(own_levels, validation_levels, test_levels)
     levels_digest = hashlib.sha256((levels_digest + teachers.digest).encode()).hexdigest()

@@ -86,11 +86,12 @@ def remove_leftovers(folder: Path) -> None:
     for path in folder.iterdir() if folder.is_dir() else ():
         match = LEFTOVER.fullmatch(path.name)
         with contextlib.suppress(OSError, OverflowError):
-            if match and stat.S_ISREG(path.lstat().st_mode) and not _lives(int(match[1])):
+            if match and stat.S_ISREG(path.lstat().st_mode) and not lives(int(match[1])):
                 path.unlink()
 
 
-def _lives(pid):
+def lives(pid: int) -> bool:
+    """Whether a process of this number runs, other than this one."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -134,10 +135,14 @@ def shown_name(name: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
+def _refuse(constant):
+    raise ValueError(f"{constant} is not JSON")
+
+
 def parsed(text: str, place: str) -> dict:
     """The JSON object in `text`. Raises UserError, one line that names `place`, for anything else."""
     try:
-        content = json.loads(text)
+        content = json.loads(text, parse_constant=_refuse)
     except (ValueError, RecursionError):
         content = None
     if not isinstance(content, dict):

@@ -5,15 +5,19 @@ python -m npp_rl.make_levels --out DIR --split test --preview sheet.png   # DIR 
 """
 
 import contextlib
+import glob
 import json
+import os
+import re
 import shutil
+import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from npp_rl.commands import ArgumentError, Progress, command
-from npp_rl.files import read_json
+from npp_rl.files import lives, read_json
 from npp_rl.levels.builtin import data_set
 from npp_rl.levels.categories import CATEGORIES
 from npp_rl.levels.kinds import KINDS
@@ -48,7 +52,7 @@ def write_data_sets(folder: Path, parts: dict[str, list[Level]], about: dict) ->
     _check_replaceable(folder)
     folder = folder.resolve()
     folder.parent.mkdir(parents=True, exist_ok=True)
-    beside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    beside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.{os.getpid()}.", dir=folder.parent))
     try:
         new = beside / "new"
         written, progress = 0, Progress("levels written", sum(map(len, parts.values())))
@@ -74,6 +78,18 @@ def write_data_sets(folder: Path, parts: dict[str, list[Level]], about: dict) ->
             raise
     finally:
         shutil.rmtree(beside, ignore_errors=True)
+
+
+def recover(folder: Path) -> None:
+    """Put a data set back whose replacing was killed, and remove what the killed process left. Raises OSError."""
+    folder = folder.resolve()
+    for left in sorted(folder.parent.glob(f".{glob.escape(folder.name)}.*")):
+        match = re.fullmatch(r"(\d{1,9})\.\w+", left.name.removeprefix(f".{folder.name}."))
+        if match and left.is_dir() and not left.is_symlink() and not lives(int(match[1])):
+            if (left / "old").is_dir() and not folder.exists():
+                (left / "old").rename(folder)
+                print(f"{folder}: put back, a killed process had begun to replace it", file=sys.stderr)
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def _check_replaceable(folder: Path) -> str:
@@ -120,6 +136,8 @@ def main(args: Args) -> None:
         raise ArgumentError(f"--seed {args.seed}: expected 0 to {(1 << 32) - 1}")
     if args.preview and (not args.preview.parent.is_dir() or (args.preview.exists() and not args.preview.is_file())):
         raise ArgumentError(f"--preview {args.preview}: expected a file, new or old, in a folder that exists")
+    if args.out:
+        recover(args.out)
     if args.out and (old := _check_replaceable(args.out)):
         print(f"{args.out}: replaces the data set of this command that is there, {old}")
     splits = ("train", "test") if args.split == "all" else (args.split,)

@@ -72,7 +72,7 @@ class Args:
     save_freq: int = 200_000  # environment steps between checkpoints (0: only at the end)
 
     total_timesteps: int = 2_000_000  # environment steps of the run
-    max_minutes: float | None = None  # minutes from start to report; ends the run instead of total_timesteps
+    max_minutes: float | None = None  # minutes until the report, without compiling; instead of total_timesteps
     learning_rate: float = 1.5e-3  # initial learning rate of Adam
     num_envs: int = 64  # number of environments over all processes
     num_steps: int = 64  # steps in each environment per iteration
@@ -298,7 +298,6 @@ def gae(rewards, values, next_values, terminated, truncated, gamma, gae_lambda):
 
 def main(args: Args) -> Path:
     """Train, evaluate, report -> the run directory. Raises ArgumentError, CheckpointError, LevelError, OSError."""
-    clock = Clock(args.max_minutes, args.capture_video)
     # Under torchrun each rank has its share of the environments. Only rank 0 writes files.
     process = processes.begin(args, SIZES)
     rank, world_size, device = process.rank, process.world_size, process.device
@@ -314,6 +313,7 @@ def main(args: Args) -> Path:
         args.train_dataset, args.test_dataset, args.holdout_fraction, args.validation_fraction
     )
     analysis.compile_ahead(Agent.observations)  # now, so that nothing is compiled while the clock runs
+    clock = Clock(args.max_minutes, args.capture_video)
     levels_digest = checkpoints.digest_of(own_levels, validation_levels, test_levels)
     checkpoint, counters = checkpoints.load_latest(run_dir, args, levels_digest, world_size)
     rules = rules_of(args, Agent.observations)

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from npp_rl.commands import ArgumentError
+from npp_rl.commands import ArgumentError, UserError
 from npp_rl.ppo_mlp_baseline import Args
 from npp_rl.training import budget
 from npp_rl.training.checkpoints import Counters
@@ -32,6 +32,21 @@ def test_a_killed_process_notes_a_budget_once(tmp_path):
     assert "max_minutes was None, is now 8.0" in later and "50% of the run is over" in later
     budgets = json.loads((tmp_path / "config.json").read_text())["budgets"]
     assert [entry["total_timesteps"] for entry in budgets] == [1000, 4000]
+
+
+@pytest.mark.parametrize("obstacle", ["folder", "budgets", "nan"])
+def test_what_cannot_be_noted_changes_nothing(tmp_path, obstacle):
+    content = {"args": {"total_timesteps": 1000, "max_minutes": None}}
+    text = json.dumps(content | ({"budgets": 5} if obstacle == "budgets" else {}))
+    text = text if obstacle != "nan" else text[:-1] + ', "versions": {"numba": NaN}}'
+    (tmp_path / "config.json").write_text(text)
+    (tmp_path / "report.md").write_text("first")
+    if obstacle == "folder":
+        (tmp_path / "report_of_step_1000.md").mkdir()
+    named = "report_of_step_1000.md: expected no such folder" if obstacle == "folder" else "config.json: "
+    with pytest.raises(UserError, match=named):
+        budget.note(tmp_path, content["args"], Args(total_timesteps=4000), COUNTERS)
+    assert (tmp_path / "config.json").read_text() == text and (tmp_path / "report.md").read_text() == "first"
 
 
 @pytest.mark.parametrize(

@@ -56,7 +56,7 @@ def test_round_trip(saved):
     expected = checkpoint_of(Args(hidden=4, tiles_hidden=4, features=4))
     assert run.pop("trained_on") is None
     assert run == dataclasses.asdict(Args(hidden=4, tiles_hidden=4, features=4))
-    assert expected["args"] | {"wandb_tags": ()} == run
+    assert expected["args"] | {"wandb_tags": (), "freeze": ()} == run
     assert all(torch.equal(agent.state_dict()[key], value) for key, value in expected["agent"].items())
     assert [path.name for path in saved.parent.iterdir()] == ["best.pt"]
 

@@ -219,3 +219,34 @@ def test_long_work_says_how_far_it_is(monkeypatch, capsys):
     now[0] = 100.0
     progress.note(50)
     assert capsys.readouterr().out == ""
+
+
+SLEEPER = """
+import dataclasses, pathlib, sys, time
+from npp_rl import commands
+
+@dataclasses.dataclass
+class Args:
+    pass
+
+def main(args):
+    try:
+        print("began", flush=True)
+        time.sleep(60)
+    finally:
+        pathlib.Path("tidied").touch()
+
+commands.command(main, Args)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_a_command_in_one_line_and_lets_it_tidy_up(tmp_path, number):
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    words = [sys.executable, "-c", SLEEPER]
+    with subprocess.Popen(words, cwd=tmp_path, env=environment, stdout=-1, stderr=-1, text=True) as process:
+        assert process.stdout.readline() == "began\n"
+        process.send_signal(number)
+        _, error = process.communicate(timeout=30)
+    assert error == f"error: stopped by {signal.Signals(number).name}\n" and process.returncode == 128 + number
+    assert (tmp_path / "tidied").exists()

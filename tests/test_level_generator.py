@@ -598,3 +598,23 @@ def test_certifying_replaces_what_the_planner_does_not_solve(tmp_path, monkeypat
 def test_a_budget_that_is_not_understood_is_one_line():
     with pytest.raises(ArgumentError, match="--budget 'long': expected seconds or minutes"):
         certify.main(certify.Args(budget="long"))
+
+
+def test_a_data_set_whose_replacing_was_killed_is_put_back(tmp_path, capsys):
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    args = {"categories": ("simplest",), "split": "train"}
+    make_levels.main(make_levels.Args(out=tmp_path / "set", count=2, **args))
+    old = sorted(path.name for path in (tmp_path / "set/simplest").iterdir())
+    left = tmp_path / f".set.{dead.pid}.a1b2c3d4"
+    left.mkdir()
+    (tmp_path / "set").rename(left / "old")  # killed between the two renames
+    other = tmp_path / f".set.{os.getppid()}.a1b2c3d4"  # of a process that works
+    other.mkdir()
+    make_levels.recover(tmp_path / "set")
+    assert sorted(path.name for path in (tmp_path / "set/simplest").iterdir()) == old
+    assert not left.exists() and other.exists() and "put back" in capsys.readouterr().err
+    left.mkdir()
+    (left / "new").mkdir()
+    make_levels.main(make_levels.Args(out=tmp_path / "set", count=3, **args))
+    assert not left.exists() and len(list((tmp_path / "set/simplest").iterdir())) == 3

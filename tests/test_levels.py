@@ -365,7 +365,7 @@ def test_records_that_create_nothing_are_counted(tmp_path, capsys):
     (tmp_path / "one").write_bytes(data)
     (tmp_path / "two").write_bytes(data)
     assert len(load_levels(tmp_path)) == 2
-    line = "records that create nothing here were ignored: 4 of type 12, 2 of type 15, 2 of type 255"
+    line = "records that create nothing here were ignored: 4 chaingun drones, 2 chaser drones, 2 of type 255"
     assert capsys.readouterr().err == f"{tmp_path}: {line}\n"
 
 

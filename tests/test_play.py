@@ -351,7 +351,7 @@ def test_an_exported_agent_is_watched_by_its_name(folder, tmp_path, monkeypatch)
     monkeypatch.setenv("NPP_ZOO", str(tmp_path / "zoo"))
     shots = tmp_path / "one.png", tmp_path / "two.png"
     for given, shot in zip(("zoo:mine", str(tmp_path / "zoo/mine")), shots, strict=True):
-        main(Args(str(folder), "easy", checkpoint=given, screenshot=shot, frames=31))
+        main(Args(str(folder), "easy", checkpoint=(given,), screenshot=shot, frames=31))
         assert np.array_equal(field_of(shot), end_of(EASY, bytes([2]) * 30))
 
 

@@ -382,6 +382,8 @@ def test_wall_clock_budget(tmp_path, few_levels):
         ({"update_epochs": -1}, "-epochs -1"),
         ({"label": "a/b"}, "--label 'a/b': expected at most 40 letters, digits"),
         ({"label": ".hidden"}, "--label '.hidden'"),
+        ({"exp_name": "../up"}, "--exp-name '../up': expected at most 100 letters, digits"),
+        ({"exp_name": "a\x1b[31m"}, "--exp-name"),
         ({"label": "x" * 41}, "--label 'xxx"),
         ({"label": "two\nlines"}, "--label"),
         ({"evaluations": -1}, "--evaluations -1"),

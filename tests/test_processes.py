@@ -152,7 +152,7 @@ def test_an_update_of_two_ranks_is_that_of_one_process_on_both_batches(levels, t
 
 # Two ranks that see different clocks, get a signal, and evaluate together.
 TOGETHER = """
-import glob, json, os, sys, types
+import atexit, glob, json, os, sys, types
 import numpy as np
 import torch
 from npp_rl.evaluation import suite
@@ -160,9 +160,18 @@ from npp_rl.levels.generator import generate
 from npp_rl.ppo_mlp_baseline import SIZES, Args
 from npp_rl.training import processes
 
+said = {}
+
+@atexit.register
+def write():  # after all that is registered later
+    said["threads"] = [open(path).read().strip() for path in glob.glob("/proc/self/task/*/comm")]
+    open(f"{sys.argv[1]}/said{process.rank}.json", "w").write(json.dumps(said))
+
 process = processes.begin(Args(threads=1, cuda=False), SIZES)
+if process.world_size > 1:
+    model = torch.nn.parallel.DistributedDataParallel(torch.nn.Linear(1, 1))  # keeps the group alive past leave()
 stop = types.SimpleNamespace(number=0)
-said = {"progress": processes.agree((0.25, 0.75)[process.rank], stop, process), "signal": stop.number}
+said |= {"progress": processes.agree((0.25, 0.75)[process.rank], stop, process), "signal": stop.number}
 all_reduce = torch.distributed.all_reduce
 
 def signalled(*words):  # a signal arrives at rank 1 while it waits
@@ -189,8 +198,7 @@ stop.number = 15 if process.rank == 1 else 0
 said["stopped"] = suite.evaluate(policy, levels[:32], **rules, stop=stop)
 said["signal"] = stop.number
 processes.leave()
-said["threads"] = [open(path).read().strip() for path in glob.glob("/proc/self/task/*/comm")]
-open(f"{sys.argv[1]}/said{process.rank}.json", "w").write(json.dumps(said))
+model = None  # must not wait for the group's threads
 """
 
 

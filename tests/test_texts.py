@@ -1,6 +1,7 @@
 """The game's text files: a line written by hand, lines both ways, damaged files, and data sets of several parts."""
 
 import itertools
+import os
 import random
 
 import numpy as np
@@ -11,7 +12,7 @@ from npp_rl.levels import convert, texts
 from npp_rl.levels.datasets import load_levels, load_split, load_suite
 from npp_rl.levels.generator import generate
 from npp_rl.levels.maps import RECORDS_AT, TILES_AT, encode_map
-from npp_rl.levels.sources import parts_of, same_dataset
+from npp_rl.levels.sources import joined, parts_of, resolved, same_dataset
 from npp_rl.simulator import simulate_final
 
 
@@ -92,6 +93,7 @@ def test_records_in_another_order_are_refused_or_put_in_order():
         (hand_made()[:-2] + b"#", "an even number of hexadecimal digits"),
         (hand_made().replace(b"2100", b"2g00"), "hexadecimal digits"),
         (hand_made().replace(b"2100", b"21 0"), "hexadecimal digits"),
+        (hand_made() + b"\r" + hand_made(), "a carriage return inside the line"),
         (hand_made(last=b"0000000000"), "expected"),
         (hand_made(last=b"00000010"), "the last four of them zeros"),
         (hand_made(title=b"")[:1002] + b"#", "966 tiles"),
@@ -202,8 +204,20 @@ def test_data_sets_of_several_parts(tmp_path):
     assert not same_dataset(one, f"{one},{two}")
     with pytest.raises(LevelError, match="several with commas between"):
         parts_of(f"{one},")
+    for name in ("~nosuchuser/x", "~/x"):  # a shell puts the home folder in, or nobody does
+        with pytest.raises(LevelError, match="no such folder or file"):
+            resolved(name)
     (tmp_path / "with, comma").mkdir()
+    with pytest.raises(LevelError, match="has a comma, which divides data sets"):
+        joined(["builtin", str(tmp_path / "with, comma")])
+    assert joined([str(tmp_path / "with, comma")]) == str(tmp_path / "with, comma")
     assert parts_of(tmp_path / "with, comma") == [str(tmp_path / "with, comma")]
+
+
+def test_a_pipe_is_no_data_set(tmp_path):
+    os.mkfifo(tmp_path / "f.txt")
+    with pytest.raises(LevelError, match="expected a regular file or a folder"):
+        load_levels(tmp_path / "f.txt")
 
 
 def test_converting_both_ways(tmp_path, capsys):

@@ -226,7 +226,9 @@ def conclusion(
                 f"the {percent(highest)} of the test levels that {who if len(able) == 1 else 'the best contender'} won "
                 f"cannot be told from the {percent(before)} of the validation levels that untrained agents win."
             )
-        return [Text(f"**Nothing was learned:** {words}", "lead")]
+        few = highest > 0 and min(len(c.tested) for c in able) < significance.MIN_SEEDS
+        head = "Too few seeds to say that anything was learned" if few else "Nothing was learned"
+        return [Text(f"**{head}:** {words}", "lead")]
     more = [Text(f"Cannot be told from untrained agents: {listed(idle)}.", "warn")] if idle else []
     if len(able) == 1:
         return [Text(" ".join(filter(None, (_alone(able[0], rng), reservation(able[0])))), "lead"), *more]
@@ -273,7 +275,9 @@ def conclusion(
             words += f" By the decision matrix **{able[ranked[0]].name}** is first{_sureness(matrix, ranked[0])}."
     words = " ".join(filter(None, (words, reservation(leader))))
     blocks = [Text(words, "lead")]
-    if ranked:
+    if ranked and np.ptp(matrix.total) < 1e-9:
+        blocks.append(Text("Decision matrix: all contenders have the same score."))
+    elif ranked:
         first, second = ranked[:2]
         given = ", ".join(f"{c.name} {w:.0%}" for c, w in zip(matrix.criteria, matrix.weights, strict=True))
         words = (

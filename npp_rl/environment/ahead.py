@@ -120,4 +120,4 @@ def finish(observations: Sequence[str], others: Sequence[Callable[[Level], objec
         _begun, _second = 0.0, None
         if record is not None:
             with contextlib.suppress(OSError):
-                write_json(record, {"stamp": _stamp(), "seconds": round(seconds, 1)})
+                write_json(record, {"stamp": _stamp(), "seconds": round(max(seconds, 0.1), 1)})

@@ -22,6 +22,7 @@ from npp_rl.levels import builtin, texts
 from npp_rl.levels.categories import CATEGORIES, UNCATEGORIZED
 from npp_rl.levels.copies import NEAR, near_copies
 from npp_rl.levels.maps import (
+    NOT_SIMULATED,
     RECORDS_AT,
     SHORTEST_MAP,
     Level,
@@ -111,6 +112,8 @@ def _load_folder(path: Path) -> list[Level]:
         files = [(path, UNCATEGORIZED, path.stem if path.suffix == ".pkl" else path.name)]
     elif path.is_dir():
         files = _level_files(path)
+    elif path.exists():
+        raise LevelError(f"{path}: expected a regular file or a folder")
     else:
         raise LevelError(f"{path}: no such folder or file, expected a data set of levels or 'builtin'")
 
@@ -158,7 +161,7 @@ def _load_folder(path: Path) -> list[Level]:
         )
     unknown = sum((unknown_records(level.map_data) for level in levels), Counter())
     if unknown:
-        types = ", ".join(f"{n} of type {kind}" for kind, n in sorted(unknown.items()))
+        types = ", ".join(f"{n} {NOT_SIMULATED.get(kind, f'of type {kind}')}" for kind, n in sorted(unknown.items()))
         print(f"{path}: records that create nothing here were ignored: {types}", file=sys.stderr)
     missing = _listed_levels(path) - {level.id for level in levels} - {name for _, _, name in files}
     if missing:

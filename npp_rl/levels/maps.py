@@ -21,9 +21,17 @@ MAP_UNIT = 6  # px per map coordinate
 SHORTEST_MAP = 1233  # up to the ninja's spawn (PHYSICS.md 8.5)
 
 GROUPS = ("static", "moving", "not simulated")
-# Zap and mini drones, guards, thwumps, shove thwumps and death balls; and what the simulator leaves out: chaingun and
-# laser drones, chasers, rockets, gauss turrets, evil ninjas, laser turrets and minis.
-MOVING, NOT_SIMULATED = frozenset((14, 16, 20, 25, 26, 28)), frozenset((12, 13, 15, 18, 19, 22, 23, 27))
+MOVING = frozenset((14, 16, 20, 25, 26, 28))  # zap and mini drones, guards, thwumps, shove thwumps and death balls
+NOT_SIMULATED = {  # what the simulator leaves out: record type -> name
+    12: "chaingun drones",
+    13: "laser drones",
+    15: "chaser drones",
+    18: "rockets",
+    19: "gauss turrets",
+    22: "evil ninjas",
+    23: "lasers",
+    27: "minis",
+}
 
 EXIT_DOOR, EXIT_SWITCH = 3, 4
 DOOR_SWITCHES = {6: 7, 8: 9}  # locked and trap doors: the switch is the next record
@@ -68,7 +76,7 @@ class Level:
     def group(self) -> str:
         """What the level holds, one of GROUPS. A level with something that is not simulated is easier here."""
         kinds = frozenset(self.entities[:, 0].tolist())
-        return GROUPS[2 if kinds & NOT_SIMULATED else 1 if kinds & MOVING else 0]
+        return GROUPS[2 if kinds & NOT_SIMULATED.keys() else 1 if kinds & MOVING else 0]
 
     @cached_property
     def digest(self) -> str:

@@ -16,15 +16,23 @@ def parts_of(dataset: str | Path) -> list[str]:
 
 def absolute(part: str) -> str:
     """A part's name with an absolute path."""
-    return part if part == "builtin" else str(Path(part).expanduser().resolve())
+    return part if part == "builtin" else str(Path(part).resolve())
+
+
+def joined(parts: list[str]) -> str:
+    """The name of a data set of some parts, with absolute paths. Raises LevelError for commas in paths of several."""
+    paths = [absolute(part) for part in parts]
+    if len(paths) > 1 and (divided := [path for path in paths if "," in path]):
+        raise LevelError(f"{divided[0]}: has a comma, which divides data sets (expected a path without, or one alone)")
+    return ",".join(paths)
 
 
 def resolved(dataset: str) -> str:
     """A data set's name with absolute paths. Raises LevelError for a part that does not exist."""
     for part in parts_of(dataset):
-        if part != "builtin" and not Path(part).expanduser().exists():
+        if part != "builtin" and not Path(part).exists():
             raise LevelError(f"{part}: no such folder or file, expected a data set of levels or 'builtin'")
-    return ",".join(absolute(part) for part in parts_of(dataset))
+    return joined(parts_of(dataset))
 
 
 def same_dataset(one: str, other: str) -> bool:

@@ -79,6 +79,8 @@ def map_from_line(line: bytes) -> bytes:
     """Map bytes of one line. Raises ValueError with one line that says what is wrong with it."""
     if not line.startswith(b"$") or not line.endswith(b"#") or line.count(b"#") < 2:
         raise ValueError("expected $title#hexadecimal digits#")
+    if b"\r" in line:
+        raise ValueError("a carriage return inside the line, expected lines that end in LF or CR LF")
     title, digits = line[1:-1].rsplit(b"#", 1)
     if len(title) > TITLE_LENGTH:
         raise ValueError(f"a title of {len(title)} bytes, expected at most {TITLE_LENGTH}")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from npp_rl.commands import ArgumentError, CheckpointError, LevelError, UserError, parse
 from npp_rl.files import read_json
-from npp_rl.levels.sources import absolute, parts_of
+from npp_rl.levels.sources import absolute, joined, parts_of
 from npp_rl.training import s3
 from npp_rl.training.budget import BUDGET
 
@@ -128,7 +128,7 @@ def make_paths_absolute(args) -> None:
                 raise ArgumentError(f"{flag} {text!r:.60}: expected the name of a file or folder")
         if name.endswith("_dataset"):
             try:
-                setattr(args, name, ",".join(absolute(part) for text in texts for part in parts_of(text)))
+                setattr(args, name, joined([part for text in texts for part in parts_of(text)]))
             except LevelError as error:
                 raise ArgumentError(f"{flag}: {error}") from None
         elif name in ("replay_data_dir", "teacher_script") and texts:
@@ -213,6 +213,7 @@ BOUNDS = {
     "observations": (1, 10**9),
     "opset": (13, 20),  # what the networks need, and what torch's exporter of traces knows
 }
+NAME = r"[A-Za-z0-9_-]([A-Za-z0-9_.-]{0,98}[A-Za-z0-9_-])?"  # of a run: the first part of its folder's name
 LABEL = r"[A-Za-z0-9_-]([A-Za-z0-9_.-]{0,38}[A-Za-z0-9_-])?"  # of a configuration: it becomes part of a folder's name
 ANY = (-(10**12), 10**12)  # bounds of numbers without bounds of their own
 WIDTHS = (1, 16384)  # bounds of layer widths and other counts in an architecture's sizes
@@ -234,6 +235,9 @@ def check_args(args, sizes: tuple[str, ...] = (), but: tuple[str, ...] = ()) -> 
                 raise ArgumentError(f"{flag}: expected a finite number")
             if not low <= number <= high or (above and number == low):
                 raise ArgumentError(f"{flag}: expected {f'more than {low}' if above else f'{low}'} to {high}")
+    name = getattr(args, "exp_name", None)
+    if name is not None and not re.fullmatch(NAME, name):
+        raise ArgumentError(f"--exp-name {name!r:.60}: expected at most 100 letters, digits, '_', '-' and inner dots")
     label = getattr(args, "label", "")
     if label and not re.fullmatch(LABEL, label):
         raise ArgumentError(f"--label {label!r:.60}: expected at most 40 letters, digits, '_', '-' and inner dots")

@@ -3,7 +3,7 @@
 from pathlib import Path
 from types import SimpleNamespace
 
-from npp_rl.commands import ArgumentError
+from npp_rl.commands import ArgumentError, CheckpointError
 from npp_rl.files import read_json, write_json
 
 BUDGET = ("total_timesteps", "max_minutes", "epochs")  # arguments that say when a run ends
@@ -56,17 +56,22 @@ def note(run_dir: Path, old: dict, args, counters: dict) -> str:
         return ""
     place = run_dir / "config.json"
     config = read_json(place)
+    if not isinstance(config.get("budgets", []), list):
+        raise CheckpointError(f"{place}: budgets is {config['budgets']!r:.40}, expected a list")
     step, minutes = counters["global_step"], counters["minutes"]
+    ended = {name: run_dir / f"{name.rpartition('.')[0]}_of_step_{step}.{name.rpartition('.')[2]}" for name in RESULTS}
+    for path in ended.values():
+        if path.exists() and not path.is_file():
+            raise CheckpointError(f"{path}: expected no such folder, the earlier results get this name")
     if changed(config["args"], args):  # else it was written before the process died
         before = {name: value for name, value in config["args"].items() if name in BUDGET}
         before |= {"ended_at_step": step, "ended_at_minute": round(minutes, 3)}
         now = {name: value for name, (_, value) in changed(config["args"], args).items()}
         config |= {"args": config["args"] | now, "budgets": [*config.get("budgets", []), before]}
         write_json(place, config)
-    for name in RESULTS:
+    for name, path in ended.items():
         if (run_dir / name).is_file():
-            stem, _, ending = name.rpartition(".")
-            (run_dir / name).replace(run_dir / f"{stem}_of_step_{step}.{ending}")
+            (run_dir / name).replace(path)
     words = [f"{name} was {before}, is now {value}" for name, (before, value) in differences.items()]
     over = share(args, SimpleNamespace(**counters))
     return f"{', '.join(words)}: {over:.0%} of the run is over, from where the learning rate and other schedules go on"

@@ -1,5 +1,6 @@
 """The processes of a run under torchrun, with their devices, threads, precision and seeds."""
 
+import atexit
 import contextlib
 import datetime
 import os
@@ -12,7 +13,7 @@ import numba
 import numpy as np
 import torch
 import torch.distributed as dist
-import torch.distributed.nn  # before a group is joined, which its default arguments would keep alive past `leave`
+import torch.distributed.nn  # before a group is joined, which its default arguments would keep alive
 
 from npp_rl.commands import ArgumentError, end_on_signals, say
 from npp_rl.environment import ahead
@@ -122,6 +123,8 @@ def join(world_size: int, local_rank: int, on_gpu: bool) -> torch.device:
         torch.cuda.set_device(device)
     if world_size > 1:
         dist.init_process_group("nccl" if on_gpu else "gloo", timeout=TIMEOUT)
+        _group.append(dist.group.WORLD)
+        atexit.register(_end_group)
     return device
 
 
@@ -175,12 +178,23 @@ def from_rank_0(value: float, process: Process) -> float:
 
 
 def leave() -> None:
-    """Leave the process group, if there is one, and end its threads.
-
-    A thread that lives on while Python ends can abort the process ("terminate called without an active exception").
-    """
+    """Leave the process group, if there is one."""
     if dist.is_initialized():
         dist.destroy_process_group()
+
+
+_group = []  # the process group, kept until the process ends
+
+
+def _end_group():
+    """End the group's threads, by dropping the last reference to it, before Python ends.
+
+    A thread of gloo may still have to free a tensor of Python. It aborts the process ("terminate called without an
+    active exception") if Python has ended by then. It waits forever if DistributedDataParallel has the last reference:
+    that waits for the thread without letting go of Python's lock, as the group's own object does.
+    """
+    leave()
+    _group.clear()
 
 
 def pin(arrays: dict[str, np.ndarray], device: torch.device) -> None:
