@@ -86,9 +86,7 @@ class Args:
     save_freq: int = 5  # epochs between checkpoints (0: only at the end)
 
     epochs: int = 50  # passes over the training steps
-    max_minutes: float | None = (
-        None  # minutes until the report, without compiling; may end it before its last epoch
-    )
+    max_minutes: float | None = None  # minutes until the report, without compiling; may end it before its last epoch
     patience: int = 10  # end after this many epochs without a better loss on held-out levels (0: never)
     batch_size: int = 256  # steps in a batch over all processes
     learning_rate: float = 1e-3  # initial learning rate of AdamW
