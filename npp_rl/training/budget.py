@@ -68,7 +68,10 @@ def note(run_dir: Path, old: dict, args, counters: dict) -> str:
         before |= {"ended_at_step": step, "ended_at_minute": round(minutes, 3)}
         now = {name: value for name, (_, value) in changed(config["args"], args).items()}
         config |= {"args": config["args"] | now, "budgets": [*config.get("budgets", []), before]}
-        write_json(place, config)
+        try:
+            write_json(place, config)
+        except ValueError:
+            raise CheckpointError(f"{place}: holds NaN or infinity (expected JSON, which has neither)") from None
     for name, path in ended.items():
         if (run_dir / name).is_file():
             (run_dir / name).replace(path)
