@@ -241,7 +241,7 @@ def test_a_damaged_safetensors_file_with_its_hash(copied, content):
             {"files": {"model.safetensors": NO_HASH, "README.md": NO_HASH, "../x": NO_HASH}},
             r"lists '../x', expected",
         ),
-        ({"architecture": "os"}, "unknown architecture 'os'"),
+        ({"architecture": "os"}, "architecture 'os'"),
         ({"args": {"hidden": 8}}, "does not fit the architecture"),
         ({"args": [1]}, "does not fit the architecture"),
         ({"observation_shapes": {"game_state": [5]}}, "game_state had the shape"),
