@@ -130,13 +130,6 @@ class Heads(nn.Module):
         return self.agent.heads(x)
 
 
-def agent_args(args: Args, script):
-    """Arguments for the architecture's script: this run's where both have them, the preset's sizes, else defaults."""
-    own = {field.name for field in dataclasses.fields(script.Args)}
-    common = {name: value for name, value in vars(args).items() if name in own}
-    return script.Args(**{**common, **script.SIZES[args.size]})
-
-
 def class_weights(actions: np.ndarray) -> np.ndarray:
     """Weights float32 [6], inverse to the frequencies of actions in int64 [n]; their mean over the steps is 1."""
     counts = np.bincount(actions, minlength=len(ACTIONS))
@@ -229,7 +222,6 @@ def draw_reliability(bins: np.ndarray, error: float) -> Image.Image:
 
 def main(args: Args) -> Path:
     """Train, evaluate, report -> the run directory. Raises ArgumentError, CheckpointError, LevelError, OSError."""
-
     # Under torchrun each rank has its share of every batch. Only rank 0 writes files.
     script = scripts.of_run(args)
     args.exp_name = args.exp_name or f"bc_{args.arch}"
@@ -239,7 +231,7 @@ def main(args: Args) -> Path:
     rank, world_size, device = process.rank, process.world_size, process.device
     if args.batch_size % world_size:
         raise ArgumentError(f"--batch-size {args.batch_size}: expected a multiple of {world_size} processes")
-    own_args = agent_args(args, script)
+    own_args = scripts.agent_args(args, script)
     result_files.check_video(args.capture_video)
 
     # Levels and demonstrations. The run's folder comes later, so that a run without usable ones leaves nothing behind.

@@ -14,7 +14,6 @@ rollouts are not kept: environment steps are cheap here.
 PPO continues from the result: ppo_<arch>.py --pretrained-checkpoint RUN_DIR/checkpoints/best.pt.
 """
 
-import dataclasses
 import hashlib
 import itertools
 import math
@@ -161,13 +160,6 @@ def seen_by(agent, stack: int, x: dict) -> dict:
     return {name: x[name][:, -stack:] if name == "player_frames" else x[name] for name in agent.observations}
 
 
-def agent_args(args: Args, script):
-    """Arguments for the student's script: this run's where both have them, the preset's sizes, else defaults."""
-    own = {field.name for field in dataclasses.fields(script.Args)}
-    common = {name: value for name, value in vars(args).items() if name in own}
-    return script.Args(**{**common, **script.SIZES[args.size]})
-
-
 def beta_at(args: Args, progress: float) -> float:
     """Share of the steps in which the teacher acts. progress: share of the run that is over."""
     return args.beta * max(0.0, 1 - progress / args.beta_share)
@@ -175,7 +167,6 @@ def beta_at(args: Args, progress: float) -> float:
 
 def main(args: Args) -> Path:
     """Train, evaluate, report -> the run directory. Raises ArgumentError, CheckpointError, LevelError, OSError."""
-
     # Under torchrun each rank has its share of the environments. Only rank 0 writes files.
     script = scripts.of_run(args)
     args.exp_name = args.exp_name or f"distill_{args.arch}"
@@ -184,7 +175,7 @@ def main(args: Args) -> Path:
     num_envs = args.num_envs // world_size  # of this rank
     batch_size = num_envs * args.num_steps
     minibatch_size = batch_size // args.num_minibatches
-    own_args = agent_args(args, script)
+    own_args = scripts.agent_args(args, script)
     result_files.check_video(args.capture_video)
     teachers = Teachers(args, device)
     run_dir = run_folder.path_of(args)

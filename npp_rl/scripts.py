@@ -97,6 +97,13 @@ def of_run(args) -> ModuleType:
     return load(found, "--script")
 
 
+def agent_args(args, script: ModuleType):
+    """Arguments for a script's agent: those of a run where both have them, the preset's sizes, else defaults."""
+    own = {field.name for field in dataclasses.fields(script.Args)}
+    common = {name: value for name, value in vars(args).items() if name in own}
+    return script.Args(**{**common, **script.SIZES[args.size]})
+
+
 def load(script: Script, flag: str) -> ModuleType:
     """Import a script. Raises ArgumentError if it cannot be imported, or has not what the commands need of it."""
     if script.ours:
