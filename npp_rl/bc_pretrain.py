@@ -4,7 +4,6 @@ python npp_rl/bc_pretrain.py --arch mlp_baseline --replay-data-dir REPLAYS
 python npp_rl/bc_pretrain.py --arch full_hgt --replay-data-dir HUMAN PLANNER --mirror --max-minutes 10
 python npp_rl/bc_pretrain.py --script anywhere/ppo_mine.py --replay-data-dir REPLAYS
 python npp_rl/bc_pretrain.py --resume runs/bc_mlp_baseline__1__...
-torchrun --nproc-per-node 2 npp_rl/bc_pretrain.py --arch vision_free --replay-data-dir REPLAYS
 
 PPO continues from the result: ppo_<arch>.py --pretrained-checkpoint RUN_DIR/checkpoints/best.pt.
 planning/demonstrations.py decides which replays are used. The results say why the others are not.
@@ -28,7 +27,6 @@ import torch
 import torch.distributed as dist
 from PIL import Image, ImageDraw
 from torch import nn, optim
-from torch.nn.parallel import DistributedDataParallel
 
 from npp_rl import scripts
 from npp_rl.environment.games import ACTIONS
@@ -40,6 +38,7 @@ from npp_rl.training.arguments import parse_args, plain_args
 from npp_rl.training.clock import Clock
 from npp_rl.training.episodes import rules_of
 from npp_rl.training.run_log import start_log
+from npp_rl.training.weights import Weights
 from npp_rl.viewing.render import text_font
 
 BINS = 10  # confidence bins of the calibration
@@ -56,8 +55,7 @@ class Args:
     seed: int = 1  # seed of everything: weights, order of the steps
     torch_deterministic: bool = True  # ask torch for deterministic kernels
     cuda: bool = True  # use a GPU if there is one
-    threads: int = 0  # CPU threads for updates and the simulator (0: this process's share of the processors)
-    inference_threads: int = 1  # CPU threads of the policy in evaluations (0: as many as in updates)
+    threads: int = 0  # CPU threads; without a GPU each is a process of its own (0: one for each processor)
     track: bool = False  # mirror the metrics to Weights and Biases (WANDB_MODE=offline keeps them on disk)
     wandb_project_name: str = "npp-rl"  # project on Weights and Biases
     wandb_entity: str | None = None  # team on Weights and Biases
@@ -117,17 +115,6 @@ class Counters:
     minutes: float = 0.0  # the clock's, as are the next two
     ready_minutes: float = 0.0
     evaluation_minutes: float = 0.0
-
-
-class Heads(nn.Module):
-    """An agent whose forward pass returns logits and value, as DistributedDataParallel needs to average gradients."""
-
-    def __init__(self, agent):
-        super().__init__()
-        self.agent = agent
-
-    def forward(self, x):
-        return self.agent.heads(x)
 
 
 def class_weights(actions: np.ndarray) -> np.ndarray:
@@ -222,7 +209,7 @@ def draw_reliability(bins: np.ndarray, error: float) -> Image.Image:
 
 def main(args: Args) -> Path:
     """Train, evaluate, report -> the run directory. Raises ArgumentError, CheckpointError, LevelError, OSError."""
-    # Under torchrun each rank has its share of every batch. Only rank 0 writes files.
+    # Each process ("rank") has its share of every batch. Only rank 0 writes files.
     script = scripts.of_run(args)
     args.exp_name = args.exp_name or f"bc_{args.arch}"
     if not args.replay_data_dir:
@@ -261,9 +248,9 @@ def main(args: Args) -> Path:
             f"expected some to train on (--validation-fraction {args.validation_fraction})"
         )
     actions, returns = torch.from_numpy(demos.actions).to(device), torch.from_numpy(demos.returns).to(device)
-    weights = torch.ones(len(ACTIONS), device=device)
+    action_weights = torch.ones(len(ACTIONS), device=device)
     if args.class_weights == "balanced":
-        weights = torch.from_numpy(class_weights(demos.actions[train_rows])).to(device)
+        action_weights = torch.from_numpy(class_weights(demos.actions[train_rows])).to(device)
     batches = math.ceil(len(train_rows) / args.batch_size)
     total_steps = args.epochs * len(train_rows)
 
@@ -280,11 +267,9 @@ def main(args: Args) -> Path:
     torch.manual_seed(process.weights_seed)
     shapes = {key: list(array.shape[1:]) for key, array in demos.rows(train_rows[:1]).items()}
     agent = script.Agent(shapes, own_args).to(device)
-    optimizer = optim.AdamW(agent.parameters(), lr=args.learning_rate, weight_decay=args.weight_decay, fused=True)
+    weights = Weights(agent, process)
+    optimizer = optim.AdamW(weights.flat, lr=args.learning_rate, weight_decay=args.weight_decay, fused=True)
     scaler = torch.amp.GradScaler(device.type, enabled=args.mixed_precision and process.amp_dtype == torch.float16)
-    model = Heads(agent)
-    if world_size > 1:  # the critic has no gradient without the value loss
-        model = DistributedDataParallel(model, find_unused_parameters=args.value_coef == 0)
     policy = players.agent_policy(agent, device, demos.rows(train_rows[:1]))
     order_seed = np.random.SeedSequence(args.seed).spawn(2)[1]  # the same on all ranks
     sums = torch.zeros(4, dtype=torch.float64, device=device)  # over this epoch: losses, gradient, correct steps
@@ -312,10 +297,7 @@ def main(args: Args) -> Path:
     clock.begin(counters, checkpoint is not None, counters.global_step / total_steps, *lengths)
 
     def evaluate(levels, examined):
-        torch.set_num_threads(process.inference_threads)
-        results = suite.evaluate(policy, levels, **rules, examined=examined, stop=stop)
-        torch.set_num_threads(process.threads)
-        return results
+        return suite.evaluate(policy, levels, **rules, examined=examined, stop=stop)
 
     def outputs(rows):  # logits [n, 6] and values [n] as NumPy arrays
         parts = []
@@ -435,18 +417,18 @@ def main(args: Args) -> Path:
         mb_rows = torch.from_numpy(rows).to(device)
         mb_actions, mb_returns = actions[mb_rows], returns[mb_rows]
         with torch.autocast(device.type, process.amp_dtype, enabled=args.mixed_precision):
-            logits, value = model(mb_obs)
+            logits, value = agent.heads(mb_obs)
         logp = torch.log_softmax(logits, 1)
         label_loss = -logp.gather(1, mb_actions[:, None]).squeeze(1)
         label_loss = (1 - args.label_smoothing) * label_loss - args.label_smoothing * logp.mean(1)
-        action_loss = (weights[mb_actions] * label_loss).mean()
+        action_loss = (action_weights[mb_actions] * label_loss).mean()
         value_loss = 0.5 * (value - mb_returns).square().mean()
         loss = action_loss + args.value_coef * value_loss if args.value_coef else action_loss
 
-        optimizer.zero_grad()
         scaler.scale(loss).backward()
+        weights.gather_gradients()
         scaler.unscale_(optimizer)
-        grad_norm = nn.utils.clip_grad_norm_(agent.parameters(), args.max_grad_norm)
+        grad_norm = nn.utils.clip_grad_norm_(weights.flat, args.max_grad_norm)
         scaler.step(optimizer)
         scaler.update()
         with torch.no_grad():

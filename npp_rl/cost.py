@@ -34,7 +34,7 @@ def main(args: Args) -> None:
     device = players.device_of(args.device)
     loaded = load_agents(args.checkpoint, device, args.script)
     agent, run = players.together(loaded) if len(loaded) > 1 else loaded[0][1:]
-    torch.set_num_threads(run["inference_threads"] or torch.get_num_threads())
+    torch.set_num_threads(1)  # as in evaluations
     shapes = observation_shapes(agent.observations, run.get("frame_stack", 1))
     print(json.dumps(cost(agent, shapes, device)))
 

@@ -3,7 +3,6 @@
 python npp_rl/distill.py --arch mlp_baseline --teacher RUN/checkpoints/best.pt
 python npp_rl/distill.py --arch mlp_baseline --teacher A.pt B.pt C.pt --size small --max-minutes 10
 python npp_rl/distill.py --resume runs/distill_mlp_baseline__1__...
-torchrun --nproc-per-node 2 npp_rl/distill.py --arch vision_free --teacher zoo:mlp_baseline
 
 Several teachers are one: the mean of their log-probabilities and of their values. At each state of a rollout the loss
 is KL(teacher || student) at a temperature (Rusu et al. 2015, arXiv 1511.06295), and the squared error to the teachers'
@@ -30,7 +29,6 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from torch import nn, optim
-from torch.nn.parallel import DistributedDataParallel
 
 from npp_rl import scripts
 from npp_rl.agents import load_agent
@@ -42,6 +40,7 @@ from npp_rl.training.arguments import parse_args, plain_args
 from npp_rl.training.clock import Clock
 from npp_rl.training.episodes import begin_envs, episode_metrics, rules_of
 from npp_rl.training.run_log import start_log
+from npp_rl.training.weights import Weights
 
 LOSSES = ("losses/kl", "losses/value_loss", "losses/entropy", "charts/agreement", "losses/grad_norm")
 
@@ -54,8 +53,7 @@ class Args:
     seed: int = 1  # seed of everything: weights, levels, actions, minibatches
     torch_deterministic: bool = True  # ask torch for deterministic kernels
     cuda: bool = True  # use a GPU if there is one
-    threads: int = 0  # CPU threads for updates and the simulator (0: this process's share of the processors)
-    inference_threads: int = 0  # CPU threads of the policy in rollouts and evaluations (0: as many as in updates)
+    threads: int = 0  # CPU threads; without a GPU each is a process of its own (0: one for each processor)
     track: bool = False  # mirror the metrics to Weights and Biases (WANDB_MODE=offline keeps them on disk)
     wandb_project_name: str = "npp-rl"  # project on Weights and Biases
     wandb_entity: str | None = None  # team on Weights and Biases
@@ -100,17 +98,6 @@ class Args:
     max_grad_norm: float = 0.5  # maximum norm of the gradient
     mixed_precision: bool = False  # forward passes in bfloat16 (on GPUs without it, float16 with loss scaling)
     size: Literal["auto", "small", "full"] = "auto"  # preset of the layers' sizes (auto: full on a GPU, else small)
-
-
-class Heads(nn.Module):
-    """An agent whose forward pass returns logits and value, as DistributedDataParallel needs to average gradients."""
-
-    def __init__(self, agent):
-        super().__init__()
-        self.agent = agent
-
-    def forward(self, x):
-        return self.agent.heads(x)
 
 
 class Teachers:
@@ -167,7 +154,7 @@ def beta_at(args: Args, progress: float) -> float:
 
 def main(args: Args) -> Path:
     """Train, evaluate, report -> the run directory. Raises ArgumentError, CheckpointError, LevelError, OSError."""
-    # Under torchrun each rank has its share of the environments. Only rank 0 writes files.
+    # Each process ("rank") has its share of the environments. Only rank 0 writes files.
     script = scripts.of_run(args)
     args.exp_name = args.exp_name or f"distill_{args.arch}"
     process = processes.begin(args, script.SIZES)
@@ -205,12 +192,10 @@ def main(args: Args) -> Path:
     if "player_frames" in shapes:
         shapes["player_frames"][0] = stack
     agent = script.Agent(shapes, own_args).to(device)
-    optimizer = optim.Adam(agent.parameters(), lr=args.learning_rate, eps=1e-5, fused=True)
+    weights = Weights(agent, process)
+    optimizer = optim.Adam(weights.flat, lr=args.learning_rate, eps=1e-5, fused=True)
     scaler = torch.amp.GradScaler(device.type, enabled=args.mixed_precision and process.amp_dtype == torch.float16)
     autocast = {"device_type": device.type, "dtype": process.amp_dtype, "enabled": args.mixed_precision}
-    model = Heads(agent)
-    if world_size > 1:  # the critic has no gradient without the value loss
-        model = DistributedDataParallel(model, find_unused_parameters=args.value_coef == 0)
     policy = players.agent_policy(agent, device, seen_by(agent, stack, next_obs))
     for one, pictures in zip(teachers.agents, teachers.stacks, strict=True):
         players.agent_policy(one, device, seen_by(one, pictures, next_obs))  # compiles too
@@ -302,23 +287,22 @@ def main(args: Args) -> Path:
         clock.lap("rest")
 
         # Update
-        torch.set_num_threads(process.threads)
         b_obs = {key: value.flatten(0, 1) for key, value in obs.items()}
         b_targets, b_values = targets.flatten(0, 1), target_values.flatten()
         losses = torch.zeros(len(LOSSES), device=device)  # sums over minibatches, read once per iteration
         orders = (torch.randperm(batch_size, device=device) for _ in range(args.update_epochs))
         for mb_inds in itertools.chain.from_iterable(b_inds.split(minibatch_size) for b_inds in orders):
             with torch.autocast(**autocast):
-                logits, value = model({key: rows.index_select(0, mb_inds) for key, rows in b_obs.items()})
+                logits, value = agent.heads({key: rows.index_select(0, mb_inds) for key, rows in b_obs.items()})
             logp, target = torch.log_softmax(logits, 1), b_targets[mb_inds]
             kl = nn.functional.kl_div(logp, target, log_target=True, reduction="batchmean")
             v_loss = 0.5 * (value - b_values[mb_inds]).square().mean()
             loss = kl + args.value_coef * v_loss if args.value_coef else kl
 
-            optimizer.zero_grad()
             scaler.scale(loss).backward()
+            weights.gather_gradients()
             scaler.unscale_(optimizer)
-            grad_norm = nn.utils.clip_grad_norm_(agent.parameters(), args.max_grad_norm)
+            grad_norm = nn.utils.clip_grad_norm_(weights.flat, args.max_grad_norm)
             scaler.step(optimizer)
             scaler.update()
             with torch.no_grad():
@@ -328,7 +312,6 @@ def main(args: Args) -> Path:
         if world_size > 1:
             dist.all_reduce(losses)
         losses = (losses / (args.update_epochs * args.num_minibatches * world_size)).tolist()  # waits for the GPU
-        torch.set_num_threads(process.inference_threads)
         clock.lap("update")
 
         metrics = episode_metrics(episodes, envs.levels, device)  # of all ranks

@@ -3,7 +3,6 @@
 python npp_rl/ppo_vision_free.py                                      # built-in levels
 python npp_rl/ppo_vision_free.py --train-dataset DIR --test-dataset DIR --max-minutes 10
 python npp_rl/ppo_vision_free.py --resume runs/ppo_vision_free__1__...
-torchrun --nproc-per-node 2 npp_rl/ppo_vision_free.py --num-envs 512
 """
 
 import itertools
@@ -21,7 +20,6 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from torch import nn, optim
-from torch.nn.parallel import DistributedDataParallel
 
 from npp_rl.environment.graph import GRAPH_OBSERVATIONS, GRAPH_SLOTS
 from npp_rl.evaluation import analysis, intervals, players, result_files, suite, summary
@@ -33,6 +31,7 @@ from npp_rl.training.episodes import begin_envs, episode_metrics, rules_of
 from npp_rl.training.graph_attention import attention, pack_graphs
 from npp_rl.training.pretraining import Pretraining
 from npp_rl.training.run_log import LOSSES, start_log
+from npp_rl.training.weights import Weights
 
 
 # Args: this part differs between the scripts.
@@ -43,8 +42,7 @@ class Args:
     seed: int = 1  # seed of everything: weights, levels, actions, minibatches
     torch_deterministic: bool = True  # ask torch for deterministic kernels
     cuda: bool = True  # use a GPU if there is one
-    threads: int = 0  # CPU threads for updates and the simulator (0: this process's share of the processors)
-    inference_threads: int = 0  # CPU threads of the policy in rollouts and evaluations (0: as many as in updates)
+    threads: int = 0  # CPU threads; without a GPU each is a process of its own (0: one for each processor)
     track: bool = False  # mirror the metrics to Weights and Biases (WANDB_MODE=offline keeps them on disk)
     wandb_project_name: str = "npp-rl"  # project on Weights and Biases
     wandb_entity: str | None = None  # team on Weights and Biases
@@ -221,9 +219,6 @@ class Agent(nn.Module):
         action = (probs / torch.empty_like(probs).exponential_()).argmax(1)
         return action, logprobs.gather(1, action[:, None]).squeeze(1), value
 
-    def forward(self, x):  # DistributedDataParallel averages gradients only if the loss comes from here
-        return self.heads(x)
-
 
 # End of Agent. From here on all scripts are the same.
 def gae(rewards, values, next_values, terminated, truncated, gamma, gae_lambda):
@@ -241,14 +236,31 @@ def gae(rewards, values, next_values, terminated, truncated, gamma, gae_lambda):
     return advantages
 
 
+def minibatches_of(b_advantages, args, process):
+    """The minibatches of an epoch, in random order: rows int64 [B], and their advantages float32 [B].
+
+    Advantages are normalised in each minibatch, over the rows of all ranks.
+    """
+    b_inds = torch.randperm(len(b_advantages), device=b_advantages.device).view(args.num_minibatches, -1)
+    mb_advantages = b_advantages[b_inds]
+    rows = b_inds.shape[1] * process.world_size
+    if args.norm_adv and rows > 1:  # one row has no standard deviation
+        double = mb_advantages.double()
+        moments = torch.stack((double.sum(1), double.square().sum(1)))
+        if process.world_size > 1:
+            dist.all_reduce(moments)
+        mean = moments[0] / rows
+        std = ((moments[1] - rows * mean.square()).clamp_min(0) / (rows - 1)).sqrt()
+        mb_advantages = (mb_advantages - mean[:, None].float()) / (std[:, None].float() + 1e-8)
+    return zip(b_inds, mb_advantages, strict=True)
+
+
 def main(args: Args) -> Path:
     """Train, evaluate, report -> the run directory. Raises ArgumentError, CheckpointError, LevelError, OSError."""
-    # Under torchrun each rank has its share of the environments. Only rank 0 writes files.
+    # Each process ("rank") has its share of the environments. Only rank 0 writes files.
     process = processes.begin(args, SIZES)
     rank, world_size, device = process.rank, process.world_size, process.device
     num_envs = args.num_envs // world_size  # of this rank
-    batch_size = num_envs * args.num_steps
-    minibatch_size = batch_size // args.num_minibatches
     result_files.check_video(args.capture_video)
     run_dir = run_folder.path_of(args)
     lock, sync = run_folder.begin(run_dir, args) if rank == 0 else (None, None)  # noqa: RUF059  (held until the end)
@@ -270,12 +282,12 @@ def main(args: Args) -> Path:
     shapes = {key: list(space.shape) for key, space in envs.single_observation_space.items()}
     agent = Agent(shapes, args).to(device)
     pretraining = Pretraining(args, ARCHITECTURE, agent, checkpoint)
-    optimizer = optim.Adam(agent.parameters(), lr=args.learning_rate, eps=1e-5, fused=True)
+    weights = Weights(agent, process)
+    optimizer = optim.Adam(weights.flat, lr=args.learning_rate, eps=1e-5, fused=True)
     scaler = torch.amp.GradScaler(device.type, enabled=args.mixed_precision and process.amp_dtype == torch.float16)
     autocast = {"device_type": device.type, "dtype": process.amp_dtype, "enabled": args.mixed_precision}
     if args.compile:
         agent.heads = torch.compile(agent.heads, mode="reduce-overhead" if args.cudagraphs else None)
-    model = DistributedDataParallel(agent) if world_size > 1 else agent
     policy = players.agent_policy(agent, device, next_obs)
     torch.manual_seed(process.torch_seed)
 
@@ -386,32 +398,20 @@ def main(args: Args) -> Path:
         clock.lap("rest")
 
         # Update
-        torch.set_num_threads(process.threads)
         b_obs = {key: value.flatten(0, 1) for key, value in obs.items()}
         b_actions, b_logprobs, b_values = actions.flatten(), logprobs.flatten(), values.flatten()
         b_advantages, b_returns = (torch.from_numpy(array).flatten().to(device) for array in (advantages, returns))
         losses = torch.zeros(len(LOSSES), device=device)  # sums over minibatches, read once per iteration
         minibatches = 0
-        orders = (torch.randperm(batch_size, device=device) for _ in range(args.update_epochs))
-        for mb_inds in itertools.chain.from_iterable(b_inds.split(minibatch_size) for b_inds in orders):
+        epochs = (minibatches_of(b_advantages, args, process) for _ in range(args.update_epochs))
+        for mb_inds, mb_advantages in itertools.chain.from_iterable(epochs):
             mb_obs = {key: value.index_select(0, mb_inds) for key, value in b_obs.items()}
             with torch.autocast(**autocast):
-                logits, newvalue = model(mb_obs)
+                logits, newvalue = agent.heads(mb_obs)
             newlogprobs = torch.log_softmax(logits, 1)
             newlogprob = newlogprobs.gather(1, b_actions[mb_inds, None]).squeeze(1)
             logratio = newlogprob - b_logprobs[mb_inds]
             ratio = logratio.exp()
-
-            # Advantage normalisation over the minibatches of all ranks
-            mb_advantages = b_advantages[mb_inds]
-            if args.norm_adv and minibatch_size * world_size > 1:  # one row has no standard deviation
-                moments = torch.stack((mb_advantages.double().sum(), mb_advantages.double().square().sum()))
-                if world_size > 1:
-                    dist.all_reduce(moments)
-                rows = minibatch_size * world_size
-                mean = moments[0] / rows
-                std = ((moments[1] - rows * mean.square()).clamp_min(0) / (rows - 1)).sqrt()
-                mb_advantages = (mb_advantages - mean.float()) / (std.float() + 1e-8)
 
             # Policy loss
             pg_loss1 = -mb_advantages * ratio
@@ -431,11 +431,11 @@ def main(args: Args) -> Path:
             loss = pg_loss - ent_coef * entropy_loss + args.vf_coef * v_loss + weighted_kl_loss
 
             # Optimizer step
-            optimizer.zero_grad()
             scaler.scale(loss).backward()
             pretraining.drop_gradients(agent, counters.global_step)
+            weights.gather_gradients()
             scaler.unscale_(optimizer)
-            grad_norm = nn.utils.clip_grad_norm_(agent.parameters(), args.max_grad_norm)
+            grad_norm = nn.utils.clip_grad_norm_(weights.flat, args.max_grad_norm)
             scaler.step(optimizer)
             scaler.update()
 
@@ -453,7 +453,6 @@ def main(args: Args) -> Path:
         if world_size > 1:
             dist.all_reduce(losses)
         losses = (losses / (minibatches * world_size)).tolist()  # waits for the GPU
-        torch.set_num_threads(process.inference_threads)
         clock.lap("update")
 
         metrics = episode_metrics(episodes, envs.levels, device)  # of all ranks

@@ -164,7 +164,7 @@ def test_other_architectures(tmp_path):
     with pytest.raises(CheckpointError, match="does not fit the architecture mlp_baseline") as caught:
         load_agent(path)
     assert "\n" not in str(caught.value)
-    for change in ({"features": "8"}, {"gamma": 2.0}, {"inference_threads": "many"}, {"frame_skip": 4.5}):
+    for change in ({"features": "8"}, {"gamma": 2.0}, {"threads": "many"}, {"frame_skip": 4.5}):
         checkpoints.save(path, {**content, "args": {**content["args"], **change}})
         with pytest.raises(CheckpointError, match=next(iter(change)).replace("_", ".")):
             load_agent(path)

@@ -77,7 +77,7 @@ def test_cost(agent, monkeypatch):
 
 @pytest.mark.slow
 def test_cost_in_a_process_of_its_own(agent, tmp_path, monkeypatch):
-    args = {"exp_name": "ppo_mlp_baseline", "inference_threads": 1, **SIZES}
+    args = {"exp_name": "ppo_mlp_baseline", **SIZES}
     shapes = {name: list(shape) for name, shape in SHAPES.items()}
     checkpoint = {"architecture": "mlp_baseline", "args": args, "observation_shapes": shapes}
     checkpoints.save(tmp_path / "best.pt", {**checkpoint, "agent": agent.state_dict()})

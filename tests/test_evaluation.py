@@ -247,7 +247,7 @@ def run_dir(tmp_path, agent):
     args = {"exp_name": "ppo_mlp_baseline", "train_dataset": "builtin", "test_dataset": "builtin", "frame_skip": 4}
     checkpoint = {
         "architecture": "mlp_baseline",
-        "args": {**args, "gamma": 0.99, "holdout_fraction": 0.2, "inference_threads": 1, **SIZES},
+        "args": {**args, "gamma": 0.99, "holdout_fraction": 0.2, **SIZES},
         "observation_shapes": {"game_state": [34], "reachability": [68], "arcs": [9, 9], "local_tiles": [3, 15, 15]},
         "agent": agent.state_dict(),
     }

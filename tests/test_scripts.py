@@ -65,7 +65,7 @@ def test_a_layer_is_the_same_text_in_all_scripts_that_have_it():
 
     `encode_graph` has two texts: layers without types stand in residual connections, the HGT has its own.
     """
-    methods = ("__init__", "encode", "heads", "get_logits", "get_value", "get_action_and_value", "forward")
+    methods = ("__init__", "encode", "heads", "get_logits", "get_value", "get_action_and_value")
     everywhere = {"layer_init", "mlp", *(f"Agent.{name}" for name in methods)}
     texts = {}
     for script in SCRIPTS:

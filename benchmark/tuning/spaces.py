@@ -16,7 +16,7 @@ from npp_rl.files import read_text
 from npp_rl.training.arguments import FREE_ARGUMENTS, args_from, check_args
 
 # Arguments that are not tuned: they change what is measured, where it is written or who watches it.
-FIXED = {"exp_name", "seed", "torch_deterministic", "cuda", "threads", "inference_threads", "capture_video", "size"}
+FIXED = {"exp_name", "seed", "torch_deterministic", "cuda", "threads", "capture_video", "size"}
 FIXED |= {"train_dataset", "test_dataset", "holdout_fraction", "validation_fraction", "eval_freq", "save_freq"}
 FIXED |= {"label", "evaluations"}
 FIXED |= {"total_timesteps", "max_minutes", *FREE_ARGUMENTS}

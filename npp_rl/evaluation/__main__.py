@@ -148,14 +148,12 @@ def _rules(args: Args, agent, run: dict) -> dict:
 
 def _alone(args: Args, player: _Player, device: torch.device) -> list[dict]:
     """What each agent of an ensemble wins alone on the same levels: `checkpoint`, and parts of eval_results.json."""
-    found, threads = [], torch.get_num_threads()
+    found = []
     for file, agent, run in player.members:
-        torch.set_num_threads(run["inference_threads"] or threads)
         rules = _rules(args, agent, run)
         results = evaluate(agent_policy(agent, device), player.levels, **rules, examined=False)
         leave_out(results, player.levels, player.run["trained_on"])  # the same levels count for all
         found.append({"checkpoint": file, **{key: results[key] for key in ("overall", "by_category", "by_tier")}})
-    torch.set_num_threads(threads)
     return found
 
 
@@ -237,11 +235,8 @@ def main(args: Args) -> list[dict]:
             pass
     analysis.compile_ahead()
     threads = torch.get_num_threads()
-    results = []
-    for player in players:
-        # The same number of threads as in the run's own evaluations, because it can change how matrix products round.
-        torch.set_num_threads(player.run["inference_threads"] or threads)
-        results.append(_play_and_write(args, player, device))
+    torch.set_num_threads(1)  # as in a run's own evaluations: the number can change how matrix products round
+    results = [_play_and_write(args, player, device) for player in players]
     torch.set_num_threads(threads)
     if len(players) > 1:
         print(comparison({player.name: result for player, result in zip(players, results, strict=True)}))

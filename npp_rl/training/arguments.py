@@ -19,7 +19,7 @@ from npp_rl.training.budget import BUDGET
 # weights), and where a script of the user's own lies.
 FREE_ARGUMENTS = ("resume", "run_dir", "track", "wandb_project_name", "wandb_entity", "wandb_group", "wandb_tags")
 FREE_ARGUMENTS += ("capture_video", "s3_bucket", "s3_prefix", "s3_endpoint_url", "s3_sync_freq", "s3_dry_run")
-FREE_ARGUMENTS += ("threads", "inference_threads", "script", "teacher_script")
+FREE_ARGUMENTS += ("threads", "script", "teacher_script")
 # A resumed run may find these in another place. Its checkpoint knows the digest of the levels, the
 # demonstrations and the teachers.
 MOVABLE = ("train_dataset", "test_dataset", "replay_data_dir", "teacher")
@@ -35,7 +35,7 @@ GROUPS = {
     "levels": "train_dataset test_dataset replay_data_dir holdout_fraction validation_fraction fresh_levels mirror "
     "renew_freq frame_skip keep_idle cache_dir",
     "run": "run_dir resume exp_name label evaluations eval_freq save_freq capture_video track",
-    "speed": "cuda threads inference_threads mixed_precision compile cudagraphs torch_deterministic",
+    "speed": "cuda threads mixed_precision compile cudagraphs torch_deterministic",
     "tracking": "wandb_project_name wandb_entity wandb_group wandb_tags s3_bucket s3_prefix s3_endpoint_url "
     "s3_sync_freq s3_dry_run",
 }
@@ -160,7 +160,6 @@ def _plain(value):
 BOUNDS = {
     "seed": (0, 2**63 - 1),
     "threads": (0, 4 * (os.cpu_count() or 1)),
-    "inference_threads": (0, 4 * (os.cpu_count() or 1)),
     "holdout_fraction": (0, 1),
     "validation_fraction": (0, 0.9),
     "frame_skip": (1, 1000),

@@ -52,7 +52,7 @@ def begin_envs(args, process, rules: dict, own_levels: list[Level], held_out: li
         envs.step(np.zeros(envs.num_envs, np.int64))  # compiles the step before the clock counts
     next_obs, _ = envs.reset(seed=reset_seed)
     pin(next_obs, process.device)
-    torch.set_num_threads(process.inference_threads)  # Numba's first parallel call changes torch's number
+    torch.set_num_threads(process.threads)  # Numba's first parallel call changes torch's number
     return envs, next_obs
 
 

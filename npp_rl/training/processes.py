@@ -1,4 +1,7 @@
-"""The processes of a run under torchrun, with their devices, threads, precision and seeds."""
+"""The processes of a run, with their devices, threads, precision and seeds.
+
+A run on a CPU starts one process per core itself (see ranks.py). torchrun starts those of several GPUs or machines.
+"""
 
 import atexit
 import contextlib
@@ -7,6 +10,7 @@ import os
 import subprocess
 import sys
 import weakref
+from pathlib import Path
 from typing import NamedTuple
 
 import numba
@@ -15,8 +19,10 @@ import torch
 import torch.distributed as dist
 import torch.distributed.nn  # before a group is joined, which its default arguments would keep alive
 
-from npp_rl.commands import ArgumentError, end_on_signals, say
+from npp_rl.commands import ArgumentError, CheckpointError, end_on_signals, say
 from npp_rl.environment import ahead
+from npp_rl.files import read_json
+from npp_rl.training import ranks
 from npp_rl.training.arguments import check_args
 from npp_rl.training.source import check_architecture
 
@@ -29,8 +35,8 @@ class Process(NamedTuple):
     rank: int
     world_size: int
     device: torch.device
-    threads: int  # CPU threads for updates and the simulator
-    inference_threads: int
+    team: ranks.Team | None  # the processes that this run started on the cores of a CPU
+    threads: int  # CPU threads of this process
     amp_dtype: torch.dtype  # dtype of forward passes in mixed precision
     weights_seed: int  # the same in all processes
     env_seed: int
@@ -49,9 +55,11 @@ def world() -> tuple[int, int, int, int]:
 
 
 def begin(args, sizes: dict[str, dict]) -> Process:
-    """Check a script's arguments, fill in the sizes of the preset `--size`, and set up this process.
+    """Check a script's arguments, fill in the sizes of the preset `--size`, and set up the processes of the run.
 
-    It skips arguments that a script does not have (bc_pretrain.py has no environments and no sizes of its own).
+    On a CPU a script that runs as a program starts a process for each of `--threads` cores, as far as its environments
+    and minibatches can be divided; a resumed run starts as many as before. Arguments that a script does not have are
+    skipped (bc_pretrain.py has no environments and no sizes of its own).
 
     sizes: an architecture's widths by the name of the preset. Raises ArgumentError, one line that names the flag.
     """
@@ -60,8 +68,14 @@ def begin(args, sizes: dict[str, dict]) -> Process:
     on_gpu = args.cuda and torch.cuda.is_available()
     fill_in_sizes(args, sizes, on_gpu)
     check(args, sizes, world_size, on_gpu)
-    device = join(world_size, local_rank, on_gpu)
-    threads, inference_threads = set_threads(args, local_world_size)
+    team = ranks.joined()
+    if world_size == 1 and not on_gpu and ranks.is_program(args):
+        world_size = local_world_size = number_of_ranks(args)
+        if world_size > 1:
+            check(args, sizes, world_size, on_gpu)
+            team = ranks.start(world_size)
+    threads = set_threads(args.threads or processors(), local_world_size if team or not args.threads else 1)
+    device = join(team, world_size, local_rank, on_gpu)
     set_precision(args)
     has_bf16 = device.type == "cpu" or torch.cuda.is_bf16_supported(including_emulation=False)
     amp_dtype = torch.bfloat16 if has_bf16 else torch.float16
@@ -70,7 +84,30 @@ def begin(args, sizes: dict[str, dict]) -> Process:
         text = ahead.begin()
         if rank == 0:
             say(text or "preparing levels and the simulator")
-    return Process(rank, world_size, device, threads, inference_threads, amp_dtype, *seeds(args.seed, rank, world_size))
+    return Process(rank, world_size, device, team, threads, amp_dtype, *seeds(args.seed, rank, world_size))
+
+
+def processors() -> int:
+    """How many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def number_of_ranks(args) -> int:
+    """How many processes a run on a CPU has. Raises CheckpointError for a damaged configuration of a resumed run."""
+
+    def divides(count):
+        if not hasattr(args, "num_envs"):  # bc_pretrain.py
+            return args.batch_size % count == 0 and args.batch_size // count >= ranks.LEAST_ROWS
+        rows, left = divmod(args.num_envs // count * args.num_steps, args.num_minibatches)
+        return args.num_envs % count == 0 and not left and rows >= ranks.LEAST_ROWS
+
+    if args.resume:
+        config = Path(args.resume, "config.json")
+        before = read_json(config).get("world_size")
+        if type(before) is not int or not 1 <= before <= 4096:
+            raise CheckpointError(f"{config}: world_size is {before!r:.40}, expected the number of the run's processes")
+        return before
+    return ranks.number(args.threads or processors(), divides)
 
 
 def fill_in_sizes(args, sizes: dict[str, dict], on_gpu: bool) -> None:
@@ -116,26 +153,27 @@ def check_compiler(on_gpu: bool) -> None:
     raise ArgumentError(f"--compile: needs a {language} compiler, {found} (install one or set {variable})")
 
 
-def join(world_size: int, local_rank: int, on_gpu: bool) -> torch.device:
+def join(team: ranks.Team | None, world_size: int, local_rank: int, on_gpu: bool) -> torch.device:
     """Join the other processes of the run -> this process's device."""
     device = torch.device("cuda", local_rank) if on_gpu else torch.device("cpu")
     if on_gpu:
         torch.cuda.set_device(device)
     if world_size > 1:
-        dist.init_process_group("nccl" if on_gpu else "gloo", timeout=TIMEOUT)
+        if team is not None:
+            team.join(TIMEOUT)
+        else:
+            dist.init_process_group("nccl" if on_gpu else "gloo", timeout=TIMEOUT)
         _group.append(dist.group.WORLD)
         atexit.register(_end_group)
     return device
 
 
-def set_threads(args, local_world_size: int) -> tuple[int, int]:
-    """Set the threads of torch and the simulator -> (for updates, for inference). Default: this process's share."""
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    threads = args.threads or max(1, allowed // local_world_size)
-    inference_threads = args.inference_threads or threads
-    torch.set_num_threads(inference_threads)
+def set_threads(threads: int, sharing: int) -> int:
+    """Set the threads of torch and the simulator to this process's share of `threads` -> their number."""
+    threads = max(1, threads // sharing)
+    torch.set_num_threads(threads)
     numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
-    return threads, inference_threads
+    return threads
 
 
 def set_precision(args) -> None:

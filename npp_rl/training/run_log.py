@@ -5,6 +5,7 @@ import json
 import math
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -33,11 +34,18 @@ PARTS = ("train", "eval", "system")  # subfolders of `tensorboard`; eval: valida
 class RunLog:
     """Logs of one run. A new run writes `config` to config.json.
 
-    resumed: the `sizes()` in the checkpoint of a resumed run. Everything logged after them is cut off. Raises
-    CheckpointError if a log is shorter.
+    resumed: the `sizes()` in the checkpoint of a resumed run. Everything logged after them is cut off. others: numbers
+    of the run's other processes, whose use of the system counts. Raises CheckpointError if a log is shorter.
     """
 
-    def __init__(self, run_dir: Path, config: dict, resumed: dict[str, int] | None = None, global_step: int = 0):
+    def __init__(
+        self,
+        run_dir: Path,
+        config: dict,
+        resumed: dict[str, int] | None = None,
+        global_step: int = 0,
+        others: Sequence[int] = (),
+    ):
         self.run_dir, self.config = run_dir, config
         for name in FILES if resumed else ():
             size = (run_dir / name).stat().st_size if (run_dir / name).is_file() else 0
@@ -53,12 +61,13 @@ class RunLog:
             self.files[name].truncate(resumed[name] if resumed else 0)
         self.mixed_precision = config["args"].get("mixed_precision", False)
         self.wandb = None
-        self.last_step, self.usage = global_step, Usage()
+        self.last_step, self.usage = global_step, Usage(others)
         self.terminal = sys.stdout.isatty()
         self.shown, self.shown_at = {}, -math.inf
         if config["args"].get("cuda") and config.get("device") == "cpu":
-            size, threads = config["args"]["size"], config["threads"]
-            self.message(f"no GPU that torch can use: training on the CPU, {threads} threads, size {size}")
+            count, threads, size = config.get("world_size", 1), config["threads"], config["args"]["size"]
+            shared = f"{count} process{'es' * (count > 1)} with {threads} thread{'s' * (threads > 1)} each"
+            self.message(f"no GPU that torch can use: training on the CPU, {shared}, size {size}")
 
     def track(self) -> None:
         """Mirror the metrics to wandb from now on, if wandb works."""
@@ -161,7 +170,8 @@ def start_log(
         "threads": process.threads,
         **describe_system(torch.cuda.get_device_name(device) if device.type == "cuda" else device.type),
     }
-    run_log = RunLog(run_dir, config, checkpoint and checkpoint["log_bytes"], global_step)
+    others = [child.pid for child in process.team.children] if process.team else []
+    run_log = RunLog(run_dir, config, checkpoint and checkpoint["log_bytes"], global_step, others)
     scripts = source.scripts_of(args, agent)
     checkpoints.SCRIPTS[about["architecture"]] = source.describe(scripts[-1]) if scripts else {}
     if checkpoint is None:

@@ -5,6 +5,7 @@ import importlib.metadata
 import os
 import platform
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import npp_rl
@@ -38,17 +39,27 @@ def processor(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
 
 
 class Usage:
-    """Processors and memory that this process uses between one `look` and the next."""
+    """Processors and memory that this process and `others` (process numbers) use from one `look` to the next."""
 
-    def __init__(self):
-        self.clocks = time.monotonic(), time.process_time()
+    def __init__(self, others: Sequence[int] = ()):
+        self.others = others
+        self.clocks = time.monotonic(), self._busy()
 
     def look(self) -> dict[str, float]:
         """`system/...` metrics: memory in MiB, processors busy since the last look, and load over one minute."""
-        before, self.clocks = self.clocks, (time.monotonic(), time.process_time())
+        before, self.clocks = self.clocks, (time.monotonic(), self._busy())
         wall, busy = (now - then for now, then in zip(self.clocks, before, strict=True))
         values = {"system/processors_busy": busy / max(wall, 1e-9), "system/load": os.getloadavg()[0]}
         with contextlib.suppress(OSError, ValueError, IndexError):  # only Linux has it
-            pages = int(Path("/proc/self/statm").read_text().split()[1])
+            pages = sum(int(Path(f"/proc/{pid}/statm").read_text().split()[1]) for pid in ("self", *self.others))
             values["system/memory_mib"] = pages * os.sysconf("SC_PAGE_SIZE") / 2**20
         return values
+
+    def _busy(self):
+        """Processor time of all of them, s."""
+        seconds = time.process_time()
+        for pid in self.others:
+            with contextlib.suppress(OSError, ValueError, IndexError):
+                words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+                seconds += (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")  # user and system
+        return seconds

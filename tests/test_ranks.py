@@ -1,0 +1,235 @@
+"""Runs that start a process per core themselves: what they compute, and what becomes of them when one is killed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from npp_rl import make_levels, ppo_mlp_baseline
+from npp_rl.training import checkpoints, processes, ranks
+
+SCRIPT = Path(__file__).parents[1] / "npp_rl/ppo_mlp_baseline.py"
+SMALL = ["--num-envs", "16", "--num-steps", "32", "--num-minibatches", "4", "--evaluations", "1", "--threads", "2"]
+SMALL += ["--total-timesteps", "8192", "--save-freq", "512", "--validation-fraction", "0.2", "--fresh-levels", "0"]
+
+
+@pytest.fixture(scope="module")
+def levels(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("levels") / "set"
+    make_levels.main(make_levels.Args(out=folder, categories=("simplest",), split="train", count=12))
+    return ["--train-dataset", str(folder), "--test-dataset", str(folder)]
+
+
+def begin(*words, tmp_path, **popen):
+    (tmp_path / "temporary").mkdir(exist_ok=True)
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    environment = os.environ | {"TMPDIR": str(tmp_path / "temporary")}
+    return subprocess.Popen([sys.executable, *map(str, words)], env=environment, **streams | popen)
+
+
+def weights(run_dir):
+    return checkpoints.load(run_dir / "checkpoints/latest.pt")["agent"]
+
+
+def equal(one, two):
+    return one.keys() == two.keys() and all(torch.equal(value, two[name]) for name, value in one.items())
+
+
+def other_rank(pid):
+    """The process that a run has started for rank 1; waits until it is there and has trained."""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+            if b"\0RANK=1\0" in b"\0" + Path(f"/proc/{child}/environ").read_bytes():
+                return int(child)
+        time.sleep(0.02)
+    raise AssertionError("no second process")
+
+
+def trained(run_dir):
+    """Wait until a run has saved a state in which it has trained."""
+    latest, deadline = run_dir / "checkpoints/latest.pt", time.monotonic() + 300
+    while time.monotonic() < deadline:
+        if latest.exists() and checkpoints.load(latest)["counters"]["global_step"]:
+            return
+        time.sleep(0.02)
+    raise AssertionError("the run did not train")
+
+
+def gone(pid, seconds=20):
+    """Whether a process ends within some seconds."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        try:
+            if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
+                return True
+        except OSError:
+            return True
+        time.sleep(0.02)
+    return False
+
+
+@pytest.fixture(scope="module")
+def whole(levels, tmp_path_factory):
+    """A run of two processes that nobody disturbed."""
+    folder = tmp_path_factory.mktemp("whole")
+    process = begin(SCRIPT, *SMALL, *levels, "--run-dir", folder / "run", tmp_path=folder)
+    said, errors = process.communicate(timeout=400)
+    assert process.returncode == 0 and not errors, errors
+    assert "2 processes with 1 thread each" in said
+    assert not list((folder / "temporary").glob("npp_rl_*"))
+    return folder / "run"
+
+
+def test_a_run_on_two_cores_is_the_run_of_torchrun(levels, whole, tmp_path):
+    """Two processes of ours and two of torchrun, whose gradients gloo adds, have the same weights, bit for bit."""
+    config = json.loads((whole / "config.json").read_text())
+    assert (config["world_size"], config["threads"]) == (2, 1)
+    torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+    words = [*map(str, levels), "--run-dir", str(tmp_path / "run"), "--threads", "1"]
+    process = begin(*torchrun, SCRIPT, *SMALL, *words, tmp_path=tmp_path)
+    assert process.communicate(timeout=400) and process.returncode == 0
+    assert equal(weights(whole), weights(tmp_path / "run"))
+    one, two = (json.loads((run / "eval_results.json").read_text()) for run in (whole, tmp_path / "run"))
+    assert one["levels"] == two["levels"]
+
+
+def test_when_rank_0_is_killed_the_others_end(levels, whole, tmp_path):
+    """And the run is continued by two processes to the weights that it would have had."""
+    process = begin(SCRIPT, *SMALL, *levels, "--run-dir", tmp_path / "run", tmp_path=tmp_path)
+    other = other_rank(process.pid)
+    trained(tmp_path / "run")
+    process.kill()
+    process.communicate()
+    assert gone(other)
+    assert not list((tmp_path / "temporary").glob("npp_rl_*"))
+    assert 0 < checkpoints.load(tmp_path / "run/checkpoints/latest.pt")["counters"]["global_step"] < 8192
+    process = begin(SCRIPT, "--resume", tmp_path / "run", "--threads", "1", tmp_path=tmp_path)
+    _, errors = process.communicate(timeout=400)
+    assert process.returncode == 0, errors
+    assert equal(weights(whole), weights(tmp_path / "run"))
+
+
+def test_when_another_rank_is_killed_the_run_ends_with_one_line(levels, tmp_path):
+    process = begin(SCRIPT, *SMALL, *levels, "--run-dir", tmp_path / "run", tmp_path=tmp_path)
+    other = other_rank(process.pid)
+    trained(tmp_path / "run")
+    os.kill(other, signal.SIGKILL)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert errors.splitlines()[-1].startswith("error: process 1 of this training ended by SIGKILL")
+    assert not list((tmp_path / "temporary").glob("npp_rl_*"))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_to_rank_0_stops_all_and_saves(levels, tmp_path, number):
+    process = begin(SCRIPT, *SMALL, *levels, "--run-dir", tmp_path / "run", tmp_path=tmp_path)
+    other = other_rank(process.pid)
+    trained(tmp_path / "run")
+    process.send_signal(number)
+    said, errors = process.communicate(timeout=60)
+    assert process.returncode == 0 and not errors, errors
+    assert f"stopped by {number.name}" in said
+    assert gone(other)
+
+
+def test_an_error_that_all_ranks_have_is_said_once(tmp_path):
+    process = begin(SCRIPT, "--threads", "2", "--train-dataset", tmp_path / "missing", tmp_path=tmp_path)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 2
+    assert errors.startswith(f"error: {tmp_path}/missing") and len(errors.splitlines()) == 1
+    assert not list((tmp_path / "temporary").glob("npp_rl_*"))
+
+
+def test_a_damaged_number_of_processes_is_named(whole, tmp_path):
+    for wrong in (0, "2", 10**9, None, True):
+        config = json.loads((whole / "config.json").read_text()) | {"world_size": wrong}
+        (tmp_path / "config.json").write_text(json.dumps(config))
+        args = ppo_mlp_baseline.Args(resume=str(tmp_path))
+        with pytest.raises(checkpoints.CheckpointError, match=r"config.json: world_size is .*, expected"):
+            processes.number_of_ranks(args)
+
+
+@pytest.mark.parametrize(
+    ("threads", "num_envs", "num_steps", "num_minibatches", "expected"),
+    [
+        (2, 512, 64, 64, 2),
+        (16, 512, 64, 64, 16),
+        (64, 512, 64, 64, 16),  # a rank's minibatch has at least 32 of the 512 rows
+        (16, 64, 64, 32, 4),
+        (3, 512, 64, 64, 2),  # three do not divide 512
+        (2, 1, 64, 1, 1),
+        (2, 511, 64, 1, 1),
+        (1, 512, 64, 64, 1),
+    ],
+)
+def test_as_many_processes_as_divide_the_work(threads, num_envs, num_steps, num_minibatches, expected):
+    sizes = {"num_envs": num_envs, "num_steps": num_steps, "num_minibatches": num_minibatches}
+    args = ppo_mlp_baseline.Args(threads=threads, **sizes)
+    assert processes.number_of_ranks(args) == expected
+
+
+def test_a_call_of_main_stays_one_process():
+    assert not ranks.is_program(ppo_mlp_baseline.Args())
+
+
+# Ranks that average gradients many times, at different speeds, and say the last ones and the sum of all.
+AVERAGING = """
+import datetime, json, os, sys, time, types
+import torch
+from npp_rl.training import ranks
+from npp_rl.training.weights import Weights
+
+size, out = int(sys.argv[1]), sys.argv[2]
+team = ranks.joined() or ranks.start(size)
+team.join(datetime.timedelta(seconds=60))
+torch.manual_seed(team.rank)
+agent = torch.nn.Sequential(torch.nn.Linear(3, 5), torch.nn.Linear(5, 2))
+agent[0].bias.requires_grad_(False)
+weights = Weights(agent, types.SimpleNamespace(world_size=size, team=team))
+said = {"weights": [p.tolist() for p in agent.parameters()], "rounds": []}
+generator = torch.Generator().manual_seed(100 + team.rank)
+for k in range(60):
+    for index, p in enumerate(agent.parameters()):
+        none = index == 1 or (index == 2 and k < 30)  # what does not learn, and what does not yet
+        p.grad = None if none else torch.randn(p.shape, generator=generator)
+    time.sleep(0.004 * float(torch.rand(1)))
+    weights.gather_gradients()
+    (flat,) = weights.flat
+    said["rounds"].append(flat.grad.tolist())
+open(f"{out}/{team.rank}.json", "w").write(json.dumps(said))
+team.wait()
+"""
+
+
+@pytest.mark.parametrize("size", [2, 3])
+def test_gradients_are_means_over_the_ranks(size, tmp_path):
+    (tmp_path / "averaging.py").write_text(AVERAGING)
+    process = begin(tmp_path / "averaging.py", size, tmp_path, tmp_path=tmp_path)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+    first, *others = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(size))
+    assert all(other == first for other in others)
+    torch.manual_seed(0)
+    agent = torch.nn.Sequential(torch.nn.Linear(3, 5), torch.nn.Linear(5, 2))
+    assert first["weights"] == [p.tolist() for p in agent.parameters()]  # those of rank 0
+    shapes = [tuple(p.shape) for p in agent.parameters()]
+    generators = [torch.Generator().manual_seed(100 + rank) for rank in range(size)]
+    for k, found in enumerate(first["rounds"]):
+        expected = []  # each parameter fills whole cache lines of 16 numbers
+        for index, shape in enumerate(shapes):
+            if index == 1:
+                continue
+            drawn = [torch.zeros(shape)]
+            if index != 2 or k >= 30:
+                drawn = [torch.randn(shape, generator=generator) for generator in generators]
+            mean = torch.stack(drawn).double().mean(0).flatten()
+            expected += [*mean.tolist(), *[0.0] * (-len(mean) % 16)]
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
