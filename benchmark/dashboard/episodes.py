@@ -1,0 +1,3 @@
+"""Routes of the view of the same name."""
+
+ROUTES: list = []
