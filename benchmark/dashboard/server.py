@@ -10,7 +10,6 @@ import gzip
 import hashlib
 import hmac
 import ipaddress
-import json
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,10 +21,12 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
-from benchmark.dashboard import editor, episodes
+from benchmark.dashboard import editor, episodes, views
+from benchmark.dashboard.answers import json_answer
+from benchmark.dashboard.curves import Curves
 from benchmark.dashboard.runs import Runs
 from benchmark.reporting import plots
 from npp_rl.commands import UserError
@@ -60,8 +61,10 @@ class Dashboard:
     """What all routes share: `request.app.state.dashboard`."""
 
     runs: Runs
+    curves: Curves
     levels: tuple[str, ...] = ("builtin",)  # data sets of the editor
     save_to: Path | None = None  # the only folder that is written to
+    watching: int = 0  # pages that are told of changes
 
 
 class Guard:
@@ -141,7 +144,7 @@ class Guard:
 
 
 def refused(status: int, text: str) -> Response:
-    return JSONResponse({"error": text}, status)
+    return json_answer({"error": text}, status)
 
 
 class Files:
@@ -182,20 +185,15 @@ def colours() -> str:
 
 
 async def on_http_error(_, error: HTTPException) -> Response:
-    return JSONResponse({"error": str(error.detail)}, error.status_code)
+    return json_answer({"error": str(error.detail)}, error.status_code)
 
 
 async def on_user_error(_, error: UserError) -> Response:
-    return JSONResponse({"error": str(error)}, 400)
+    return json_answer({"error": str(error)}, 400)
 
 
 async def on_any_error(_, error: Exception) -> Response:
-    return JSONResponse({"error": f"{type(error).__name__}: the dashboard could not answer"}, 500)
-
-
-def json_answer(content) -> Response:
-    """JSON without NaN, which is no JSON: raises ValueError."""
-    return Response(json.dumps(content, allow_nan=False, separators=(",", ":")), media_type="application/json")
+    return json_answer({"error": f"{type(error).__name__}: the dashboard could not answer"}, 500)
 
 
 def application(
@@ -213,12 +211,12 @@ def application(
     guard = Middleware(Guard, hosts=frozenset(names), addresses=not loopback, port=port, token=token)
     files = Files()
     routes = [Route(name, files.answer) for name in files.files]
-    routes += [*episodes.ROUTES, *editor.ROUTES]
+    routes += [*views.ROUTES, *episodes.ROUTES, *editor.ROUTES]
     app = Starlette(
         routes=routes,
         middleware=[guard, Middleware(GZipMiddleware, minimum_size=2000, compresslevel=4)],
         exception_handlers={HTTPException: on_http_error, UserError: on_user_error, Exception: on_any_error},
     )
     runs = Runs([Path(folder).resolve() for folder in folders])
-    app.state.dashboard = Dashboard(runs, tuple(levels), save_to and save_to.resolve())
+    app.state.dashboard = Dashboard(runs, Curves(), tuple(levels), save_to and save_to.resolve())
     return app
