@@ -1,6 +1,7 @@
 """Curves of runs: columns of metrics.jsonl, read as they grow and only where somebody looks, and means over seeds."""
 
 import functools
+import math
 import threading
 from array import array
 
@@ -17,6 +18,7 @@ CHUNK = 4 << 20  # bytes that are read at a time
 SAMPLE = 1 << 16  # bytes at both ends of a log whose keys are taken for those of all of it
 KEPT = 64 << 20  # bytes of columns that are kept, over all runs
 MOST, LEAST, TOTAL = 1000, 120, 60_000  # points of a curve, at most and at least where there are many; of an answer
+OVERLAID, GRID = 24, 240  # curves up to which each keeps its own points; points of all where there are more
 GROUPS = ("architecture", "condition", "label", "experiment", "seed")  # by which runs are put together
 SEED = 20210830  # of the bands' bootstrap, so that the same runs give the same bands
 
@@ -171,6 +173,10 @@ def smoothed(y: np.ndarray, weight: float) -> np.ndarray:
     return np.array(out)
 
 
+def is_key(key) -> bool:
+    return isinstance(key, str) and key not in ("global_step", "minutes")
+
+
 def is_share(key: str) -> bool:
     """Whether a metric lies within 0 and 1."""
     kind, _, name = key.partition("/")
@@ -195,6 +201,8 @@ def drawn(
                 found = series(at, values[key], limits)
                 cut = thinned(*found, most)
                 known[run.id, key] = (cut[0], smoothed(cut[1], smooth), len(found[0]) > most)
+    if not group and len(runs) > OVERLAID:
+        known = on_one_grid(known, keys)
     answer = {}
     for key in keys:
         answer[key] = []
@@ -207,26 +215,39 @@ def drawn(
             if group:
                 entry["group"] = dict(zip(group, about, strict=True))
             if len(parts) == 1:
-                answer[key].append(entry | {"x": numbers(parts[0][0]), "y": numbers(parts[0][1])})
+                answer[key].append(entry | {"x": numbers(parts[0][0], 10), "y": numbers(parts[0][1])})
                 continue
             grid, rows = significance.curves([part[:2] for part in parts], most)
             mean, bounds = rows.mean(0), (0, 1) if is_share(key) else (-np.inf, np.inf)
             draws = np.random.default_rng(SEED).integers(len(rows), size=(200, len(rows)))
             low, high = significance.interval(mean, rows[draws].mean(1), len(rows), bounds)
             band = {"low": numbers(low), "high": numbers(high)}
-            answer[key].append(entry | {"x": numbers(grid), "y": numbers(mean)} | band)
+            answer[key].append(entry | {"x": numbers(grid, 10), "y": numbers(mean)} | band)
     return answer
 
 
-def numbers(values: np.ndarray) -> list[float | None]:
-    """Six digits of each, None for what is not finite."""
-    return [float(f"{v:.6g}") if np.isfinite(v) else None for v in values.tolist()]
+def on_one_grid(known: dict, keys: list[str]) -> dict:
+    """Curves of many runs at the same values of x, so that a page can put them into one table: NaN where there is none."""
+    found = {}
+    for key in keys:
+        own = {entry: curve for entry, curve in known.items() if entry[1] == key and len(curve[0])}
+        if own:
+            low, high = min(x[0] for x, _, _ in own.values()), max(x[-1] for x, _, _ in own.values())
+            grid = np.linspace(low, high, GRID) if high > low else np.array([low])
+            for entry, (x, y, _) in own.items():
+                found[entry] = (grid, np.interp(grid, x, y, left=np.nan, right=np.nan), True)
+    return found
+
+
+def numbers(values: np.ndarray, digits: int = 6) -> list[float | None]:
+    """So many digits of each, None for what is not finite."""
+    return [float(f"{v:.{digits}g}") if math.isfinite(v) else None for v in values.tolist()]
 
 
 def checked(content: dict) -> dict:
     """A request for curves, as keyword arguments of `drawn` but for the first two. Raises UserError."""
     keys, group = content.get("keys", []), content.get("group", [])
-    if not (isinstance(keys, list) and 0 < len(keys) <= 40 and all(isinstance(key, str) for key in keys)):
+    if not (isinstance(keys, list) and 0 < len(keys) <= 40 and all(map(is_key, keys))):
         raise UserError("keys: expected 1 to 40 names of metrics")
     if not (isinstance(group, list) and all(name in GROUPS for name in group)):
         raise UserError(f"group: expected names of {', '.join(GROUPS)}")

@@ -26,6 +26,7 @@ from starlette.routing import Route
 
 from benchmark.dashboard import editor, episodes, views
 from benchmark.dashboard.answers import json_answer
+from benchmark.dashboard.compare import Comparisons
 from benchmark.dashboard.curves import Curves
 from benchmark.dashboard.runs import Runs
 from benchmark.reporting import plots
@@ -62,6 +63,7 @@ class Dashboard:
 
     runs: Runs
     curves: Curves
+    comparisons: Comparisons
     levels: tuple[str, ...] = ("builtin",)  # data sets of the editor
     save_to: Path | None = None  # the only folder that is written to
     watching: int = 0  # pages that are told of changes
@@ -218,5 +220,5 @@ def application(
         exception_handlers={HTTPException: on_http_error, UserError: on_user_error, Exception: on_any_error},
     )
     runs = Runs([Path(folder).resolve() for folder in folders])
-    app.state.dashboard = Dashboard(runs, Curves(), tuple(levels), save_to and save_to.resolve())
+    app.state.dashboard = Dashboard(runs, Curves(), Comparisons(), tuple(levels), save_to and save_to.resolve())
     return app

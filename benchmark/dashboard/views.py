@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
-from benchmark.dashboard import curves
+from benchmark.dashboard import compare, curves
 from benchmark.dashboard.answers import body_of, json_answer
 from benchmark.dashboard.runs import Run
 from benchmark.reporting import differences
@@ -129,7 +129,22 @@ async def configurations(request: Request) -> Response:
     return json_answer(await run_in_threadpool(read))
 
 
+async def comparison(request: Request) -> Response:
+    """Two sides beside each other. Body: a and b, each {name, runs}, and weights of the decision matrix."""
+    names, ids, weights = compare.checked(await body_of(request))
+    dashboard = request.app.state.dashboard
+
+    def work():
+        sides = [(name, dashboard.runs.some(own)) for name, own in zip(names, ids, strict=True)]
+        if lacking := [name for name, runs in sides if not runs]:
+            raise UserError(f"{' and '.join(lacking)}: none of the runs is there (any more)")
+        return compare.compared(dashboard.comparisons.of(sides), names, weights)
+
+    return json_answer(await run_in_threadpool(work))
+
+
 ROUTES = [
+    Route("/api/compare", comparison, methods=["POST"]),
     Route("/api/runs", runs_now),
     Route("/api/events", events),
     Route("/api/curves", curves_of, methods=["POST"]),
