@@ -166,7 +166,10 @@ def test_a_plain_installation_is_enough_to_train_and_to_report():
     named = {re.match(r"[\w-]+", text).group() for text in project["dependencies"]}
     extras = {"av", "pygame", "optuna", "wandb_workspaces", "submitit", "onnxruntime", "starlette", "uvicorn"}
     modules_of = {"pillow": "PIL"}
-    installed = {modules_of.get(name, name.replace("-", "_")) for name in named} | {"botocore"}  # which boto3 needs
+    installed = {modules_of.get(name, name.replace("-", "_")) for name in named} | {
+        "botocore",
+        "llvmlite",
+    }  # which boto3 and numba need
     installed |= extras | set(sys.stdlib_module_names)
     missing = set()
     for module, path in modules().items():
