@@ -227,7 +227,7 @@ def drawn(
 
 
 def on_one_grid(known: dict, keys: list[str]) -> dict:
-    """Curves of many runs at the same values of x, so that a page can put them into one table: NaN where there is none."""
+    """Curves of many runs at the same values of x, for one table of them: NaN where a curve has ended or not begun."""
     found = {}
     for key in keys:
         own = {entry: curve for entry, curve in known.items() if entry[1] == key and len(curve[0])}

@@ -57,6 +57,10 @@ export class Chart {
   set(curves, options) {
     this.curves = curves;
     this.options = options;
+    for (const curve of curves) {
+      curve.begins = curve.x[curve.y.findIndex((y) => y !== null)];
+      curve.ends = curve.x[curve.y.findLastIndex((y) => y !== null)];
+    }
     this.build();
   }
 
@@ -154,7 +158,7 @@ export class Chart {
     this.own.forEach((curve, s) => {
       const at = nearest(this.data[s], idx);
       // A curve that has ended, or has not begun, says nothing here.
-      if (at === null || x < curve.x[0] || x > curve.x.at(-1)) return;
+      if (at === null || x < curve.begins || x > curve.ends) return;
       found.push([this.data[s][at], curve]);
     });
     found.sort((a, b) => b[0] - a[0]);
