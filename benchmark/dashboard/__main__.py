@@ -42,6 +42,8 @@ class Args:
     """data sets for the editor, as --test-dataset of the scripts"""
     save_to: Path | None = None
     """the folder into which the editor may save levels (default: none, levels can be downloaded)"""
+    replays: tuple[Path, ...] = ()
+    """files or folders with runs of people or of the planner, to be shown beside those of agents"""
 
 
 def given(args: Args) -> tuple[list[Path], str | None]:
@@ -56,6 +58,9 @@ def given(args: Args) -> tuple[list[Path], str | None]:
         raise ArgumentError(f"--token: expected at least {LEAST_TOKEN} ASCII characters")
     if args.save_to is not None and not args.save_to.is_dir():
         raise ArgumentError(f"--save-to {args.save_to}: expected a folder")
+    for path in args.replays:
+        if not path.exists():
+            raise ArgumentError(f"--replays {path}: no such file or folder, expected replays")
     return folders, args.token or (None if is_loopback(args.host) else secrets.token_urlsafe(24))
 
 
@@ -93,7 +98,7 @@ def main(args: Args) -> None:
     listener = listen(args.host, args.port)
     port = listener.getsockname()[1]
     os.nice(19 - os.nice(0))
-    app = server.application(folders, args.host, port, token, args.levels, args.save_to)
+    app = server.application(folders, args.host, port, token, args.levels, args.save_to, args.replays)
     name = f"[{args.host}]" if ":" in args.host else args.host
     say(f"http://{name}:{port}/{f'?token={token}' if token else ''}")
     if not folders:

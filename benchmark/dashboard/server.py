@@ -12,7 +12,7 @@ import hmac
 import ipaddress
 import socket
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import parse_qsl, urlencode
 
@@ -24,10 +24,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from benchmark.dashboard import editor, episodes, views
+from benchmark.dashboard import editor, episodes, games, views
 from benchmark.dashboard.answers import json_answer
 from benchmark.dashboard.compare import Comparisons
 from benchmark.dashboard.curves import Curves
+from benchmark.dashboard.helpers import Helper, helpers
 from benchmark.dashboard.runs import Runs
 from benchmark.reporting import plots
 from npp_rl.commands import UserError
@@ -67,6 +68,8 @@ class Dashboard:
     levels: tuple[str, ...] = ("builtin",)  # data sets of the editor
     save_to: Path | None = None  # the only folder that is written to
     watching: int = 0  # pages that are told of changes
+    replays: tuple[Path, ...] = ()  # of people and of the planner, shown beside agents
+    helpers: dict[str, Helper] = field(default_factory=helpers)
 
 
 class Guard:
@@ -205,6 +208,7 @@ def application(
     token: str | None = None,
     levels: tuple[str, ...] = ("builtin",),
     save_to: Path | None = None,
+    replays: Sequence[Path] = (),
 ) -> Starlette:
     """The application that listens at host:port. Everything is below `folders`, but for `save_to`, the editor's."""
     own = {"127.0.0.1", "localhost", "[::1]"}
@@ -213,12 +217,13 @@ def application(
     guard = Middleware(Guard, hosts=frozenset(names), addresses=not loopback, port=port, token=token)
     files = Files()
     routes = [Route(name, files.answer) for name in files.files]
-    routes += [*views.ROUTES, *episodes.ROUTES, *editor.ROUTES]
+    routes += [*views.ROUTES, *games.ROUTES, *episodes.ROUTES, *editor.ROUTES]
     app = Starlette(
         routes=routes,
         middleware=[guard, Middleware(GZipMiddleware, minimum_size=2000, compresslevel=4)],
         exception_handlers={HTTPException: on_http_error, UserError: on_user_error, Exception: on_any_error},
     )
     runs = Runs([Path(folder).resolve() for folder in folders])
-    app.state.dashboard = Dashboard(runs, Curves(), Comparisons(), tuple(levels), save_to and save_to.resolve())
+    place = save_to and save_to.resolve()
+    app.state.dashboard = Dashboard(runs, Curves(), Comparisons(), tuple(levels), place, replays=tuple(replays))
     return app
