@@ -102,7 +102,7 @@ def tries(checkpoint: str, map: str, sampled: int = 16, seed: int = 0) -> dict:
     """An agent's game on a level as an evaluation plays it, or `sampled` games with actions drawn from its policy.
 
     `runs`: rows of kind ("greedy" or "sampled"), outcome ("won", "died" or "unfinished"), frames, input digits. With
-    sampled 0 the greedy one is played alone, else only the sampled ones. These are played side by side, as many as BATCH at once.
+    sampled 0 the greedy one is played alone, else only the sampled ones, as many as BATCH side by side.
     """
     agent, run, note = _loaded(checkpoint)
     level = Level(map_of(map), "level", "")

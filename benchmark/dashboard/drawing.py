@@ -41,7 +41,12 @@ from npp_rl.viewing.shapes import BACKGROUND, EDGE, EXITS, MOVERS, OUTCOMES, TIL
 
 # What the editor places: type, name, orientations that differ, modes that differ.
 EIGHT, FOUR, TWO = tuple(range(8)), (0, 2, 4, 6), (0, 2)
-PATHS = {0: "follows walls clockwise", 1: "follows walls the other way", 2: "wanders clockwise", 3: "wanders the other way"}
+PATHS = {
+    0: "follows walls clockwise",
+    1: "follows walls the other way",
+    2: "wanders clockwise",
+    3: "wanders the other way",
+}
 PLACED = (
     (0, "ninja", (0,), {}),
     (EXIT_DOOR, "exit with its switch", (0,), {}),

@@ -59,7 +59,9 @@ def document(data: str) -> dict:
     if len(content) < SHORTEST_MAP:
         raise ValueError(f"{len(content)} bytes, expected a map of at least {SHORTEST_MAP}, or a line of a text file")
     if (len(content) - RECORDS_AT) % 5:
-        raise ValueError(f"{len(content)} bytes, expected {RECORDS_AT} + 5 per entity: no map, or the last record is cut")
+        raise ValueError(
+            f"{len(content)} bytes, expected {RECORDS_AT} + 5 per entity: no map, or the last record is cut"
+        )
     check_map(content)
     return document_of(content)
 
@@ -81,7 +83,9 @@ def document_of(data: bytes, line: str | None = None) -> dict:
     found = {"tiles": data[TILES_AT:COUNTS_AT].hex(), "entities": entities, "title": map_title(data), "line": line}
     found["original"] = base64.b64encode(data).decode()
     in_order = _records(entities) == data[RECORDS_AT:]
-    found["note"] = "" if in_order else "Its records are in an order of their own, which changes if the level is changed."
+    found["note"] = (
+        "" if in_order else "Its records are in an order of their own, which changes if the level is changed."
+    )
     return found
 
 

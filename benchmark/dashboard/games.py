@@ -2,7 +2,10 @@
 
 import base64
 import binascii
+import hashlib
+import json
 import re
+import zlib
 from collections import OrderedDict
 
 from starlette.exceptions import HTTPException
@@ -10,26 +13,16 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from benchmark.dashboard.answers import json_answer
+from benchmark.dashboard.answers import body_of, json_answer
 from benchmark.dashboard.helpers import ask
 
 DIGEST = re.compile(r"[0-9a-f]{64}")
 MOST_MAPS = 4096  # that the server remembers
+REMEMBERED = 16 << 20  # bytes of answers that the server remembers
 KINDS = {"png": "image/png", "svg": "image/svg+xml", "gif": "image/gif", "mp4": "video/mp4"}
 
 _maps: OrderedDict[str, str] = OrderedDict()  # digest -> base64 of the map
-_drawing: dict = {}
-
-
-async def content(request: Request) -> dict:
-    """The JSON object of a request. Raises HTTPException (400)."""
-    try:
-        found = await request.json()
-    except (ValueError, RecursionError):
-        found = None
-    if not isinstance(found, dict):
-        raise HTTPException(400, "expected a JSON object")
-    return found
+_answers: OrderedDict[str, bytes] = OrderedDict()  # key of a request -> its answer, deflated
 
 
 def field(found: dict, name: str, kind: type, default=None):
@@ -40,6 +33,17 @@ def field(found: dict, name: str, kind: type, default=None):
     if type(value) is not kind:
         raise HTTPException(400, f"{name}: expected {kind.__name__}")
     return value
+
+
+async def remembered(request: Request, name: str, task: str, stamp=None, **arguments) -> dict:
+    """`ask`, or the answer that was given to the same before. stamp: of files that the answer depends on."""
+    key = hashlib.sha256(json.dumps([task, stamp, arguments]).encode()).hexdigest()
+    if key not in _answers:
+        _answers[key] = zlib.compress(json.dumps(await ask(request, name, task, **arguments)).encode(), 1)
+        while sum(map(len, _answers.values())) > REMEMBERED and len(_answers) > 1:
+            _answers.popitem(last=False)
+    _answers.move_to_end(key)
+    return json.loads(zlib.decompress(_answers[key]))
 
 
 def texts(found: dict, name: str, most: int) -> list[str]:
@@ -80,32 +84,30 @@ async def map_of(request: Request, found: dict) -> str:
 
 
 async def drawing(request: Request) -> Response:
-    if not _drawing:
-        _drawing.update(await ask(request, "show", "tables"))
-    return json_answer(_drawing)
+    return json_answer(await remembered(request, "show", "tables"))
 
 
 async def levels(request: Request) -> Response:
-    digests = texts(await content(request), "digests", 64)
+    digests = texts(await body_of(request), "digests", 64)
     return json_answer(await geometry(request, [digest for digest in digests if DIGEST.fullmatch(digest)]))
 
 
 async def game(request: Request) -> Response:
     """A game by input digits, or by an evaluation's actions."""
-    found = await content(request)
+    found = await body_of(request)
     arguments = {"map": await map_of(request, found), "inputs": field(found, "inputs", str, "")}
-    return json_answer(await ask(request, "show", "game", **arguments))
+    return json_answer(await remembered(request, "show", "game", **arguments))
 
 
 async def ghosts(request: Request) -> Response:
-    data = await map_of(request, await content(request))
+    data = await map_of(request, await body_of(request))
     replays = [str(path) for path in request.app.state.dashboard.replays]
     return json_answer(await ask(request, "show", "ghosts", map=data, replays=replays))
 
 
 async def picture(request: Request) -> Response:
     """A trace of some runs (PNG, SVG), or a film of one (GIF, MP4)."""
-    found = await content(request)
+    found = await body_of(request)
     kind, runs = field(found, "kind", str), texts(found, "runs", 64)
     if kind not in KINDS or not runs:
         raise HTTPException(400, f"kind: expected one of {', '.join(KINDS)}, and at least one run")

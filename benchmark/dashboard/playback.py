@@ -97,7 +97,12 @@ def geometry(digests: list[str], datasets: list[str]) -> dict:
     symbols, found = Symbols(), {}
     for digest in digests[:MOST_LEVELS]:
         if (level := level_of(digest, datasets)) is not None:
-            names = {"id": level.id, "category": level.category, "title": level.title, "tier": TIERS.get(level.category)}
+            names = {
+                "id": level.id,
+                "category": level.category,
+                "title": level.title,
+                "tier": TIERS.get(level.category),
+            }
             data = base64.b64encode(level.map_data).decode()
             found[digest] = {**still_picture(level, symbols), **names, "map": data}
     return {"levels": found, "symbols": symbols.operations}
@@ -201,7 +206,9 @@ class Stage:
             if len(self.looks) > 10_000:
                 self.looks.clear()
             pieces = render.look_of_mover(self.bank, self.state, 0, thing, index, slot)
-            self.looks[key] = self.symbols.pieces([(layer, shape, px - x, py - y, *m) for layer, shape, px, py, *m in pieces])
+            self.looks[key] = self.symbols.pieces(
+                [(layer, shape, px - x, py - y, *m) for layer, shape, px, py, *m in pieces]
+            )
         self._change(self.movers[at]["look"], self.looks[key])
         place = (round(8 * x), round(8 * y))
         before = self.places[at] if self.movers[at]["at"] else (0, 0)
