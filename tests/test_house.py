@@ -164,7 +164,7 @@ def test_a_plain_installation_is_enough_to_train_and_to_report():
     """Modules of other projects are dependencies, but for those of the extras, which say so where they are missing."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     named = {re.match(r"[\w-]+", text).group() for text in project["dependencies"]}
-    extras = {"av", "pygame", "optuna", "wandb_workspaces", "submitit", "onnxruntime", "starlette", "uvicorn"}
+    extras = {"av", "pygame", "optuna", "wandb_workspaces", "submitit", "onnxruntime", "starlette", "uvicorn", "anyio"}
     modules_of = {"pillow": "PIL"}
     installed = {modules_of.get(name, name.replace("-", "_")) for name in named} | {
         "botocore",

@@ -6,6 +6,7 @@ address has another one: DNS rebinding), its `Origin`, if it has one, is this se
 is one.
 """
 
+import contextlib
 import gzip
 import hashlib
 import hmac
@@ -16,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import parse_qsl, urlencode
 
+import anyio.to_thread
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -56,6 +58,7 @@ HEADERS = {
     "cache-control": "no-cache",
 }
 LONGEST = 1 << 20  # bytes of a request's body
+THREADS = 4  # that answer; Python runs one of them at a time
 
 
 @dataclass
@@ -218,8 +221,15 @@ def application(
     files = Files()
     routes = [Route(name, files.answer) for name in files.files]
     routes += [*views.ROUTES, *games.ROUTES, *episodes.ROUTES, *editor.ROUTES]
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_):
+        anyio.to_thread.current_default_thread_limiter().total_tokens = THREADS
+        yield
+
     app = Starlette(
         routes=routes,
+        lifespan=lifespan,
         middleware=[guard, Middleware(GZipMiddleware, minimum_size=2000, compresslevel=4)],
         exception_handlers={HTTPException: on_http_error, UserError: on_user_error, Exception: on_any_error},
     )

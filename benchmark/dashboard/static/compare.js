@@ -185,18 +185,18 @@ function categories() {
     dot.style.left = place(row.gap);
     mark.append(dot);
     const inside = row.low === null ? missing : `${points(row.low)} to ${points(row.high)}`;
-    return element("tr", {}, element("th", { class: "w", scope: "row" }, row.name), element("td", {}, `${row.levels}`),
+    return element("tr", {}, element("th", { class: "w", scope: "row" }, row.name), element("td", { class: "more" }, `${row.levels}`),
       element("td", {}, percent(row.a)), element("td", {}, percent(row.b)), element("td", {}, points(row.gap)),
-      element("td", { title: `over ${row.over}` }, inside), element("td", { class: "wide" }, mark));
+      element("td", { class: "more", title: `over ${row.over}` }, inside), element("td", { class: "wide" }, mark));
   });
   const over = new Set(found.categories.map((row) => row.over));
   const note = over.has("levels")
     ? "95% intervals. Where a side has one seed they are over levels, and say nothing of other seeds."
     : "95% intervals over seeds, each category alone. Where the interval holds 0 neither side is ahead beyond chance.";
   return element("div", {}, element("div", { class: "scroll", tabindex: 0 }, element("table", { class: "gaps" },
-    element("thead", {}, element("tr", {}, element("th", { class: "w" }), element("th", {}, "levels"),
-      element("th", {}, `A · ${a.name}`), element("th", {}, `B · ${b.name}`), element("th", {}, "A less B, points"),
-      element("th", {}, "95%"), element("th", { class: "wide" }, `← B ahead · A ahead →`))),
+    element("thead", {}, element("tr", {}, element("th", { class: "w" }), element("th", { class: "more" }, "levels"),
+      element("th", { title: a.name }, "A"), element("th", { title: b.name }, "B"), element("th", {}, "A less B, points"),
+      element("th", { class: "more" }, "95%"), element("th", { class: "wide" }, "← B · A →"))),
     element("tbody", {}, lines))), element("p", { class: "note" }, note));
 }
 

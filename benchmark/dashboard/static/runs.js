@@ -114,6 +114,7 @@ function build() {
   parts = {
     count: element("span", { class: "note", role: "status" }),
     problems: element("div"),
+    hint: element("p", { class: "note", hidden: true }, "Select runs to see their curves."),
     table: element("div", { class: "scroll runs-table", tabindex: 0, role: "region", "aria-label": "Runs" }),
     selection: element("div", { hidden: true }),
     legend: element("div", { class: "legend" }),
@@ -138,7 +139,7 @@ function build() {
     parts.legend, parts.sections, parts.categories, parts.differences);
   root.append(
     element("div", { class: "bar" }, search, only, by, all, none, compare, parts.count),
-    parts.problems, parts.table, parts.selection);
+    parts.problems, parts.table, parts.hint, parts.selection);
 }
 
 function change(values) {
@@ -192,7 +193,7 @@ function table() {
   const focused = document.activeElement?.closest?.("tr")?.dataset.id;
   const top = parts.table.scrollTop;
   const head = element("thead", {}, element("tr", {}, element("th", { class: "w" }), header("run", "run", true),
-    COLUMNS.map(([key, title, , word]) => header(key, title, word)), element("th", { class: "w" })));
+    COLUMNS.map(([key, title, , word]) => header(key, title, word))));
   const body = element("tbody");
   const groups = new Map();
   for (const row of shown) {
@@ -205,8 +206,8 @@ function table() {
       const tested = own.map((row) => row.test).filter((value) => value !== null);
       const mean = tested.length ? `, test ${percent(tested.reduce((a, b) => a + b) / tested.length)} on average` : "";
       const pick = element("button", { class: "link", onclick: () => pickGroup(own) }, "select");
-      body.append(element("tr", { class: "group" }, element("th", { class: "w", colspan: COLUMNS.length + 3,
-        scope: "rowgroup" }, `${state.by} ${name}`, element("span", { class: "note" }, ` ${own.length} runs${mean} `), pick)));
+      body.append(element("tr", { class: "group" }, element("th", { class: "w", colspan: COLUMNS.length + 2,
+        scope: "rowgroup" }, `${state.by} ${name}`, element("span", { class: "note" }, ` ${own.length} run${own.length === 1 ? "" : "s"}${mean} `), pick)));
     }
     for (const row of own) body.append(line(row));
   }
@@ -219,6 +220,8 @@ function table() {
   const running = found.filter((row) => row.state === "running").length;
   parts.count.textContent = `${found.length} of ${rows.size} runs, ${running} running, ${state.selected.size} selected`;
   if (!rows.size) parts.table.replaceChildren(empty());
+  parts.hint.hidden = !rows.size || state.selected.size > 0;
+  parts.table.classList.toggle("alone", !state.selected.size);
   parts.problems.replaceChildren(...about.problems.slice(0, 5).map((text) => element("p", { class: "warn" }, text)));
 }
 
@@ -235,7 +238,9 @@ function line(row) {
   const name = element("th", { class: "w", scope: "row" },
     element("button", { class: "link name", title: row.id, onclick: () => pick(row.id, !state.selected.has(row.id)) },
       `${row.architecture}${about ? ` (${about})` : ""} seed ${row.seed}`),
-    element("small", {}, row.place === row.id ? row.place : `${row.experiment} · ${row.place}`));
+    element("small", {}, row.place === row.id ? row.place : `${row.experiment} · ${row.place}`,
+      row.tested ? [" · ", element("button", { class: "link", title: "Watch its episodes",
+        onclick: () => go("episodes", { run: row.id }) }, "episodes")] : null));
   const cells = COLUMNS.map(([key, , text, word]) => {
     const cell = element("td", { class: word ? `w ${key}` : key });
     if (key === "state") cell.append(element("span", { class: `state ${row.state}` }, `${SIGNS[row.state] || ""} ${row.state}`));
@@ -248,11 +253,8 @@ function line(row) {
     } else cell.append(text(row));
     return cell;
   });
-  const watch = row.tested
-    ? element("button", { class: "link", title: "Watch its episodes", onclick: () => go("episodes", { run: row.id }) }, "episodes")
-    : "";
   return element("tr", { data: { id: row.id }, class: state.selected.has(row.id) ? "on" : "" },
-    element("td", { class: "w" }, box), name, cells, element("td", { class: "w" }, watch));
+    element("td", { class: "w" }, box), name, cells);
 }
 
 function pick(id, on) {
