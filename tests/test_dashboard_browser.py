@@ -47,7 +47,7 @@ def opened(chromium, served):
     def open_view(hash_="#/runs", width=1280, dark=False):
         chromium.open("about:blank", width)
         chromium.open(f"{served.address}/{hash_}", width, dark=dark)
-        chromium.wait("document.querySelector('#view > .view')")
+        chromium.wait("document.querySelector('#view > .view') !== null")
         if hash_.startswith("#/runs"):
             chromium.wait("document.querySelectorAll('.runs-table tbody tr').length")
         return chromium
@@ -93,7 +93,7 @@ def test_a_live_run_s_curve_grows_and_new_runs_appear(opened, served):
         append(folder, [train(100 * k, k / 50) for k in range(11, 31)])
         page.wait(f"{POINTS} === 30")
         write_run(served.top / "live/gcn/no_pretrain/seed_2", [train(100, 0.5)], seed=2, architecture="gcn")
-        page.wait("document.querySelector('tr[data-id=\"first/live/gcn/no_pretrain/seed_2\"]')")
+        page.wait("document.querySelector('tr[data-id=\"first/live/gcn/no_pretrain/seed_2\"]') !== null")
     page.wait(f"{state}.includes('dead')")
 
 

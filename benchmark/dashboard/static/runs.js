@@ -181,7 +181,8 @@ function matching() {
 function header(key, title, word) {
   const now = state.sort === key;
   const button = element("button", { class: "head", title: TITLES[key], onclick: () =>
-    change(now && state.down ? { sort: "", down: false } : { sort: key, down: now }) },
+    // Numbers begin with the highest, words with the first; the third click gives the usual order again.
+    change(now && state.down === word ? { sort: "", down: false } : { sort: key, down: now ? word : !word }) },
     title, now ? (state.down ? " ▾" : " ▴") : "");
   return element("th", { class: word ? "w" : "", scope: "col",
     "aria-sort": now ? (state.down ? "descending" : "ascending") : null }, button);
