@@ -10,6 +10,7 @@ A symbol is a list of operations relative to a place, in px:
 A piece is [layer, symbol, x, y]. Symbols have names, which stay the same as long as the shape does.
 """
 
+import base64
 import hashlib
 
 import numpy as np
@@ -36,7 +37,7 @@ from npp_rl.simulator.layout import (
 )
 from npp_rl.simulator.tiles import SOLID, TILE_COUNT, TILES
 from npp_rl.viewing.figure import draw_ninja
-from npp_rl.viewing.render import MARKS
+from npp_rl.viewing.render import MARKS, near_reach, reachable
 from npp_rl.viewing.shapes import BACKGROUND, EDGE, EXITS, MOVERS, OUTCOMES, TILE, Thing, at_start, look, things
 
 # What the editor places: type, name, orientations that differ, modes that differ.
@@ -138,10 +139,18 @@ class Symbols:
 
 
 def still_picture(level: Level, symbols: Symbols) -> dict:
-    """A level at its start: `t`, its tiles in hexadecimal, two digits each, and `e`, its pieces, the ninja's last."""
+    """A level at its start: `t` and `n` as in `ground`, and `e`, its pieces, the ninja's last."""
     pieces = symbols.pieces([piece for thing in things(level.map_data) for piece in look(thing, at_start(thing))])
     x, y = 6 * level.map_data[RECORDS_AT + 1], 6 * level.map_data[RECORDS_AT + 2]
-    return {"t": level.tiles.tobytes().hex(), "e": [*pieces, [MOVERS, symbols.name(draw_ninja, ()), x, y]]}
+    return {**ground(level), "e": [*pieces, [MOVERS, symbols.name(draw_ninja, ()), x, y]]}
+
+
+def ground(level: Level) -> dict:
+    """`t`: tiles in hexadecimal, two digits each. `n`: base64 of bits [101, 177], what is near to where the ninja can get
+    (`render.near_reach`), at the corners of squares of 6 px; "" where that is everything."""
+    seen = reachable(level.map_data)
+    near = "" if seen.all() else base64.b64encode(np.packbits(near_reach(seen)).tobytes()).decode()
+    return {"t": level.tiles.tobytes().hex(), "n": near}
 
 
 def tables() -> dict:

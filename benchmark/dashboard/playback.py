@@ -245,7 +245,7 @@ def game(map: str, inputs: str = "", actions: str = "", frame_skip: int = 4, fra
     level = Level(data, "", "")
     found = stage.answer()
     found["inputs"] = "".join(f"{key & 15:x}" for key in stage.keys)
-    return {**found, "t": level.tiles.tobytes().hex(), "title": map_title(data)}
+    return {**found, **drawing.ground(level), "title": map_title(data)}
 
 
 @functools.cache

@@ -237,8 +237,8 @@ def _larger(pen, x, y, scale):
     return Pen(pen.image, pen.factor * more, (x - x / more, y - y / more)) if more > 1 else pen
 
 
-def _dimmed(image, seen):
-    """The picture with all that lies farther than SEEN px from `seen` (see `reachable`) faded into the ground."""
+def near_reach(seen: np.ndarray) -> np.ndarray:
+    """What lies within SEEN px of `seen` (see `reachable`), of the same shape; pictures fade the rest."""
     reach = int(SEEN / fields.SPACING)
     padded = np.pad(seen, reach)
     near = np.zeros_like(seen)
@@ -246,6 +246,12 @@ def _dimmed(image, seen):
         for i in range(2 * reach + 1):
             if math.hypot(i - reach, j - reach) <= reach:
                 near |= padded[j : j + seen.shape[0], i : i + seen.shape[1]]
+    return near
+
+
+def _dimmed(image, seen):
+    """The picture with all that lies farther than SEEN px from `seen` (see `reachable`) faded into the ground."""
+    near = near_reach(seen)
     # Node (i, j) lies at (6i, 6j) px: the nodes are the corners of the picture's cells.
     mask = Image.fromarray(np.where(near, 0, 190).astype(np.uint8))
     size = fields.COLS - 1, fields.ROWS - 1

@@ -105,7 +105,7 @@ export function drawTiles(ctx, tiles) {
   }
   ctx.fillStyle = ctx.strokeStyle = colours.tile;
   ctx.fill(solid);
-  ctx.lineWidth = 0.5; // hides the seams between tiles
+  ctx.lineWidth = 0.6 / ctx.getTransform().a; // hides the seams between tiles
   ctx.stroke(solid);
   ctx.fillStyle = ctx.strokeStyle = colours.edge;
   for (let j = 1; j < 50; j++)
@@ -120,6 +120,22 @@ export function drawTiles(ctx, tiles) {
     ctx.stroke();
     ctx.translate(-x, -y);
   }
+}
+
+// Fades what the ninja cannot get near to. near: base64 of bits at the corners of squares of 6 px, or "".
+export function drawFar(ctx, near) {
+  if (!near) return;
+  const bits = atob(near), wide = 177, high = 101;
+  const image = new ImageData(wide, high);
+  const tone = [1, 3, 5].map((k) => parseInt(tables.colours.tile.slice(k, k + 2), 16));
+  for (let k = 0; k < wide * high; k++)
+    if (!((bits.charCodeAt(k >> 3) >> (7 - (k & 7))) & 1)) image.data.set([...tone, 190], 4 * k);
+    else image.data.set(tone, 4 * k);
+  const mask = document.createElement("canvas");
+  [mask.width, mask.height] = [wide, high];
+  mask.getContext("2d").putImageData(image, 0, 0);
+  ctx.imageSmoothingEnabled = true;
+  ctx.drawImage(mask, -3, -3, 6 * wide, 6 * high);
 }
 
 // Gives a canvas as many pixels as it covers, and a context in px of the field. least: of its width.
@@ -148,6 +164,7 @@ export function thumbnail(canvas, level) {
       ctx.translate(-x, -y);
     }
   }
+  drawFar(ctx, level.n);
 }
 
 // The mark of a run's end: a ring for a win, the mark of the cause of a death, a disc where it goes on.

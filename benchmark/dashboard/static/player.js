@@ -2,7 +2,7 @@
 // other runs on it, a time slider, speeds, single steps, and the inputs as a ribbon.
 
 import { colour, element } from "./common.js";
-import { drawEnd, drawPieces, drawSymbol, drawTiles, HEIGHT, learn, loadTables, prepare, tilesOf, WIDTH } from "./field.js";
+import { drawEnd, drawFar, drawPieces, drawSymbol, drawTiles, HEIGHT, learn, loadTables, prepare, tilesOf, WIDTH } from "./field.js";
 
 const SPEEDS = [1 / 8, 1 / 4, 1 / 2, 1, 2, 4, 8];
 const LANES = [[4, "left"], [2, "right"], [1, "jump"]];
@@ -69,12 +69,13 @@ export class Player {
       SPEEDS.map((speed) => element("option", { value: speed }, speed < 1 ? `1/${1 / speed} speed` : `${speed} × speed`)));
     this.ways = element("input", { type: "checkbox", checked: true, onchange: () => this.draw() });
     this.controls = element("div", { class: "bar player-bar" },
-      element("button", { title: "To the start (Home)", "aria-label": "To the start", onclick: () => this.seek(0) }, "⏮"),
-      element("button", { title: "One frame back (left)", "aria-label": "One frame back", onclick: () => this.step(-1) }, "◀|"),
+      element("button", { title: "To the start (Home)", "aria-label": "To the start", onclick: () => this.seek(0) }, "|◀"),
+      element("button", { title: "One frame back (left)", "aria-label": "One frame back", onclick: () => this.step(-1) }, "‹"),
       this.button,
-      element("button", { title: "One frame on (right)", "aria-label": "One frame on", onclick: () => this.step(1) }, "|▶"),
+      element("button", { title: "One frame on (right)", "aria-label": "One frame on", onclick: () => this.step(1) }, "›"),
       this.speedSelect, element("label", {}, this.ways, "ways"), this.clock);
-    place.append(this.canvas, this.controls, this.slider, this.ribbon);
+    const lanes = element("small", { class: "note" }, "keys: left, right, jump from top to bottom");
+    place.append(this.canvas, this.controls, this.slider, this.ribbon, lanes);
     this.runs = [];
     this.frame = 0;
     this.frames = 1;
@@ -191,6 +192,7 @@ export class Player {
       still.drawImage(this.ground, 0, 0);
       set(still);
       drawPieces(still, main.still[now][1]);
+      drawFar(still, main.n);
       this.drawn = now;
     }
     ctx.setTransform(1, 0, 0, 1, 0, 0);
