@@ -597,6 +597,18 @@ def test_bad_arguments_are_one_line(words, expected, capsys):
     assert str(error.value).startswith(expected) and "\n" not in str(error.value)
 
 
+def test_a_signal_ends_it_in_one_line_while_pages_listen(tmp_path):
+    process = command(tmp_path, "--port", "0")
+    port = int(process.stdout.readline().rpartition(":")[2].strip("/\n"))
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    with contextlib.closing(connection):
+        connection.request("GET", "/api/events")
+        connection.getresponse().readline()
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=20)
+    assert (process.returncode, said) == (130, "error: interrupted\n")
+
+
 def cpu_seconds(pid: int) -> float:
     words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")

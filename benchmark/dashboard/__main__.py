@@ -104,9 +104,11 @@ def main(args: Args) -> None:
     if not folders:
         say("no folder of runs was named, and there is no ./runs and no ./experiments: only the editor has levels")
     config = uvicorn.Config(
-        app, log_level="warning", access_log=False, ws="none", timeout_graceful_shutdown=1, server_header=False
+        app, log_level="warning", access_log=False, ws="none", timeout_graceful_shutdown=5, server_header=False
     )
-    asyncio.run(uvicorn.Server(config).serve([listener]))
+    serving = uvicorn.Server(config)
+    app.state.dashboard.stopping = lambda: serving.should_exit
+    asyncio.run(serving.serve([listener]))
 
 
 if __name__ == "__main__":

@@ -123,7 +123,7 @@ async def ask(request: Request, name: str, task: str, **arguments) -> dict:
     try:
         while not call.done():
             await asyncio.wait({call}, timeout=0.25)
-            if not call.done() and await request.is_disconnected():
+            if not call.done() and (request.app.state.dashboard.stopping() or await request.is_disconnected()):
                 left.set()
         return call.result()
     finally:

@@ -12,7 +12,7 @@ import hashlib
 import hmac
 import ipaddress
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import parse_qsl, urlencode
@@ -71,6 +71,7 @@ class Dashboard:
     levels: tuple[str, ...] = ("builtin",)  # data sets of the editor
     save_to: Path | None = None  # the only folder that is written to
     watching: int = 0  # pages that are told of changes
+    stopping: Callable[[], bool] = lambda: False  # whether the server ends: what takes long ends too
     replays: tuple[Path, ...] = ()  # of people and of the planner, shown beside agents
     helpers: dict[str, Helper] = field(default_factory=helpers)
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
@@ -55,8 +56,12 @@ async def events(request: Request) -> Response:
                 elif quiet >= ALIVE_SECONDS:
                     quiet = 0.0
                     yield b": here\n\n"
-                await asyncio.sleep(EVENT_SECONDS)
                 quiet += EVENT_SECONDS
+                until = time.monotonic() + EVENT_SECONDS
+                while (left := until - time.monotonic()) > 0:
+                    await asyncio.sleep(min(left, 0.2))
+                    if dashboard.stopping():
+                        return
         finally:
             dashboard.watching -= 1
 
