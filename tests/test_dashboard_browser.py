@@ -193,6 +193,10 @@ def test_filter_group_sort_and_keys(opened, served):
              "s.dispatchEvent(new Event('change')) })()")  # fmt: skip
     groups = page.run("[...document.querySelectorAll('tr.group th')].map(t => t.textContent)")
     assert any(text.startswith("architecture gat") for text in groups) and len(groups) >= 3
+    page.press("?")
+    assert "filter the table" in page.wait("document.querySelector('dialog[open]').textContent")
+    page.press("Escape")
+    page.wait("document.querySelector('dialog') === null")
     page.press("2")
     page.wait("location.hash === '#/compare'")
     page.press("d")

@@ -42,6 +42,19 @@ function toggleTheme() {
   localStorage.setItem("theme", dark ? "light" : "dark");
 }
 
+const EVERYWHERE = [["1 2 3 4", "Runs, Compare, Episodes, Level editor (not in the editor)"], ["d", "light or dark"],
+  ["?", "this list"]];
+
+// The keys of the view that is shown. A view may export `keys`, a list of [key, what it does].
+function help() {
+  const dialog = element("dialog", { class: "help", onclose: () => dialog.remove() }, element("h2", {}, "Keys"),
+    element("table", {}, element("tbody", {}, [...(VIEWS[shown].keys || []), ...EVERYWHERE].map(([key, words]) =>
+      element("tr", {}, element("th", { class: "w" }, element("kbd", {}, key)), element("td", { class: "w" }, words))))),
+    element("button", { onclick: () => dialog.close() }, "Close"));
+  document.body.append(dialog);
+  dialog.showModal();
+}
+
 export const typing = (event) => event.target.closest?.("input:not([type=checkbox],[type=range]), select, textarea");
 
 addEventListener("hashchange", route);
@@ -49,8 +62,10 @@ addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented || typing(event)) return;
   if (shown === "editor" && event.key !== "?") return; // the editor and its game have keys of their own
   if (KEYS[event.key]) location.hash = `#/${KEYS[event.key]}`;
+  else if (event.key === "?") help();
   else if (event.key === "d") toggleTheme();
 });
+document.getElementById("help").addEventListener("click", help);
 document.getElementById("theme").addEventListener("click", toggleTheme);
 setTheme(localStorage.getItem("theme"));
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => dispatchEvent(new Event("theme")));

@@ -39,6 +39,10 @@ const NAMES = { "eval/success_rate": "Success on validation levels", "charts/suc
   "charts/episodic_length": "Length of training episodes, steps", "losses/approx_kl": "Approximate KL, nats",
   "losses/entropy": "Entropy, nats", "system/memory_mib": "Memory, MiB" };
 
+export const keys = [["/", "filter the table"], ["a", "select all that are shown"], ["n", "select none"],
+  ["↑ ↓", "from run to run; space selects"], ["← →", "in a chart: values; with shift in larger steps"],
+  ["Esc", "in a chart: the whole width again"]];
+
 let root, state, parts, stop, timer, drawing, known, wanted;
 
 export async function show(place, params) {
