@@ -135,6 +135,17 @@ def test_experiments_places_pretraining_and_planned_runs(tmp_path):
     assert found["experiments/first/label_wide/gcn/with_pretrain/seed_2"]["label"] == "wide"
 
 
+def test_a_run_that_starts_is_shown_before_it_has_a_configuration(tmp_path):
+    top = tmp_path / "runs"
+    (top / "ppo_gat__1__20260101-000000").mkdir(parents=True)
+    (top / "ppo_gat__2__20260101-000000").mkdir()
+    (top / "ppo_gat__2__20260101-000000/log.jsonl").write_text("")
+    with locked(top / "ppo_gat__1__20260101-000000"):
+        found = sorted(table(top).values(), key=lambda entry: entry["id"])
+    assert [(e["architecture"], e["state"]) for e in found] == [("gat", "running"), ("gat", "dead")]
+    assert "starting" in found[0]["notes"][0]
+
+
 def test_half_written_files_are_skipped_and_shown_as_such(tmp_path):
     top = tmp_path / "runs"
     write_run(top / "a", [train(100, 0.2)])
@@ -261,7 +272,7 @@ def test_new_runs_and_growth_arrive_as_events(tmp_path, monkeypatch):
             before=lambda: (append(top / "a", [train(300, 0.3)]), write_run(top / "b", [train(7, 0.1)])),
         )
         assert 300 in steps(found, "runs/a") and 7 in steps(found, "runs/b")
-        (top / "b/config.json").unlink()
+        (top / "b/config.json").unlink()  # it has no log.jsonl, and so is no run any more
         gone = listen(served, until=lambda e: any("runs/b" in event["gone"] for event in e))
         assert any("runs/b" in event["gone"] for event in gone)
         time.sleep(0.3)

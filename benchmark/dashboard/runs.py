@@ -19,6 +19,7 @@ from starlette.exceptions import HTTPException
 from benchmark.reporting.experiments import CONDITIONS, SKIPPED, described, part, readable
 from benchmark.reporting.metrics import number
 from benchmark.reporting.schemas import Config, Planned, check
+from npp_rl import ARCHITECTURES
 from npp_rl.commands import UserError
 from npp_rl.files import open_file, read_bytes, read_json, shown_name
 
@@ -217,7 +218,7 @@ class Runs:
                 files = {entry.name for entry in entries}
                 inner = here.relative_to(top).as_posix()
                 key = shown_name(name if inner == "." else f"{name}/{inner}")
-                if "config.json" in files:
+                if {"config.json", "log.jsonl"} & files:  # a run that starts has only the latter
                     found[key] = (here, top)
                 if "all_results.json" in files:
                     plans.append((here, top, key))
@@ -273,8 +274,9 @@ class Runs:
                     "architecture": readable(entry["architecture"]),
                     "condition": entry["condition"] if entry["condition"] in CONDITIONS else "no_pretrain",
                     "seed": entry["seed"] if isinstance(entry.get("seed"), int) else 0,
-                    "state": "dead" if done else "queued",
+                    "state": "dead" if done else "running" if entry.get("status") == "running" else "queued",
                     "error": reason,
+                    "notes": ["starting"] if entry.get("status") == "running" else [],
                 }
                 before = self.planned.get(name)
                 if before is None or {**before, "version": 0} != row:
@@ -446,7 +448,14 @@ def _configured(run: Run, state: os.stat_result | None) -> bool:
     if run.stamps.get("config.json", ()) == stamp:
         return True
     run.stamps["config.json"] = stamp
-    run.facts = {"experiment": run.folder.parent.name, "place": run.folder.name, "architecture": "unknown"}
+    experiment, place = placed(run)
+    words = {word.removeprefix("ppo_") for part in place.split("/") for word in (part, part.partition("__")[0])}
+    guess = next((name for name in ARCHITECTURES if name in words), "unknown")
+    run.facts = {"experiment": experiment, "place": place, "architecture": guess}
+    if state is None:
+        run.config = {}
+        run.notes["config.json"] = "starting, or never begun: no config.json"
+        return True
     try:
         config = read_json(inside(run.folder / "config.json", run.top), 16 << 20)
         if "architecture" not in config:
@@ -460,10 +469,7 @@ def _configured(run: Run, state: os.stat_result | None) -> bool:
     run.config = config
     args = part(config, "args")
     parameters = number(config, "parameters")
-    experiment, place = placed(run)
     run.facts |= {
-        "experiment": experiment,
-        "place": place,
         "architecture": found.architecture,
         "label": found.label,
         "condition": found.condition,
