@@ -42,6 +42,8 @@ class Args:
     """data sets for the editor, as --test-dataset of the scripts"""
     save_to: Path | None = None
     """the folder into which the editor may save levels (default: none, levels can be downloaded)"""
+    script: tuple[str, ...] = ()
+    """scripts of agents whose architecture is none of the eight, each a path that ends in .py"""
     replays: tuple[Path, ...] = ()
     """files or folders with runs of people or of the planner, to be shown beside those of agents"""
 
@@ -98,7 +100,7 @@ def main(args: Args) -> None:
     listener = listen(args.host, args.port)
     port = listener.getsockname()[1]
     os.nice(19 - os.nice(0))
-    app = server.application(folders, args.host, port, token, args.levels, args.save_to, args.replays)
+    app = server.application(folders, args.host, port, token, args.levels, args.save_to, args.replays, args.script)
     name = f"[{args.host}]" if ":" in args.host else args.host
     say(f"http://{name}:{port}/{f'?token={token}' if token else ''}")
     if not folders:

@@ -25,20 +25,20 @@ CPU = torch.device("cpu")
 
 
 @functools.lru_cache(4)
-def _agent(checkpoint: str, stamp):
-    """An agent and the arguments of its run. stamp: changes when the file does."""
+def _agent(checkpoint: str, scripts: tuple[str, ...], stamp):
+    """An agent, the arguments of its run, and what is said of its script. stamp: changes when the file does."""
     torch.set_num_threads(1)
     before, sys.stderr = sys.stderr, io.StringIO()  # a script that has changed since is said there
     try:
-        agent, run = load_agent(checkpoint, CPU)
+        agent, run = load_agent(checkpoint, CPU, scripts)
         return agent, run, sys.stderr.getvalue().strip()
     finally:
         sys.stderr = before
 
 
-def _loaded(checkpoint: str):
+def _loaded(checkpoint: str, scripts: list[str]):
     path = Path(checkpoint)
-    return _agent(checkpoint, path.stat().st_mtime_ns if path.exists() else 0)
+    return _agent(checkpoint, tuple(scripts), path.stat().st_mtime_ns if path.exists() else 0)
 
 
 def _rules(agent, run) -> dict:
@@ -46,7 +46,7 @@ def _rules(agent, run) -> dict:
     return rules | {"observations": agent.observations, "frame_stack": run.get("frame_stack", 1)}
 
 
-def decisions(checkpoint: str, map: str, actions: str, frame_skip: int, frames: int) -> dict:
+def decisions(checkpoint: str, map: str, actions: str, frame_skip: int, frames: int, scripts: list[str]) -> dict:
     """What an agent thinks in the states of an episode that was played with `actions`.
 
     Returns `actions` (names), and for each step `probabilities` (of the actions, in hundredths of a percent), `values`
@@ -54,7 +54,7 @@ def decisions(checkpoint: str, map: str, actions: str, frame_skip: int, frames: 
     one that was taken.
     """
     inputs_from(actions, frame_skip, frames)
-    agent, run, note = _loaded(checkpoint)
+    agent, run, note = _loaded(checkpoint, scripts)
     if run["frame_skip"] != frame_skip:
         raise ValueError(f"this agent holds actions for {run['frame_skip']} frames, the episode for {frame_skip}")
     taken = np.frombuffer(actions.encode(), np.uint8) - ord("0")
@@ -98,13 +98,14 @@ def decisions(checkpoint: str, map: str, actions: str, frame_skip: int, frames: 
     }
 
 
-def tries(checkpoint: str, map: str, sampled: int = 16, seed: int = 0) -> dict:
+def tries(checkpoint: str, map: str, scripts: list[str], sampled: int = 16, seed: int = 0) -> dict:
     """An agent's game on a level as an evaluation plays it, or `sampled` games with actions drawn from its policy.
 
-    `runs`: rows of kind ("greedy" or "sampled"), outcome ("won", "died" or "unfinished"), frames, input digits. With
+    `runs`: rows of kind ("greedy" or "sampled"), outcome ("won", "died" or "unfinished"), frames, input digits, and the
+    way: x, y of every second frame and of the last one, px. With
     sampled 0 the greedy one is played alone, else only the sampled ones, as many as BATCH side by side.
     """
-    agent, run, note = _loaded(checkpoint)
+    agent, run, note = _loaded(checkpoint, scripts)
     level = Level(map_of(map), "level", "")
     rules = _rules(agent, run)
     policy = agent_policy(agent, CPU)
@@ -120,10 +121,11 @@ def tries(checkpoint: str, map: str, sampled: int = 16, seed: int = 0) -> dict:
             games += [("sampled", keys) for keys in _sampled(policy, level, rules, count, random)]
     rows = []
     for kind, keys in games:
-        _, states = simulate(level.map_data, keys)
+        places, states = simulate(level.map_data, keys)
+        way = np.concatenate([[level.spawn], places[1:-1:2, :2], places[-1:, :2]]).round(1).ravel().tolist()
         end = int(states[-1]) if len(states) else 0
         outcome = {WON: "won", DEAD: "died"}.get(end, "unfinished")
-        rows.append([kind, outcome, len(states), "".join(f"{key:x}" for key in keys[: len(states)])])
+        rows.append([kind, outcome, len(states), "".join(f"{key:x}" for key in keys[: len(states)]), way])
     return {"runs": rows, "note": note, "frame_skip": run["frame_skip"]}
 
 

@@ -38,7 +38,7 @@ from npp_rl.simulator.layout import (
 from npp_rl.simulator.tiles import SOLID, TILE_COUNT, TILES
 from npp_rl.viewing.figure import draw_ninja
 from npp_rl.viewing.render import MARKS, near_reach, reachable
-from npp_rl.viewing.shapes import BACKGROUND, EDGE, EXITS, MOVERS, OUTCOMES, TILE, Thing, at_start, look, things
+from npp_rl.viewing.shapes import BACKGROUND, CELL, EDGE, EXITS, MOVERS, OUTCOMES, TILE, Thing, at_start, look, things
 
 # What the editor places: type, name, orientations that differ, modes that differ.
 EIGHT, FOUR, TWO = tuple(range(8)), (0, 2, 4, 6), (0, 2)
@@ -146,8 +146,10 @@ def still_picture(level: Level, symbols: Symbols) -> dict:
 
 
 def ground(level: Level) -> dict:
-    """`t`: tiles in hexadecimal, two digits each. `n`: base64 of bits [101, 177], what is near to where the ninja can get
-    (`render.near_reach`), at the corners of squares of 6 px; "" where that is everything."""
+    """`t`: tiles in hexadecimal, two digits each. `n`: what is near to where the ninja can get (`render.near_reach`).
+
+    `n` is base64 of bits [101, 177], at the corners of squares of 6 px; "" where that is everything.
+    """
     seen = reachable(level.map_data)
     near = "" if seen.all() else base64.b64encode(np.packbits(near_reach(seen)).tobytes()).decode()
     return {"t": level.tiles.tobytes().hex(), "n": near}
@@ -182,6 +184,7 @@ def tables() -> dict:
     return {
         "tiles": tiles,
         "families": FAMILIES,
+        "mirrors": mirrors(),
         "entities": entities,
         "other": {str(kind): name for kind, name in NOT_SIMULATED.items()},
         "colours": {"background": _colour(BACKGROUND), "tile": _colour(TILE), "edge": _colour(EDGE)},
@@ -189,6 +192,18 @@ def tables() -> dict:
         "marks": {name: [_flat(points), _colour(color)] for name, (points, color) in MARKS.items()},
         "symbols": symbols.operations,
     }
+
+
+def mirrors() -> dict[str, list[int]]:
+    """The mirror image of each tile with a shape: `h`, left to right, and `v`, top to bottom."""
+    shapes = {frozenset((round(x, 6), round(y, 6)) for x, y in SOLID[tile]): tile for tile in range(len(SOLID))}
+    found = {"h": [], "v": []}
+    for tile in range(TILE_COUNT):
+        points = SOLID[tile] if tile < len(SOLID) else ()
+        for name, turn in (("h", lambda x, y: (CELL - x, y)), ("v", lambda x, y: (x, CELL - y))):
+            turned = frozenset((round(a, 6), round(b, 6)) for a, b in (turn(x, y) for x, y in points))
+            found[name].append(shapes[turned] if points else tile)
+    return found
 
 
 def _door_and_switch(kind, orientation, symbols):

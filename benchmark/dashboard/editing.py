@@ -18,6 +18,7 @@ from collections import OrderedDict
 
 import numpy as np
 
+from benchmark.dashboard.drawing import ground
 from benchmark.dashboard.playback import NotThere, Stage, keys_from, map_of
 from npp_rl.levels import fields, texts
 from npp_rl.levels.maps import (
@@ -171,9 +172,8 @@ def check(document: dict) -> dict:
     """What can be said of a document while it is drawn.
 
     `problem`: why it is no level, or ""; then the rest is missing. `map`: base64. `free`: whether the ninja's start is
-    in free space. `reached`: base64 of bits [fields.ROWS, fields.COLS], where the ninja's centre can get if all doors
-    are open. `far`: indices of entities that cannot be touched there, exits and gold, `far_switches` those whose
-    switch cannot. `exit`: whether there is one.
+    in free space. `t`, `n`: as in `drawing.ground`. `far`: indices of exits and gold that the ninja cannot touch even if
+    all doors are open; `far_switches`: of entities whose switch it cannot. `exit`: whether there is one.
     """
     try:
         data = map_from(document)
@@ -203,7 +203,7 @@ def check(document: dict) -> dict:
         "map": base64.b64encode(data).decode(),
         "digest": level.digest,
         "free": stands,
-        "reached": base64.b64encode(np.packbits(reached).tobytes()).decode(),
+        **ground(level),
         "far": far,
         "far_switches": far_switches,
         "exit": any(entity[0] == EXIT_DOOR and len(entity) == 6 for entity in document["entities"][1:]),

@@ -127,6 +127,7 @@ async def tries(request: Request) -> Response:
     if not 0 <= sampled <= SAMPLED or not 0 <= seed < 1 << 32:
         raise HTTPException(400, f"sampled: expected 0 to {SAMPLED}; seed: expected 0 to 2**32 - 1")
     arguments = {"map": await map_of(request, found), "checkpoint": path, "sampled": sampled, "seed": seed}
+    arguments["scripts"] = list(request.app.state.dashboard.scripts)
     return json_answer(await remembered(request, "agents", "tries", stamp, **arguments))
 
 

@@ -240,6 +240,7 @@ async def decisions(request: Request) -> Response:
     name = field(found, "checkpoint", str, f"{run_id}//best.pt")
     path, stamp = await run_in_threadpool(checkpoint_of, request, name)
     arguments = {"map": await map_of(request, {"level": level.digest}), "actions": played.actions, "checkpoint": path}
+    arguments |= {"scripts": list(request.app.state.dashboard.scripts)}
     arguments |= {"frame_skip": results.settings.frame_skip, "frames": played.frames}
     return json_answer(await remembered(request, "agents", "decisions", stamp, **arguments))
 

@@ -73,6 +73,7 @@ class Dashboard:
     watching: int = 0  # pages that are told of changes
     stopping: Callable[[], bool] = lambda: False  # whether the server ends: what takes long ends too
     replays: tuple[Path, ...] = ()  # of people and of the planner, shown beside agents
+    scripts: tuple[str, ...] = ()  # of agents whose architecture is none of the eight
     helpers: dict[str, Helper] = field(default_factory=helpers)
 
 
@@ -213,6 +214,7 @@ def application(
     levels: tuple[str, ...] = ("builtin",),
     save_to: Path | None = None,
     replays: Sequence[Path] = (),
+    scripts: Sequence[str] = (),
 ) -> Starlette:
     """The application that listens at host:port. Everything is below `folders`, but for `save_to`, the editor's."""
     own = {"127.0.0.1", "localhost", "[::1]"}
@@ -237,4 +239,5 @@ def application(
     runs = Runs([Path(folder).resolve() for folder in folders])
     place = save_to and save_to.resolve()
     app.state.dashboard = Dashboard(runs, Curves(), Comparisons(), tuple(levels), place, replays=tuple(replays))
+    app.state.dashboard.scripts = tuple(scripts)
     return app
