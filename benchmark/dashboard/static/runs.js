@@ -236,6 +236,12 @@ function empty() {
     element("code", {}, "python npp_rl/ppo_mlp_baseline.py --max-minutes 10"));
 }
 
+// Where a run lies. What its name says already is left out.
+function where(row) {
+  if (row.place === row.id) return row.place;
+  return /^[^/]+\/(no|with)_pretrain\/seed_\d+$/.test(row.place) ? row.experiment : `${row.experiment} · ${row.place}`;
+}
+
 function line(row) {
   const box = element("input", { type: "checkbox", checked: state.selected.has(row.id),
     "aria-label": `Select ${row.id}`, onchange: () => pick(row.id, box.checked) });
@@ -243,9 +249,9 @@ function line(row) {
   const name = element("th", { class: "w", scope: "row" },
     element("button", { class: "link name", title: row.id, onclick: () => pick(row.id, !state.selected.has(row.id)) },
       `${row.architecture}${about ? ` (${about})` : ""} seed ${row.seed}`),
-    element("small", {}, row.place === row.id ? row.place : `${row.experiment} · ${row.place}`,
-      row.tested ? [" · ", element("button", { class: "link", title: "Watch its episodes",
-        onclick: () => go("episodes", { run: row.id }) }, "episodes")] : null));
+    row.tested ? [" ", element("button", { class: "link watch", title: "Watch its episodes",
+      onclick: () => go("episodes", { run: row.id }) }, "episodes")] : null,
+    element("small", {}, where(row)));
   const cells = COLUMNS.map(([key, , text, word]) => {
     const cell = element("td", { class: word ? `w ${key}` : key });
     if (key === "state") cell.append(element("span", { class: `state ${row.state}` }, `${SIGNS[row.state] || ""} ${row.state}`));
