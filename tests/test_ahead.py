@@ -134,9 +134,21 @@ def test_a_cold_cache_takes_two_processes_and_is_remembered(cold):
     assert Second.waited and json.loads(cold.read_text())["seconds"] > 0
     assert ahead.begin() == "" and len(Second.started) == 1, "all is compiled"
     noted = json.loads(cold.read_text())
-    cold.write_text(json.dumps(noted | {"stamp": "of other sources", "seconds": 41.7}))
+    cold.write_text(json.dumps(noted | {"stamp": "of other sources", "step": "of others", "seconds": 41.7}))
     assert "(42 s last time)" in ahead.begin() and len(Second.started) == 2
     ahead.finish((), [])
+    assert json.loads(cold.read_text())["step"] == noted["step"]
+
+
+def test_an_edit_beside_the_step_needs_no_second_process(cold):
+    ahead.begin()
+    ahead.finish(("game_state",), [])
+    noted = json.loads(cold.read_text()) | {"stamp": "of other sources", "seconds": 41.7}
+    cold.write_text(json.dumps(noted))
+    assert ahead.begin() == "compiling what has changed in the simulator" and len(Second.started) == 1
+    ahead.finish((), [])
+    after = json.loads(cold.read_text())
+    assert after["seconds"] == 41.7 and after["stamp"] != noted["stamp"] and after["step"] == noted["step"]
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"seconds": "x"}', "\0", '{"seconds": NaN}'])

@@ -26,14 +26,20 @@ def call(x):
     return time_circle_circle(0.0, 0.0, x, 0.0, 30.0, 0.0, 10.0) + BONUS
 
 BONUS = 0.0
+
+@njit
+def alone(x):
+    return x + 1
 """
 SHOW = """
 import sys
 sys.path.insert(0, sys.argv[1])
 import caller
 value = caller.call(10.0)
+assert caller.alone(1) == 2
 stats = caller.call.stats
-print(value, sum(stats.cache_hits.values()), sum(stats.cache_misses.values()))
+hits = sum(caller.alone.stats.cache_hits.values())
+print(value, sum(stats.cache_hits.values()), sum(stats.cache_misses.values()), hits)
 """
 
 
@@ -48,8 +54,8 @@ def project(tmp_path):
     return tmp_path
 
 
-def show(project, **environment):
-    """What `call(10)` yields in a fresh process -> value, cache hits, cache misses."""
+def show(project, alone=None, **environment):
+    """What `call(10)` yields in a fresh process -> value, cache hits, cache misses. alone: hits of the other one."""
     settings = os.environ | {"NUMBA_CACHE_DIR": str(project / "cache"), "PYTHONDONTWRITEBYTECODE": "1"} | environment
     settings.pop("PYTHONPATH", None)
     done = subprocess.run(
@@ -57,7 +63,8 @@ def show(project, **environment):
     )
     assert done.returncode == 0, done.stderr
     assert str(done.stderr) == ""
-    value, hits, misses = done.stdout.split()
+    value, hits, misses, other = done.stdout.split()
+    assert alone in (None, int(other))
     return float(value), int(hits), int(misses)
 
 
@@ -80,6 +87,15 @@ def test_an_edited_callee_in_another_file_and_an_edited_constant_are_seen(projec
     # Two processes with other sources may write to one folder: data of another stamp are not used.
     path.write_bytes(old)
     assert show(project) == (10.0, 0, 1)
+
+
+def test_an_edit_recompiles_only_what_depends_on_it(project):
+    assert show(project, alone=0) == (2.0, 0, 1)
+    edit(project / "npp_rl/simulator/geometry.py", "(-k - math.sqrt(root)) / w2\n        ", "7.0\n        ")
+    assert show(project, alone=1) == (7.0, 0, 1)
+    edit(project / "npp_rl/simulator/geometry.py", "import math\n", "import math\n\nUNUSED = 1  # moves lines\n\n")
+    edit(project / "caller.py", "@njit\ndef call", "# moves lines, too\n\n@njit\ndef call")
+    assert show(project, alone=1) == (7.0, 1, 0)
 
 
 def test_bounds_checks_have_a_cache_of_their_own(project):

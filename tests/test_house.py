@@ -35,6 +35,7 @@ FLOORS = (
     {"benchmark.runner"},
     {"benchmark.tuning"},
     {f"benchmark.{name}" for name in ("curves", "report", "throughput", "train_and_compare", "tune", "wandb_report")},
+    {"benchmark.dashboard"},
 )
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 
@@ -163,9 +164,12 @@ def test_a_plain_installation_is_enough_to_train_and_to_report():
     """Modules of other projects are dependencies, but for those of the extras, which say so where they are missing."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     named = {re.match(r"[\w-]+", text).group() for text in project["dependencies"]}
-    extras = {"av", "pygame", "optuna", "wandb_workspaces", "submitit", "onnxruntime"}
+    extras = {"av", "pygame", "optuna", "wandb_workspaces", "submitit", "onnxruntime", "starlette", "uvicorn", "anyio"}
     modules_of = {"pillow": "PIL"}
-    installed = {modules_of.get(name, name.replace("-", "_")) for name in named} | {"botocore"}  # which boto3 needs
+    installed = {modules_of.get(name, name.replace("-", "_")) for name in named} | {
+        "botocore",
+        "llvmlite",
+    }  # which boto3 and numba need
     installed |= extras | set(sys.stdlib_module_names)
     missing = set()
     for module, path in modules().items():

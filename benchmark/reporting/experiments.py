@@ -273,29 +273,34 @@ def read_run(here: Path, top: Path, problems: list[str]) -> Run | None:
         if events:
             problems.append(f"left out: {name_of(here, top)}: TensorBoard data without a config.json")
         return None
-    args = part(config, "args")
-    named = [name for name in inside if name.startswith("seed_") and name[5:].isdecimal()]
-    seed = args.get("seed", int(named[-1][5:]) if named else 0)
-    condition = next((name for name in inside if name in CONDITIONS), None)
-    if condition == "with_pretrain" and inside[-1] != "bc" and not args.get("pretrained_checkpoint", True):
+    run = described(here, top, config)
+    if run.condition == "with_pretrain" and not run.args.get("pretrained_checkpoint", True):
         problems.append(f"left out: {name_of(here, top)}: planned with pretraining, but trained without")
         return None
-    if condition is None:
-        condition = "with_pretrain" if args.get("pretrained_checkpoint") else "no_pretrain"
-    if (inside and inside[-1] == "bc") or (args.get("exp_name") or "").startswith("bc_"):
-        condition = "pretraining"
-    name, label = readable(config["architecture"]), readable(args.get("label") or "", 40).strip()
-    run = Run(here, name_of(here, top), top.name, name, condition, label, seed, config)
     if (here / "eval_results.json").exists():
         try:
             run.results = check(read_json(here / "eval_results.json"), Results, str(here / "eval_results.json"))
         except (OSError, ValueError) as error:
             problems.append(f"left out: {relative(str(error), top)}")
-    elif condition != "pretraining":
+    elif run.condition != "pretraining":
         problems.append(f"{name_of(here, top)}: no eval_results.json, the run has not ended")
     run.rows, run.source = read_rows(here, top, events, problems)
     run.script, run.changes = read_source(run, problems)
     return run
+
+
+def described(here: Path, top: Path, config: dict) -> Run:
+    """The run whose directory this is, by its place and its configuration, without results."""
+    inside, args = here.relative_to(top).parts, part(config, "args")
+    named = [name for name in inside if name.startswith("seed_") and name[5:].isdecimal()]
+    seed = args.get("seed", int(named[-1][5:]) if named else 0)
+    condition = next((name for name in inside if name in CONDITIONS), None)
+    if condition is None:
+        condition = "with_pretrain" if args.get("pretrained_checkpoint") else "no_pretrain"
+    if (inside and inside[-1] == "bc") or (args.get("exp_name") or "").startswith("bc_"):
+        condition = "pretraining"
+    name, label = readable(config["architecture"]), readable(args.get("label") or "", 40).strip()
+    return Run(here, name_of(here, top), top.name, name, condition, label, seed, config)
 
 
 def read_source(run: Run, problems: list[str]) -> tuple[str | None, str]:

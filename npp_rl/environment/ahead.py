@@ -2,7 +2,7 @@
 
 Numba compiles on one core. The kernel of a step, `advance_all`, takes as long as all others together, so a second
 process compiles it while this one compiles the others; both leave their results in the cache. `ahead.json` beside them
-says which sources are compiled, and how many seconds that took.
+says what is compiled, and how many seconds that took.
 """
 
 import atexit
@@ -23,7 +23,7 @@ from npp_rl.environment.env import NppVectorEnv
 from npp_rl.files import read_json, write_json
 from npp_rl.levels.generator import generate
 from npp_rl.levels.maps import Level, encode_map
-from npp_rl.simulator import compiled, simulate
+from npp_rl.simulator import compiled, simulate, stamps
 from npp_rl.viewing.render import reachable
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -40,7 +40,7 @@ def _record() -> Path | None:
 
 
 def _noted() -> dict:
-    """`stamp` of the sources and processor that are compiled, and `seconds` of the last compiling; {} if unknown."""
+    """`stamp` and `step`, what is compiled, and `seconds` that it took, the last time with `step`; {} if unknown."""
     with contextlib.suppress(OSError, ValueError, AttributeError, KeyError, TypeError):
         noted = read_json(_record())
         if 0 < noted["seconds"] < 1e6:
@@ -48,20 +48,25 @@ def _noted() -> dict:
     return {}
 
 
-def _stamp() -> str:
-    return f"{compiled.source_stamp()} {cpu_target.target_context.codegen().magic_tuple()}"
+def _stamps() -> dict[str, str]:
+    """`stamp` of all sources, `step` of the kernel of a step, both with the processor."""
+    processor = cpu_target.target_context.codegen().magic_tuple()
+    step = stamps.function_stamp(games.advance_all)
+    return {"stamp": f"{stamps.source_stamp()} {processor}", "step": f"{step} {processor}"}
 
 
 def begin() -> str:
-    """Start the second process where the cache is cold -> how long compiling will take, "" if there is nothing to do.
+    """Start the second process where it is needed -> how long compiling will take, "" if there is nothing to do.
 
     `finish` does the rest. To call it early lets other work, such as reading levels, pass meanwhile.
     """
     global _begun, _second
     noted = _noted()
-    if _begun or noted.get("stamp") == _stamp():
+    if _begun or noted.get("stamp") == _stamps()["stamp"]:
         return ""
     _begun = time.monotonic()
+    if noted.get("step") == _stamps()["step"]:  # an edit of something that a step does not call
+        return "compiling what has changed in the simulator"
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     if _record() is not None and cores > 1:
         code = "import sys; sys.path.insert(0, sys.argv[1]); from npp_rl.environment import ahead; ahead.second()"
@@ -116,8 +121,11 @@ def finish(observations: Sequence[str], others: Sequence[Callable[[Level], objec
     simulate(level.map_data, bytes(1))  # for pictures and videos, as the next; most of it is compiled by now
     reachable(level.map_data)
     if cold:
-        seconds, record = time.monotonic() - _begun, _record()
+        noted, now, record = _noted(), _stamps(), _record()
+        seconds = max(round(time.monotonic() - _begun, 1), 0.1)
+        if noted.get("step") == now["step"]:
+            seconds = noted["seconds"]
         _begun, _second = 0.0, None
         if record is not None:
             with contextlib.suppress(OSError):
-                write_json(record, {"stamp": _stamp(), "seconds": round(max(seconds, 0.1), 1)})
+                write_json(record, now | {"seconds": seconds})

@@ -27,7 +27,7 @@ from npp_rl.levels.datasets import tiles_and_mirrored_tiles
 from npp_rl.levels.maps import TILES_AT, Level, map_title, mirrored
 from npp_rl.levels.replays import ReplayError, validate_files
 from npp_rl.planning.held_actions import fit, on_grid
-from npp_rl.simulator import compiled
+from npp_rl.simulator import stamps
 
 RELABELLED = "relabelled.json"  # in a folder of relabel.py: number of steps of each replay that are not to be learned
 VERDICTS = ("used", "broken", "died", "unfinished", "duplicate", "held out", "not executable")
@@ -284,7 +284,7 @@ def table(report: dict) -> str:
 def source_stamp() -> str:
     """Hash of the code that the results depend on."""
     own = [Path(__file__).with_name(f"{name}.py").read_bytes() for name in ("runs", "held_actions", "demonstrations")]
-    return compiled.source_stamp() + hashlib.sha256(b"".join(own)).hexdigest()
+    return stamps.source_stamp() + hashlib.sha256(b"".join(own)).hexdigest()
 
 
 def kept(cache: str | Path | None, name: str, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:

@@ -1,9 +1,9 @@
-"""Numba compilation with a disk cache whose key is the content of all compiled files.
+"""Numba compilation with a disk cache whose key is the content of all that a function calls and reads.
 
 Numba's own cache notices an edit of the file that a function is in, but not of a callee in another file, and it ignores
-the bounds-check setting. Here the stamp of every cached function is a hash of all source files with compiled code and
-of `NUMBA_BOUNDSCHECK`, so any edit recompiles everything that is used afterwards. A cache file that is cut, overwritten
-or of another stamp counts as missing. Where no cache can be written, nothing is cached, which is said once.
+the bounds-check setting. Here each function has a stamp, which stamps.py describes. An edit recompiles the functions
+that call what was edited, and no others. A cache file that is cut, overwritten or of another stamp counts as missing.
+Where no cache can be written, nothing is cached, which is said once.
 """
 
 import contextlib
@@ -11,37 +11,18 @@ import functools
 import hashlib
 import os
 import pickle
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import numba
-from numba.core import config
 from numba.core.caching import FunctionCache, IndexDataCacheFile
 from numba.core.registry import CPUDispatcher
 
-_PACKAGE = Path(__file__).resolve().parent.parent
+from npp_rl.simulator.stamps import function_stamp
+
 _functions = []  # what `njit` has made, without kernels
-
-
-@functools.cache
-def source_stamp() -> str:
-    """Hash (hex) of all Python files that hold compiled code, and of the bounds-check setting."""
-    digest = hashlib.sha256(f"{numba.__version__} {config.BOUNDSCHECK}".encode())
-    for path in sorted(_PACKAGE.rglob("*.py")):
-        text = path.read_bytes()
-        if path.parent.name == "simulator" or b"compiled import" in text:
-            digest.update(path.relative_to(_PACKAGE).as_posix().encode() + text)
-    return digest.hexdigest()
-
-
-@functools.cache
-def _file_stamp(filename):
-    """`source_stamp` for functions of the package; for others (tests), a hash of it and of their own file."""
-    path = Path(filename).resolve()
-    if path.is_relative_to(_PACKAGE):
-        return source_stamp()
-    return hashlib.sha256(source_stamp().encode() + path.read_bytes()).hexdigest()
 
 
 class _CacheFile(IndexDataCacheFile):
@@ -50,37 +31,46 @@ class _CacheFile(IndexDataCacheFile):
     Numba's own index with numbered files is not used: two processes that compile at once mix up each other's numbers.
     """
 
+    def __init__(self, cache_path, filename_base, function):
+        super().__init__(cache_path, filename_base, source_stamp=None)
+        self._function = function
+        # Without the number of the function's line, which changes with those above it.
+        self._base = re.sub(r"-\d+(?=\.py\d)", "", filename_base)
+
     def _path(self, key):
         name = hashlib.sha256(repr(key).encode()).hexdigest()[:16]
-        return Path(self._data_path(f"{self._index_name.removesuffix('.nbi')}.{name}.nbc"))
+        return Path(self._data_path(f"{self._base}.{name}.nbc"))
 
-    def _digest(self, content):
-        return hashlib.sha256(self._source_stamp.encode() + content).digest()
+    def _stamp(self, key):
+        """The function's stamp; "" where it does not tell all, as with functions among the arguments."""
+        return "" if re.search("Dispatcher|Function", repr(key[0])) else function_stamp(self._function)
 
     def save(self, key, data):
-        content = self._dump((key, data))
-        with self._open_for_write(self._path(key)) as f:
-            f.write(self._digest(content) + content)
+        if stamp := self._stamp(key):
+            content = self._dump((key, data))
+            with self._open_for_write(self._path(key)) as f:
+                f.write(_digest(stamp, content) + content)
 
     def load(self, key):
         try:
             content = self._path(key).read_bytes()
         except OSError:
             return None
-        if content[:32] != self._digest(content[32:]):
+        stamp = self._stamp(key)
+        if not stamp or content[:32] != _digest(stamp, content[32:]):
             return None
         saved, data = pickle.loads(content[32:])
         return data if saved == key else None
 
 
+def _digest(stamp, content):
+    return hashlib.sha256(stamp.encode() + content).digest()
+
+
 class _PackageCache(FunctionCache):
-    def __init__(self, py_func):
-        super().__init__(py_func)
-        self._cache_file = _CacheFile(
-            cache_path=self._cache_path,
-            filename_base=self._impl.filename_base,
-            source_stamp=_file_stamp(py_func.__code__.co_filename),
-        )
+    def __init__(self, function):
+        super().__init__(function.py_func)
+        self._cache_file = _CacheFile(self._cache_path, self._impl.filename_base, function)
 
     def save_overload(self, sig, data):
         try:
@@ -108,7 +98,7 @@ def njit(function=None, **options):
         return functools.partial(njit, **options)
     dispatcher = numba.njit(error_model="numpy", **options)(function)
     try:
-        dispatcher._cache = _PackageCache(dispatcher.py_func)
+        dispatcher._cache = _PackageCache(dispatcher)
     except RuntimeError:  # Numba's "no locator available"; the dispatcher keeps its cache that stores nothing
         _say_uncached("no folder for it can be written")
     _functions.append(dispatcher)

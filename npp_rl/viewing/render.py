@@ -17,7 +17,7 @@ from PIL import Image, ImageDraw, ImageFont
 from npp_rl.files import write_atomically
 from npp_rl.levels import fields
 from npp_rl.levels.maps import RECORDS_AT, SHORTEST_MAP, Level
-from npp_rl.simulator import build_bank
+from npp_rl.simulator import Bank, build_bank
 from npp_rl.simulator.layout import CAUSE_NAMES, DEAD, DYING, EXIT_DOOR, LASER, WON
 from npp_rl.simulator.unfinished import beam_length
 from npp_rl.viewing.figure import draw_ninja, look_of_ninja
@@ -34,6 +34,7 @@ from npp_rl.viewing.shapes import (
     WIDTH,
     Now,
     Pen,
+    Thing,
     at_start,
     draw_tiles,
     look,
@@ -219,7 +220,7 @@ def _picture(
     for points, outcome, _ in runs:
         _draw_seconds(pen, points, OUTCOMES[outcome], scale, len(runs) <= MOST_NUMBERED)
     for points, outcome, cause in runs:
-        _draw_end(pen, *points[-1], outcome, cause)
+        draw_end(pen, *points[-1], outcome, cause)
     if legend and any(cause for _, _, cause in runs):
         _draw_legend(pen, Counter((outcome, cause) for _, outcome, cause in runs))
     if ninja is None:
@@ -236,8 +237,8 @@ def _larger(pen, x, y, scale):
     return Pen(pen.image, pen.factor * more, (x - x / more, y - y / more)) if more > 1 else pen
 
 
-def _dimmed(image, seen):
-    """The picture with all that lies farther than SEEN px from `seen` (see `reachable`) faded into the ground."""
+def near_reach(seen: np.ndarray) -> np.ndarray:
+    """What lies within SEEN px of `seen` (see `reachable`), of the same shape; pictures fade the rest."""
     reach = int(SEEN / fields.SPACING)
     padded = np.pad(seen, reach)
     near = np.zeros_like(seen)
@@ -245,6 +246,12 @@ def _dimmed(image, seen):
         for i in range(2 * reach + 1):
             if math.hypot(i - reach, j - reach) <= reach:
                 near |= padded[j : j + seen.shape[0], i : i + seen.shape[1]]
+    return near
+
+
+def _dimmed(image, seen):
+    """The picture with all that lies farther than SEEN px from `seen` (see `reachable`) faded into the ground."""
+    near = near_reach(seen)
     # Node (i, j) lies at (6i, 6j) px: the nodes are the corners of the picture's cells.
     mask = Image.fromarray(np.where(near, 0, 190).astype(np.uint8))
     size = fields.COLS - 1, fields.ROWS - 1
@@ -269,6 +276,30 @@ def _draw_seconds(pen, points, color, scale, numbered):
             pen.draw.text(pen.at(x + 6, y - 9), words, INK, font, anchor="lm")
 
 
+def numbered_things(map_data: bytes, bank: Bank, unfinished: bool = False) -> list[tuple[Thing, int, int]]:
+    """(entity, its index among the entities of the bank's first level, its slot) of each of `shapes.things`.
+
+    bank: of this map alone. An exit has the index of its switch, which has its state.
+    """
+    found = things(map_data, unfinished)
+    # Entities are numbered by type, then in the order of the records. An exit is two entities, door and switch.
+    order = sorted(range(len(found)), key=lambda k: found[k].kind)
+    index = np.zeros(len(found), np.int64)
+    index[order] = np.arange(len(found))
+    index += np.searchsorted(np.flatnonzero([found[k].kind == EXIT_DOOR for k in order]), index, side="right")
+    return list(zip(found, index.tolist(), bank.entity["slot"][index].tolist(), strict=True))
+
+
+def look_of_mover(bank: Bank, state, i: int, thing: Thing, index: int, slot: int) -> list[tuple]:
+    """Pieces of an entity that moves, in game i of a `State`; thing, index, slot: one of `numbered_things`."""
+    x, y, a, b, _, _, direction, _ = state.mover[i, slot].item()
+    status = int(state.state[i, index])
+    reach = beam_length(bank, 0, state.mover, i, slot) if thing.kind == LASER and status == 1 else 0.0
+    if thing.kind == LASER and status == 0:
+        a = at_start(thing).a  # set by its first thought
+    return look(thing, Now(x, y, 1, status, 1, direction, a, b, reach))
+
+
 class Scene:
     """A level drawn at any moment of a game.
 
@@ -286,15 +317,7 @@ class Scene:
         image = Image.new("RGB", (WIDTH * factor, HEIGHT * factor), BACKGROUND)
         draw_tiles(Pen(image, factor), map_data)
         self.ground = np.asarray(image.reduce(_samples(scale)))
-        found = things(map_data, unfinished)
-        # Entities are numbered by type, then in the order of the records. An exit is two entities, door and switch; the
-        # switch has its state.
-        order = sorted(range(len(found)), key=lambda k: found[k].kind)
-        index = np.zeros(len(found), np.int64)
-        index[order] = np.arange(len(found))
-        index += np.searchsorted(np.flatnonzero([found[k].kind == EXIT_DOOR for k in order]), index, side="right")
-        slot = self.bank.entity["slot"][index].tolist()
-        numbered = list(zip(found, index.tolist(), slot, strict=True))
+        numbered = numbered_things(map_data, self.bank, unfinished)
         self.moving = [entry for entry in numbered if entry[0].kind in MOVING]
         self.still = [entry for entry in numbered if entry[0].kind not in MOVING]
         self.still_index = np.array([k for _, k, _ in self.still], np.int64)
@@ -312,7 +335,7 @@ class Scene:
                 pieces += look(thing, Now(thing.x, thing.y, active[at], states[at], shut))
             self._blend(self.backdrop, pieces)
         picture = self.backdrop.copy()
-        self._blend(picture, [piece for entry in self.moving for piece in self._look_of_mover(state, i, *entry)])
+        self._blend(picture, [piece for entry in self.moving for piece in look_of_mover(self.bank, state, i, *entry)])
         self._blend(picture, [look_of_ninja(state.ninja[i])])
         return picture
 
@@ -320,14 +343,6 @@ class Scene:
         doors = int(self.bank.level["doors"][0])
         active = state.active[i, self.still_index].tobytes()
         return active, state.state[i, self.still_index].tobytes(), state.closed[i, :doors].tobytes()
-
-    def _look_of_mover(self, state, i, thing, index, slot):
-        x, y, a, b, _, _, direction, _ = state.mover[i, slot].item()
-        status = int(state.state[i, index])
-        reach = beam_length(self.bank, 0, state.mover, i, slot) if thing.kind == LASER and status == 1 else 0.0
-        if thing.kind == LASER and status == 0:
-            a = at_start(thing).a  # set by its first thought
-        return look(thing, Now(x, y, 1, status, 1, direction, a, b, reach))
 
     def _blend(self, picture, pieces):
         """Draw pieces over a picture, the lowest layer first."""
@@ -449,7 +464,7 @@ def _checked(trajectories: Iterable[Trajectory]) -> list[tuple[list, str, str]]:
     return runs
 
 
-def _draw_end(pen, x, y, outcome, cause):
+def draw_end(pen, x, y, outcome, cause):
     color = OUTCOMES[outcome]
     if cause:
         points, color = MARKS[cause]
@@ -480,6 +495,6 @@ def _draw_legend(pen, counts):
         if x + width + 22 > WIDTH:  # a second line above the first
             x, y = 12.0, y - 22
         pen.polygon([(x - 4, y - 9), (x + 22 + width, y - 9), (x + 22 + width, y + 9), (x - 4, y + 9)], PAPER)
-        _draw_end(pen, x + 6, y, outcome, cause)
+        draw_end(pen, x + 6, y, outcome, cause)
         pen.draw.text(pen.at(x + 17, y), text, INK, font, anchor="lm")
         x += width + 34

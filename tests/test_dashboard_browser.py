@@ -1,0 +1,255 @@
+"""The dashboard's views Runs and Compare in Chromium: curves that grow, links, keys, names that stay text, 390 px."""
+
+import json
+import time
+from urllib.parse import urlencode
+
+import browser
+import pytest
+from made_runs import make
+from serving import serving
+from test_dashboard import append, locked, train, write_run
+
+from benchmark.dashboard import runs, views
+
+pytestmark = pytest.mark.skipif(not browser.find(), reason="no Chromium (apt-get install chromium)")
+
+EVIL = "<img src=x onerror=alert(1)>"
+
+
+@pytest.fixture(scope="module")
+def chromium(tmp_path_factory):
+    found = browser.Browser(tmp_path_factory.mktemp("browser") / "profile")
+    yield found
+    found.close()
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory):
+    """Two architectures with three seeds each, and one whose every name would be markup."""
+    top = make(tmp_path_factory.mktemp("served") / "first", ("gat", "mlp_cnn"), (1, 2, 3), ["no_pretrain"], levels=4)
+    evil = write_run(top / EVIL.replace("/", "") / "seed_1", [train(k, 0.1) for k in (100, 200)], seed=1,
+                     architecture=EVIL, label=EVIL)  # fmt: skip
+    (evil / "console.log").write_text(f"error: {EVIL}\n")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(views, "EVENT_SECONDS", 0.1)
+        patch.setattr(runs, "LOOK_SECONDS", 0.05)
+        patch.setattr(runs, "WALK_SECONDS", 0.1)
+        with serving([top]) as found:
+            found.top = top
+            yield found
+
+
+@pytest.fixture
+def opened(chromium, served):
+    """A function that opens a view; at last nothing was complained, and nothing was asked for elsewhere."""
+
+    def open_view(hash_="#/runs", width=1280, dark=False):
+        chromium.open("about:blank", width)
+        chromium.open(f"{served.address}/{hash_}", width, dark=dark)
+        chromium.wait("document.querySelector('#view > .view') !== null")
+        if hash_.startswith("#/runs"):
+            chromium.wait("document.querySelectorAll('.runs-table tbody tr').length")
+        return chromium
+
+    yield open_view
+    assert chromium.complaints() == []
+    assert [url for url in chromium.requests() if not url.startswith(("about:", served.address + "/"))] == []
+    chromium.open("about:blank", 1280)
+
+
+def link(**params) -> str:
+    return f"#/runs?{urlencode(params, doseq=True)}"
+
+
+def ids(served, *words) -> list[str]:
+    rows = served.get("/api/runs")[2]["rows"]
+    return sorted(row["id"] for row in rows if all(word in row["id"] for word in words))
+
+
+POINTS = "Number(document.querySelector('[data-key=\"Success in training episodes\"] .plot').dataset.points || 0)"
+
+
+@pytest.mark.parametrize("view", ["runs", "compare", "episodes", "editor"])
+@pytest.mark.parametrize(("width", "dark"), [(1280, False), (390, True)])
+def test_views_load_and_fit(opened, view, width, dark):
+    page = opened(f"#/{view}", width, dark)
+    page.wait(f"document.querySelector('nav a[data-view={view}]').getAttribute('aria-current') === 'page'")
+    page.wait("document.querySelector('#view > .view').childElementCount")
+    time.sleep(0.3)
+    assert page.run("document.documentElement.scrollWidth") == width
+    paper = page.run("getComputedStyle(document.body).backgroundColor")
+    assert paper == ("rgb(20, 24, 29)" if dark else "rgb(255, 255, 255)")
+
+
+def test_a_live_run_s_curve_grows_and_new_runs_appear(opened, served):
+    folder = write_run(served.top / "live/gat/no_pretrain/seed_1", [train(100 * k, k / 50) for k in range(1, 11)])
+    name = "first/live/gat/no_pretrain/seed_1"
+    with locked(folder):
+        page = opened(link(run=name))
+        assert page.wait(POINTS) == 10
+        state = f"document.querySelector('tr[data-id=\"{name}\"] .state').textContent"
+        assert "running" in page.wait(state)
+        append(folder, [train(100 * k, k / 50) for k in range(11, 31)])
+        page.wait(f"{POINTS} === 30")
+        write_run(served.top / "live/gcn/no_pretrain/seed_2", [train(100, 0.5)], seed=2, architecture="gcn")
+        page.wait("document.querySelector('tr[data-id=\"first/live/gcn/no_pretrain/seed_2\"]') !== null")
+    page.wait(f"{state}.includes('dead')")
+
+
+def test_selecting_draws_curves_and_the_link_restores_them(opened, served):
+    page = opened()
+    page.run("document.querySelector('tr[data-id*=\"gat\"] input').click()")
+    page.wait(POINTS)
+    page.run("document.querySelector('tr[data-id*=\"mlp_cnn\"] input').click()")
+    page.wait("document.querySelectorAll('.legend .entry').length === 2")
+    page.run("[...document.querySelectorAll('.charts-bar input[type=checkbox]')].forEach(box => box.click())")
+    page.run("(() => { const s = document.querySelector('.charts-bar select'); s.value = 'minutes';"
+             "s.dispatchEvent(new Event('change')) })()")  # fmt: skip
+    page.wait("location.hash.includes('x=minutes') && location.hash.includes('mean=1')")
+    page.run("document.querySelectorAll('details.section')[1].querySelector('summary').click()")
+    charts = page.wait(
+        "document.querySelectorAll('.chart canvas').length > 2 && document.querySelectorAll('.chart').length"
+    )
+    kept = page.run("location.hash")
+    again = opened(kept)
+    again.wait(f"document.querySelectorAll('.chart canvas').length === {charts}")
+    assert again.run("document.querySelectorAll('tr.on').length") == 2
+    assert again.run("[...document.querySelectorAll('.charts-bar input:checked')].length") == 3
+    assert again.run("document.querySelector('.charts-bar select').value") == "minutes"
+
+
+def middle(page, script):
+    return page.run(
+        f"(() => {{ const e = {script}; e.scrollIntoView({{block: 'center'}}); const b = e.getBoundingClientRect();"
+        "return [b.left + b.width / 2, b.top + b.height / 2] })()"
+    )
+
+
+TIP = "document.querySelector('.tip').hidden ? '' : document.querySelector('.tip').textContent"
+PLOT = "document.querySelector('[data-key=\"Success in training episodes\"] .plot')"
+
+
+def test_values_under_the_mouse_and_by_keys(opened, served):
+    page = opened(link(run=ids(served, "gat")[:2]))
+    page.wait(POINTS)
+    page.move(*middle(page, f"{PLOT}.querySelector('.u-over')"))
+    said = page.wait(TIP)
+    assert "steps" in said and said.count("gat seed") == 2
+    page.move(1, 1)
+    page.wait(f"!({TIP})")
+    page.run(f"{PLOT}.focus()")
+    page.press("ArrowRight")
+    first = page.wait(TIP)
+    page.press("ArrowRight")
+    page.wait(f"({TIP}) !== {json.dumps(first)}")
+    page.press("Escape")
+    page.wait(f"!({TIP})")
+
+
+def test_dragging_zooms_all_charts_and_escape_ends_it(opened, served):
+    page = opened(link(run=ids(served, "gat")[:1]))
+    whole = page.wait(POINTS)
+    left, top, width = page.run(
+        f"(() => {{ const e = {PLOT}.querySelector('.u-over'); e.scrollIntoView({{block: 'center'}});"
+        "const b = e.getBoundingClientRect(); return [b.left, b.top + 40, b.width] })()"
+    )
+    for kind, share in (("mouseMoved", 0.25), ("mousePressed", 0.25), ("mouseMoved", 0.4), ("mouseMoved", 0.5),
+                        ("mouseReleased", 0.5)):  # fmt: skip
+        page.send(
+            "Input.dispatchMouseEvent", type=kind, x=left + share * width, y=top, button="left", buttons=1, clickCount=1
+        )
+    page.wait("location.hash.includes('from=')")
+    page.wait(f"{POINTS} < {whole / 2} && {POINTS} > 2")
+    assert (
+        page.run("[...document.querySelectorAll('button')].find(b => b.textContent === 'Whole width').hidden") is False
+    )
+    page.run(f"{PLOT}.focus()")
+    page.press("Escape")
+    page.wait(f"{POINTS} === {whole}")
+
+
+def test_filter_group_sort_and_keys(opened, served):
+    page = opened()
+    total = page.run("document.querySelectorAll('.runs-table tbody tr').length")
+    page.press("/")
+    assert page.run("document.activeElement.id") == "filter"
+    page.send("Input.insertText", text="mlp_cnn seed 2")
+    page.wait("document.querySelectorAll('.runs-table tbody tr').length === 1")
+    page.press("Escape")
+    page.press("a")
+    page.wait("document.querySelectorAll('tr.on').length === 1")
+    page.press("n")
+    page.wait("document.querySelectorAll('tr.on').length === 0")
+    page.run(
+        "(() => { const f = document.getElementById('filter'); f.value = ''; f.dispatchEvent(new Event('input')) })()"
+    )
+    page.wait(f"document.querySelectorAll('.runs-table tbody tr').length === {total}")
+    page.run("[...document.querySelectorAll('button.head')].find(b => b.textContent.startsWith('test')).click()")
+    tests = "[...document.querySelectorAll('td.test')].map(c => parseFloat(c.textContent)).filter(v => v === v)"
+    values = page.run(tests)
+    assert values == sorted(values, reverse=True) and len(values) == 6
+    page.run("(() => { const s = document.querySelectorAll('.bar select')[1]; s.value = 'architecture';"
+             "s.dispatchEvent(new Event('change')) })()")  # fmt: skip
+    groups = page.run("[...document.querySelectorAll('tr.group th')].map(t => t.textContent)")
+    assert any(text.startswith("architecture gat") for text in groups) and len(groups) >= 3
+    page.press("?")
+    assert "filter the table" in page.wait("document.querySelector('dialog[open]').textContent")
+    page.press("Escape")
+    page.wait("document.querySelector('dialog') === null")
+    page.press("2")
+    page.wait("location.hash === '#/compare'")
+    page.press("d")
+    assert page.run("getComputedStyle(document.documentElement).colorScheme") == "dark"
+    page.press("d")
+
+
+def test_names_stay_text(opened, served):
+    name = next(row["id"] for row in served.get("/api/runs")[2]["rows"] if row["architecture"] == EVIL)
+    page = opened(link(run=[name, *ids(served, "gat")[:1]], by="architecture"))
+    page.wait(POINTS)
+    page.wait("document.querySelectorAll('.view table').length > 1")
+    page.move(*middle(page, f"{PLOT}.querySelector('.u-over')"))
+    page.wait(TIP)
+    assert EVIL in page.run("document.body.textContent")
+    assert page.run("document.querySelectorAll('#view img, .tip img').length") == 0
+    assert page.run("document.querySelector('tr[data-id*=\"onerror\"] td.error').textContent") == f"error: {EVIL}"
+
+
+def test_two_sides_are_compared_and_the_text_follows_the_sliders(opened, served):
+    page = opened("#/compare")
+    page.wait("document.querySelectorAll('select.side option').length > 2")
+    for k, name in ((0, "gat"), (1, "mlp_cnn")):
+        page.run(f"(() => {{ const s = document.querySelectorAll('select.side')[{k}];"
+                 f"s.value = [...s.options].find(o => o.value.endsWith(': {name}')).value;"
+                 "s.dispatchEvent(new Event('change')) })()")  # fmt: skip
+    said = page.wait("document.querySelector('.said .lead') && document.querySelector('.said').textContent")
+    assert "success 30%" in said
+    assert page.run("document.querySelectorAll('.gaps tbody tr').length") == 10
+    before = page.run("[...document.querySelectorAll('.matrix .total')].map(c => c.textContent)")
+    page.run("(() => { const s = document.querySelector('[data-criterion=size]'); s.value = 5;"
+             "s.dispatchEvent(new Event('input')) })()")  # fmt: skip
+    after = page.run("[...document.querySelectorAll('.matrix .total')].map(c => c.textContent)")
+    assert after != before, "at once"
+    page.wait("document.querySelector('.said').textContent.includes('size 36%')")
+    assert page.run("[...document.querySelectorAll('.matrix .total')].map(c => c.textContent)") == after
+    kept = page.run("location.hash")
+    assert "w.size=5" in kept
+    again = opened(kept)
+    again.wait("document.querySelector('.said')?.textContent.includes('size 36%')")
+    again.run("document.querySelector('.view section:last-child tbody .link').click()")
+    again.wait("location.hash.startsWith('#/episodes?run=') && location.hash.includes('level=')")
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_text_is_large_enough_and_nothing_sticks_out(opened, served, width):
+    page = opened(link(run=ids(served, "first/gat") + ids(served, "first/mlp_cnn"), mean=1), width)
+    page.wait(POINTS)
+    page.wait("document.querySelectorAll('.heat').length")
+    small = """[...document.querySelectorAll('body *')].filter(e => e.getClientRects().length &&
+        [...e.childNodes].some(n => n.nodeType === 3 && n.textContent.trim()) &&
+        parseFloat(getComputedStyle(e).fontSize) < 11).map(e => e.textContent.slice(0, 40))"""
+    assert page.run(small) == []
+    assert page.run("document.documentElement.scrollWidth") == width
+    canvas = "[...document.querySelectorAll('.chart canvas')].every(c => c.getBoundingClientRect().right <= innerWidth)"
+    assert page.run(canvas)
