@@ -28,7 +28,7 @@ from npp_rl.training import checkpoints, processes, run_folder
 from npp_rl.training.arguments import parse_args, plain_args
 from npp_rl.training.clock import Clock
 from npp_rl.training.episodes import begin_envs, episode_metrics, rules_of
-from npp_rl.training.graph_attention import additive_attention, pack_graphs
+from npp_rl.training.graph_attention import additive_attention, pack_graphs, readout, typed_linear
 from npp_rl.training.pretraining import Pretraining
 from npp_rl.training.run_log import LOSSES, start_log
 from npp_rl.training.weights import Weights
@@ -172,7 +172,7 @@ class GATv2Layer(nn.Module):
 
     def forward(self, x, graphs):
         """x float32 [M, width] -> the same."""
-        return additive_attention(self.project(x), self.a, graphs)
+        return additive_attention(x, self.project.weight, self.project.bias, self.a, graphs)
 
 
 class CrossModalAttention(nn.Module):
@@ -226,14 +226,11 @@ class Agent(nn.Module):
         graphs = pack_graphs(
             x["graph_node_mask"], x["graph_adjacent"], x["graph_reachable"], slots, not self.training, self_loops=True
         )
-        parts = x["graph_nodes"].flatten(0, 1)[graphs.slots].split(graphs.counts)  # (rows of the type, F) each
-        h = torch.relu(torch.cat([embed(part) for embed, part in zip(self.embed, parts, strict=True)]))
+        nodes = x["graph_nodes"].flatten(0, 1)[graphs.slots]  # (M, F)
+        h = torch.relu(typed_linear(nodes, graphs, *self.embed.parameters()))
         for layer in self.layers:
-            h = h + torch.relu(layer(h, graphs))  # never negative: padding with 0 leaves the maximum
-        table = h.new_zeros(graphs.row.numel(), h.shape[1]).index_copy(0, graphs.slots, h)
-        table = table.view(*graphs.row.shape, -1).masked_fill(graphs.row.unsqueeze(2) < 0, 0)  # (B, N, graph_hidden)
-        tiles = graphs.row[:, : slots[0]].ge(0).sum(1, keepdim=True).clamp(min=1)
-        return torch.cat([table[:, : slots[0]].sum(1) / tiles, *(part.amax(1) for part in table.split(slots, 1))], 1)
+            h = h + torch.relu(layer(h, graphs))  # never negative
+        return readout(h, graphs)
 
     def encode(self, x):
         pictures = self.frames(x["player_frames"]), self.view(x["global_view"])

@@ -28,7 +28,7 @@ from npp_rl.training import checkpoints, processes, run_folder
 from npp_rl.training.arguments import parse_args, plain_args
 from npp_rl.training.clock import Clock
 from npp_rl.training.episodes import begin_envs, episode_metrics, rules_of
-from npp_rl.training.graph_attention import attention, pack_graphs
+from npp_rl.training.graph_attention import attention, pack_graphs, readout, typed_linear
 from npp_rl.training.pretraining import Pretraining
 from npp_rl.training.run_log import LOSSES, start_log
 from npp_rl.training.weights import Weights
@@ -127,11 +127,6 @@ def mlp(inputs, hidden, outputs):
     )
 
 
-def typed_linear(x, counts, weight):
-    """Map rows [M, in], sorted by type, by the weights [types, in + 1, out] of their type (bias last) -> [M, out]."""
-    return torch.cat([torch.addmm(w[-1], part, w[:-1]) for part, w in zip(x.split(counts), weight, strict=True)])
-
-
 class HGTLayer(nn.Module):
     """Heterogeneous Graph Transformer layer (Hu et al. 2020, section 3) for two edge types."""
 
@@ -150,11 +145,9 @@ class HGTLayer(nn.Module):
 
     def forward(self, x, graphs):
         """x float32 [M, width] -> the same."""
-        k_and_v = torch.einsum("atchd,rahde->tcrahe", self.qkv[1:], self.w_edge)  # equations 3 and 4 combined
-        maps = torch.cat([self.qkv[0].flatten(2), k_and_v.flatten(2)], 2)  # (types, width + 1, 5 * width)
-        h = attention(typed_linear(x, graphs.counts, maps), self.mu, graphs)
+        h = attention(x, self.qkv, self.w_edge, self.mu, graphs)  # equations 3 and 4
         share = torch.sigmoid(self.skip)[:, None]
-        h = typed_linear(nn.functional.gelu(h), graphs.counts, share[:, None] * self.w_out)  # equation 5
+        h = typed_linear(nn.functional.gelu(h), graphs, share[:, None] * self.w_out)  # equation 5
         kept = torch.cat([part.expand(count, 1) for part, count in zip(1 - share, graphs.counts, strict=True)])
         return torch.addcmul(h, x, kept)
 
@@ -185,14 +178,11 @@ class Agent(nn.Module):
         """Mean of the features over tiles and maximum over the nodes of each type: [B, 7 * graph_hidden]."""
         slots = [count for _, _, count in GRAPH_SLOTS]
         graphs = pack_graphs(x["graph_node_mask"], x["graph_adjacent"], x["graph_reachable"], slots, not self.training)
-        parts = x["graph_nodes"].flatten(0, 1)[graphs.slots].split(graphs.counts)  # (rows of the type, F) each
-        h = torch.relu(torch.cat([embed(part) for embed, part in zip(self.embed, parts, strict=True)]))
+        nodes = x["graph_nodes"].flatten(0, 1)[graphs.slots]  # (M, F)
+        h = torch.relu(typed_linear(nodes, graphs, *self.embed.parameters()))
         for layer in self.layers:
             h = layer(h, graphs)
-        table = h.new_zeros(graphs.row.numel(), h.shape[1]).index_copy(0, graphs.slots, torch.relu(h))
-        table = table.view(*graphs.row.shape, -1).masked_fill(graphs.row.unsqueeze(2) < 0, 0)  # (B, N, graph_hidden)
-        tiles = graphs.row[:, : slots[0]].ge(0).sum(1, keepdim=True).clamp(min=1)
-        return torch.cat([table[:, : slots[0]].sum(1) / tiles, *(part.amax(1) for part in table.split(slots, 1))], 1)
+        return readout(h, graphs)
 
     def encode(self, x):
         ahead = torch.cat((x["reachability"], x["arcs"].flatten(1)), 1)

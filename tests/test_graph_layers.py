@@ -10,7 +10,16 @@ from torch_geometric.nn import GATv2Conv, GCNConv, HGTConv
 from npp_rl.ppo_gat import GATv2Layer
 from npp_rl.ppo_gcn import GCNLayer
 from npp_rl.ppo_vision_free import HGTLayer
-from npp_rl.training.graph_attention import additive_attention, attention, normalised_sum, pack_graphs
+from npp_rl.simulator.compiled import njit
+from npp_rl.training import graph_vectors
+from npp_rl.training.graph_attention import (
+    additive_attention,
+    attention,
+    normalised_sum,
+    pack_graphs,
+    readout,
+    typed_linear,
+)
 
 SLOTS = [9, 1, 4, 2, 2, 3]  # a small graph with all six node types
 NODES, BATCH, WIDTH, HEADS, WIDTHS = sum(SLOTS), 5, 24, 4, (4, 6)
@@ -201,18 +210,20 @@ def test_attention_without_edges_is_zero():
     mask, adjacent, reachable = random_graphs(2)
     for padded in (False, True):
         graphs = packed(mask, np.full_like(adjacent, -1), np.full_like(reachable, -1), padded=padded)
-        x = torch.randn(len(graphs.slots), 2 * WIDTH)
-        assert not additive_attention(x, torch.randn(HEADS, WIDTH // HEADS), graphs).any()
-        mu = torch.ones(TYPES, 2, TYPES, HEADS)
-        assert not attention(torch.randn(len(x), 5 * WIDTH), mu, graphs).any()
+        x, (a, weight, bias) = torch.randn(len(graphs.slots), WIDTH), random_layer(kind="gat").parameters()
+        assert not additive_attention(x, weight, bias, a, graphs).any()
+        layer = random_layer()
+        assert not attention(x, layer.qkv, layer.w_edge, layer.mu, graphs).any()
 
 
 def test_attention_sums_to_one_over_both_edge_types():
     """With v = 1 everywhere the weighted sum of v is 1 for nodes with edges and 0 for nodes without."""
     graphs = packed(*random_graphs(1))
-    projection = torch.randn(len(graphs.slots), 5, WIDTH)
-    projection[:, [2, 4]] = 1
-    out = attention(projection.flatten(1), torch.randn(TYPES, 2, TYPES, HEADS), graphs)
+    layer = random_layer()
+    with torch.no_grad():
+        layer.qkv[2, :, :-1], layer.qkv[2, :, -1] = 0, 1
+        layer.w_edge[:, 1] = torch.eye(WIDTH // HEADS)
+    out = attention(torch.randn(len(graphs.slots), WIDTH), layer.qkv, layer.w_edge, layer.mu, graphs)
     degrees = sum(lists.ge(0).sum(2).flatten()[graphs.slots] for lists in graphs.lists)
     assert 0 < (degrees > 0).sum() < len(degrees)
     torch.testing.assert_close(out, (degrees > 0)[:, None].expand(-1, WIDTH).float())
@@ -286,3 +297,72 @@ def test_padded_rows_give_the_same(kind):
     out = torch.empty_like(table)
     out[padded.slots] = layer(table[padded.slots], padded)
     torch.testing.assert_close(out[graphs.slots], layer(x, graphs), rtol=1e-5, atol=1e-5)
+
+
+def gradients(out, direction, *tensors):
+    return torch.autograd.grad(out, tensors, direction, retain_graph=True)
+
+
+@pytest.mark.parametrize("joined", [False, True])
+def test_maps_by_type_equal_one_linear_layer_for_each_type(joined):
+    """Also where a type has no node: its weights have a gradient of 0."""
+    mask, *lists = random_graphs(7)
+    mask[:, STARTS[3] : STARTS[4]] = 0
+    graphs = packed(mask, *lists)
+    layers = [torch.nn.Linear(WIDTH, 10) for _ in SLOTS]
+    x = torch.randn(len(graphs.slots), WIDTH, requires_grad=True)
+    pairs = [parameter for layer in layers for parameter in (layer.weight, layer.bias)]
+    one = torch.stack([torch.cat((layer.weight.t(), layer.bias[None])) for layer in layers])
+    out = typed_linear(x, graphs, *([one] if joined else pairs))
+    expected = torch.cat([layer(part) for layer, part in zip(layers, x.split(graphs.counts), strict=True)])
+    torch.testing.assert_close(out, expected, rtol=1e-5, atol=1e-5)
+    direction = torch.randn_like(out)
+    for ours, plain in zip(
+        gradients(out, direction, x, *pairs), gradients(expected, direction, x, *pairs), strict=True
+    ):
+        torch.testing.assert_close(ours, plain, rtol=1e-5, atol=1e-5)
+    assert not gradients(out, direction, layers[3].weight)[0].any()
+
+
+@pytest.mark.parametrize("every", [False, True])
+def test_readout_equals_means_and_maxima_by_hand(every):
+    """Of relu(h), by graph and type, with 0 for types without a node; nodes that share a maximum share its gradient."""
+    mask, *lists = random_graphs(8)
+    mask[1, : STARTS[1]] = 0
+    graphs = packed(mask, *lists, every=every)
+    h = torch.randn(len(graphs.slots), WIDTH)
+    pair = graphs.row[0, : STARTS[1]][mask[0, : STARTS[1]] > 0][:2]
+    h[pair, 0] = 5.0
+    mines = graphs.row[2, STARTS[2] : STARTS[3]]
+    h[mines[mines >= 0]] = -1.0
+    h.requires_grad_()
+    parts = []
+    for b in range(BATCH):
+        rows = [graphs.row[b, a:z] for a, z in itertools.pairwise(STARTS)]
+        rows = [torch.relu(h[part[part >= 0]]) for part in rows]
+        mean = rows[0].mean(0) if len(rows[0]) else torch.zeros(WIDTH)
+        parts.append(torch.cat([mean, *(r.amax(0) if len(r) else torch.zeros(WIDTH) for r in rows)]))
+    out, expected = readout(h, graphs), torch.stack(parts)
+    torch.testing.assert_close(out, expected, rtol=1e-6, atol=1e-6)
+    direction = torch.randn_like(out)
+    (ours,), (plain,) = gradients(out, direction, h), gradients(expected, direction, h)
+    torch.testing.assert_close(ours, plain, rtol=1e-6, atol=1e-6)
+    assert ours[pair[0], 0] == ours[pair[1], 0] != 0
+    padded = packed(mask, *lists, padded=True)
+    table = torch.full((BATCH * NODES, WIDTH), 1e3)
+    table[graphs.slots] = h.detach()
+    torch.testing.assert_close(readout(table[padded.slots], padded), out.detach(), rtol=1e-6, atol=1e-6)
+
+
+@njit(_nrt=False)
+def exp_in_vectors(x, out):
+    for i in range(0, len(x), 6):
+        graph_vectors.store(out, i, graph_vectors.exp(graph_vectors.load(x, i, 6), 6))
+
+
+def test_exp_in_vectors_is_exact_to_the_last_bits():
+    x = np.concatenate([-np.geomspace(1e-6, 86.9, 5994), [0, -1, -1000, -np.inf, np.nan, -0.0]]).astype(np.float32)
+    out = np.empty_like(x)
+    exp_in_vectors(x, out)
+    expected = np.exp(np.maximum(x, -87).astype(np.float64))
+    np.testing.assert_allclose(out, expected, rtol=2e-7)

@@ -166,10 +166,8 @@ def test_a_plain_installation_is_enough_to_train_and_to_report():
     named = {re.match(r"[\w-]+", text).group() for text in project["dependencies"]}
     extras = {"av", "pygame", "optuna", "wandb_workspaces", "submitit", "onnxruntime", "starlette", "uvicorn", "anyio"}
     modules_of = {"pillow": "PIL"}
-    installed = {modules_of.get(name, name.replace("-", "_")) for name in named} | {
-        "botocore",
-        "llvmlite",
-    }  # which boto3 and numba need
+    installed = {modules_of.get(name, name.replace("-", "_")) for name in named}
+    installed |= {"botocore", "llvmlite"}  # which boto3 and Numba need
     installed |= extras | set(sys.stdlib_module_names)
     missing = set()
     for module, path in modules().items():

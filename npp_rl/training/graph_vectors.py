@@ -1,0 +1,169 @@
+"""Vectors of float32 in compiled kernels, as instructions of the processor.
+
+LLVM must assume that arrays which a kernel reads and writes overlap, so it turns few of a graph layer's short loops
+into vector instructions. Here a kernel names its vectors. A vector has as many lanes as the graph layer has heads: all
+heads are computed at once, and no sum runs across lanes. LLVM splits or pads vectors to the registers of a processor.
+"""
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic, models, register_model
+
+from npp_rl.simulator.compiled import kernel
+
+ANY_ORDER = ("reassoc", "contract")  # sums in any order, and a product and a sum in one instruction
+
+
+class Vector(types.Type):
+    """Numba's type of vectors of float32."""
+
+    def __init__(self, lanes: int):
+        self.lanes = lanes
+        super().__init__(name=f"Vector({lanes})")
+
+
+@register_model(Vector)
+class _VectorModel(models.PrimitiveModel):
+    def __init__(self, manager, vector):
+        super().__init__(manager, vector, ir.VectorType(ir.FloatType(), vector.lanes))
+
+
+def _pointer(context, builder, signature, args, kind):
+    """Pointer to vectors of an LLVM type `kind` from the first two arguments, an array and an index."""
+    index = context.cast(builder, args[1], signature.args[1], types.intp)
+    data = context.make_array(signature.args[0])(context, builder, args[0]).data
+    return builder.bitcast(builder.gep(data, [index]), kind.as_pointer())
+
+
+@intrinsic(prefer_literal=True)
+def load(typing, array, index, lanes):
+    """Elements index to index + lanes of a contiguous array, as a vector. lanes: a constant."""
+    vector = Vector(lanes.literal_value)
+
+    def build(context, builder, signature, args):
+        pointer = _pointer(context, builder, signature, args, context.get_value_type(vector))
+        return builder.load(pointer, align=4)
+
+    return vector(array, index, lanes), build
+
+
+@intrinsic
+def store(typing, array, index, vector):
+    """Write a vector to elements index to index + lanes of a contiguous array."""
+
+    def build(context, builder, signature, args):
+        builder.store(args[2], _pointer(context, builder, signature, args, args[2].type), align=4)
+        return context.get_dummy_value()
+
+    return types.void(array, index, vector), build
+
+
+@intrinsic(prefer_literal=True)
+def splat(typing, x, lanes):
+    """A vector of equal elements. lanes: a constant."""
+    vector = Vector(lanes.literal_value)
+
+    def build(context, builder, signature, args):
+        kind = context.get_value_type(vector)
+        nothing = ir.Constant(kind, ir.Undefined)
+        x = context.cast(builder, args[0], signature.args[0], types.float32)
+        first = builder.insert_element(nothing, x, ir.IntType(32)(0))
+        zeros = ir.Constant(ir.VectorType(ir.IntType(32), vector.lanes), [0] * vector.lanes)
+        return builder.shuffle_vector(first, nothing, zeros)
+
+    return vector(x, lanes), build
+
+
+def _of_vectors(operation):
+    """An intrinsic of vectors from the function (builder, LLVM values) -> LLVM value of a vector."""
+
+    def build(context, builder, signature, args):
+        return operation(builder, *args)
+
+    return lambda vector, others: (vector(vector, *others), build)
+
+
+@intrinsic
+def add(typing, a, b):
+    return _of_vectors(lambda builder, a, b: builder.fadd(a, b, flags=ANY_ORDER))(a, (b,))
+
+
+@intrinsic
+def sub(typing, a, b):
+    return _of_vectors(lambda builder, a, b: builder.fsub(a, b, flags=ANY_ORDER))(a, (b,))
+
+
+@intrinsic
+def mul(typing, a, b):
+    return _of_vectors(lambda builder, a, b: builder.fmul(a, b, flags=ANY_ORDER))(a, (b,))
+
+
+@intrinsic
+def div(typing, a, b):
+    return _of_vectors(lambda builder, a, b: builder.fdiv(a, b))(a, (b,))
+
+
+@intrinsic
+def maximum(typing, a, b):
+    """The greater of a and b; b where one is NaN."""
+    return _of_vectors(lambda builder, a, b: builder.select(builder.fcmp_ordered(">", a, b), a, b))(a, (b,))
+
+
+@intrinsic
+def step(typing, x, low, high):
+    """high where x is above 0, else low."""
+
+    def operation(builder, x, low, high):
+        above = builder.fcmp_ordered(">", x, ir.Constant(x.type, [0.0] * x.type.count))
+        return builder.select(above, high, low)
+
+    return _of_vectors(operation)(x, (low, high))
+
+
+@intrinsic
+def _floor(typing, x):
+    def operation(builder, x):
+        kind = ir.FunctionType(x.type, [x.type])
+        floor = builder.module.declare_intrinsic(f"llvm.floor.v{x.type.count}f32", fnty=kind)
+        return builder.call(floor, [x])
+
+    return _of_vectors(operation)(x, ())
+
+
+@intrinsic
+def _exp2(typing, n):
+    """2 to the power of whole numbers from -126 to 127: the bits of a float32's exponent."""
+
+    def operation(builder, n):
+        whole = ir.VectorType(ir.IntType(32), n.type.count)
+        bias, place = (ir.Constant(whole, [number] * n.type.count) for number in (127, 23))
+        return builder.bitcast(builder.shl(builder.add(builder.fptosi(n, whole), bias), place), n.type)
+
+    return _of_vectors(operation)(n, ())
+
+
+@kernel(forceinline=True)
+def fma(a, b, c):
+    """a * b + c."""
+    return add(mul(a, b), c)
+
+
+@kernel(forceinline=True)
+def exp(x, lanes):
+    """exp of numbers of at most 0, with a relative error of at most 2e-7; below -87 it is exp(-87), 1e-38.
+
+    From the C library Cephes (Moshier, https://www.netlib.org/cephes, expf): x = n ln 2 + r, and a polynomial of r.
+    """
+    x = maximum(splat(np.float32(-87.0), lanes), x)  # NaN stays
+    half = splat(np.float32(0.5), lanes)
+    n = _floor(fma(x, splat(np.float32(1.44269504088896341), lanes), half))
+    x = fma(n, splat(np.float32(-0.693359375), lanes), x)
+    x = fma(n, splat(np.float32(2.12194440e-4), lanes), x)
+    y = fma(splat(np.float32(1.9875691500e-4), lanes), x, splat(np.float32(1.3981999507e-3), lanes))
+    y = fma(y, x, splat(np.float32(8.3334519073e-3), lanes))
+    y = fma(y, x, splat(np.float32(4.1665795894e-2), lanes))
+    y = fma(y, x, splat(np.float32(1.6666665459e-1), lanes))
+    y = fma(y, x, splat(np.float32(5.0000001201e-1), lanes))
+    y = add(fma(y, mul(x, x), x), splat(np.float32(1.0), lanes))
+    return mul(y, _exp2(n))
