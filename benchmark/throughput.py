@@ -3,6 +3,7 @@
     python -m benchmark.throughput --out FILE.json
     python -m benchmark.throughput --only environment --num-envs 1024      # environment and memory of 1,024 games
     python -m benchmark.throughput --only training --scripts gcn gat --training-minutes 2
+    python -m benchmark.throughput --only training --beside 1 2             # and beside busy processes
 
 Prints a table, and writes the same as JSON. Every figure is the median over repeats, with the least and the greatest,
 since on a shared machine a single time says little. What runs on one core is timed by the processor time that it took,
@@ -20,10 +21,12 @@ which other processes disturb less. The rest is timed by the clock.
 - memory: what an environment with all observations adds to its process, once every level has been visited;
 - training: each script as a process of its own, `--training-minutes` long, its start included: steps per second, the
   share of the time that goes into environment, inference, update and all else (medians over iterations but the
-  first), parameters, and the process's peak memory. Some are also trained by two processes under torchrun with half
-  the cores each.
+  first), parameters, and the peak memory of its processes. Without a GPU each is also trained with one thread;
+- with `--beside 1 2`, each script beside one and two processes that do nothing but count, as a neighbour on the same
+  machine does: steps per second, and the share of the steps that it makes alone.
 """
 
+import contextlib
 import importlib
 import json
 import multiprocessing
@@ -66,7 +69,6 @@ OBSERVATIONS = (
     ("game_state", "reachability", "local_tiles", "player_frames", "global_view"),
     ("game_state", "reachability", "local_tiles", *GRAPH_OBSERVATIONS, "player_frames", "global_view"),
 )
-PAIRED = ("vision_free", "mlp_baseline")  # scripts that are trained by two processes too
 
 
 @kernel
@@ -261,48 +263,64 @@ def memory(observations, num_envs):
     return f"memory, {num_envs:,} environments, {names(observations)}", "MiB", spread([mebibytes])
 
 
-def trained(path, minutes, suite, processes=1):
-    """Run a script -> (its training rows of metrics.jsonl without the first, its configuration, peak memory in MiB)."""
-    launcher = [sys.executable]
-    if processes > 1:
-        launcher += ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+def trained(path, minutes, suite, *flags):
+    """Run a script -> (its training rows of metrics.jsonl without the first, its configuration)."""
     with tempfile.TemporaryDirectory() as place:
         run_dir = Path(place) / "run"
-        words = [str(path), "--run-dir", str(run_dir), "--max-minutes", str(minutes)]
+        words = [sys.executable, str(path), "--run-dir", str(run_dir), "--max-minutes", str(minutes), *flags]
         words += ["--test-dataset", str(suite), "--evaluations", "0", "--save-freq", "0", "--renew-freq", "0"]
-        log = Path(place) / "console.log"
-        with log.open("wb") as console:
-            process = subprocess.Popen([*launcher, *words], stdout=console, stderr=console)
-            _, status, usage = os.wait4(process.pid, 0)
-        if status:
-            lines = log.read_text(errors="replace").strip().splitlines() or ["no output"]
-            raise UserError(f"{path.name} ended with status {os.waitstatus_to_exitcode(status)}: {lines[-1]}")
+        done = subprocess.run(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
+        if done.returncode:
+            lines = done.stdout.strip().splitlines() or ["no output"]
+            raise UserError(f"{path.name} ended with status {done.returncode}: {lines[-1]}")
         lines = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
         config = json.loads((run_dir / "config.json").read_text())
     rows = [line for line in lines if line["kind"] == "train"][1:]
     if not rows:
         raise UserError(f"{path.name}: made less than two iterations in {minutes} minutes (--training-minutes)")
-    return rows, config, usage.ru_maxrss / 1024
+    return rows, config
 
 
-def training(words, minutes):
+@contextlib.contextmanager
+def busy(count):
+    """Context in which `count` other processes keep a core busy each, as far as they get one."""
+    words = [sys.executable, "-c", "while True: pass"]
+    neighbours = [subprocess.Popen(words, start_new_session=True) for _ in range(count)]
+    try:
+        yield
+    finally:
+        for neighbour in neighbours:
+            neighbour.kill()
+            neighbour.wait()
+
+
+def training(words, minutes, beside=()):
     """Rows of the table about training at the size that the machine's scripts choose."""
     with tempfile.TemporaryDirectory() as place:
         suite = Path(place) / "suite"
         write_data_sets(suite, {"": data_set("test", count=1)}, {})
         for name, script in scripts.find_all(words, "--scripts").items():
-            rows, config, memory = trained(script.path, minutes, suite)
+            rows, config = trained(script.path, minutes, suite)
             one = spread([row["charts/SPS"] for row in rows])
             yield f"training, {name}", "steps/s", one
             for part in ("env", "inference", "update", "rest"):
                 shares = spread([100 * row[f"time/{part}"] for row in rows])
                 yield f"training, {name}, time in {part}", "%", shares
             yield f"training, {name}, parameters", "", spread([config["parameters"]])
-            yield f"training, {name}, peak memory", "MiB", spread([memory])
-            if name in PAIRED and len(os.sched_getaffinity(0)) > 1:
-                two = spread([row["charts/SPS"] for row in trained(script.path, minutes, suite, processes=2)[0]])
-                yield f"training, {name}, two processes", "steps/s", two
-                yield f"training, {name}, two processes / one", "%", spread([100 * two["median"] / one["median"]])
+            if memory := [row["system/memory_mib"] for row in rows if "system/memory_mib" in row]:
+                yield f"training, {name}, peak memory", "MiB", spread([max(memory)])
+            if config["world_size"] > 1:
+                threads = config["world_size"] * config["threads"]
+                alone = spread([row["charts/SPS"] for row in trained(script.path, minutes, suite, "--threads", "1")[0]])
+                yield f"training, {name}, one thread", "steps/s", alone
+                ratio = spread([one["median"] / alone["median"]])
+                yield f"training, {name}, {threads} threads / one", "times", ratio
+            for count in beside:
+                with busy(count):
+                    slow = spread([row["charts/SPS"] for row in trained(script.path, minutes, suite)[0]])
+                what = f"training, {name}, beside {count} busy process{'es' * (count > 1)}"
+                yield what, "steps/s", slow
+                yield f"{what} / alone", "%", spread([100 * slow["median"] / one["median"]])
 
 
 def default_cases() -> tuple[Path, ...]:
@@ -330,6 +348,8 @@ class Args:
     """architectures whose training is measured, or paths of scripts"""
     training_minutes: float = 1.0
     """length of each training"""
+    beside: tuple[int, ...] = ()
+    """numbers of busy processes beside which each script is trained too"""
     out: Path | None = None
     """JSON file to write"""
 
@@ -355,6 +375,8 @@ def check(args: Args) -> None:
         if not 1 <= getattr(args, name) <= most:
             flag = f"--{name.replace('_', '-')} {getattr(args, name)}"
             raise ArgumentError(f"{flag}: expected 1 to {most:,}")
+    if not all(1 <= count <= 1024 for count in args.beside):
+        raise ArgumentError(f"--beside {' '.join(map(str, args.beside))}: expected numbers from 1 to 1,024")
     if not 0 < args.training_minutes <= 600:
         raise ArgumentError(f"--training-minutes {args.training_minutes:g}: expected more than 0 and at most 600")
     if args.out and (args.out.is_dir() or not args.out.absolute().parent.is_dir()):
@@ -376,10 +398,12 @@ def main(args: Args) -> None:
         rows += [row for keys in OBSERVATIONS for row in environment(keys, args.num_envs, args.repeats)]
         rows.append(memory(OBSERVATIONS[-1], args.num_envs))
     if args.only in (None, "training"):
-        rows += training(args.scripts, args.training_minutes)
+        rows += training(args.scripts, args.training_minutes, args.beside)
     width = max((len(what) for what, _, _ in rows), default=0)
     for what, unit, rates in rows:
-        say(f"{what:{width}}  {rates['median']:>14,.0f} {unit:9} ({rates['least']:,.0f} to {rates['greatest']:,.0f})")
+        digits = 2 if unit == "times" else 0
+        median, least, greatest = (f"{rates[key]:,.{digits}f}" for key in ("median", "least", "greatest"))
+        say(f"{what:{width}}  {median:>14} {unit:9} ({least} to {greatest})")
     if args.out:
         result = {
             "machine": {"cores": numba.get_num_threads(), "processor": platform.processor() or platform.machine()},

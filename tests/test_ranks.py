@@ -176,8 +176,13 @@ def test_as_many_processes_as_divide_the_work(threads, num_envs, num_steps, num_
     assert processes.number_of_ranks(args) == expected
 
 
-def test_a_call_of_main_stays_one_process():
+def test_a_call_of_main_stays_one_process(monkeypatch):
+    """Also by a program that has Args of its own, and by runpy, which leaves the caller's program in its place."""
     assert not ranks.is_program(ppo_mlp_baseline.Args())
+    monkeypatch.setattr(sys.modules["__main__"], "Args", ppo_mlp_baseline.Args, raising=False)
+    monkeypatch.setattr(sys.modules["__main__"], "__file__", str(SCRIPT), raising=False)
+    assert ranks.is_program(ppo_mlp_baseline.Args())
+    assert not ranks.is_program(make_levels.Args(out=SCRIPT))
 
 
 # Ranks that average gradients many times, at different speeds, and say the last ones and the sum of all.

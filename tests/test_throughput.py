@@ -49,7 +49,7 @@ def test_bad_checkouts(tmp_path):
 @pytest.mark.slow
 def test_training(tmp_path):
     words = ["--only", "training", "--scripts", "mlp_baseline", "--out", tmp_path / "out.json"]
-    done = throughput(*words, "--training-minutes", 0.6)
+    done = throughput(*words, "--training-minutes", 0.6, "--beside", 1)
     assert done.returncode == 0, done.stderr
     rows = {
         row["what"].removeprefix("training, mlp_baseline"): row
@@ -58,8 +58,9 @@ def test_training(tmp_path):
     assert rows[""]["median"] > 0 and rows[", parameters"]["median"] > 100_000 and rows[", peak memory"]["median"] > 50
     shares = [rows[f", time in {part}"]["median"] for part in ("env", "inference", "update", "rest")]
     assert 90 < sum(shares) < 110
-    if ", two processes" in rows:
-        ratio = rows[", two processes"]["median"] / rows[""]["median"]
-        assert rows[", two processes / one"]["median"] == 100 * ratio
+    if ", 2 threads / one" in rows:
+        assert rows[", 2 threads / one"]["median"] == rows[""]["median"] / rows[", one thread"]["median"]
+    beside = rows[", beside 1 busy process"]["median"]
+    assert rows[", beside 1 busy process / alone"]["median"] == 100 * beside / rows[""]["median"]
     done = throughput("--only", "training", "--training-minutes", 0)
     assert done.returncode == 2 and "--training-minutes 0" in done.stderr

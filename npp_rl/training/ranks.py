@@ -81,7 +81,8 @@ def number(threads: int, divides: Callable[[int], bool]) -> int:
 
 def is_program(args) -> bool:
     """Whether the script of these arguments was started as a program, and not by another one that called its `main`."""
-    return type(args).__module__ == "__main__" and hasattr(sys.modules["__main__"], "__file__")
+    main = sys.modules.get("__main__")
+    return hasattr(main, "__file__") and getattr(main, "Args", None) is type(args)
 
 
 def start(size: int) -> Team:
