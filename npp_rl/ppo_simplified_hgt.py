@@ -27,6 +27,7 @@ from npp_rl.levels import datasets
 from npp_rl.training import checkpoints, processes, run_folder
 from npp_rl.training.arguments import parse_args, plain_args
 from npp_rl.training.clock import Clock
+from npp_rl.training.cuda_graph import Graphed
 from npp_rl.training.episodes import begin_envs, episode_metrics, rules_of
 from npp_rl.training.graph_attention import attention, pack_graphs, readout, typed_linear
 from npp_rl.training.pretraining import Pretraining
@@ -89,7 +90,7 @@ class Args:
     target_kl: float | None = None  # end an update early if a minibatch's KL divergence exceeds this
     mixed_precision: bool = False  # forward passes in bfloat16 (on GPUs without it, float16 with loss scaling)
     compile: bool = False  # compile the network with torch.compile
-    cudagraphs: bool = False  # use CUDA graphs; needs --compile and a GPU
+    cudagraphs: bool = False  # run whole updates and rollout steps of the network as CUDA graphs; needs a GPU
     pretrained_checkpoint: str | None = None  # start with the weights that fit of this file, folder or zoo:NAME
     freeze: tuple[str, ...] = ()  # parts of the pretrained agent that do not learn, such as `state` or `layers.0`
     value_warmup_steps: int = 0  # first environment steps of a pretrained run, in which only the critic's head learns
@@ -329,11 +330,12 @@ def main(args: Args) -> Path:
     agent = Agent(shapes, args).to(device)
     pretraining = Pretraining(args, ARCHITECTURE, agent, checkpoint)
     weights = Weights(agent, process)
-    optimizer = optim.Adam(weights.flat, lr=args.learning_rate, eps=1e-5, fused=True)
+    lr = torch.tensor(args.learning_rate, device=device)
+    optimizer = optim.Adam(weights.flat, lr=lr, eps=1e-5, fused=True, capturable=args.cudagraphs)
     scaler = torch.amp.GradScaler(device.type, enabled=args.mixed_precision and process.amp_dtype == torch.float16)
     autocast = {"device_type": device.type, "dtype": process.amp_dtype, "enabled": args.mixed_precision}
     if args.compile:
-        agent.heads = torch.compile(agent.heads, mode="reduce-overhead" if args.cudagraphs else None)
+        agent.heads = torch.compile(agent.heads)
     policy = players.agent_policy(agent, device, next_obs)
     torch.manual_seed(process.torch_seed)
 
@@ -345,6 +347,59 @@ def main(args: Args) -> Path:
     rewards, next_values = np.zeros((2, args.num_steps, num_envs), np.float32)
     terminated, truncated = np.zeros((2, args.num_steps, num_envs), bool)
     last_obs = {key: np.zeros_like(value) for key, value in next_obs.items()}
+    b_obs = {key: value.flatten(0, 1) for key, value in obs.items()}  # views of the storage
+    b_actions, b_logprobs, b_values = actions.flatten(), logprobs.flatten(), values.flatten()
+    b_advantages, b_returns = torch.zeros((2, len(b_actions)), device=device)
+    ent_coef = torch.zeros((), device=device)
+
+    def act(x):
+        with torch.no_grad(), torch.autocast(**autocast):
+            return agent.get_action_and_value(x)
+
+    def update(mb_inds, mb_advantages):
+        """Train on a minibatch: rows int64 [B] of the batch, their advantages float32 [B] -> values of LOSSES."""
+        mb_obs = {key: value.index_select(0, mb_inds) for key, value in b_obs.items()}
+        with torch.autocast(**autocast):
+            logits, newvalue = agent.heads(mb_obs)
+        newlogprobs = torch.log_softmax(logits, 1)
+        newlogprob = newlogprobs.gather(1, b_actions[mb_inds, None]).squeeze(1)
+        logratio = newlogprob - b_logprobs[mb_inds]
+        ratio = logratio.exp()
+
+        # Policy loss
+        pg_loss1 = -mb_advantages * ratio
+        pg_loss2 = -mb_advantages * ratio.clamp(1 - args.clip_coef, 1 + args.clip_coef)
+        pg_loss = torch.max(pg_loss1, pg_loss2).mean()
+
+        # Value loss
+        v_loss = (newvalue - b_returns[mb_inds]).square()
+        if args.clip_vloss:
+            change = (newvalue - b_values[mb_inds]).clamp(-args.clip_coef, args.clip_coef)
+            v_loss = torch.max(v_loss, (b_values[mb_inds] + change - b_returns[mb_inds]).square())
+        v_loss = 0.5 * v_loss.mean()
+
+        # Entropy, divergence from the pretrained policy, total loss
+        entropy_loss = -(newlogprobs.exp() * newlogprobs).sum(1).mean()
+        kl_loss, weighted_kl_loss = pretraining.kl_loss(mb_obs, newlogprobs, autocast)
+        loss = pg_loss - ent_coef * entropy_loss + args.vf_coef * v_loss + weighted_kl_loss
+
+        # Optimizer step
+        scaler.scale(loss).backward()
+        pretraining.drop_gradients(agent)
+        weights.gather_gradients()
+        scaler.unscale_(optimizer)
+        grad_norm = nn.utils.clip_grad_norm_(weights.flat, args.max_grad_norm)
+        scaler.step(optimizer)
+        scaler.update()
+
+        with torch.no_grad():  # http://joschu.net/blog/kl-approx.html
+            approx_kl = ((ratio - 1) - logratio).mean()
+            clipfrac = ((ratio - 1).abs() > args.clip_coef).float().mean()
+            old_approx_kl = -logratio.mean()
+            means = (pg_loss, v_loss, entropy_loss, old_approx_kl, approx_kl, clipfrac, kl_loss, grad_norm)
+            return torch.stack(means)
+
+    act_step, update_step = (Graphed(act), None) if args.cudagraphs else (act, update)
 
     if checkpoint:  # a resumed run continues from this and `counters`
         next_obs = checkpoints.restore(checkpoint, run_dir, agent, optimizer, scaler, process, envs)
@@ -391,8 +446,8 @@ def main(args: Args) -> Path:
         if finished or stopped:
             break
         clock.begin_iteration()
-        optimizer.param_groups[0]["lr"] = args.learning_rate * (1 - progress * args.anneal_lr)
-        ent_coef = args.ent_coef * (1 - progress * args.anneal_ent)
+        lr.fill_(args.learning_rate * (1 - progress * args.anneal_lr))
+        ent_coef.fill_(args.ent_coef * (1 - progress * args.anneal_ent))
         if args.renew_freq and counters.global_step // args.renew_freq > counters.renewal:
             counters.renewal = counters.global_step // args.renew_freq
             envs.close()
@@ -405,9 +460,7 @@ def main(args: Args) -> Path:
             for key, storage in obs.items():
                 storage[step].copy_(torch.from_numpy(next_obs[key]), non_blocking=True)
             clock.lap("rest")
-            with torch.no_grad(), torch.autocast(**autocast):
-                x = {key: storage[step] for key, storage in obs.items()}
-                action, logprobs[step], values[step] = agent.get_action_and_value(x)
+            action, logprobs[step], values[step] = act_step({key: storage[step] for key, storage in obs.items()})
             actions[step] = action
             action = action.cpu().numpy()  # waits for the GPU
             clock.lap("inference")
@@ -444,54 +497,19 @@ def main(args: Args) -> Path:
         clock.lap("rest")
 
         # Update
-        b_obs = {key: value.flatten(0, 1) for key, value in obs.items()}
-        b_actions, b_logprobs, b_values = actions.flatten(), logprobs.flatten(), values.flatten()
-        b_advantages, b_returns = (torch.from_numpy(array).flatten().to(device) for array in (advantages, returns))
+        b_advantages.copy_(torch.from_numpy(advantages).flatten())
+        b_returns.copy_(torch.from_numpy(returns).flatten())
+        if pretraining.begin_updates(counters.global_step) and args.cudagraphs:
+            update_step = Graphed(update)  # updates are other operations now
         losses = torch.zeros(len(LOSSES), device=device)  # sums over minibatches, read once per iteration
         minibatches = 0
         epochs = (minibatches_of(b_advantages, args, process) for _ in range(args.update_epochs))
         for mb_inds, mb_advantages in itertools.chain.from_iterable(epochs):
-            mb_obs = {key: value.index_select(0, mb_inds) for key, value in b_obs.items()}
-            with torch.autocast(**autocast):
-                logits, newvalue = agent.heads(mb_obs)
-            newlogprobs = torch.log_softmax(logits, 1)
-            newlogprob = newlogprobs.gather(1, b_actions[mb_inds, None]).squeeze(1)
-            logratio = newlogprob - b_logprobs[mb_inds]
-            ratio = logratio.exp()
-
-            # Policy loss
-            pg_loss1 = -mb_advantages * ratio
-            pg_loss2 = -mb_advantages * ratio.clamp(1 - args.clip_coef, 1 + args.clip_coef)
-            pg_loss = torch.max(pg_loss1, pg_loss2).mean()
-
-            # Value loss
-            v_loss = (newvalue - b_returns[mb_inds]).square()
-            if args.clip_vloss:
-                change = (newvalue - b_values[mb_inds]).clamp(-args.clip_coef, args.clip_coef)
-                v_loss = torch.max(v_loss, (b_values[mb_inds] + change - b_returns[mb_inds]).square())
-            v_loss = 0.5 * v_loss.mean()
-
-            # Entropy, divergence from the pretrained policy, total loss
-            entropy_loss = -(newlogprobs.exp() * newlogprobs).sum(1).mean()
-            kl_loss, weighted_kl_loss = pretraining.kl_loss(mb_obs, newlogprobs, counters.global_step, autocast)
-            loss = pg_loss - ent_coef * entropy_loss + args.vf_coef * v_loss + weighted_kl_loss
-
-            # Optimizer step
-            scaler.scale(loss).backward()
-            pretraining.drop_gradients(agent, counters.global_step)
-            weights.gather_gradients()
-            scaler.unscale_(optimizer)
-            grad_norm = nn.utils.clip_grad_norm_(weights.flat, args.max_grad_norm)
-            scaler.step(optimizer)
-            scaler.update()
-
-            with torch.no_grad():  # http://joschu.net/blog/kl-approx.html
-                approx_kl = ((ratio - 1) - logratio).mean()
-                clipfrac = ((ratio - 1).abs() > args.clip_coef).float().mean()
-                sums = (pg_loss, v_loss, entropy_loss, -logratio.mean(), approx_kl, clipfrac, kl_loss, grad_norm)
-                losses += torch.stack(sums)
+            means = update_step(mb_inds, mb_advantages)
+            losses += means
             minibatches += 1
             if args.target_kl is not None:
+                approx_kl = means[LOSSES.index("losses/approx_kl")]
                 if world_size > 1:
                     dist.all_reduce(approx_kl)
                 if approx_kl / world_size > args.target_kl:  # waits for the GPU
@@ -504,7 +522,7 @@ def main(args: Args) -> Path:
         metrics = episode_metrics(episodes, envs.levels, device)  # of all ranks
         metrics |= dict(zip(LOSSES, losses, strict=True)) | clock.speed(args.num_envs * args.num_steps)
         if rank == 0:
-            metrics["charts/learning_rate"] = optimizer.param_groups[0]["lr"]
+            metrics["charts/learning_rate"] = lr.item()
             metrics["losses/explained_variance"] = 1 - np.var(returns - old_values) / max(np.var(returns), 1e-12)
             left = clock.minutes_left(counters.global_step / args.total_timesteps)
             run_log.iteration(counters, clock.minutes(), left, metrics)  # raises if a loss is not finite

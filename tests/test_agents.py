@@ -111,7 +111,7 @@ def backward(agent, outputs):
 @all_eight
 def test_forward_and_backward(name, size):
     agent, x = agent_and_observations(name, size)
-    outputs = agent(x)
+    outputs = agent.heads(x)
     assert [tuple(t.shape) for t in outputs] == [(8, 6), (8,)]
     assert [t.dtype for t in outputs] == [torch.float32] * 2
     sampled = agent.get_action_and_value(x)
@@ -119,7 +119,7 @@ def test_forward_and_backward(name, size):
     assert agent.encode(x).shape == (8, sized_args(name, size).features)
     with torch.no_grad():
         agent.actor.weight.mul_(100)  # at its initial gain hardly any gradient passes
-    for key, gradient in backward(agent, agent(x)).items():
+    for key, gradient in backward(agent, agent.heads(x)).items():
         assert gradient is not None and gradient.isfinite().all(), key
         assert gradient.abs().max() > 1e-6, f"{key} has no part in the output"
 
@@ -197,7 +197,7 @@ def test_autocast(name, size):
     agent, x = agent_and_observations(name, size)
     expected = agent.get_value(x)
     with torch.autocast("cpu", torch.bfloat16):
-        outputs = agent(x)
+        outputs = agent.heads(x)
     assert [t.dtype for t in outputs] == [torch.float32] * 2
     torch.testing.assert_close(outputs[1], expected, rtol=0.1, atol=0.1)
     for key, gradient in backward(agent, outputs).items():
@@ -341,8 +341,8 @@ def test_mixed_precision_learns_as_well(tmp_path, monkeypatch):
 @all_eight
 def test_compiled_networks_give_the_same(name):
     agent, x = agent_and_observations(name)
-    expected = agent(x)
+    expected = agent.heads(x)
     agent.heads = torch.compile(agent.heads)
-    outputs = agent(x)
+    outputs = agent.heads(x)
     torch.testing.assert_close(outputs, expected, rtol=1e-4, atol=1e-5)
     assert all(gradient.isfinite().all() for gradient in backward(agent, outputs).values())

@@ -520,7 +520,7 @@ def test_the_example_is_a_copy_with_other_parts_between_the_markers():
         common_lines(str(EXAMPLE)), common_lines(FIRST), fillvalue=("end", "")
     ):
         assert line == expected, f"{EXAMPLE.name}:{here}: {line}\n{FIRST}:{there}: {expected}"
-    assert EXAMPLE.read_text().count("\n") <= 540
+    assert EXAMPLE.read_text().count("\n") <= 550
 
 
 def test_the_example_sees_a_set():

@@ -63,7 +63,7 @@ def test_agent_distribution_is_categorical():
         reference = torch.distributions.Categorical(logits=agent.get_logits(x))
         torch.testing.assert_close(logprob, reference.log_prob(action))
         torch.testing.assert_close(value, agent.get_value(x))
-        torch.testing.assert_close(agent(x), (agent.get_logits(x), value))
+        torch.testing.assert_close(agent.heads(x), (agent.get_logits(x), value))
         # 4,000 draws per row: every frequency within 5 standard deviations of its probability.
         many = {key: rows.repeat_interleave(4000, 0) for key, rows in x.items()}
         drawn = agent.get_action_and_value(many)[0].reshape(4, 4000)

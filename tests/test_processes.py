@@ -136,7 +136,7 @@ def test_an_update_of_two_ranks_is_that_of_one_process_on_both_batches(levels, t
     after = {name: value.clone() for name, value in agent.state_dict().items()}
     agent.load_state_dict(ranks[0]["weights"])
     optimizer = torch.optim.Adam(agent.parameters(), lr=args["learning_rate"], eps=1e-5)
-    logits, value = agent(x)
+    logits, value = agent.heads(x)
     policy = torch.distributions.Categorical(logits=logits)
     advantages = (advantages - advantages.mean()) / advantages.std()
     ratio = (policy.log_prob(actions) - old_logprobs).exp()

@@ -183,7 +183,7 @@ def test_arguments_have_one_help_text():
 
 def test_scripts_fit_in_one_sitting():
     lengths = {script: (FOLDER / script).read_text().count("\n") for script in SCRIPTS}
-    assert lengths[FIRST] <= 480 and max(lengths.values()) <= 540, lengths
+    assert lengths[FIRST] <= 480 and max(lengths.values()) <= 550, lengths
 
 
 @pytest.mark.parametrize("flag", ["--demo-coef", "--replay-data-dir"])

@@ -252,7 +252,11 @@ def restore(checkpoint: dict, run_dir: Path, agent, optimizer, scaler, process, 
     """
     with restoring(run_dir / LATEST):
         agent.load_state_dict(checkpoint["agent"])
+        rates = [group["lr"] for group in optimizer.param_groups]
         optimizer.load_state_dict(checkpoint["optimizer"])
+        for group, rate in zip(optimizer.param_groups, rates, strict=True):
+            if isinstance(rate, torch.Tensor):  # which the script fills
+                group["lr"] = rate.fill_(float(group["lr"]))
         scaler.load_state_dict(checkpoint["scaler"])
         own = checkpoint["ranks"][process.rank]
         torch.set_rng_state(own["torch_rng"].cpu())

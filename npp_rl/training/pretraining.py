@@ -32,6 +32,8 @@ class Pretraining:
         self.kl_coef = args.kl_coef if self.given else 0.0
         self.kl_steps = args.kl_steps
         self.teacher = None
+        self.warming = self.near = None  # of the updates that `begin_updates` has begun
+        self.coef = torch.zeros((), device=next(agent.parameters()).device)  # weight of the loss that keeps it near
         self.others = []  # names of the agent's weights that are not pretrained
         self.earlier = frozenset()  # keys of the levels that the pretrained agent was trained on, None if unknown
         if self.given:
@@ -82,21 +84,32 @@ class Pretraining:
         """State for a checkpoint: the teacher's weights, if there is a teacher."""
         return {"teacher": self.teacher.state_dict()} if self.teacher else {}
 
-    def kl_loss(self, mb_obs: dict, newlogprobs: torch.Tensor, global_step: int, autocast: dict):
-        """KL(pretrained || new) for the new policy's log-probabilities [B, 6], and the same times its weight now."""
+    def begin_updates(self, global_step: int) -> bool:
+        """Note that updates begin -> whether they are other operations than before, or the first ones.
+
+        What they are depends on whether only the critic's head learns, and on whether the policy is kept near the
+        pretrained one, which both end after some steps.
+        """
+        before = self.warming, self.near
         coef = self.kl_coef * max(0.0, 1 - global_step / self.kl_steps)
-        if not self.teacher or not coef:
+        self.warming, self.near = global_step <= self.warmup_steps, self.teacher is not None and coef > 0
+        self.coef.fill_(coef)
+        return before != (self.warming, self.near)
+
+    def kl_loss(self, mb_obs: dict, newlogprobs: torch.Tensor, autocast: dict):
+        """KL(pretrained || new) for the new policy's log-probabilities [B, 6], and the same times its weight now."""
+        if not self.near:
             zero = torch.zeros((), device=newlogprobs.device)
             return zero, zero
         with torch.no_grad(), torch.autocast(**autocast):
             logits = self.teacher.get_logits(mb_obs)
         target = torch.log_softmax(logits, 1)
         kl_loss = nn.functional.kl_div(newlogprobs, target, log_target=True, reduction="batchmean")
-        return kl_loss, coef * kl_loss
+        return kl_loss, self.coef * kl_loss
 
-    def drop_gradients(self, agent: nn.Module, global_step: int) -> None:
+    def drop_gradients(self, agent: nn.Module) -> None:
         """Drop all gradients except those of the critic's head while the critic warms up."""
-        if global_step <= self.warmup_steps:
+        if self.warming:
             for name, parameter in agent.named_parameters():
                 if not name.startswith("critic"):
                     parameter.grad = None

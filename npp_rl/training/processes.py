@@ -79,6 +79,8 @@ def begin(args, sizes: dict[str, dict]) -> Process:
     set_precision(args)
     has_bf16 = device.type == "cpu" or torch.cuda.is_bf16_supported(including_emulation=False)
     amp_dtype = torch.bfloat16 if has_bf16 else torch.float16
+    if getattr(args, "cudagraphs", False) and args.mixed_precision and not has_bf16:
+        raise ArgumentError("--cudagraphs: not with --mixed-precision on a GPU without bfloat16, which scales its loss")
     end_on_signals(" before the training began, so nothing was saved")
     if local_rank == 0:
         text = ahead.begin()
@@ -129,8 +131,8 @@ def check(args, sizes: dict[str, dict], world_size: int, on_gpu: bool) -> None:
             f"--num-envs {args.num_envs} --num-steps {args.num_steps}: expected a multiple of {world_size} "
             f"environments, and {args.num_minibatches} minibatches of equal size in each of {world_size} processes"
         )
-    if getattr(args, "cudagraphs", False) and not (args.compile and on_gpu):
-        raise ArgumentError("--cudagraphs: needs --compile and a GPU")
+    if getattr(args, "cudagraphs", False) and not on_gpu:
+        raise ArgumentError("--cudagraphs: needs a GPU")
     if getattr(args, "compile", False):
         check_compiler(on_gpu)
 
