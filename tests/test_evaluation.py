@@ -20,7 +20,7 @@ from npp_rl.evaluation.intervals import difference, wilson
 from npp_rl.evaluation.suite import BATCH, evaluate
 from npp_rl.evaluation.summary import summarise
 from npp_rl.levels import copies, datasets
-from npp_rl.levels.categories import CATEGORIES, TIERS
+from npp_rl.levels.categories import CATEGORIES, DRAWN_CATEGORIES, TIERS
 from npp_rl.levels.datasets import load_levels
 from npp_rl.levels.generator import generate
 from npp_rl.levels.maps import encode_map, mirrored
@@ -229,7 +229,7 @@ def test_training_levels_change_and_stay_apart_from_the_suites():
     turned = sum(level.id.endswith("mirrored") for level in own)
     assert 0.4 * len(own) < turned < 0.6 * len(own)
     assert not {level.digest for level in fresh} & {level.digest for level in other + train}
-    assert {level.category for level in fresh} == set(CATEGORIES)
+    assert {level.category for level in fresh} == {*CATEGORIES, *DRAWN_CATEGORIES}
     assert datasets.training_levels(train, held_out, False, 0, 0.2, 5) == train
 
 
