@@ -240,11 +240,14 @@ class NppVectorEnv(gym.vector.VectorEnv):
             clearance=np.zeros((clearance, NODES), np.uint8),
             nearest=np.zeros((threads, HAZARDS)),
             points=np.zeros((threads, 6, 2), np.float32),
+            open_cells=np.zeros((len(self.levels) if "arcs" in observations else 0, arcs.OPEN_CELLS), np.uint64),
             hazards=np.zeros((threads, arcs.HAZARDS, 3)),
             marks=np.zeros((threads, arcs.MARKS), np.uint64),
         )
         if clearance:
             level_clearances(self._bank, self._views.clearance)
+        if "arcs" in observations:
+            arcs.level_open_cells(self._views.clearance, self._views.open_cells)
         self._graphs = level_graphs(self._bank, compiled.serial(self.num_envs)) if graph else None
         self._drawings = None
         if "player_frames" in observations or "global_view" in observations:
