@@ -19,8 +19,7 @@ from typing import Literal
 from npp_rl.commands import ArgumentError, Progress, command
 from npp_rl.files import lives, read_json
 from npp_rl.levels.builtin import data_set
-from npp_rl.levels.categories import CATEGORIES
-from npp_rl.levels.kinds import KINDS
+from npp_rl.levels.categories import CATEGORIES, DRAWN_CATEGORIES
 from npp_rl.levels.maps import Level
 from npp_rl.training.arguments import check_args
 
@@ -33,7 +32,7 @@ class Args:
 
     out: Path | None = None  # folder for the levels, as raw N++ map files by category
     split: Literal["train", "test", "all"] = "all"  # split of the levels; all: data sets OUT/train and OUT/test
-    categories: tuple[str, ...] = ()  # some of the nine categories (default: all)
+    categories: tuple[str, ...] = ()  # some categories, those of drawn levels too (default: the nine)
     count: int | None = None  # levels in each category of each split (default: 100 in train, 30 in test)
     seed: int = 0  # seed of the levels; 0 makes the built-in ones
     preview: Path | None = None  # PNG file for a sheet of pictures of all the levels
@@ -121,9 +120,10 @@ def _check_replaceable(folder: Path) -> str:
 def _categories(args: Args) -> list[str]:
     names = " ".join(args.categories).replace(",", " ").split()
     for name in names:
-        if name not in KINDS:
-            raise ArgumentError(f"--categories: unknown category {name!r}, expected some of {', '.join(CATEGORIES)}")
-    return [category for category in CATEGORIES if category in names or not names]
+        if name not in (*CATEGORIES, *DRAWN_CATEGORIES):
+            known = ", ".join((*CATEGORIES, *DRAWN_CATEGORIES))
+            raise ArgumentError(f"--categories: unknown category {name!r}, expected some of {known}")
+    return [category for category in (*CATEGORIES, *DRAWN_CATEGORIES) if category in (names or CATEGORIES)]
 
 
 def main(args: Args) -> None:

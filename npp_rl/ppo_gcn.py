@@ -30,6 +30,7 @@ from npp_rl.training.clock import Clock
 from npp_rl.training.cuda_graph import Graphed
 from npp_rl.training.episodes import begin_envs, episode_metrics, rules_of
 from npp_rl.training.graph_attention import normalised_sum, pack_graphs, readout, typed_linear
+from npp_rl.training.picture_layers import convolution, first_convolution
 from npp_rl.training.pretraining import Pretraining
 from npp_rl.training.run_log import LOSSES, start_log
 from npp_rl.training.weights import Weights
@@ -150,9 +151,9 @@ class CNN(nn.Module):
         self.linear = layer_init(nn.Linear(c * math.ceil(height / 16) * math.ceil(width / 16), outputs))
 
     def forward(self, pictures):
-        x = pictures.float().div_(255).unsqueeze(1)
-        for conv in self.convs:
-            x = torch.relu(conv(x))
+        x = first_convolution(pictures, self.convs[0])
+        for conv in self.convs[1:]:
+            x = convolution(x, conv)
         return torch.relu(self.linear(x.flatten(1)))
 
 

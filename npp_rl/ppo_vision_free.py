@@ -147,10 +147,9 @@ class HGTLayer(nn.Module):
     def forward(self, x, graphs):
         """x float32 [M, width] -> the same."""
         h = attention(x, self.qkv, self.w_edge, self.mu, graphs)  # equations 3 and 4
-        share = torch.sigmoid(self.skip)[:, None]
-        h = typed_linear(nn.functional.gelu(h), graphs, share[:, None] * self.w_out)  # equation 5
-        kept = torch.cat([part.expand(count, 1) for part, count in zip(1 - share, graphs.counts, strict=True)])
-        return torch.addcmul(h, x, kept)
+        share = torch.sigmoid(self.skip)
+        weight = share[:, None, None] * self.w_out
+        return typed_linear(nn.functional.gelu(h), graphs, weight, residual=x, kept=1 - share)  # equation 5
 
 
 class Agent(nn.Module):

@@ -1,16 +1,20 @@
 """Where actions lead: known arcs on hand-made levels, mirrored levels, and the simulator's own frames."""
 
+import hashlib
+
 import numpy as np
 import pytest
 from hand_made import ROW, corridor, ground, here, level, middle
 from test_observations import JUMP, JUMP_RIGHT, LEFT, NONE, RIGHT, mirrored
 
-from npp_rl.environment.arcs import ARC, ARCS, FRAMES, HAZARDS
+from npp_rl.environment.arcs import ARC, ARCS, FRAMES, HAZARDS, OPEN_CELLS, level_open_cells
 from npp_rl.environment.env import NppEnv, NppVectorEnv
 from npp_rl.environment.games import ACTION_BYTES
+from npp_rl.environment.observations import level_clearances
 from npp_rl.levels.categories import CATEGORIES
+from npp_rl.levels.fields import COLS, NODES
 from npp_rl.levels.generator import generate
-from npp_rl.simulator import DEAD, WON, frame, simulate
+from npp_rl.simulator import DEAD, WON, build_bank, frame, simulate
 from npp_rl.simulator.compiled import njit
 
 STAY, RUN_LEFT, RUN_RIGHT, UP, UP_LEFT, UP_RIGHT, HOP, HOP_LEFT, HOP_RIGHT = range(ARCS)
@@ -266,3 +270,38 @@ def test_arcs_tell_what_the_simulator_does():
     assert foretold[1, 1] / foretold[:, 1].sum() > 0.9  # of the warnings
     assert foretold[0, 0] / foretold[0].sum() > 0.99
     assert (np.quantile(off, [0.5, 0.8, 0.9]) < [0.3, 1, 3]).all()
+
+
+def test_a_cell_is_open_where_no_ground_is_near():
+    """A shaft of four cells, 96 px: cells of 6 px from 12 px beside its walls and floor on, and no others."""
+    bank = build_bank([shaft(4).map_data])
+    clearance = np.zeros((1, NODES), np.uint8)
+    cells = np.full((1, OPEN_CELLS), 7, np.uint64)
+    level_clearances(bank, clearance)
+    level_open_cells(clearance, cells)
+    bits = np.array(
+        [[cells[0, 2 * i + j // 64] >> np.uint64(j % 64) & np.uint64(1) for i in range(COLS)] for j in range(101)]
+    )
+    rows, columns = np.nonzero(bits)
+    x, y = middle(10, 18)
+    assert set(columns) == set(range((x - 12) // 6 + 2, (x - 12 + 96) // 6 - 2))
+    assert set(rows) == set(range((y - 12 * 24 - 12) // 6 + 2, (y + 12) // 6 - 2))
+    assert len(rows) == len(set(columns)) * len(set(rows))
+
+
+def test_values_are_the_same_to_the_last_bit_on_every_machine():
+    """A faster way to follow arcs must not change them: agents have learned to read these numbers."""
+    tiles = ground((3, 3, 40, 6), (3, 7, 8, 20), (12, 7, 14, 20), (20, 7, 40, 9), (24, 10, 26, 20), (9, 18, 23, 20))
+    tiles[18, 10], tiles[18, 11], tiles[9, 28], tiles[20, 18], tiles[6, 30] = 6, 7, 12, 15, 20
+    mines = [middle(30, 9), middle(13, 19), middle(25, 15)]
+    exits = [(middle(38, 4), middle(25, 19))]
+    made = level(tiles, middle(5, 8), exits, mines=mines, toggle_mines=[middle(17, 5), middle(7, 12)])
+    envs = NppVectorEnv(32, [made, hall(mines=mines), shaft(4)], ("arcs",), seed=0, copy=False)
+    envs.reset(seed=0)
+    random = np.random.default_rng(0)
+    actions = random.integers(0, 6, 32)
+    digest = hashlib.sha256()
+    for _ in range(200):
+        actions = np.where(random.random(32) < 0.2, random.integers(0, 6, 32), actions)
+        digest.update(envs.step(actions)[0]["arcs"].tobytes())
+    assert digest.hexdigest()[:16] == "0c2b207f0cd074ac"

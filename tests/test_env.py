@@ -230,6 +230,34 @@ def test_next_levels_can_be_said(levels):
             envs.set_next_levels(np.array(bad))
 
 
+def test_paused_games_stand_still_and_the_others_go_on(levels):
+    """Also where a game ended or was to be planned anew in the step before the pause."""
+    rules = {"observations": tuple(OBSERVATIONS), "frame_skip": 8, "max_frames": 80, "autoreset": False}
+    envs, plain = NppVectorEnv(len(levels), levels, **rules), NppVectorEnv(len(levels), levels, **rules)
+    start = envs.reset(seed=1)[0]
+    plain.reset(seed=1)
+    random, paused = np.random.default_rng(0), np.zeros(len(levels), bool)
+    for _ in range(9):
+        actions = random.integers(0, 6, len(levels))
+        before = {name: array.copy() for name, array in envs._obs.items()}
+        seen, reward, terminated, truncated, infos = envs.step(actions)
+        others = plain.step(actions)
+        for name in seen:
+            np.testing.assert_array_equal(seen[name][~paused], others[0][name][~paused])
+            np.testing.assert_array_equal(seen[name][paused], before[name][paused])
+        for one, other in zip((reward, terminated, truncated), others[1:4], strict=True):
+            np.testing.assert_array_equal(one[~paused], other[~paused])
+            assert not one[paused].any()
+        assert not infos.get("_outcome", np.zeros(1))[paused if infos else 0].any()
+        paused = paused | terminated | (random.random(len(levels)) < 0.2)
+        envs.pause(paused)
+    assert not paused.all() and envs.step(actions)[4].keys() == {"outcome", "_outcome"}  # the others' time ends
+    again = envs.reset(seed=1)[0]
+    for name in start:
+        np.testing.assert_array_equal(again[name], start[name])
+    assert not envs.step(actions)[3].any()
+
+
 def test_levels_are_drawn_by_their_probabilities(levels):
     envs = NppVectorEnv(500, levels, ("game_state",), seed=1)
     envs.reset()

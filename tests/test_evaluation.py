@@ -20,7 +20,7 @@ from npp_rl.evaluation.intervals import difference, wilson
 from npp_rl.evaluation.suite import BATCH, evaluate
 from npp_rl.evaluation.summary import summarise
 from npp_rl.levels import copies, datasets
-from npp_rl.levels.categories import CATEGORIES, TIERS
+from npp_rl.levels.categories import CATEGORIES, DRAWN_CATEGORIES, TIERS
 from npp_rl.levels.datasets import load_levels
 from npp_rl.levels.generator import generate
 from npp_rl.levels.maps import encode_map, mirrored
@@ -133,14 +133,25 @@ def test_a_levels_logits_do_not_depend_on_the_other_rows(levels, graph_agent):
     assert graph_agent.training
 
 
+def rounding_by_size(policy):
+    """The policy as on machines where products round by the number of rows and, within them, by the place."""
+
+    def rounded(rows):
+        logits = policy(rows)
+        return logits + np.float32(1e-3) * (len(logits) + np.arange(len(logits), dtype=np.float32)[:, None] % 3)
+
+    return rounded
+
+
 @pytest.mark.parametrize("deterministic", [True, False])
-@pytest.mark.parametrize("kind", ["agent", "graph_agent"])
+@pytest.mark.parametrize("kind", ["agent", "graph_agent", "rounds by size"])
 def test_results_do_not_depend_on_the_levels_beside(levels, kind, deterministic, request, monkeypatch):
-    """Rows hold several levels one after the other; another suite has the same ones in the same rows, among others."""
+    """Where a policy rounds by the size of a call, another suite has to have the same levels in the same rows."""
     monkeypatch.setattr(suite, "BATCH", 4)  # of fewer rows, which cost a graph agent less
-    agent = request.getfixturevalue(kind)
+    agent = request.getfixturevalue("agent" if kind == "rounds by size" else kind)
     levels = levels[:6]
     policy = players.agent_policy(agent, torch.device("cpu"))
+    policy = rounding_by_size(policy) if kind == "rounds by size" else policy
     settings = {"observations": agent.observations, "deterministic": deterministic, "tries": 2, "seed": 5}
     settings["frame_skip"] = 24  # an untrained agent plays long
     whole = evaluate(policy, levels, **settings)
@@ -148,11 +159,14 @@ def test_results_do_not_depend_on_the_levels_beside(levels, kind, deterministic,
     json.dumps(whole, allow_nan=False)
     for others in ([3, 2, 1, 0, 4, 5], [0, 1, 2, 3, 0, 1, 2, 3, 4, 5, 2], [2, 5, 2, 3]):
         beside = evaluate(policy, [levels[i] for i in others], **settings)["levels"]
-        alike = [(row, i) for row, i in enumerate(others) if row % 4 == i % 4]
+        alike = [(row, i) for row, i in enumerate(others) if row % 4 == i % 4 or kind != "rounds by size"]
         assert len(alike) >= 2
         for row, i in alike:
             same = beside[row] == whole["levels"][i]
             assert same  # a difference of whole results takes pytest minutes to print
+    monkeypatch.setattr(suite._Calls, "_try_sizes", lambda self, observations: ())
+    same = evaluate(policy, levels, **settings) == whole
+    assert same  # calls of a fixed size give what calls of any size gave
     if not deterministic:
         assert evaluate(policy, levels, **{**settings, "seed": 6}) != whole
         assert any(entry["tries"][0] != entry["tries"][1] for entry in whole["levels"])
@@ -179,26 +193,39 @@ def test_large_suites_are_played_in_parts_with_the_same_results(levels, agent, m
     assert counts == [7, 4, 3] * 2
 
 
-def test_a_row_plays_its_levels_one_after_the_other(levels, monkeypatch):
-    """Level i is in row i % BATCH of calls with BATCH rows, and follows level i - BATCH at once."""
+@pytest.mark.parametrize("rounds", [False, True])
+def test_calls_hold_the_games_that_still_run(levels, rounds, monkeypatch):
+    """As few rows as there are games; or always BATCH rows, level i in row i % BATCH, where rows depend on the size."""
     monkeypatch.setattr(suite, "BATCH", 4)
+    monkeypatch.setattr(suite, "SIZES", (2, 4, 6))
     many = (levels * 2)[:11]
     envs = NppVectorEnv(num_envs=len(many), levels=many, observations=("game_state", "reachability"))
     firsts = envs.reset(options={"levels": np.arange(len(many))})[0]["reachability"]
     seen = []
 
     def policy(rows):
-        assert all(len(value) == 4 for value in rows.values())
         seen.append(rows["reachability"].copy())
-        return np.tile(np.float32([0, 0, 0, 0, 0, 1]), (4, 1))
+        return np.tile(np.float32([0, 0, 0, 0, 0, 1]), (len(seen[-1]), 1))
 
-    results = evaluate(policy, many, observations=("reachability",))["levels"]
-    steps = [entry["tries"][0]["steps"] for entry in results]
-    assert len(seen) == max(sum(steps[row::4]) for row in range(4))
-    for row in range(4):
-        for k, level in enumerate(range(row, len(many), 4)):
-            np.testing.assert_array_equal(seen[sum(steps[row:level:4])][row], firsts[level])
-            assert results[level]["tries"][0]["actions"] == "5" * steps[level], (row, k)
+    results = evaluate(rounding_by_size(policy) if rounds else policy, many, observations=("reachability",))["levels"]
+    steps = np.array([entry["tries"][0]["steps"] for entry in results])
+    assert len(set(steps)) > 2
+    for entry, count in zip(results, steps, strict=True):
+        assert entry["tries"][0]["actions"] == "5" * count
+    expected = []  # sizes of calls
+    for k in range(steps.max()):
+        running = np.flatnonzero(steps > k)
+        if rounds:
+            expected += [4] * np.bincount(running % 4).max()
+        else:
+            rest = len(running) % 6
+            expected += [6] * (len(running) // 6) + ([rest + rest % 2] if rest else [])
+    tried = len(seen) - len(expected)
+    assert [len(rows) for rows in seen[tried:]] == expected and 1 < tried <= 4
+    rows = [(0, r) for r in range(4)] + [(1, r) for r in range(4)] + [(2, r) for r in range(3)]
+    rows = rows if rounds else [(0, r) for r in range(6)] + [(1, r) for r in range(5)]
+    for (call, row), first in zip(rows, firsts, strict=True):
+        np.testing.assert_array_equal(seen[tried + call][row], first)
 
 
 def test_bad_policy_and_empty_suite(levels):
@@ -229,7 +256,7 @@ def test_training_levels_change_and_stay_apart_from_the_suites():
     turned = sum(level.id.endswith("mirrored") for level in own)
     assert 0.4 * len(own) < turned < 0.6 * len(own)
     assert not {level.digest for level in fresh} & {level.digest for level in other + train}
-    assert {level.category for level in fresh} == set(CATEGORIES)
+    assert {level.category for level in fresh} == {*CATEGORIES, *DRAWN_CATEGORIES}
     assert datasets.training_levels(train, held_out, False, 0, 0.2, 5) == train
 
 

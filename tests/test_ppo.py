@@ -491,7 +491,7 @@ def test_training_levels_are_renewed(tmp_path, few_levels, monkeypatch):
     """At each multiple of renew_freq; a run that is resumed between two goes on with the levels it had."""
     shown = []
 
-    def training_levels(own, held_out, mirror, generated, fraction, seed):
+    def training_levels(own, held_out, mirror, generated, fraction, seed, drawn_share):
         shown.append(seed)
         return own[: 1 + seed % 5]
 

@@ -172,8 +172,8 @@ def check(document: dict) -> dict:
     """What can be said of a document while it is drawn.
 
     `problem`: why it is no level, or ""; then the rest is missing. `map`: base64. `free`: whether the ninja's start is
-    in free space. `t`, `n`: as in `drawing.ground`. `far`: indices of exits and gold that the ninja cannot touch even if
-    all doors are open; `far_switches`: of entities whose switch it cannot. `exit`: whether there is one.
+    in free space. `t`, `n`: as in `drawing.ground`. `far`: indices of exits and gold that the ninja cannot touch if all
+    doors are open; `far_switches`: of entities whose switch it cannot. `exit`: whether there is one.
     """
     try:
         data = map_from(document)

@@ -220,11 +220,11 @@ class Stage:
             changes.append([self.frame, value])
 
     def ended(self) -> dict:
-        """How the game stands: frames, outcome ("won", "died" or ""), cause of death, gold."""
+        """How the game stands: frames, outcome ("won", "died" or ""), cause of death."""
         state = int(self.ninja["state"])
         outcome = {WON: "won", DEAD: "died"}.get(state, "")
         cause = CAUSE_NAMES[int(self.ninja["cause"])] if outcome == "died" else ""
-        return {"frames": self.frame, "outcome": outcome, "cause": cause, "gold": int(self.ninja["gold"])}
+        return {"frames": self.frame, "outcome": outcome, "cause": cause}
 
     def answer(self) -> dict:
         """The track since the last answer, symbols that are new in it, and how the game stands."""

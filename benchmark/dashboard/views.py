@@ -60,7 +60,7 @@ async def events(request: Request) -> Response:
                 until = time.monotonic() + EVENT_SECONDS
                 while (left := until - time.monotonic()) > 0:
                     await asyncio.sleep(min(left, 0.2))
-                    if dashboard.stopping():
+                    if dashboard.stopping() or await request.is_disconnected():
                         return
         finally:
             dashboard.watching -= 1

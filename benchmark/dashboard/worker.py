@@ -12,6 +12,8 @@ import signal
 import sys
 import traceback
 
+from npp_rl.commands import stop_ending
+
 IDLE = 600.0  # seconds
 TASKS = {  # task -> module that has the function of this name
     **dict.fromkeys(("geometry", "tables", "listed", "game", "ghosts", "trace", "film"), "playback"),
@@ -49,6 +51,7 @@ def answer(line: bytes) -> dict:
 
 def main() -> None:
     os.nice(19)
+    stop_ending()  # a signal is no reason to end
     working = False
 
     def stop(*_):

@@ -29,7 +29,7 @@ import numpy as np
 
 from npp_rl.environment.observations import FAR
 from npp_rl.levels.fields import COLS, NODES, RADIUS, SPACING, UNIT, UNREACHED
-from npp_rl.simulator.compiled import kernel
+from npp_rl.simulator.compiled import kernel, njit
 from npp_rl.simulator.contacts import G_FALL, MINE_RADIUS, TOGGLE_IN, TOGGLE_OUT, deadly_radius
 from npp_rl.simulator.layout import JUMPING, MINE, TOGGLE_MINE, WALL_SLIDING
 from npp_rl.simulator.ninja import A_AIR, A_GROUND, DRAG, F_GROUND, F_WALL, G_JUMP, JUMP_FRAMES, V_MAX
@@ -44,10 +44,37 @@ HAZARDS = 64  # most hazards that count, one bit each in a mark
 SIGHT = 330.0  # px, horizontally and vertically, to the farthest hazards that count: no arc leads farther
 NEAR = 160.0  # px to the hazards that are listed first
 ROWS = NODES // COLS
+OPEN_CELLS = 2 * COLS  # words for a level: each column of lattice cells has two, with a bit for each cell
+_CLEARANCE = np.arange(256) * (FAR / 255.0)  # px, of the numbers that nodes hold
+_OPEN = int(np.argmax(_CLEARANCE > BESIDE + 0.01))
 CELL = 24.0  # px
 MARKS_X, MARKS_Y = 45, 26  # columns and rows of cells, each with a mark: the bits of the hazards near it
 UNTOUCHED, TOUCHED = MARKS_X + MARKS_Y, MARKS_X + MARKS_Y + 1  # marks of toggle mines that are not deadly yet
-MARKS = MARKS_X + MARKS_Y + 2
+FAR_MINES = MARKS_X + MARKS_Y + 2  # not marks: mines beyond NEAR, until it is known whether there is room for them
+MARKS = FAR_MINES + HAZARDS
+
+
+@kernel
+def _level_open(clearance, cells):
+    cells[:] = 0
+    for j in range(ROWS - 1):
+        for i in range(COLS - 1):
+            node = j * COLS + i
+            upper = min(clearance[node], clearance[node + 1])
+            lower = min(clearance[node + COLS], clearance[node + COLS + 1])
+            if min(upper, lower) >= _OPEN:
+                cells[2 * i + (j >> 6)] |= np.uint64(1) << np.uint64(j & 63)
+
+
+@njit
+def level_open_cells(clearance, cells):
+    """Find the lattice cells in which no ground is within BESIDE px: bits of cells, u8 [levels, OPEN_CELLS].
+
+    clearance u1 [levels, NODES]: distance to solid ground, as in `local_tiles`. An arc spends most of its frames in
+    such cells. The bits of a column lie together, since a flight crosses few of them.
+    """
+    for index in range(len(clearance)):
+        _level_open(clearance[index], cells[index])
 
 
 @kernel
@@ -65,31 +92,42 @@ def _note(x, y, radius, hazards, marks, count):
 
 
 @kernel
+def _note_mine(bank, state, i, k, hazards, marks, count):
+    """Add mine k as hazard number `count`."""
+    _note(bank.entity[k].x, bank.entity[k].y, MINE_REACH, hazards, marks, count)
+    status = state.state[i, k - bank.level[state.ninja[i].level].entity_start]
+    if status > 0:
+        marks[UNTOUCHED if status == 1 else TOUCHED] |= np.uint64(1) << np.uint64(count)
+
+
+@kernel
 def _note_hazards(bank, state, i, hazards, marks):
     """List deadly things that move, then mines within SIGHT, near ones first, in hazards and marks (`write_arcs`)."""
     n = state.ninja[i]
     level = bank.level[n.level]
-    base = level.entity_start
     count = 0
-    for c in range(MARKS):
+    far = 0
+    for c in range(FAR_MINES):
         marks[c] = 0
     for slot in range(level.movers):
-        radius = deadly_radius(bank.entity[bank.mover[level.mover_start + slot]].type)
+        m = state.mover[i, slot]
+        radius = deadly_radius(m.kind)
         if radius > 0.0 and count < HAZARDS:
-            _note(state.mover[i, slot].x, state.mover[i, slot].y, radius, hazards, marks, count)
+            _note(m.x, m.y, radius, hazards, marks, count)
             count += 1
-    for low, high in ((0.0, NEAR), (NEAR, SIGHT)):
-        for kind in (MINE, TOGGLE_MINE):
-            for k in range(level.type_start[kind], level.type_start[kind + 1]):
-                x = bank.entity[k].x
-                y = bank.entity[k].y
-                away = max(abs(x - n.x), abs(y - n.y))
-                if low <= away < high and count < HAZARDS:
-                    _note(x, y, MINE_REACH, hazards, marks, count)
-                    status = state.state[i, k - base]
-                    if status > 0:
-                        marks[UNTOUCHED if status == 1 else TOUCHED] |= np.uint64(1) << np.uint64(count)
+    for kind in (MINE, TOGGLE_MINE):
+        for k in range(level.type_start[kind], level.type_start[kind + 1]):
+            away = max(abs(bank.entity[k].x - n.x), abs(bank.entity[k].y - n.y))
+            if away < NEAR:
+                if count < HAZARDS:
+                    _note_mine(bank, state, i, k, hazards, marks, count)
                     count += 1
+            elif away < SIGHT and far < HAZARDS:
+                marks[FAR_MINES + far] = k
+                far += 1
+    for c in range(min(far, HAZARDS - count)):
+        _note_mine(bank, state, i, np.int64(marks[FAR_MINES + c]), hazards, marks, count)
+        count += 1
 
 
 @kernel
@@ -108,68 +146,89 @@ def _jump(u, h, ground, nx, ny, sliding, wn):
 
 @kernel(forceinline=True)
 def _cell(x, y):
-    """Lattice cell around (x, y) -> (its upper left node, how far across and how far down (x, y) lies, 0..1)."""
-    fx = x * (1.0 / SPACING)
-    fy = y * (1.0 / SPACING)
-    i = min(max(int(fx), 0), COLS - 2)
-    j = min(max(int(fy), 0), ROWS - 2)
-    return j * COLS + i, fx - i, fy - j
+    """Column and row of the lattice cell around (x, y)."""
+    return min(max(int(x * (1.0 / SPACING)), 0), COLS - 2), min(max(int(y * (1.0 / SPACING)), 0), ROWS - 2)
 
 
 @kernel(forceinline=True)
-def _solid(clearance, x, y):
-    """Interpolate the distance to solid ground at (x, y) from the four nodes around it -> (px, dx, dy, bend).
+def _is_open(open_cells, i, j):
+    return (open_cells[2 * i + (j >> 6)] >> np.uint64(j & 63)) & np.uint64(1)
 
-    dx, dy: its slope, px per cell of the lattice. bend: how much the slope along x changes over a cell along y.
-    """
-    node, fx, fy = _cell(x, y)
-    scale = FAR / 255.0
-    c00 = clearance[node] * scale
-    c10 = clearance[node + 1] * scale
-    c01 = clearance[node + COLS] * scale
-    c11 = clearance[node + COLS + 1] * scale
-    px = (c00 * (1.0 - fx) + c10 * fx) * (1.0 - fy) + (c01 * (1.0 - fx) + c11 * fx) * fy
-    dx = (c10 - c00) * (1.0 - fy) + (c11 - c01) * fy
-    dy = (c01 - c00) * (1.0 - fx) + (c11 - c10) * fx
-    return px, dx, dy, c00 - c10 - c01 + c11
+
+@kernel(forceinline=True)
+def _solid(c00, c10, c01, c11, fx, fy):
+    """Interpolate px to solid ground from the nodes around, which are upper and lower ones (c00, c10; c01, c11)."""
+    return (c00 * (1.0 - fx) + c10 * fx) * (1.0 - fy) + (c01 * (1.0 - fx) + c11 * fx) * fy
 
 
 @kernel
-def _wall_and_flat(clearance, x, y, side, up):
-    """Px from (x, y) to the wall, and to the ground or ceiling, of a corner; side, up: 1 or -1, the directions away.
+def _room(clearance, x, y):
+    """Px from (x, y) to solid ground."""
+    i, j = _cell(x, y)
+    node = j * COLS + i
+    c00 = _CLEARANCE[clearance[node]]
+    c10 = _CLEARANCE[clearance[node + 1]]
+    c01 = _CLEARANCE[clearance[node + COLS]]
+    c11 = _CLEARANCE[clearance[node + COLS + 1]]
+    return _solid(c00, c10, c01, c11, x * (1.0 / SPACING) - i, y * (1.0 / SPACING) - j)
 
-    The nodes hold the smaller of the two distances, and interpolating that gives too little. Here each distance is
-    taken from the one node that is nearest to its plane alone.
+
+@kernel
+def _wall_and_flat(clearance, node, fx, fy, side, up):
+    """Px to the wall, and to the ground or ceiling, of a corner; side, up: 1 or -1, the directions away.
+
+    (fx, fy): place in the lattice cell below and to the right of `node`. The nodes hold the smaller of the two
+    distances, and interpolating that gives too little. Here each distance is taken from the one node that is nearest to
+    its plane alone.
     """
-    node, fx, fy = _cell(x, y)
     near_x, far_x = (0, 1) if side > 0.0 else (1, 0)
     near_y, far_y = (0, COLS) if up > 0.0 else (COLS, 0)
-    wall = clearance[node + far_y + near_x] * (FAR / 255.0) + SPACING * (fx if side > 0.0 else 1.0 - fx)
-    flat = clearance[node + near_y + far_x] * (FAR / 255.0) + SPACING * (fy if up > 0.0 else 1.0 - fy)
+    wall = _CLEARANCE[clearance[node + far_y + near_x]] + SPACING * (fx if side > 0.0 else 1.0 - fx)
+    flat = _CLEARANCE[clearance[node + near_y + far_x]] + SPACING * (fy if up > 0.0 else 1.0 - fy)
     return wall, flat
 
 
 @kernel(forceinline=True)
 def _way_at(dist, x, y):
-    """Px of way to the goal from the node nearest to (x, y), -1 where no way leads."""
+    """Length of the way to the goal from the node nearest to (x, y), as the field holds it."""
     i = min(max(int(x * (1.0 / SPACING) + 0.5), 0), COLS - 1)
     j = min(max(int(y * (1.0 / SPACING) + 0.5), 0), ROWS - 1)
-    far = dist[j * COLS + i]
-    return -1.0 if far == UNREACHED else UNIT * far
+    return np.int64(dist[j * COLS + i])
 
 
 @kernel(forceinline=True)
-def _ground_near(clearance, x, y, u, wn):
+def _ground_near(clearance, i, j, x, y, u, wn):
     """Find the solid ground beside the ninja; in a corner, push the ninja out of the wall first.
 
-    wn: normal of the last wall. -> (inside, px, dx, dy, x, u, walled, wn, impact): whether (x, y) is inside of solid
-    ground; px to the ground that is left, and its normal; the ninja's new x and u; whether a wall is beside it, and the
-    normal of the last one; impact on the corner's wall, in units of the deadly speed.
+    i, j: lattice cell of (x, y). wn: normal of the last wall. -> (inside, px, dx, dy, x, u, walled, wn, impact):
+    whether (x, y) is inside of solid ground; px to the ground that is left, and its normal; the ninja's new x and u;
+    whether a wall is beside it, and the normal of the last one; impact on the corner's wall, in units of the deadly
+    speed.
     """
-    px, dx, dy, bend = _solid(clearance, x, y)
+    node = j * COLS + i
+    fx = x * (1.0 / SPACING) - i
+    fy = y * (1.0 / SPACING) - j
+    a = clearance[node]
+    b = clearance[node + 1]
+    c = clearance[node + COLS]
+    d = clearance[node + COLS + 1]
+    c00 = _CLEARANCE[a]
+    c10 = _CLEARANCE[b]
+    c01 = _CLEARANCE[c]
+    c11 = _CLEARANCE[d]
+    px = _solid(c00, c10, c01, c11, fx, fy)
     if px >= BESIDE:
-        return False, px, dx, dy, x, u, False, wn, 0.0
-    slope = math.sqrt(dx * dx + dy * dy)
+        return False, px, 0.0, 0.0, x, u, False, wn, 0.0
+    # Along level ground, a ceiling or a wall, the normal needs no arithmetic.
+    if a == b and c == d:
+        return a == c, px, 0.0, 1.0 if c > a else -1.0, x, u, False, wn, 0.0
+    if a == c and b == d:
+        side = 1.0 if b > a else -1.0
+        return False, px, side, 0.0, x, u, True, side, 0.0
+    dx = (c10 - c00) * (1.0 - fy) + (c11 - c01) * fy
+    dy = (c01 - c00) * (1.0 - fx) + (c11 - c10) * fx
+    bend = c00 - c10 - c01 + c11  # how much the slope along x changes over a cell along y
+    slope = math.sqrt(dx * dx + dy * dy)  # px over a cell
     if slope == 0.0:
         return True, px, dx, dy, x, u, False, wn, 0.0
     dx /= slope
@@ -178,7 +237,7 @@ def _ground_near(clearance, x, y, u, wn):
     if (bend if dx * dy > 0.0 else -bend) > 2.0:  # a corner: the wall first, then the ground or the ceiling
         side = 1.0 if dx > 0.0 else -1.0
         up = 1.0 if dy > 0.0 else -1.0
-        wall, px = _wall_and_flat(clearance, x, y, side, up)
+        wall, px = _wall_and_flat(clearance, node, fx, fy, side, up)
         impact = 0.0
         if wall < RADIUS:
             x += side * (RADIUS - wall)
@@ -193,13 +252,12 @@ def _ground_near(clearance, x, y, u, wn):
 
 @kernel(forceinline=True)
 def _push_out(x, y, u, v, px, dx, dy):
-    """Put the ninja beside ground that it overlaps, and take its speed into the ground away -> (x, y, u, v, impact).
+    """Put the ninja beside ground that it overlaps, and take its speed into the ground away -> (x, y, u, v, into).
 
-    Impact is in units of the deadly speed (PHYSICS.md 4.9).
+    into: that speed, px per frame.
     """
     into = max(-(u * dx + v * dy), 0.0)
-    bears = 6.0 - (4.0 / 3.0) * abs(dy)  # px per frame
-    return x + dx * (RADIUS - px), y + dy * (RADIUS - px), u + into * dx, v + into * dy, into / bears
+    return x + dx * (RADIUS - px), y + dy * (RADIUS - px), u + into * dx, v + into * dy, into
 
 
 @kernel(forceinline=True)
@@ -225,15 +283,13 @@ def _leap(x, y, u, v, h, at_wall, nx, ny, sliding, wn):
     return x + du, y + dv, u, v
 
 
-@kernel(forceinline=True)
-def _pass_hazards(x, y, hazards, marks, toggles, untouched, touched, least):
+@kernel
+def _pass_hazards(x, y, mark, hazards, toggles, untouched, touched, least):
     """Look at the hazards near (x, y) -> (least px to a deadly one so far, bits of toggle mines untouched, touched).
 
-    toggles: bits of all toggle mines that are not deadly when the arc begins. One that was touched and left becomes so.
+    mark: bits of the hazards that may be near. toggles: bits of all toggle mines that are not deadly when the arc
+    begins. One that was touched and left becomes so.
     """
-    column = min(max(int(x * (1.0 / CELL)), 0), MARKS_X - 1)
-    row = min(max(int(y * (1.0 / CELL)), 0), MARKS_Y - 1)
-    mark = marks[column] & marks[MARKS_X + row]
     bit = np.uint64(1)
     k = 0
     while mark:
@@ -260,7 +316,10 @@ def _pass_hazards(x, y, hazards, marks, toggles, untouched, touched, least):
 
 @kernel
 def _write_arc(row, n, x, y, t, died, least, landed, impact, way, nearest, dist):
-    """Describe an arc that ends at (x, y) after t frames, as the module's table says."""
+    """Describe an arc that ends at (x, y) after t frames, as the module's table says.
+
+    nearest: the shortest way that the field holds anywhere on the arc.
+    """
     row[0] = 1.0 - died / FRAMES if died > 0 else 0.0
     row[1] = max(least, 0.0) / FAR
     row[2] = landed
@@ -268,14 +327,17 @@ def _write_arc(row, n, x, y, t, died, least, landed, impact, way, nearest, dist)
     row[4] = (x - n.x) / 100.0
     row[5] = (y - n.y) / 100.0
     here = _way_at(dist, x, y)
-    row[6] = min(max((way - here) / 100.0, -2.0), 2.0) if here >= 0.0 else -1.0
+    row[6] = min(max((way - UNIT * here) / 100.0, -2.0), 2.0) if here != UNREACHED else -1.0
     row[7] = min(impact, 2.0)
-    row[8] = min((way - nearest) / 100.0, 2.0)
+    row[8] = min((way - min(way, UNIT * nearest)) / 100.0, 2.0) if nearest != UNREACHED else 0.0
 
 
 @kernel
-def _follow(n, h, jump, clearance, dist, way, hazards, marks, row):
-    """Follow one arc: horizontal input h, the jump key held for `jump` frames."""
+def _follow(n, h, jump, clearance, open_cells, dist, way, hazards, marks, row):
+    """Follow one arc: horizontal input h, the jump key held for `jump` frames -> whether it was written.
+
+    It is not where the press has had no effect: then it is the arc without the jump key.
+    """
     x = n.x
     y = n.y
     u = n.u
@@ -287,84 +349,96 @@ def _follow(n, h, jump, clearance, dist, way, hazards, marks, row):
     nx = n.nx
     ny = n.ny
     pressed = jump > 0 and n.jump_before == 0
-    held = n.jump_frames
+    rises = min(JUMP_FRAMES - n.jump_frames, jump)  # the last frame in which a jump may go on
     flight = 4 if n.air else 0  # frames in the air
     died = 0
     least = FAR
     impact = 0.0
-    nearest = way
+    nearest = np.int64(UNREACHED)
     untouched = marks[UNTOUCHED]
     touched = marks[TOUCHED]
     toggles = untouched | touched
     landed = False
     land_x = land_y = last_x = last_y = -1.0
     t = land_t = 0
-    while t < (min(land_t + SETTLE, FRAMES) if landed else FRAMES) and died == 0:
+    end = FRAMES
+    while t < end and died == 0:
         t += 1
         u *= DRAG
         v = v * DRAG + (G_JUMP if rising else G_FALL)
         x += u
         y += v
 
-        inside, px, dx, dy, x, u, walled, wn, hit = _ground_near(clearance, x, y, u, wn)
-        if inside:
-            break
-        impact = max(impact, hit)
-        if px < RADIUS:
-            x, y, u, v, hit = _push_out(x, y, u, v, px, dx, dy)
-            if dy >= -0.4:  # a wall or a ceiling
-                impact = max(impact, hit)
-            else:
-                if flight > 3:
-                    impact = max(impact, hit)  # on ground it counts after a flight only
-                    landed = True
-                    land_t = t
-                    nx = dx if abs(dx) > 0.1 else 0.0
-                    ny = dy
-                ground = True
-                flight = 0
-                rising = False
-            if impact > 1.0:
-                died = t
-        elif px > RADIUS + 2.0:
-            ground = False
-        if not ground:
+        i, j = _cell(x, y)
+        if not ground and not (pressed and t <= 5) and _is_open(open_cells, i, j):
+            # Most frames: a flight with nothing near.
             flight += 1
-
-        u = _steer(u, h, ground)
-        if rising:
-            held += 1
-            rising = held <= JUMP_FRAMES and t <= jump
-        # A press counts for five frames, and ground or a wall for as many after it was left (PHYSICS.md 4.10).
-        at_wall = not ground and (walled or (t == 1 and 0 <= n.wall_buffer < 4))
-        if pressed and t <= 5 and (ground or at_wall or (t == 1 and 0 <= n.floor_buffer < 4)):
-            x, y, u, v = _leap(x, y, u, v, h, at_wall, nx, ny, sliding, wn)
-            pressed = False
-            rising = True
+            u = _steer(u, h, False)
+            rising = rising and t <= rises
             sliding = False
-            landed = False
-            ground = False
-            held = 0
-        elif not walled or ground:
-            sliding = False
-        elif sliding:
-            sliding = h * wn <= 0.0
-            if sliding:
-                v *= F_WALL
-        elif v > 0.0 and h * wn < 0.0:
-            sliding = True
-            rising = False
-        if landed and land_t == t:
-            land_x = x
-            land_y = y
+        else:
+            inside, px, dx, dy, x, u, walled, wn, hit = _ground_near(clearance, i, j, x, y, u, wn)
+            if inside:
+                break
+            impact = max(impact, hit)
+            if px < RADIUS:
+                x, y, u, v, into = _push_out(x, y, u, v, px, dx, dy)
+                floor = dy < -0.4  # or else a wall or a ceiling
+                if not floor or flight > 3:  # on ground it counts after a flight only
+                    impact = max(impact, into / (6.0 - (4.0 / 3.0) * abs(dy)))
+                if floor:
+                    if flight > 3:
+                        landed = True
+                        land_t = t
+                        end = min(t + SETTLE, FRAMES)
+                        nx = dx if abs(dx) > 0.1 else 0.0
+                        ny = dy
+                    ground = True
+                    flight = 0
+                    rising = False
+                if impact > 1.0:
+                    died = t
+            elif px > RADIUS + 2.0:
+                ground = False
+            if not ground:
+                flight += 1
 
-        least, untouched, touched = _pass_hazards(x, y, hazards, marks, toggles, untouched, touched, least)
-        if least <= 0.0 and died == 0:
-            died = t
-        if t % 2 == 0 or landed:  # few px at a time
-            here = _way_at(dist, x, y)
-            if here >= 0.0 and here < nearest:
-                nearest = here
+            u = _steer(u, h, ground)
+            rising = rising and t <= rises
+            # A press counts for five frames, and ground or a wall for as many after it was left (PHYSICS.md 4.10).
+            at_wall = not ground and (walled or (t == 1 and 0 <= n.wall_buffer < 4))
+            if pressed and t <= 5 and (ground or at_wall or (t == 1 and 0 <= n.floor_buffer < 4)):
+                x, y, u, v = _leap(x, y, u, v, h, at_wall, nx, ny, sliding, wn)
+                pressed = False
+                rising = True
+                rises = min(t + JUMP_FRAMES, jump)
+                sliding = False
+                landed = False
+                end = FRAMES
+                ground = False
+            elif pressed and t == 5 and n.state != JUMPING:
+                return False
+            elif not walled or ground:
+                sliding = False
+            elif sliding:
+                sliding = h * wn <= 0.0
+                if sliding:
+                    v *= F_WALL
+            elif v > 0.0 and h * wn < 0.0:
+                sliding = True
+                rising = False
+            if landed and land_t == t:
+                land_x = x
+                land_y = y
+            i, j = _cell(x, y)
+
+        mark = marks[i >> 2] & marks[MARKS_X + (j >> 2)]  # a mark's cell is four lattice cells wide
+        if mark:
+            least, untouched, touched = _pass_hazards(x, y, mark, hazards, toggles, untouched, touched, least)
+            if least <= 0.0 and died == 0:
+                died = t
+        if t & 1 == 0 or landed:  # few px at a time
+            nearest = min(nearest, _way_at(dist, x, y))
             if ground and abs(x - last_x) + abs(y - last_y) < 0.001:  # it stands, and will
                 t = FRAMES
             last_x = x
@@ -374,28 +448,31 @@ def _follow(n, h, jump, clearance, dist, way, hazards, marks, row):
         x = land_x
         y = land_y
     _write_arc(row, n, x, y, t, died, least, landed, impact, way, nearest, dist)
+    return True
 
 
 @kernel
-def write_arcs(bank, state, i, clearance, dist, way, hazards, marks, out):
+def write_arcs(bank, state, i, clearance, open_cells, dist, way, hazards, marks, out):
     """Write `arcs` of game i into out, f4 [ARCS, ARC].
 
-    clearance u1 [NODES]: distance to solid ground, as in `local_tiles`. dist: the goal's field. way: px to the goal.
+    clearance u1 [NODES]: distance to solid ground, as in `local_tiles`. open_cells u8 [OPEN_CELLS]: see
+    `level_open_cells`. dist: the goal's field. way: px to the goal.
     hazards f8 [HAZARDS, 3], marks u8 [MARKS]: scratch. A mark has one bit for each hazard. There is one for each column
     and each row of cells, with the hazards that come within FAR of it, so that most places of an arc cost no search;
     and two of toggle mines that are not deadly yet.
     """
     n = state.ninja[i]
     _note_hazards(bank, state, i, hazards, marks)
-    px, _, _, _ = _solid(clearance, n.x, n.y)
     far = n.air and n.wall_buffer < 0 and n.floor_buffer < 0
-    far = far and px > RADIUS + 1.0 + math.sqrt(n.u * n.u + n.v * n.v)
+    far = far and _room(clearance, n.x, n.y) > RADIUS + 1.0 + math.sqrt(n.u * n.u + n.v * n.v)
     keys = n.state == JUMPING or (n.jump_before == 0 and not far)  # whether the jump key can change anything
     for k in range(ARCS):
         jump = (0, FRAMES, TAP)[k // 3]
         h = (0, -1, 1)[k % 3]
-        if jump == 0 or keys:
-            _follow(n, h, jump, clearance, dist, way, hazards, marks, out[k])
+        if jump > 0 and not keys:
+            written = False
         else:
+            written = _follow(n, h, jump, clearance, open_cells, dist, way, hazards, marks, out[k])
+        if not written:
             for c in range(ARC):
                 out[k, c] = out[k % 3, c]

@@ -222,6 +222,7 @@ class NppVectorEnv(gym.vector.VectorEnv):
         self._prepare_observations(observations, shapes)
         self._copy = copy
         self._begun = False
+        self._paused = None  # bool [num_envs], once there is such a game
         self.set_level_probabilities(np.ones(len(self.levels)))
         self._random = np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed)))
         self._draw_starts(np.ones(num_envs, np.bool_))
@@ -240,11 +241,14 @@ class NppVectorEnv(gym.vector.VectorEnv):
             clearance=np.zeros((clearance, NODES), np.uint8),
             nearest=np.zeros((threads, HAZARDS)),
             points=np.zeros((threads, 6, 2), np.float32),
+            open_cells=np.zeros((len(self.levels) if "arcs" in observations else 0, arcs.OPEN_CELLS), np.uint64),
             hazards=np.zeros((threads, arcs.HAZARDS, 3)),
             marks=np.zeros((threads, arcs.MARKS), np.uint64),
         )
         if clearance:
             level_clearances(self._bank, self._views.clearance)
+        if "arcs" in observations:
+            arcs.level_open_cells(self._views.clearance, self._views.open_cells)
         self._graphs = level_graphs(self._bank, compiled.serial(self.num_envs)) if graph else None
         self._drawings = None
         if "player_frames" in observations or "global_view" in observations:
@@ -286,6 +290,13 @@ class NppVectorEnv(gym.vector.VectorEnv):
             raise ValueError(f"next levels: expected {self.num_envs} indices below {len(self.levels)}")
         self._orders.starts[:] = levels
 
+    def pause(self, games) -> None:
+        """Let games, bool [num_envs], stand still until `reset`. Steps cost nothing for them, and they never end."""
+        self._paused = np.array(games, np.bool_)
+        outcomes = self._outcomes
+        for array in (outcomes.stale, outcomes.reward, outcomes.terminated, outcomes.truncated):
+            array[self._paused] = 0
+
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
         """Start all games anew; options["levels"], int [num_envs], says on which levels (indices into `levels`)."""
         if self.closed:
@@ -299,7 +310,7 @@ class NppVectorEnv(gym.vector.VectorEnv):
             if not _are_indices(given, self.num_envs, len(self.levels)):
                 raise ValueError(f'options["levels"]: expected {self.num_envs} indices below {len(self.levels)}')
             orders = orders._replace(starts=np.asarray(given).astype(np.int32))
-        self._begun = True
+        self._begun, self._paused = True, None
         self._advance(BEGIN, orders)
         self._write_graphs_and_pictures()
         if given is None:
@@ -342,12 +353,13 @@ class NppVectorEnv(gym.vector.VectorEnv):
         if not _are_indices(actions, self.num_envs, len(ACTIONS)):
             raise ValueError(f"actions: expected {self.num_envs} integers from 0 to {len(ACTIONS) - 1}")
         self._orders.actions[:] = actions
-        self._advance(PLAY)
+        task = PLAY if self._paused is None else np.where(self._paused, SKIP, PLAY)
+        self._advance(task)
         outcomes = self._outcomes
         if outcomes.stale.any():
             self._plan_stale()
             self._advance(np.where(outcomes.stale, REWARD, SKIP))
-            self._orders.task[:] = PLAY  # below, the pictures of all games move on
+            self._orders.task[:] = task  # below, the pictures of all games move on
         self._write_graphs_and_pictures()
         reward, terminated, truncated = outcomes.reward.copy(), outcomes.terminated.copy(), outcomes.truncated.copy()
         infos = {}

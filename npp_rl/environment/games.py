@@ -148,6 +148,7 @@ class Views(NamedTuple):
     clearance: np.ndarray  # u1 [levels, NODES]
     nearest: np.ndarray  # f8 [threads, HAZARDS]
     points: np.ndarray  # f4 [threads, 6, 2]
+    open_cells: np.ndarray  # u8 [levels, arcs.OPEN_CELLS]
     hazards: np.ndarray  # f8 [threads, arcs.HAZARDS, 3]
     marks: np.ndarray  # u8 [threads, arcs.MARKS]
 
@@ -220,7 +221,8 @@ def _observe(bank, state, i, views, goals, episodes, thread, observed):
         write_local_tiles(bank, state, i, views.clearance[n.level], dist, e.way, observed.local_tiles[i])
     if len(observed.arcs):
         hazards, marks = views.hazards[thread], views.marks[thread]
-        write_arcs(bank, state, i, views.clearance[n.level], dist, e.way, hazards, marks, observed.arcs[i])
+        clearance, open_cells = views.clearance[n.level], views.open_cells[n.level]
+        write_arcs(bank, state, i, clearance, open_cells, dist, e.way, hazards, marks, observed.arcs[i])
 
 
 @kernel
@@ -424,6 +426,7 @@ _NOTHING = Views(
     clearance=np.zeros((0, 1), np.uint8),
     nearest=np.zeros((0, 1)),
     points=np.zeros((0, 1, 1), np.float32),
+    open_cells=np.zeros((0, 1), np.uint64),
     hazards=np.zeros((0, 1, 1)),
     marks=np.zeros((0, 1), np.uint64),
 )

@@ -12,7 +12,7 @@ from npp_rl.levels.sources import same_dataset
 def agent_policy(
     agent: torch.nn.Module, device: torch.device, rows: dict[str, np.ndarray] | None = None
 ) -> Callable[[dict[str, np.ndarray]], np.ndarray]:
-    """Policy of an agent with `get_logits`: dict of arrays [BATCH, ...] -> logits float32 [BATCH, 6].
+    """Policy of an agent with `get_logits`: dict of arrays [B, ...] -> logits float32 [B, 6].
 
     rows: observations of some games. With them graph layers compile their kernels now, and not at the first call.
     """

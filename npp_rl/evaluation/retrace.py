@@ -214,6 +214,7 @@ def _retrace(levels, episodes, frame_skip, window):
         "clearance": np.zeros((0, 0), np.uint8),
         "nearest": np.zeros((0, 0)),
         "points": np.zeros((0, 0, 2), np.float32),
+        "open_cells": np.zeros((0, 0), np.uint64),
         "hazards": np.zeros((0, 0, 3)),
         "marks": np.zeros((0, 0), np.uint64),
     }

@@ -1,8 +1,10 @@
 """Evaluation of a policy on a suite of levels: success, steps, efficiency, safety, failures, per tier and category.
 
-A level's results do not depend on the levels evaluated with it. Games are chaotic: matrix products may round
-differently at another batch size, and one flipped arg max changes a whole game. So the policy always sees BATCH rows.
-Row r plays the levels r, r + BATCH and so on, one after the other. Random numbers are drawn per level and try.
+All levels are played side by side, and each step calls the policy for the games that still run. A level's results do
+not depend on the levels evaluated with it. Games are chaotic: matrix products may round differently at another batch
+size, and one flipped arg max changes a whole game. So calls grow and shrink with the number of games only if that does
+not change a bit, which is tried at the start. Otherwise each call has BATCH rows, and level i is in row i % BATCH.
+Random numbers are drawn per level and try.
 """
 
 import functools
@@ -25,11 +27,10 @@ from npp_rl.levels import builtin
 from npp_rl.levels.categories import TIERS
 from npp_rl.levels.maps import Level
 
-# Rows of every policy call. On CPUs a row of the largest network costs half as much again as in calls of 64 rows, but
-# with fewer rows fewer of them wait for the last level.
-BATCH = 16
+BATCH = 16  # rows of each policy call where they depend on their number
+SIZES = (8, 16, 24, 32, 48, 64, 96, 128)  # rows of policy calls elsewhere; more are hardly faster per row on CPUs
 
-AT_ONCE = 256 * BATCH  # levels of an environment; each takes 130 kB of memory
+AT_ONCE = 32 * BATCH  # levels played side by side; each takes up to 300 kB of memory
 
 TRAINING_SAMPLE = 270  # most training levels played for the generalisation gap, as many as test levels
 
@@ -51,12 +52,12 @@ def evaluate(
 ) -> dict | None:
     """Play every level from its start, `tries` times or greedily once, and summarise -> content of eval_results.json.
 
-    policy: maps observations, a dict of arrays [BATCH, ...], to logits float32 [BATCH, 6]. Greedy actions are the
-    first arg max. Sampled actions invert the cumulative distribution at a uniform number that depends only on `seed`,
-    the level's content, the try and the step. pars: a planner's output folder with par times of levels that are not
-    built in. examined: find out how episodes failed and their near misses, which takes time (see analysis.py). stop:
-    StopSignals; evaluate returns None after a signal to any rank. Under torchrun each rank plays its share of the
-    levels, and all ranks return the same results.
+    policy: maps observations, a dict of arrays [B, ...], to logits float32 [B, 6]; B is BATCH or one of SIZES. Greedy
+    actions are the first arg max. Sampled actions invert the cumulative distribution at a uniform number that depends
+    only on `seed`, the level's content, the try and the step. pars: a planner's output folder with par times of levels
+    that are not built in. examined: find out how episodes failed and their near misses, which takes time (see
+    analysis.py). stop: StopSignals; evaluate returns None after a signal to any rank. Under torchrun each rank plays
+    its share of the levels, and all ranks return the same results.
 
     Returns a dict with `overall`, `by_category.<name>` and more (see `summaries`), `settings` and `levels`: one entry
     per level with the outcome of each try, including its actions (one digit per step) and the findings of analysis.py.
@@ -67,7 +68,7 @@ def evaluate(
     par = builtin.par_of(levels, pars)
     tries = 1 if deterministic else tries
     world_size, rank = (dist.get_world_size(), dist.get_rank()) if dist.is_initialized() else (1, 0)
-    # Ranks share whole policy calls, so that a level is in the same row as in one process.
+    # Ranks share whole groups of BATCH levels, so that a level is in the same row as in one process.
     own = [index for index in range(len(levels)) if index // BATCH % world_size == rank]
     rules = {"observations": observations, "frame_skip": frame_skip, "gamma": gamma, "frame_stack": frame_stack}
     draws = [None if deterministic else _uniforms(levels, own, seed, attempt) for attempt in range(tries)]
@@ -107,7 +108,7 @@ def evaluate(
 
 
 def levels_per_row(levels: Sequence[Level]) -> int:
-    """How many levels each row of a policy call plays one after the other. An evaluation's time grows with it."""
+    """Levels of this process for each row of a call with BATCH rows. At most, an evaluation's time grows with it."""
     world_size = dist.get_world_size() if dist.is_initialized() else 1
     return math.ceil(len(levels) / BATCH / world_size)
 
@@ -129,14 +130,68 @@ def _uniforms(levels, own, seed, attempt):
     return draw
 
 
+class _Calls:
+    """Calls of a policy for the games that still run."""
+
+    def __init__(self, policy):
+        self._policy = policy
+        self._buffers = {}  # observations of a call, by their number of rows
+        self._sizes = None  # of calls; () if each has BATCH rows
+
+    def __call__(self, observations, games):
+        """Logits float32 [n, 6] of games, int [n] in rising order: rows of the observations."""
+        if self._sizes is None:
+            self._sizes = self._try_sizes(observations)
+        if self._sizes:
+            most = self._sizes[-1]
+            parts = [games[first : first + most] for first in range(0, len(games), most)]
+            return np.concatenate([self._call(observations, part, self._size_for(len(part))) for part in parts])
+        logits = np.zeros((len(games), 6), np.float32)
+        row = games % BATCH
+        before = np.tril(row == row[:, None], -1).sum(1)  # games that need the same row, in earlier calls
+        for k in range(before.max() + 1):
+            at = np.flatnonzero(before == k)
+            logits[at] = self._call(observations, games[at], BATCH, row[at])
+        return logits
+
+    def _size_for(self, count):
+        return next(size for size in self._sizes if size >= count)
+
+    def _call(self, observations, games, size, rows=None):
+        """One call with `size` rows, of which the games are in `rows`, by default the first ones."""
+        rows = slice(len(games)) if rows is None else rows
+        if size not in self._buffers:
+            self._buffers[size] = {k: np.zeros((size, *v.shape[1:]), v.dtype) for k, v in observations.items()}
+        for key, value in observations.items():
+            self._buffers[size][key][rows] = value[games]
+        return self._policy(self._buffers[size])[rows]
+
+    def _try_sizes(self, observations):
+        """The SIZES up to the number of games, if a row's logits are the same, to the last bit, in calls of these sizes
+        and of BATCH rows, and in another row; else ().
+
+        Products round by the order of their additions, which a library chooses by the size. If it chose another one, it
+        would show among so many rows.
+        """
+        count = len(next(iter(observations.values())))
+        sizes = [size for k, size in enumerate(SIZES) if k == 0 or SIZES[k - 1] < count]
+        games = np.resize(np.arange(count), max(sizes[-1], BATCH))
+        logits = self._call(observations, games, len(games))
+        for size in {BATCH, *sizes}:
+            turned = self._call(observations, games[:size][::-1], size)
+            if len(logits) != len(games) or not np.array_equal(turned, logits[:size][::-1]):
+                return ()
+        return tuple(sizes)
+
+
 def _play_all(policy, levels, rules, draws, stop):
     """Play an episode on each level for each of `draws` -> [(index of the level, outcome)], None after a signal."""
-    episodes = []
+    episodes, calls = [], _Calls(policy)
     for first in range(0, len(levels), AT_ONCE):
         part = levels[first : first + AT_ONCE]
-        envs = NppVectorEnv(num_envs=min(BATCH, len(part)), levels=part, **rules, seed=0, copy=False)
+        envs = NppVectorEnv(num_envs=len(part), levels=part, **rules, seed=0, copy=False, autoreset=False)
         for draw in draws:
-            outcomes = _play(policy, envs, draw, first, stop)
+            outcomes = _play(calls, envs, draw, first, stop)
             if outcomes is None:
                 return None
             episodes += enumerate(outcomes, first)
@@ -144,44 +199,39 @@ def _play_all(policy, levels, rules, draws, stop):
     return episodes
 
 
-def _play(policy, envs, draw, first, stop):
-    """Play an episode on each level of `envs` -> outcomes, None after a signal. Game r plays levels r, r + BATCH ...
+def _play(calls, envs, draw, first, stop):
+    """Play an episode on each level of `envs`, one game each -> outcomes, None after a signal.
 
     draw: see `_uniforms`, whose level `first` is the first one of `envs`.
     """
-    count, games = len(envs.levels), envs.num_envs
-    playing = np.arange(games)  # level of each game; beyond the last level its steps are ignored
-    began = np.zeros(games, np.int64)  # step in which its episode began
-    observations, _ = envs.reset(options={"levels": playing})
-    rows = {key: np.zeros((BATCH, *value.shape[1:]), value.dtype) for key, value in observations.items()}
-    outcomes, log, ended, progress = [None] * count, [], 0, Progress("levels played", count)
-    while (running := playing < count).any():
+    count = envs.num_envs
+    running = np.arange(count)  # games whose episodes have not ended
+    observations, _ = envs.reset(options={"levels": running})
+    outcomes, log, progress = [None] * count, [], Progress("levels played", count)
+    while len(running):
         if stop is not None and stop.number:
             return None
-        for key, value in observations.items():
-            rows[key][:games] = value
-        logits = policy(rows)[:games]
-        if not np.isfinite(logits[running]).all():
+        logits = calls(observations, running)
+        if not np.isfinite(logits).all():
             raise FloatingPointError(f"evaluation: the policy gave a logit that is not finite at step {len(log)}")
         if draw is None:
-            actions = logits.argmax(1)
+            chosen = logits.argmax(1)
         else:
-            steps = len(log) - began
-            uniform = np.array(
-                [draw(first + at, k) if at < count else 0.0 for at, k in zip(playing, steps, strict=True)]
-            )
+            uniform = np.array([draw(first + game, len(log)) for game in running])
             weights = np.exp(logits.astype(np.float64) - logits.max(1, keepdims=True))
             cumulative = weights.cumsum(1)
-            actions = (cumulative < uniform[:, None] * cumulative[:, -1:]).sum(1)
-        log.append(actions.astype(np.uint8))
-        envs.set_next_levels(np.minimum(playing + BATCH, count - 1))
+            chosen = (cumulative < uniform[:, None] * cumulative[:, -1:]).sum(1)
+        actions = np.zeros(count, np.uint8)
+        actions[running] = chosen
+        log.append(actions)
         observations, _, _, _, infos = envs.step(actions)
         if "_outcome" not in infos:
             continue
-        for game in np.flatnonzero(infos["_outcome"] & running):
+        ended = infos["_outcome"]
+        for game in np.flatnonzero(ended):
             episode = {key: values[game].item() for key, values in infos["outcome"].items()}
             efficiency = episode["shortest"] / max(episode["travelled"], 1e-9)
-            outcomes[playing[game]] = {
+            outcomes[game] = {
                 "success": bool(episode["success"]),
                 "cause": CAUSES[episode["cause"]],
                 "steps": int(episode["l"]),
@@ -189,12 +239,11 @@ def _play(policy, envs, draw, first, stop):
                 "return": round(float(episode["r"]), 6),
                 "gold": int(episode["gold"]),
                 "efficiency": round(min(1.0, efficiency), 6) if episode["success"] else None,
-                "actions": "".join(str(row[game]) for row in log[began[game] :]),
+                "actions": "".join(str(row[game]) for row in log),
             }
-            playing[game] += BATCH
-            began[game] = len(log)
-            ended += 1
-            progress.note(ended)
+        running = running[~ended[running]]
+        envs.pause(~np.isin(np.arange(count), running))
+        progress.note(count - len(running))
     return outcomes
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from npp_rl.commands import LevelError, Progress
 from npp_rl.files import read_json
-from npp_rl.levels.categories import CATEGORIES
+from npp_rl.levels.categories import CATEGORIES, DRAWN_CATEGORIES
 from npp_rl.levels.generator import generate
 from npp_rl.levels.maps import Level
 
@@ -56,6 +56,7 @@ def draw_levels(
     Raises LevelError where the generator makes another level of a seed in the table than the certified one.
     """
     rows = [row for row in table() if from_table and (row["category"], row["split"]) == (category, part)]
+    number = (*CATEGORIES, *DRAWN_CATEGORIES).index(category)
     seen = set()
     for row in rows:
         level = generate(category, row["seed"], part, name=f"{category}/{part}_{len(seen):04d}")
@@ -67,7 +68,7 @@ def draw_levels(
         seen.add(level.tiles_digest)
         yield row["seed"], level
     for index in itertools.count():
-        entropy = np.random.SeedSequence((seed, CATEGORIES.index(category), part == "test", index))
+        entropy = np.random.SeedSequence((seed, number, part == "test", index))
         low, high = entropy.generate_state(2).tolist()
         level = generate(category, high << 32 | low, part, name=f"{category}/{part}_{len(seen):04d}", more=more)
         if level.tiles_digest not in seen:

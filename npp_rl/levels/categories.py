@@ -11,6 +11,8 @@ CATEGORIES = (
     "mine_heavy",
     "exploration",
 )
+# Of drawn levels (drawn.py), which are made for training only: the built-in levels hold none.
+DRAWN_CATEGORIES = ("halls", "tubes", "climbs", "landscapes", "symmetric", "contraptions", "moving")
 UNCATEGORIZED = "uncategorized"
 
 TIERS = {

@@ -19,7 +19,7 @@ import numpy as np
 from npp_rl.commands import LevelError, Progress, UserError
 from npp_rl.files import open_file, read_json, shown_name
 from npp_rl.levels import builtin, texts
-from npp_rl.levels.categories import CATEGORIES, UNCATEGORIZED
+from npp_rl.levels.categories import CATEGORIES, DRAWN_CATEGORIES, UNCATEGORIZED
 from npp_rl.levels.copies import NEAR, near_copies
 from npp_rl.levels.maps import (
     NOT_SIMULATED,
@@ -31,10 +31,11 @@ from npp_rl.levels.maps import (
     mirrored,
     unknown_records,
 )
-from npp_rl.levels.sources import absolute, parts_of
+from npp_rl.levels.sources import BUILTIN_NAMES, absolute, parts_of
 from npp_rl.simulator import check_map
 
 MOST_AT_ONCE = 10_000  # of a data set's levels that are trained on between two renewals; a level takes 130 kB
+DRAWN_SHARE = 0.5  # of the fresh training levels
 MOST_COMPARED = 50_000_000  # pairs of levels among which near-copies are looked for, a few seconds
 LARGEST_FILE = 1 << 20  # bytes; the largest known level has 2 kB, its pickle 20 kB
 
@@ -71,7 +72,7 @@ def _load(parts, source, holdout):
     """Levels of the parts [(part, split)] of a data set, which errors call `source`."""
     levels = []
     for part, split in parts:
-        if part == "builtin":
+        if part in BUILTIN_NAMES:
             levels += builtin.builtin(split)
         else:
             own = _load_folder(Path(part))
@@ -339,22 +340,30 @@ def held_share(tiles_digest: str) -> float:
 
 
 def training_levels(
-    own: list[Level], held_out: list[Level], mirror: bool, generated: int, validation_fraction: float, seed: int
+    own: list[Level],
+    held_out: list[Level],
+    mirror: bool,
+    generated: int,
+    validation_fraction: float,
+    seed: int,
+    drawn_share: float = DRAWN_SHARE,
 ) -> list[Level]:
     """A training set for some time: the data set's own levels, half of them mirrored with `mirror`, and fresh ones.
 
-    Of more than MOST_AT_ONCE own levels, as many are drawn. About `generated` fresh levels, as many of each category,
-    are made from `seed`. No level has the tiles of a held-out level (validation or test) or of its mirror image, and no
-    fresh level is a near-copy of one (copies.py). Fresh levels whose hash would make them validation levels are left
-    out too (see `load_split`).
+    Of more than MOST_AT_ONCE own levels, as many are taken at random. About `generated` fresh levels are made from
+    `seed`, the share `drawn_share` of DRAWN_CATEGORIES, the rest of CATEGORIES, as many of each. No level has the tiles
+    of a held-out level (validation or test) or of its mirror image, and no fresh level is a near-copy of one
+    (copies.py). Fresh levels whose hash would make them validation levels are left out too (see `load_split`).
     """
     random = np.random.default_rng(seed)
     if len(own) > MOST_AT_ONCE:
         own = [own[k] for k in np.sort(random.choice(len(own), MOST_AT_ONCE, replace=False))]
     turned = random.random(len(own)) < 0.5
     levels = [mirrored(level) if mirror and turn else level for level, turn in zip(own, turned, strict=True)]
-    each = math.ceil(generated / len(CATEGORIES))
-    fresh = builtin.data_set("train", count=each, seed=seed, more=True) if generated else []
+    fresh = []
+    for categories, share in ((CATEGORIES, 1 - drawn_share), (DRAWN_CATEGORIES, drawn_share)):
+        each = math.ceil(generated * share / len(categories))
+        fresh += builtin.data_set("train", categories, each, seed, more=True) if each else []
     fresh = [level for level in fresh if held_share(level.tiles_digest) >= validation_fraction]
     refused = {level.digest for level in near_copies(fresh, held_out)}
     return _without(levels, held_out) + [level for level in fresh if level.digest not in refused]
@@ -367,6 +376,6 @@ def load_suite(test_dataset: str, train_dataset: str, holdout_fraction: float) -
 
 def _load_parts(dataset, other, split, holdout):
     """The levels of a data set: of parts that the other one has too, and of the built-in one, a split, else all."""
-    shared = {absolute(part) for part in parts_of(other)} | {"builtin"}
+    shared = {absolute(part) for part in parts_of(other)} | BUILTIN_NAMES
     parts = [(part, split if absolute(part) in shared else "all") for part in parts_of(dataset)]
     return _load(parts, dataset, holdout)

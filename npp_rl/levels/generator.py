@@ -1,4 +1,4 @@
-"""Procedural levels in nine categories of rising difficulty.
+"""Procedural levels in nine categories of rising difficulty, and in the categories of drawn levels (drawn.py).
 
 A category and a seed determine a level: every draw is an integer that comes from PCG64's raw output, so the levels are
 the same on every machine. kinds.py lists the kinds of level of each category, and rooms.py and courses.py draw drafts
@@ -7,14 +7,15 @@ all doors whose switches it can reach before.
 """
 
 import hashlib
+from dataclasses import replace
 
 import numpy as np
 
-from npp_rl.levels import fields
-from npp_rl.levels.categories import CATEGORIES
+from npp_rl.levels import drawn, fields
+from npp_rl.levels.categories import CATEGORIES, DRAWN_CATEGORIES
 from npp_rl.levels.drafts import COLUMNS, GOLD, LOCKED_DOOR, ROWS, Dice, Draft
 from npp_rl.levels.kinds import BESET, KINDS, LEAST_MINES, MORE_KINDS
-from npp_rl.levels.maps import MIRRORED, Level, encode_map
+from npp_rl.levels.maps import MIRRORED, Level, encode_map, mirrored
 from npp_rl.simulator.compiled import njit
 
 ATTEMPTS = 2000  # most drafts for one level; in every category far more than one in 20 is usable
@@ -286,13 +287,17 @@ def generate(category: str, seed: int, split: str = "all", *, name: str | None =
 
     Raises ValueError on an unknown category or split, or a seed out of range.
     """
-    if category not in KINDS:
-        raise ValueError(f"unknown category {category!r}: expected one of {', '.join(CATEGORIES)}")
+    categories = (*CATEGORIES, *DRAWN_CATEGORIES)
+    if category not in categories:
+        raise ValueError(f"unknown category {category!r}: expected one of {', '.join(categories)}")
     if split not in ("train", "test", "all"):
         raise ValueError(f"split {split!r}: expected train, test or all")
     if not 0 <= seed < 1 << 64:
         raise ValueError(f"seed {seed}: expected 0 to 2**64 - 1")
-    entropy = (seed & 0xFFFFFFFF, seed >> 32, CATEGORIES.index(category))
+    entropy = (seed & 0xFFFFFFFF, seed >> 32, categories.index(category))
+    name = name or f"{category}_{seed}"
+    if category in DRAWN_CATEGORIES:
+        return _drawn(category, entropy, split, name)
     function, arguments = _kind(category, Dice(*entropy, 0), more)
     for attempt in range(1, ATTEMPTS):
         draft = _draft(category, function, arguments, Dice(*entropy, attempt), more)
@@ -300,5 +305,18 @@ def generate(category: str, seed: int, split: str = "all", *, name: str | None =
             continue
         map_data = _finish(draft)
         if split in ("all", _side(map_data)):
-            return Level(map_data, name or f"{category}_{seed}", category, draft.name)
+            return Level(map_data, name, category, draft.name)
     raise RuntimeError(f"no playable level of {category} in {ATTEMPTS} drafts of seed {seed}")
+
+
+def _drawn(category: str, entropy, split: str, name: str) -> Level:
+    for attempt in range(1, ATTEMPTS):
+        dice = Dice(*entropy, attempt)
+        turned, made = dice.chance(50), drawn.draw(category, dice)
+        if made is None:
+            continue
+        level = Level(made[0], name, category, made[1])
+        level = replace(level, map_data=mirrored(level).map_data) if turned else level
+        if split in ("all", _side(level.map_data)):
+            return level
+    raise RuntimeError(f"no playable level of {category} in {ATTEMPTS} drafts of {name}")

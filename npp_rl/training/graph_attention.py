@@ -45,12 +45,12 @@ class PackedGraphs(NamedTuple):
     edges: torch.Tensor | None = None
 
 
-def _compile(function, arrays):
+def compile_for(function, arrays):
     """Compile for arrays such as "f2 l1 i1": float32 with 2 dimensions, int64 and int32 with one. All are contiguous.
 
     A backward kernel is so compiled with its forward kernel, before an update needs it.
     """
-    dtypes = {"f": types.float32, "l": types.int64, "i": types.int32}
+    dtypes = {"f": types.float32, "l": types.int64, "i": types.int32, "u": types.uint32}
     function.compile(tuple(types.Array(dtypes[word[0]], int(word[1]), "C") for word in arrays.split()))
 
 
@@ -97,13 +97,19 @@ _pad_on_cpus = False
 
 @contextlib.contextmanager
 def padded_graphs():
-    """Context that pads graphs on CPUs too. Torch operations, which torch can count, then replace compiled loops."""
+    """Context that pads graphs on CPUs too. Torch operations, which torch can count, then replace compiled kernels."""
     global _pad_on_cpus
     before, _pad_on_cpus = _pad_on_cpus, True
     try:
         yield
     finally:
         _pad_on_cpus = before
+
+
+def runs_compiled(x) -> bool:
+    """Whether compiled kernels, which compute in float32, take the place of torch operations on a tensor."""
+    plain = _pad_on_cpus or torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling()
+    return x.device.type == "cpu" and not plain
 
 
 def pack_graphs(
@@ -157,16 +163,13 @@ def _arrays(tensors):
 
 
 def _parts(x, counts, weights):
-    """(rows of x, weight [in, out], bias [out]) of each type with nodes; weights as in `typed_linear`."""
+    """(type, rows of x, weight [in, out], bias [out]) of each type with nodes; weights as in `typed_linear`."""
     first = 0
     for i, count in enumerate(counts):
-        if count:
-            pair = (
-                (weights[0][i, :-1], weights[0][i, -1])
-                if len(weights) == 1
-                else (weights[2 * i].t(), weights[2 * i + 1])
-            )
-            yield slice(first, first + count), *pair
+        if count and len(weights) == 1:
+            yield i, slice(first, first + count), weights[0][i, :-1], weights[0][i, -1]
+        elif count:
+            yield i, slice(first, first + count), weights[2 * i].t(), weights[2 * i + 1]
         first += count
 
 
@@ -174,47 +177,56 @@ class _TypedLinear(torch.autograd.Function):
     """`typed_linear` without a tensor and a node of autograd for each type."""
 
     @staticmethod
-    def forward(ctx, x, counts, *weights):
+    def forward(ctx, x, counts, residual, kept, *weights):
         ctx.counts = counts
-        ctx.save_for_backward(x, *weights)
+        ctx.save_for_backward(x, residual, kept, *weights)
         out = x.new_empty(len(x), weights[0].shape[-1] if len(weights) == 1 else len(weights[0]))
-        for rows, weight, bias in _parts(x, counts, weights):
-            torch.addmm(bias, x[rows], weight, out=out[rows])
+        shares = kept.split(1) if kept is not None else (None,) * len(counts)
+        for i, rows, weight, bias in _parts(x, counts, weights):
+            if residual is None:
+                torch.addmm(bias, x[rows], weight, out=out[rows])
+            else:
+                torch.addcmul(bias, residual[rows], shares[i], out=out[rows]).addmm_(x[rows], weight)
         return out
 
     @staticmethod
     def backward(ctx, d_out):
-        x, *weights = ctx.saved_tensors
+        x, residual, kept, *weights = ctx.saved_tensors
         d_out = d_out.contiguous()
         d_x = torch.empty_like(x) if ctx.needs_input_grad[0] else None
+        d_residual, d_kept = (None, None) if residual is None else (torch.empty_like(residual), torch.zeros_like(kept))
         d_weights = [torch.zeros_like(weight) for weight in weights]
         parts = zip(_parts(x, ctx.counts, weights), _parts(x, ctx.counts, d_weights), strict=True)
-        for (rows, weight, _), (_, d_weight, d_bias) in parts:
-            torch.mm(x[rows].t(), d_out[rows], out=d_weight)
-            torch.sum(d_out[rows], 0, out=d_bias)
+        for (i, rows, weight, _), (_, _, d_weight, d_bias) in parts:
+            d_rows = d_out[rows]
+            torch.mm(x[rows].t(), d_rows, out=d_weight)
+            torch.sum(d_rows, 0, out=d_bias)
             if d_x is not None:
-                torch.mm(d_out[rows], weight.t(), out=d_x[rows])
-        return d_x, None, *d_weights
+                torch.mm(d_rows, weight.t(), out=d_x[rows])
+            if residual is not None:
+                torch.mul(d_rows, kept[i], out=d_residual[rows])
+                d_kept[i] = torch.dot(d_rows.flatten(), residual[rows].flatten())
+        return d_x, None, d_residual, d_kept, *d_weights
 
 
-def typed_linear(x, graphs: PackedGraphs, *weights):
+def typed_linear(x, graphs: PackedGraphs, *weights, residual=None, kept=None):
     """Map rows [M, in] by the weights of their node type -> [M, out].
 
-    weights: one tensor [types, in + 1, out], bias last; or a weight [out, in] and a bias [out] of each type.
+    weights: one tensor [types, in + 1, out], bias last; or a weight [out, in] and a bias [out] of each type. residual
+    [M, out], kept [types]: the result is the map's plus residual times kept.
     """
-    if _compiled(graphs):
-        return _TypedLinear.apply(x, graphs.counts, *weights)
+    if graphs.span is not None and runs_compiled(x):
+        return _TypedLinear.apply(x, graphs.counts, residual, kept, *weights)
     if len(weights) == 1:
         pairs = [(weight[:-1], weight[-1]) for weight in weights[0]]
     else:
         pairs = [(weight.t(), bias) for weight, bias in zip(weights[::2], weights[1::2], strict=True)]
     parts = zip(x.split(graphs.counts), pairs, strict=True)
-    return torch.cat([torch.addmm(bias, part, weight) for part, (weight, bias) in parts])
-
-
-def _compiled(graphs):
-    """Whether compiled kernels, which compute in float32, run on these graphs."""
-    return graphs.span is not None and not torch.is_autocast_enabled("cpu")
+    out = torch.cat([torch.addmm(bias, part, weight) for part, (weight, bias) in parts])
+    if residual is None:
+        return out
+    parts = zip(kept[:, None], graphs.counts, strict=True)
+    return torch.addcmul(out, residual, torch.cat([part.expand(count, 1) for part, count in parts]))
 
 
 @kernel(forceinline=True)
@@ -433,8 +445,8 @@ def attention_kernels(heads: int, dim: int):
                                     d_mu[part, :, r, i],
                                 )
 
-    _compile(forward, "f2 l1 i1 i1 i1 f3 f4 f2 f2 f2 f2 f3 f3")
-    _compile(backward, "f2 l1 i1 i1 i1 f3 f4 f2 f2 f2 f3 f3 i2 f2 f3 f2 f4 f5")
+    compile_for(forward, "f2 l1 i1 i1 i1 f3 f4 f2 f2 f2 f2 f3 f3")
+    compile_for(backward, "f2 l1 i1 i1 i1 f3 f4 f2 f2 f2 f3 f3 i2 f2 f3 f2 f4 f5")
     return forward, backward
 
 
@@ -585,8 +597,8 @@ def additive_attention_kernels(heads: int, dim: int):
                                 d_z = fma(share, load(d_h, i, heads), d_z)
                                 store(d_sender, i, add(d_z, load(d_sender, i, heads)))
 
-    _compile(forward, "f2 i1 i1 f1 f2 f2 f2")
-    _compile(backward, "f2 i1 i1 f1 f2 f2 i2 f2 f2 f2 f2")
+    compile_for(forward, "f2 i1 i1 f1 f2 f2 f2")
+    compile_for(backward, "f2 i1 i1 f1 f2 f2 i2 f2 f2 f2 f2")
     return forward, backward
 
 
@@ -665,8 +677,8 @@ def _sum_kernels(width: int):
                         for d in range(0, width, lanes):
                             store(d_sender, d, fma(weight, load(d_h, d, lanes), load(d_sender, d, lanes)))
 
-    _compile(forward, "f2 f1 i1 i1 f2")
-    _compile(backward, "f2 f1 i1 i1 i2 f2")
+    compile_for(forward, "f2 f1 i1 i1 f2")
+    compile_for(backward, "f2 f1 i1 i1 i2 f2")
     return forward, backward
 
 
@@ -757,8 +769,8 @@ def _readout_kernels(width: int):
                             d_x = step(x, zero, fma(share, load(d_out[b, 0], d, lanes), d_x))
                         store(d_h[t], d, d_x)
 
-    _compile(forward, "f2 i2 l1 l2 f3")
-    _compile(backward, "f2 i2 l1 l2 f3 f3 f2 f2")
+    compile_for(forward, "f2 i2 l1 l2 f3")
+    compile_for(backward, "f2 i2 l1 l2 f3 f3 f2 f2")
     return forward, backward
 
 

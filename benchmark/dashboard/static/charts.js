@@ -103,7 +103,13 @@ export class Chart {
     this.data = data;
     const axis = { stroke: colour("soft"), grid: { stroke: colour("line"), width: 1 }, ticks: { stroke: colour("line") },
       font: "12px system-ui, sans-serif", labelFont: "12px system-ui, sans-serif" };
-    const shown = (u, values) => values.map((v) => (v === null ? "" : short(v)));
+    const shown = (u, values) => {
+      const own = values.filter((v) => v !== null);
+      const most = Math.max(...own.map(Math.abs));
+      const step = Math.min(...own.slice(1).map((v, k) => Math.abs(v - own[k])));
+      const digits = step > 0 && most > 0 ? Math.min(8, Math.max(3, Math.ceil(Math.log10(most / step)) + 1)) : 3;
+      return values.map((v) => (v === null ? "" : short(v, digits)));
+    };
     this.zooming = false;
     this.plot = new uPlot({
       width: Math.max(200, this.place.clientWidth), height: this.height(), legend: { show: false }, series, bands,
@@ -114,7 +120,7 @@ export class Chart {
       },
       axes: [
         { ...axis, values: shown, label: options.xlabel, labelSize: 18, size: 34 },
-        { ...axis, values: shown, size: 52 },
+        { ...axis, values: shown, size: 60 },
       ],
       cursor: { drag: { x: true, y: false, setScale: false }, sync: { key: "runs", setSeries: false },
         points: { size: 7 }, focus: { prox: 16 } },

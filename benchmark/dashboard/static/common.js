@@ -80,11 +80,11 @@ export function go(view, params = {}) {
 
 export const missing = "–";
 export const percent = (value, digits = 1) => (Number.isFinite(value) ? `${(100 * value).toFixed(digits)}%` : missing);
-export function short(value) {
+export function short(value, digits = 3) {
   if (!Number.isFinite(value)) return missing;
   for (const [size, letter] of [[1e9, "G"], [1e6, "M"], [1e3, "k"]])
-    if (Math.abs(value) >= size) return `${Number((value / size).toPrecision(3))}${letter}`;
-  return `${Number(value.toPrecision(3))}`;
+    if (Math.abs(value) >= size) return `${Number((value / size).toPrecision(digits))}${letter}`;
+  return `${Number(value.toPrecision(digits))}`;
 }
 export function duration(minutes) {
   if (!Number.isFinite(minutes)) return missing;

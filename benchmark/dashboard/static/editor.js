@@ -15,6 +15,11 @@ const SNAPS = { 4: "whole tiles", 2: "half tiles", 1: "quarter tiles" };
 const SHORT = 3, LONG = 30; // seconds of the planner
 const LARGEST_TEXT = 64 << 20; // bytes of a text file, of which only one line is sent
 
+export const keys = [["t, e, v, x", "tiles, entities, select, erase"], ["0 to 8", "a family of tiles"], ["r", "turn the tile or the entity"],
+  ["m", "change how what is selected moves"], ["h, j", "mirror left and right, top and bottom"], ["Ctrl+Z, Ctrl+Shift+Z", "undo, redo"],
+  ["Ctrl+C, Ctrl+X, Ctrl+V", "copy or cut the marked area, paste"], ["Delete", "remove what is selected"], ["right button", "erase"],
+  ["Enter", "play it; R begins again, Escape goes back"]];
+
 let root, doc, parts, state, abort, jobs, timers, known, file, player, game;
 
 export async function show(place, params) {
@@ -89,6 +94,10 @@ function build() {
     element("button", { title: "Copy the marked area (Ctrl+C)", onclick: () => copy(false) }, "copy"),
     element("button", { title: "Paste (Ctrl+V)", onclick: paste }, "paste"),
     select(SYMMETRIES, "none", (value) => (doc.symmetry = value), "Symmetry"),
+    element("label", { title: "What the ninja cannot get near to, if all doors are open" }, element("input", { type: "checkbox", checked: state.far, onchange: (event) => {
+      state.far = event.target.checked;
+      draw();
+    } }), "dim what is out of reach"),
     select(SNAPS, state.snap, (value) => (state.snap = Number(value)), "Where entities are put"));
   parts.palette = element("div", { class: "palette" });
   parts.title = element("input", { type: "text", maxlength: 128, placeholder: "title", "aria-label": "Title", value: doc.title, onchange: () => {
@@ -264,7 +273,7 @@ function drawNow() {
   }
   for (const [entity, k] of rest) drawEntity(ctx, entity, k);
   drawPieces(ctx, entryOf(0).looks[0], UNIT * doc.entities[0][1], UNIT * doc.entities[0][2]);
-  if (state.check && !state.check.problem) drawFar(ctx, state.check.n);
+  if (state.far && state.check && !state.check.problem) drawFar(ctx, state.check.n);
   if (state.tries) for (const [kind, outcome, , , way] of state.tries.runs) drawWay(ctx, way, tables.outcomes[outcome], kind === "greedy" ? 2 : 1.1, kind === "greedy" ? 1 : 0.55, outcome);
   if (state.plan?.way) drawWay(ctx, state.plan.way, LIGHT[1], 2, 0.9, "won");
   drawMarks(ctx);

@@ -13,6 +13,9 @@ const SORTS = {
   end: "by cause of death", par: "longest par first", name: "by name",
 };
 
+export const keys = [["space", "play or pause"], ["left, right", "one frame back or on, with shift ten"], ["Home, End", "to the start or the end"],
+  ["up, down", "faster or slower"], ["n, p", "the next level or the one before"], ["Escape", "all levels"]];
+
 let root, params, player, abort, seen, chosen, known = null, suite = null, shown;
 const levels = new Map(); // digest -> how it looks
 const words = (text) => text.replaceAll("_", " ");
