@@ -1,10 +1,12 @@
 """What only a GPU can show: the same numbers as on a CPU, training, compiled networks in CUDA graphs, resumed runs."""
 
+import copy
 import functools
 import gc
 import importlib
 import json
 import math
+import types
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +24,8 @@ from npp_rl.levels.generator import generate
 from npp_rl.planning import planner
 from npp_rl.training import checkpoints, processes
 from npp_rl.training.arguments import parse_args
+from npp_rl.training.cuda_graph import WARM_UP, Graphed
+from npp_rl.training.weights import Weights
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU that torch can use")
 all_eight = pytest.mark.parametrize("name", ARCHITECTURES)
@@ -116,36 +120,52 @@ def test_trains_at_full_size(name, mixed, tmp_path, few_levels):
     assert args["size"] == "full" and all(p.device.type == "cpu" for p in agent.parameters())
 
 
-@pytest.mark.parametrize("name", ["mlp_baseline", "mlp_cnn", "vision_free", "gat", "gcn", "full_hgt"])
-def test_cuda_graphs_give_the_same(name):
-    """Of the compiled network, in training and without gradients, on other observations than it was recorded with."""
+@all_eight
+@pytest.mark.parametrize("compiled", [False, True])
+def test_cuda_graphs_give_the_same(name, compiled):
+    """A graph of forward pass, backward pass and optimizer does what the calls do, on other observations each time."""
     torch.set_float32_matmul_precision("highest")
     torch.backends.cudnn.allow_tf32 = False
     agent, x = agent_and_observations(name, "small")
-    agent, x = agent.to(CUDA), {key: value.to(CUDA) for key, value in x.items()}
-    others = [{key: value.roll(k, 0) for key, value in x.items()} for k in range(4)]
-    expected = []
-    for rows in others:
-        logits, value, grads = gradients(agent, rows)
-        expected.append((logits.clone(), value.clone(), {key: grad.clone() for key, grad in grads.items()}))
-    agent.heads = torch.compile(agent.heads, mode="reduce-overhead")
-    for _ in range(3):  # records in the second pass
-        for rows, (logits, value, grads) in zip(others, expected, strict=True):
-            with torch.no_grad():
-                torch.testing.assert_close(agent.heads(rows)[0], logits, rtol=1e-3, atol=1e-3)
-            own_logits, own_value, own = gradients(agent, rows)
-            torch.testing.assert_close(own_logits, logits, rtol=1e-3, atol=1e-3)
-            torch.testing.assert_close(own_value, value, rtol=1e-3, atol=1e-3)
-            for key, grad in grads.items():
-                assert (own[key] - grad).abs().max() <= 1e-2 * grad.abs().max() + 1e-5, key
+    agents = [agent.to(CUDA), copy.deepcopy(agent).to(CUDA)]
+    x = {key: value.to(CUDA) for key, value in x.items()}
+    steps = []
+    for one in agents:
+        weights = Weights(one, types.SimpleNamespace(world_size=1, team=None))
+        rate = torch.tensor(1e-3, device=CUDA)
+        optimizer = torch.optim.Adam(weights.flat, lr=rate, eps=1e-5, fused=True, capturable=True)
+        if compiled and one is agents[1]:
+            one.heads = torch.compile(one.heads)
+
+        def step(rows, scale, one=one, weights=weights, optimizer=optimizer):
+            logits, value = one.heads(rows)
+            (torch.log_softmax(logits, 1)[:, 0].mean() + scale * value.square().mean()).backward()
+            weights.gather_gradients()
+            optimizer.step()
+            return logits.detach(), value.detach()
+
+        steps.append(step)
+    graphed = Graphed(steps[1])
+    for k in range(3 * WARM_UP):
+        rows, scale = {key: value.roll(k, 0) for key, value in x.items()}, torch.tensor(0.1 * k, device=CUDA)
+        for ours, theirs in zip(graphed(rows, scale), steps[0](rows, scale), strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-3)
+    for key, value in agents[0].state_dict().items():
+        torch.testing.assert_close(agents[1].state_dict()[key], value, rtol=1e-2, atol=1e-3, msg=key)
 
 
+@pytest.mark.parametrize("compiled", [False, True])
 @pytest.mark.parametrize("name", ["mlp_baseline", "full_hgt"])
-def test_trains_with_cuda_graphs(name, tmp_path, few_levels):
-    changes = {"mixed_precision": True, "compile": True, "cudagraphs": True}
+def test_trains_with_cuda_graphs(name, compiled, tmp_path, few_levels):
+    """Also from where it was interrupted, with a learning rate that falls."""
+    changes = {"mixed_precision": True, "compile": compiled, "cudagraphs": True}
     _, lines = trained(name, tmp_path / "run", **changes)
     assert lines[-1]["global_step"] == 4096 and lines[-1]["losses/entropy"] < math.log(6)
     assert all(math.isfinite(line["losses/policy_loss"]) for line in lines)
+    rates = [line["charts/learning_rate"] for line in lines]
+    assert rates == sorted(rates, reverse=True) and rates[-1] < rates[0]
+    _, lines = trained(name, tmp_path / "run", **changes, total_timesteps=6144)
+    assert lines[-1]["global_step"] == 6144 and math.isfinite(lines[-1]["losses/policy_loss"])
 
 
 @pytest.mark.parametrize("name", ["mlp_baseline", "full_hgt", "gat"])

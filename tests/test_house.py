@@ -35,7 +35,7 @@ FLOORS = (
     {"benchmark.runner"},
     {"benchmark.tuning"},
     {f"benchmark.{name}" for name in ("curves", "report", "throughput", "train_and_compare", "tune", "wandb_report")},
-    {"benchmark.dashboard"},
+    {"benchmark.dashboard", "benchmark.scaling"},
 )
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 
