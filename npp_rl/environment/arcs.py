@@ -272,6 +272,27 @@ def _steer(u, h, ground):
 
 
 @kernel(forceinline=True)
+def _fall(x, y, u, v, rising):
+    """Move by a frame's speed -> (x, y, u, v) (PHYSICS.md 4.5)."""
+    u *= DRAG
+    v = v * DRAG + (G_JUMP if rising else G_FALL)
+    return x + u, y + v, u, v
+
+
+@kernel(forceinline=True)
+def _slide(v, sliding, rising, h, wn):
+    """Slide along a wall with the normal wn -> (v, sliding, rising) (PHYSICS.md 4.10.2)."""
+    if sliding:
+        sliding = h * wn <= 0.0
+        if sliding:
+            v *= F_WALL
+    elif v > 0.0 and h * wn < 0.0:
+        sliding = True
+        rising = False
+    return v, sliding, rising
+
+
+@kernel(forceinline=True)
 def _leap(x, y, u, v, h, at_wall, nx, ny, sliding, wn):
     """A jump from a wall, or from ground with the normal (nx, ny) -> (x, y, u, v)."""
     if at_wall and u * wn < 0.0:
@@ -311,6 +332,15 @@ def _pass_hazards(x, y, mark, hazards, toggles, untouched, touched, least):
         mark >>= np.uint64(1)
         bit <<= np.uint64(1)
         k += 1
+    return least, untouched, touched
+
+
+@kernel(forceinline=True)
+def _hazards_at(i, j, x, y, hazards, marks, toggles, untouched, touched, least):
+    """`_pass_hazards` where marks say that some may be near; i, j: lattice cell of (x, y)."""
+    mark = marks[i >> 2] & marks[MARKS_X + (j >> 2)]  # a mark's cell is four lattice cells wide
+    if mark:
+        return _pass_hazards(x, y, mark, hazards, toggles, untouched, touched, least)
     return least, untouched, touched
 
 
@@ -362,12 +392,97 @@ def _follow(n, h, jump, clearance, open_cells, dist, way, hazards, marks, row):
     land_x = land_y = last_x = last_y = -1.0
     t = land_t = 0
     end = FRAMES
+    i, j = _cell(x, y)
+    walled = False
     while t < end and died == 0:
         t += 1
-        u *= DRAG
-        v = v * DRAG + (G_JUMP if rising else G_FALL)
-        x += u
-        y += v
+        x, y, u, v = _fall(x, y, u, v, rising)
+
+        # Along level ground the row of cells stays the same, and along a wall the column. Loops of their own, in which
+        # it is not computed from a place that depends on it, take half the time.
+        if ground and not (pressed and t <= 5):
+            follows = True
+            while follows:
+                fx = x * (1.0 / SPACING)
+                fy = y * (1.0 / SPACING) - j
+                i = int(fx)
+                if not (0 <= i < COLS - 1 and 0.0 <= fy < 1.0):
+                    break
+                node = j * COLS + i
+                a = clearance[node]
+                c = clearance[node + COLS]
+                if a <= c or a != clearance[node + 1] or c != clearance[node + COLS + 1]:
+                    break
+                px = _solid(_CLEARANCE[a], _CLEARANCE[a], _CLEARANCE[c], _CLEARANCE[c], fx - i, fy)
+                if px >= RADIUS:
+                    break
+                y -= RADIUS - px
+                v -= max(v, 0.0)
+                rising = False
+                sliding = False
+                u = _steer(u, h, True)
+                line = int(y * (1.0 / SPACING))
+                least, untouched, touched = _hazards_at(
+                    i, line, x, y, hazards, marks, toggles, untouched, touched, least
+                )
+                if least <= 0.0:
+                    died = t
+                if t & 1 == 0 or landed:
+                    nearest = min(nearest, _way_at(dist, x, y))
+                    if abs(x - last_x) + abs(y - last_y) < 0.001:  # it stands, and will
+                        t = FRAMES
+                    last_x = x
+                    last_y = y
+                follows = t < end and died == 0
+                if follows:
+                    t += 1
+                    x, y, u, v = _fall(x, y, u, v, False)
+            if not follows:
+                break
+        elif walled and not (pressed and t <= 5):
+            follows = True
+            while follows:
+                fx = x * (1.0 / SPACING) - i
+                fy = y * (1.0 / SPACING)
+                j = int(fy)
+                if not (0 <= j < ROWS - 1 and 0.0 <= fx < 1.0):
+                    break
+                node = j * COLS + i
+                a = clearance[node]
+                b = clearance[node + 1]
+                if a == b or a != clearance[node + COLS] or b != clearance[node + COLS + 1]:
+                    break
+                px = _solid(_CLEARANCE[a], _CLEARANCE[b], _CLEARANCE[a], _CLEARANCE[b], fx, fy - j)
+                if px >= BESIDE:
+                    break
+                wn = 1.0 if b > a else -1.0
+                if px < RADIUS:
+                    x += wn * (RADIUS - px)
+                    into = max(-u * wn, 0.0)
+                    u += into * wn
+                    impact = max(impact, into / 6.0)
+                    if impact > 1.0:
+                        died = t
+                flight += 1
+                u = _steer(u, h, False)
+                rising = rising and t <= rises
+                v, sliding, rising = _slide(v, sliding, rising, h, wn)
+                column = int(x * (1.0 / SPACING))
+                least, untouched, touched = _hazards_at(
+                    column, j, x, y, hazards, marks, toggles, untouched, touched, least
+                )
+                if least <= 0.0 and died == 0:
+                    died = t
+                if t & 1 == 0 or landed:
+                    nearest = min(nearest, _way_at(dist, x, y))
+                    last_x = x
+                    last_y = y
+                follows = t < end and died == 0
+                if follows:
+                    t += 1
+                    x, y, u, v = _fall(x, y, u, v, rising)
+            if not follows:
+                break
 
         i, j = _cell(x, y)
         if not ground and not (pressed and t <= 5) and _is_open(open_cells, i, j):
@@ -376,6 +491,7 @@ def _follow(n, h, jump, clearance, open_cells, dist, way, hazards, marks, row):
             u = _steer(u, h, False)
             rising = rising and t <= rises
             sliding = False
+            walled = False
         else:
             inside, px, dx, dy, x, u, walled, wn, hit = _ground_near(clearance, i, j, x, y, u, wn)
             if inside:
@@ -418,25 +534,18 @@ def _follow(n, h, jump, clearance, open_cells, dist, way, hazards, marks, row):
                 ground = False
             elif pressed and t == 5 and n.state != JUMPING:
                 return False
-            elif not walled or ground:
+            elif walled and not ground:
+                v, sliding, rising = _slide(v, sliding, rising, h, wn)
+            else:
                 sliding = False
-            elif sliding:
-                sliding = h * wn <= 0.0
-                if sliding:
-                    v *= F_WALL
-            elif v > 0.0 and h * wn < 0.0:
-                sliding = True
-                rising = False
             if landed and land_t == t:
                 land_x = x
                 land_y = y
             i, j = _cell(x, y)
 
-        mark = marks[i >> 2] & marks[MARKS_X + (j >> 2)]  # a mark's cell is four lattice cells wide
-        if mark:
-            least, untouched, touched = _pass_hazards(x, y, mark, hazards, toggles, untouched, touched, least)
-            if least <= 0.0 and died == 0:
-                died = t
+        least, untouched, touched = _hazards_at(i, j, x, y, hazards, marks, toggles, untouched, touched, least)
+        if least <= 0.0 and died == 0:
+            died = t
         if t & 1 == 0 or landed:  # few px at a time
             nearest = min(nearest, _way_at(dist, x, y))
             if ground and abs(x - last_x) + abs(y - last_y) < 0.001:  # it stands, and will
