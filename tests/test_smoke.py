@@ -16,6 +16,7 @@ import gymnasium
 import numpy as np
 import pytest
 import torch
+from serving import serving
 
 from npp_rl import ARCHITECTURES
 from npp_rl.agents import load_agent
@@ -168,6 +169,12 @@ def test_report(run_dir, tmp_path):
     assert run("benchmark.report", run_dir.parents[2], "--out", tmp_path / "report") == 0
     assert "mlp_baseline" in (tmp_path / "report/report.md").read_text()
     assert (tmp_path / "report/report.html").stat().st_size > 1000
+
+
+def test_dashboard(run_dir):
+    with serving([run_dir.parents[2]]) as served:
+        (row,) = [row for row in served.get("/api/runs")[2]["rows"] if row["place"].endswith(run_dir.name)]
+        assert row["tested"] and served.post("/api/keys", {"runs": [row["id"]]})[2]["keys"]
 
 
 def test_curves(run_dir, tmp_path):

@@ -39,7 +39,7 @@ def test_there_is_no_other_command():
     assert {path.stem for path in (ROOT / "benchmark").glob("[a-z]*.py")} == set(COMMANDS)
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", (*COMMANDS, "dashboard"))
 def test_an_unknown_flag_is_refused_in_one_line(name):
     line = [sys.executable, "-m", f"benchmark.{name}", "--colour", "blue"]
     done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, timeout=120)
@@ -60,8 +60,10 @@ def experiment(tmp_path_factory):
         ("benchmark.tune", "--help"),
         ("benchmark.train_and_compare", "--help"),
         ("benchmark.wandb_report", "--help"),
+        ("benchmark.dashboard", "--help"),
+        ("benchmark.dashboard.server",),
     ],
-    ids=lambda words: words[0],
+    ids=lambda words: words[0],  # the server is imported, no more
 )
 def test_help_needs_nothing_slow(words):
     assert loaded(*words) == set()
