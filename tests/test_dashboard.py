@@ -615,9 +615,9 @@ def test_a_signal_ends_it_in_one_line_while_pages_listen(tmp_path):
     with contextlib.closing(connection):
         connection.request("GET", "/api/events")
         connection.getresponse().readline()
-        process.send_signal(signal.SIGINT)
+        process.send_signal(signal.SIGTERM)
         _, said = process.communicate(timeout=20)
-    assert (process.returncode, said) == (130, "error: interrupted\n")
+    assert (process.returncode, said) == (143, "error: stopped by SIGTERM\n")
 
 
 def cpu_seconds(pid: int) -> float:
