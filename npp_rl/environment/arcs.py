@@ -29,7 +29,7 @@ import numpy as np
 
 from npp_rl.environment.observations import FAR
 from npp_rl.levels.fields import COLS, NODES, RADIUS, SPACING, UNIT, UNREACHED
-from npp_rl.simulator.compiled import kernel, njit
+from npp_rl.simulator.compiled import kernel
 from npp_rl.simulator.contacts import G_FALL, MINE_RADIUS, TOGGLE_IN, TOGGLE_OUT, deadly_radius
 from npp_rl.simulator.layout import JUMPING, MINE, TOGGLE_MINE, WALL_SLIDING
 from npp_rl.simulator.ninja import A_AIR, A_GROUND, DRAG, F_GROUND, F_WALL, G_JUMP, JUMP_FRAMES, V_MAX
@@ -54,27 +54,18 @@ FAR_MINES = MARKS_X + MARKS_Y + 2  # not marks: mines beyond NEAR, until it is k
 MARKS = FAR_MINES + HAZARDS
 
 
-@kernel
-def _level_open(clearance, cells):
-    cells[:] = 0
-    for j in range(ROWS - 1):
-        for i in range(COLS - 1):
-            node = j * COLS + i
-            upper = min(clearance[node], clearance[node + 1])
-            lower = min(clearance[node + COLS], clearance[node + COLS + 1])
-            if min(upper, lower) >= _OPEN:
-                cells[2 * i + (j >> 6)] |= np.uint64(1) << np.uint64(j & 63)
-
-
-@njit
 def level_open_cells(clearance, cells):
     """Find the lattice cells in which no ground is within BESIDE px: bits of cells, u8 [levels, OPEN_CELLS].
 
     clearance u1 [levels, NODES]: distance to solid ground, as in `local_tiles`. An arc spends most of its frames in
     such cells. The bits of a column lie together, since a flight crosses few of them.
     """
-    for index in range(len(clearance)):
-        _level_open(clearance[index], cells[index])
+    bits = np.zeros((COLS, 128), np.bool_)
+    for nodes, words in zip(clearance.reshape(-1, ROWS, COLS), cells, strict=True):
+        least = np.minimum(nodes[:, :-1], nodes[:, 1:])
+        least = np.minimum(least[:-1], least[1:])
+        bits[:-1, : ROWS - 1] = (least >= _OPEN).T
+        words[:] = np.packbits(bits, axis=1, bitorder="little").view("<u8").ravel()
 
 
 @kernel
@@ -148,11 +139,6 @@ def _jump(u, h, ground, nx, ny, sliding, wn):
 def _cell(x, y):
     """Column and row of the lattice cell around (x, y)."""
     return min(max(int(x * (1.0 / SPACING)), 0), COLS - 2), min(max(int(y * (1.0 / SPACING)), 0), ROWS - 2)
-
-
-@kernel(forceinline=True)
-def _is_open(open_cells, i, j):
-    return (open_cells[2 * i + (j >> 6)] >> np.uint64(j & 63)) & np.uint64(1)
 
 
 @kernel(forceinline=True)
@@ -485,8 +471,8 @@ def _follow(n, h, jump, clearance, open_cells, dist, way, hazards, marks, row):
                 break
 
         i, j = _cell(x, y)
-        if not ground and not (pressed and t <= 5) and _is_open(open_cells, i, j):
-            # Most frames: a flight with nothing near.
+        is_open = (open_cells[2 * i + (j >> 6)] >> np.uint64(j & 63)) & np.uint64(1)
+        if is_open and not ground and not (pressed and t <= 5):  # most frames: a flight with nothing near
             flight += 1
             u = _steer(u, h, False)
             rising = rising and t <= rises
