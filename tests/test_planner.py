@@ -1,10 +1,12 @@
 import json
+import math
 import os
+import time
 
 import numpy as np
 import pytest
 from calls import call
-from hand_made import corridor, ground, here, level, middle
+from hand_made import CORRIDOR, corridor, ground, here, level, middle
 
 from npp_rl.commands import LevelError
 from npp_rl.environment.env import NppVectorEnv
@@ -13,7 +15,8 @@ from npp_rl.levels.builtin import par_of
 from npp_rl.levels.datasets import load_levels
 from npp_rl.levels.replays import read_replays, write_replay
 from npp_rl.planning import planner, search
-from npp_rl.simulator import WON, build_bank, simulate
+from npp_rl.planning.search import Settings
+from npp_rl.simulator import WON, build_bank, reset_game, simulate
 
 NODES = 20_000
 
@@ -23,6 +26,7 @@ def lean(monkeypatch):
     """Small searches, which is what these levels need."""
     monkeypatch.setattr(planner, "NODES", NODES)
     monkeypatch.setattr(planner, "PLAYED", 20_000)
+    monkeypatch.setattr(planner, "SEARCHES", planner.SEARCHES[:8])
     monkeypatch.setattr(planner, "SHORTENINGS", ((6.0, 0.5, 0.0, 2_000), (8.0, 0.6, 16.0, 2_000)))
 
 
@@ -89,7 +93,7 @@ def test_a_locked_door_s_switch_comes_first():
 
 def test_toggled_mines_are_told_apart(monkeypatch):
     # The mine that lies in the corridor turns deadly behind the ninja: the way back to the exit is barred.
-    monkeypatch.setattr(planner, "SEARCHES", planner.SEARCHES[:2])
+    monkeypatch.setattr(planner, "SEARCHES", planner.SEARCHES[1:2])
     of = level(ground((4, 12, 13, 12)), here(7), [(here(4), here(13))], toggle_mines=[here(10)])
     found, reason = planner.plan_level(of, 60.0, 4, 0)
     assert found is None and reason.startswith("no way left after")
@@ -154,7 +158,106 @@ def test_rows_that_do_not_fit_are_refused():
 def test_long_rows_get_fewer_nodes():
     bank = build_bank([corridor().map_data])
     assert len(planner.make_pools(bank, NODES).parent) == NODES
-    assert search.node_bytes(bank) * planner.NODES <= planner.MEMORY
+    assert len(planner.make_pools(bank, NODES).free) == NODES
+    for of in (corridor(), level(CORRIDOR, here(5), [(here(20), here(12))], others=[(17, here(9), 0, 0)] * 400)):
+        bank = build_bank([of.map_data])
+        pools = planner.make_pools(bank, 1 << 30)
+        arrays = [pools.words, pools.state.near, pools.goal, pools.total, pools.free, pools.parent, pools.action]
+        arrays += [pools.held, pools.row, pools.priority, pools.queue, pools.key, pools.reached]
+        assert planner.MEMORY // 2 < sum(array.nbytes for array in arrays) <= planner.MEMORY
+
+
+def explore(of, settings, nodes=60_000, rows=60_000, steps=4096):
+    """One search, with settings as in a row of SEARCHES -> (status, pools)."""
+    bank = build_bank([of.map_data])
+    pools = search.make_pools(bank, nodes, rows, steps)
+    reset_game(bank, pools.state, 0, 0)
+    settings = Settings(4, *settings[1:-2], 0.0, *settings[-2:])
+    return planner._run(bank, pools, settings, 1 << 30, math.inf, nodes), pools
+
+
+def test_small_cells_where_few_states_are_known_find_narrow_ways(monkeypatch):
+    # Between these mines the way is so narrow that large cells take the one run that gets through for another one.
+    mines = [(240, 306), (222, 288), (222, 264), (186, 228), (228, 240), (156, 312), (204, 318)]
+    of = level(ground((4, 8, 17, 13)), middle(4, 13), [(middle(16, 13), middle(16, 9))], mines, name="mined")
+    large, small = planner.SEARCHES[:2]
+    assert explore(of, large)[0] == search.EXHAUSTED and explore(of, small)[0] == search.FOUND
+    monkeypatch.setattr(planner, "NODES", 60_000)
+    solve(of)
+
+
+def test_rows_of_expanded_nodes_are_used_again():
+    # From corner to corner of a room: over 30,000 states, of which at most 5,000 wait at a time.
+    room = level(ground((2, 2, 41, 22)), middle(3, 22), [(middle(40, 3), middle(40, 22))], name="room")
+    status, pools = explore(room, planner.SEARCHES[0], 200_000, 5_000, 500)
+    assert status == search.FOUND and pools.counts[search.COUNT] > 30_000
+    assert len(pools.free) == 5_000 == len(pools.words)
+    path = planner._path(pools)
+    _, states = simulate(room.map_data, inputs_of(path, 4))
+    assert WON in states
+
+
+def test_a_search_that_runs_out_of_rows_does_not_claim_that_there_is_no_way():
+    shut_in = level(ground((3, 9, 9, 12), (24, 12, 30, 12)), middle(4, 12), [(here(28), here(26))], name="shut in")
+    whole, pools = explore(shut_in, planner.SEARCHES[0])
+    assert whole == search.EXHAUSTED and not pools.counts[search.THINNED]
+    thinned, pools = explore(shut_in, planner.SEARCHES[0], 60_000, 150, 100)
+    assert thinned == search.FULL and pools.counts[search.THINNED]
+
+
+def test_movers_that_are_far_away_make_no_states():
+    drones = [(14, middle(32, 8), 0, 0), (14, middle(36, 8), 0, 0)]
+    of = level(ground((5, 12, 10, 12), (30, 5, 40, 12)), here(6), [(here(35), here(33))], others=drones)
+    settings = list(planner.SEARCHES[0])
+    states = {}
+    for reach in (0.0, 72.0, 2000.0):
+        settings[7] = reach
+        status, pools = explore(of, settings)
+        assert status == search.EXHAUSTED
+        states[reach] = int(pools.counts[search.STATES])
+    assert states[0.0] == states[72.0] < states[2000.0] // 5
+
+
+def test_a_busy_machine_takes_nothing_from_the_budget(monkeypatch):
+    real = search.search
+
+    def slow(*arguments):
+        time.sleep(0.3)
+        return real(*arguments)
+
+    planner.compile_ahead()
+    monkeypatch.setattr(search, "search", slow)
+    found, reason = planner.plan_level(corridor(), 0.25)
+    assert found is not None, reason
+    assert 0.0 < found.won_after < 0.25
+
+
+def test_figures_are_by_group_where_there_are_several():
+    entry = {"category": "SI", "group": "static", "solved": True, "frames": 100, "won_after": 1.0, "seconds": 2.0}
+    late = entry | {"frames": 300, "won_after": 11.0}
+    lost = entry | {"group": "moving", "solved": False, "frames": None, "won_after": None, "seconds": 60.0}
+    kept = entry | {"group": "moving", "frames": 50, "won_after": None, "seconds": None}
+    figures = planner.summarise([entry, late, lost, kept])
+    assert list(figures) == ["SI moving", "SI static", "overall"]
+    assert [figures["SI static"][k] for k in ("levels", "solved", "solved_soon", "median_frames")] == [2, 2, 1, 200]
+    assert [figures["SI moving"][k] for k in ("levels", "solved", "solved_soon", "median_frames")] == [2, 1, 0, 50]
+    assert [figures["overall"][k] for k in ("levels", "frames", "seconds")] == [4, 150, pytest.approx(64 / 3)]
+    assert list(planner.summarise([entry, late])) == ["SI", "overall"]
+
+
+def test_groups_of_levels_are_chosen(tmp_path, capsys):
+    drone = level(CORRIDOR, here(5), [(here(20), here(12))], others=[(14, here(40), 0, 0)], name="drone")
+    (tmp_path / "set").mkdir()
+    for of in (corridor(name="still"), drone):
+        (tmp_path / "set" / of.id).write_bytes(of.map_data)
+    run(tmp_path, "--groups", "moving")
+    index = json.loads((tmp_path / "out" / "planner.json").read_text())["levels"]
+    assert [(entry["id"], entry["group"]) for entry in index] == [("drone", "moving")]
+    assert 0 < index[0]["won_after"] <= index[0]["seconds"]
+    with pytest.raises(SystemExit) as stop:
+        run(tmp_path, "--groups", "not simulated")
+    said = capsys.readouterr().err
+    assert stop.value.code == 2 and "--groups not simulated: " in said and "has no such level" in said
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("5s", 5), ("0.5s", 0.5), (".5s", 0.5), ("2m", 120), (" 1.5m", 90)])

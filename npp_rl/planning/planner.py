@@ -8,8 +8,9 @@ last step may end early, with the win. FOLDER gets a replay of each level that w
 PHYSICS.md 9.1) and the index planner.json, from which `builtin.par_of` reads par times. After a stop the same command
 goes on: levels whose replays are there, and win, are not solved again.
 
-search.py has the search itself. The budget in seconds limits how far it goes. A search that ends before, because it
-finds nothing better, gives a result that depends on the level, the frame skip and the seed only.
+search.py has the search itself. The budget limits how far it goes. Its seconds are CPU time of the one thread that
+searches, so other programs do not change what is found. A search that ends before, because it finds nothing better,
+gives a result that depends on the level, the frame skip and the seed only.
 """
 
 import contextlib
@@ -34,7 +35,7 @@ from npp_rl.files import plain_name, read_bytes, write_atomically, write_json
 from npp_rl.levels.builtin import PLANNER_INDEX
 from npp_rl.levels.categories import CATEGORIES
 from npp_rl.levels.datasets import load_levels
-from npp_rl.levels.maps import Level, encode_map
+from npp_rl.levels.maps import GROUPS, Level, encode_map
 from npp_rl.levels.replays import ReplayError, read_replays, write_replay
 from npp_rl.planning import search
 from npp_rl.planning.search import EXHAUSTED, FOUND, MORE, Pools, Settings
@@ -42,24 +43,38 @@ from npp_rl.simulator import DEAD, WON, Bank, build_bank, reset_game, row_bytes,
 from npp_rl.simulator.layout import EXIT_DOOR
 from npp_rl.training.arguments import check_args
 
-NODES, MEMORY = 400_000, 700 << 20  # most nodes and bytes of one search
+NODES, MEMORY = 8_000_000, 800 << 20  # most nodes and bytes of one search
 STEPS = 4096  # most steps of a plan
 CHUNK = 400  # expansions between two looks at the clock
 PLAYED = 200_000  # frames of small changes between two looks at the clock
 LONGEST_BUDGET = 86_400.0  # seconds
+SOON = 10.0  # seconds: how many levels are won in that time is reported, whatever the budget is
 
-# The first search solves most levels. Those after it tell more states apart (finer cells, mines, moving entities), or
-# fewer, or follow the way less.
+# The searches, one after the other. The first solves most levels. In the second, cells are small where few states are
+# known, and large where many are. Others tell more states apart, or fewer (doors), or follow the way less.
 # fmt: off
-SEARCHES = (  # cell, speed_cell, weight, turns, hold, mines, movers
-    (8.0, 0.6, 1.0, 3, 6, 0, 0),
-    (6.0, 0.4, 0.5, 2, 6, 1, 1),
-    (12.0, 1.0, 1.0, 2, 8, 1, 0),
-    (4.0, 0.3, 2.0, 3, 4, 1, 1),
-    (3.0, 0.2, 1.0, 2, 4, 1, 1),
+SEARCHES = (  # nodes, cell, speed_cell, weight, turns, hold, mines, movers, doors, crowded
+    (100_000, 8.0, 0.6, 1.0, 3, 6, 0.0, 0.0, 1, 0),
+    (200_000, 2.0, 0.15, 1.0, 3, 6, 72.0, 72.0, 1, 200),
+    (300_000, 8.0, 0.6, 1.0, 3, 6, 0.0, 0.0, 1, 0),
+    (500_000, 2.0, 0.15, 1.0, 3, 6, 72.0, 72.0, 1, 200),
+    (700_000, 8.0, 0.6, 1.0, 3, 6, 0.0, 0.0, 1, 0),
+    (200_000, 2.0, 0.15, 1.0, 3, 6, 0.0, 72.0, 0, 200),
+    (300_000, 6.0, 0.4, 0.5, 2, 6, 2000.0, 72.0, 1, 0),
+    (200_000, 3.0, 0.2, 1.0, 2, 4, 2000.0, 2000.0, 1, 0),
+    (3_000_000, 2.0, 0.15, 1.0, 3, 6, 72.0, 72.0, 1, 200),
+    (3_000_000, 8.0, 0.6, 1.0, 3, 6, 0.0, 0.0, 1, 0),
+    (1_500_000, 2.0, 0.15, 1.0, 3, 6, 0.0, 72.0, 0, 200),
+    (3_000_000, 4.0, 0.3, 0.5, 2, 6, 2000.0, 2000.0, 1, 400),
+    (3_000_000, 3.0, 0.2, 1.0, 2, 4, 2000.0, 2000.0, 1, 0),
+    (6_000_000, 2.0, 0.15, 1.0, 3, 6, 72.0, 72.0, 1, 200),
+    (6_000_000, 1.0, 0.07, 1.0, 2, 4, 96.0, 96.0, 1, 400),
+    (6_000_000, 8.0, 0.6, 1.0, 3, 6, 0.0, 0.0, 1, 0),
+    (6_000_000, 1.0, 0.07, 1.0, 2, 4, 96.0, 96.0, 1, 0),
 )
 # Searches for shorter ways: cell, speed_cell, slack (frames), expansions.
 SHORTENINGS = ((6.0, 0.5, 0.0, 10_000), (8.0, 0.6, 16.0, 20_000), (4.0, 0.3, 4.0, 20_000))
+SHORTENING_NODES = 400_000
 # fmt: on
 
 
@@ -70,6 +85,7 @@ class Plan:
     actions: np.ndarray  # uint8 [steps], 0..5 as in games.ACTIONS
     frames: int  # until the win
     inputs: bytes  # one byte per frame, bits as in PHYSICS.md 7
+    won_after: float  # seconds of CPU time until the first plan that wins was found, before it was shortened
 
 
 def plan_from(
@@ -93,12 +109,13 @@ def plan_from(
     if ninja["state"] in (DEAD, WON):
         return None
     compile_ahead()
-    return _solve(bank, pools, frame_skip, seed, time.perf_counter() + budget)[0]
+    return _solve(bank, pools, frame_skip, seed, budget)[0]
 
 
 def make_pools(bank: Bank, nodes: int = NODES) -> Pools:
     """Memory of searches for `plan_from`: `nodes` nodes, or as many as fit into MEMORY."""
-    return search.make_pools(bank, min(nodes, MEMORY // search.node_bytes(bank)), STEPS)
+    nodes = min(nodes, MEMORY // 2 // search.NODE_MEMORY)
+    return search.make_pools(bank, nodes, (MEMORY - nodes * search.NODE_MEMORY) // search.row_memory(bank), STEPS)
 
 
 @functools.cache
@@ -108,7 +125,7 @@ def compile_ahead() -> None:
     tiles[11, 4:10] = 0
     corridor = [[0, 22, 50, 0, 0], [3, 38, 50, 0, 0], [4, 30, 50, 0, 0]]
     bank = build_bank([encode_map(tiles, np.array(corridor))])
-    pools = search.make_pools(bank, 5000, STEPS)
+    pools = search.make_pools(bank, 5000, 5000, STEPS)
     reset_game(bank, pools.state, 0, 0)
     _solve(bank, pools, 4, 0, math.inf)
 
@@ -136,7 +153,7 @@ def plan_level(level: Level, budget: float = 10.0, frame_skip: int = 4, seed: in
     pools = make_pools(bank)
     reset_game(bank, pools.state, 0, 0)
     compile_ahead()
-    found, reason = _solve(bank, pools, frame_skip, seed, time.perf_counter() + budget)
+    found, reason = _solve(bank, pools, frame_skip, seed, budget)
     if found:
         _, states = simulate(level.map_data, found.inputs)
         if len(states) != found.frames or states[-1] != WON:
@@ -144,41 +161,47 @@ def plan_level(level: Level, budget: float = 10.0, frame_skip: int = 4, seed: in
     return found, reason
 
 
-def _solve(bank, pools, frame_skip, seed, deadline) -> tuple[Plan | None, str]:
+def _solve(bank, pools, frame_skip, seed, budget) -> tuple[Plan | None, str]:
     """Plan from the game in row 0 of the pools -> (plan or None, reason why there is none)."""
+    began = time.thread_time()
+    deadline = began + budget
     pools.counts[search.KNOWN] = 0
     first = int(pools.state.ninja["frame"][0])
-    said = []
-    for cell, speed_cell, weight, turns, hold, mines, movers in SEARCHES:
-        settings = Settings(frame_skip, cell, speed_cell, weight, turns, hold, mines, movers, 0.0)
-        status = _run(bank, pools, settings, first + STEPS * frame_skip, deadline)
-        if status == FOUND:
+    status, over, said = MORE, {}, ""
+    for nodes, cell, speed_cell, *more in SEARCHES:
+        of = cell, speed_cell, *more
+        nodes = min(nodes, len(pools.parent))
+        if over.get(of, 0) >= nodes:
+            continue
+        settings = Settings(frame_skip, cell, speed_cell, *more[:-2], 0.0, *more[-2:])
+        status = _run(bank, pools, settings, first + STEPS * frame_skip, deadline, nodes)
+        said = f"{pools.counts[search.COUNT]} states in cells of {cell:g} px and {speed_cell:g} px per frame"
+        if status in (FOUND, MORE):
             break
-        nodes = int(pools.counts[search.COUNT])
-        said.append(f"{nodes} states in cells of {cell:g} px and {speed_cell:g} px per frame")
-        if status == MORE:
-            return None, f"not won within the budget ({said[-1]})"
-    else:
-        all_seen = status == EXHAUSTED
-        return None, f"{'no way left' if all_seen else 'no memory left'} after {'; '.join(said)}"
+        over[of] = len(pools.parent) if status == EXHAUSTED else nodes
+    if status == MORE:
+        return None, f"not won within the budget ({said})"
+    if status != FOUND:
+        return None, f"{'no way left' if status == EXHAUSTED else 'no memory left'} after {said}"
+    won_after = time.thread_time() - began
     actions, steps = np.zeros(STEPS, np.uint8), 0
     found = _path(pools)
     actions[: len(found)], steps = found, len(found)
     steps = _shorten(bank, pools, actions, steps, frame_skip, seed, deadline)
     frames = int(pools.state.ninja["frame"][steps]) - first
     actions = actions[:steps].copy()
-    return Plan(actions, frames, inputs_of(actions, frame_skip, frames)), ""
+    return Plan(actions, frames, inputs_of(actions, frame_skip, frames), won_after), ""
 
 
-def _run(bank, pools, settings, bound, deadline, expansions=1 << 60) -> int:
-    """One search for a solution of fewer frames than `bound`."""
-    search.begin(bank, pools, settings, bound)
+def _run(bank, pools, settings, bound, deadline, nodes, expansions=1 << 60) -> int:
+    """One search of up to `nodes` nodes for a solution of fewer frames than `bound`."""
+    search.begin(bank, pools, settings, bound, nodes)
     return _go_on(bank, pools, settings, deadline, expansions)
 
 
 def _go_on(bank, pools, settings, deadline, expansions=1 << 60) -> int:
     status = MORE
-    while status == MORE and pools.counts[search.EXPANDED] < expansions and time.perf_counter() < deadline:
+    while status == MORE and pools.counts[search.EXPANDED] < expansions and time.thread_time() < deadline:
         status = search.search(bank, pools, settings, CHUNK)
     return status
 
@@ -199,20 +222,21 @@ def _shorten(bank, pools, actions, steps, frame_skip, seed, deadline) -> int:
     neither finds anything.
     """
     state = (2 * seed + 1) * 0x9E3779B97F4A7C15 % (1 << 64)
-    k, count = 0, len(pools.parent)
+    k, count = 0, len(pools.free)
     search.replay(bank, pools, actions[:steps], frame_skip)
     while True:
         idle = 0
-        while idle < 2 and time.perf_counter() < deadline:
+        while idle < 2 and time.thread_time() < deadline:
             steps, kept, state = search.tweak(bank, pools, actions, steps, frame_skip, PLAYED, np.uint64(state))
             idle = 0 if kept else idle + 1
-        if k == len(SHORTENINGS) or time.perf_counter() >= deadline:
+        if k == len(SHORTENINGS) or time.thread_time() >= deadline:
             return steps
         cell, speed_cell, slack, expansions = SHORTENINGS[k]
         search.calibrate(bank, pools, steps)
-        settings = Settings(frame_skip, cell, speed_cell, 0.0, 0, 6, 0, 0, slack)
+        settings = Settings(frame_skip, cell, speed_cell, 0.0, 0, 6, 0.0, 0.0, slack, 1, 0)
         found = None
-        status = _run(bank, pools, settings, int(pools.state.ninja["frame"][steps]), deadline, expansions)
+        frames = int(pools.state.ninja["frame"][steps])
+        status = _run(bank, pools, settings, frames, deadline, SHORTENING_NODES, expansions)
         while status == FOUND:
             found = _path(pools)
             status = _go_on(bank, pools, settings, deadline, expansions)
@@ -252,8 +276,9 @@ def plan_levels(
 ) -> Iterator[dict]:
     """Solve levels on all cores, write their replays and the index into `out`, yield the entries as they are known.
 
-    The entry of a level has id, category, digest, file, solved, frames, steps, seconds (None if its replay was there
-    before), reason (why it is not solved) and note (why a replay was replaced). Raises OSError.
+    The entry of a level has id, category, group, digest, file, solved, frames, steps, won_after and seconds (CPU time
+    until the first win and in all; None if its replay was there before and the index does not say), reason (why it is
+    not solved) and note (why a replay was replaced). Raises OSError.
     """
     out.mkdir(parents=True, exist_ok=True)
     index = out / PLANNER_INDEX
@@ -262,14 +287,15 @@ def plan_levels(
     text = json.dumps(about | {"levels": []}).encode()
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
         read = read_bytes(index)
-        before = {entry["digest"]: entry["seconds"] for entry in json.loads(read)["levels"]}
+        before = {e["digest"]: (e.get("won_after"), e["seconds"]) for e in json.loads(read)["levels"]}
         text = read
     write_atomically(index, text)  # fails now, not after the first plan, if the folder cannot be written
     entries, todo = {}, []
     for at, level in enumerate(levels):
         file = replay_name(level)
-        entry = {"id": level.id, "category": level.category, "digest": level.digest, "file": file, "solved": True}
-        entry |= {"frames": None, "steps": None, "seconds": None, "reason": "", "note": ""}
+        entry = {"id": level.id, "category": level.category, "group": level.group, "digest": level.digest}
+        entry |= {"file": file, "solved": True, "frames": None, "steps": None, "won_after": None, "seconds": None}
+        entry |= {"reason": "", "note": ""}
         try:
             entry["frames"] = known_frames(out / file, level, frame_skip)
         except ReplayError as error:
@@ -278,7 +304,7 @@ def plan_levels(
             todo.append((at, level, entry))
             continue
         entry["steps"] = -(-entry["frames"] // frame_skip)
-        entry["seconds"] = before.get(level.digest)
+        entry["won_after"], entry["seconds"] = before.get(level.digest, (None, None))
         entries[at] = entry
         yield entry
 
@@ -287,12 +313,13 @@ def plan_levels(
     def work(at, level, entry):
         if stop.is_set():
             return at, None
-        start = time.perf_counter()
+        start = time.thread_time()
         found, entry["reason"] = plan_level(level, budget, frame_skip, seed)
-        entry["seconds"] = round(time.perf_counter() - start, 3)
+        entry["seconds"] = round(time.thread_time() - start, 3)
         entry["solved"] = found is not None
         if found:
             entry["frames"], entry["steps"] = found.frames, len(found.actions)
+            entry["won_after"] = round(found.won_after, 3)
             write_replay(out / entry["file"], level.map_data, found.inputs, True)
         else:
             (out / entry["file"]).unlink(missing_ok=True)
@@ -331,23 +358,31 @@ def parse_budget(text: str) -> float:
 
 
 def summarise(entries: Iterable[dict]) -> dict[str, dict]:
-    """Figures by category and, last, "overall": levels, solved, mean frames and mean seconds (None over nothing)."""
+    """Figures by category (and group, such as "SI moving", if there are several groups) and, last, "overall".
+
+    They are the number of levels, of those solved and of those first won within SOON seconds, the mean and median
+    frames of wins, and the mean seconds in all (None over nothing).
+    """
+    entries = list(entries)
+    several = len({entry["group"] for entry in entries}) > 1
     parts = {}
     for entry in entries:
-        for name in (entry["category"], "overall"):
+        for name in (f"{entry['category']} {entry['group']}" if several else entry["category"], "overall"):
             parts.setdefault(name, []).append(entry)
     rank = {name: k for k, name in enumerate(CATEGORIES)} | {"overall": len(CATEGORIES) + 1}
 
-    def mean(values):
-        values = [value for value in values if value is not None]
-        return sum(values) / len(values) if values else None
+    def over(part, key, figure):
+        values = [entry[key] for entry in part if entry[key] is not None]
+        return float(figure(values)) if values else None
 
     return {
         name: {
             "levels": len(part),
             "solved": sum(entry["solved"] for entry in part),
-            "frames": mean(entry["frames"] for entry in part),
-            "seconds": mean(entry["seconds"] for entry in part),
+            "solved_soon": sum(entry["won_after"] is not None and entry["won_after"] <= SOON for entry in part),
+            "frames": over(part, "frames", np.mean),
+            "median_frames": over(part, "frames", np.median),
+            "seconds": over(part, "seconds", np.mean),
         }
         for name, part in sorted(parts.items(), key=lambda item: (rank.get(item[0], len(CATEGORIES)), item[0]))
     }
@@ -355,11 +390,12 @@ def summarise(entries: Iterable[dict]) -> dict[str, dict]:
 
 def _lines(entries, summary) -> list[str]:
     width = max(map(len, summary))
-    lines = [f"{'category':{width}}  levels  solved  mean frames  mean seconds"]
+    lines = [f"{'category':{width}}  levels  solved  in {SOON:g} s  mean frames  median  mean seconds"]
     for name, part in summary.items():
-        frames = "-" if part["frames"] is None else f"{part['frames']:.1f}"
+        mean, median = ("-" if part[key] is None else f"{part[key]:.1f}" for key in ("frames", "median_frames"))
         seconds = "-" if part["seconds"] is None else f"{part['seconds']:.2f}"
-        lines.append(f"{name:{width}}  {part['levels']:6}  {part['solved']:6}  {frames:>11}  {seconds:>12}")
+        counts = f"{part['levels']:6}  {part['solved']:6}  {part['solved_soon']:7}"
+        lines.append(f"{name:{width}}  {counts}  {mean:>11}  {median:>6}  {seconds:>12}")
     unsolved = [entry for entry in entries if not entry["solved"]]
     if unsolved:
         lines += ["", f"not solved ({len(unsolved)}):"]
@@ -374,7 +410,8 @@ class Args:
     dataset: str  # levels to solve: a folder, or builtin
     out: Path  # folder for the replays and planner.json
     split: Literal["train", "test", "all"] = "all"  # split of the data set to solve
-    budget: str = "10s"  # time for a level, such as 5s, 0.5s or 2m
+    groups: tuple[Literal["static", "moving", "not simulated"], ...] = GROUPS  # levels to solve, by what they hold
+    budget: str = "10s"  # CPU time for a level, such as 5s, 0.5s or 2m
     frame_skip: int = 4  # frames that an action is held
     seed: int = 0  # seed of the changes that are tried
     workers: int | None = None  # levels solved at once (default: as many as cores)
@@ -388,7 +425,9 @@ def main(args: Args) -> None:
         raise ArgumentError("--workers 0: expected 1 to 1024")
     budget = parse_budget(args.budget)
     _check(budget, args.frame_skip, args.seed)
-    levels = load_levels(args.dataset, args.split)
+    levels = [level for level in load_levels(args.dataset, args.split) if level.group in args.groups]
+    if not levels:
+        raise ArgumentError(f"--groups {' '.join(args.groups)}: {args.dataset} has no such level")
     try:
         args.out.mkdir(parents=True, exist_ok=True)  # fails now, before progress is shown
         entries = _with_progress(levels, args, budget)

@@ -21,11 +21,12 @@ from npp_rl.environment.goals import GOAL, GOAL_NONE, Fields, empty_fields, plan
 from npp_rl.levels.fields import distance_at
 from npp_rl.simulator import DEAD, WON, frame, new_state, row_bytes
 from npp_rl.simulator.compiled import kernel, njit
-from npp_rl.simulator.layout import CELLS, DYING, EXIT_DOOR, Bank, State
+from npp_rl.simulator.layout import CELLS, DYING, EXIT_DOOR, TOGGLE_MINE, Bank, State
 
-GOALS = 48  # fields kept in one search, by the state of switches, doors and, where they bar the way, mines
+GOALS = 512  # fields kept in one search, by the state of switches, doors and, where they bar the way, mines
 BINS, BIN = 2048, 8.0  # number and width (px) of the bins of the table of frames left
 SPEED = 3.0  # px per frame assumed for ways longer than the solution's
+AGAIN = 24  # frames by which a state has to be reached earlier to be tried again, until a solution is known
 LOST = 400.0  # px added where no way leads to the goal
 # Where a search starts: row, goal. Numba would compile the kernels once more for literals.
 _START, _NO_GOAL = np.int64(0), np.int64(-1)
@@ -34,8 +35,8 @@ _START, _NO_GOAL = np.int64(0), np.int64(-1)
 # left, no memory is left.
 MORE, FOUND, EXHAUSTED, FULL = 0, 1, 2, 3
 # Entries of `counts`: nodes, sizes of the two queues, the node that won, expansions, known goals, the frame that a win
-# has to come before, known states.
-COUNT, FIRST, SECOND, BEST, EXPANDED, KNOWN, BOUND, STATES = range(8)
+# has to come before, known states, free rows, most nodes of this search, how many times rows ran out.
+COUNT, FIRST, SECOND, BEST, EXPANDED, KNOWN, BOUND, STATES, FREE, ROOM, THINNED = range(11)
 
 
 class Settings(NamedTuple):
@@ -47,22 +48,29 @@ class Settings(NamedTuple):
     weight: float  # estimated frames per px of way; 0: the table of frames left gives the estimate
     turns: int  # one of so many expansions is the second queue's; 0: none
     hold: int  # most steps that an action is held
-    mines: int  # whether states that differ in mines are different
-    movers: int  # whether states that differ in the places of moving entities are different
+    mines: float  # px: states that differ in toggle mines nearer than this are different
+    movers: float  # px: states that differ in the places of moving entities nearer than this are different
     slack: float  # frames
+    doors: int  # whether states that differ in doors are different; 0: those that differ in the way that is left
+    crowded: int  # nodes of a tile from which on its cells are twice as large, and again at 4 times as many; 0: never
 
 
 class Pools(NamedTuple):
-    """All memory of a search."""
+    """All memory of a search.
 
-    words: np.ndarray  # u8 [nodes, row bytes / 8]: the rows
+    Only a node that waits in a queue has a row. The row of an expanded node is used again, so there are fewer rows than
+    nodes.
+    """
+
+    words: np.ndarray  # u8 [rows, row bytes / 8]: the rows
     state: State  # views on the rows
+    goal: np.ndarray  # i2 [rows]: index into goals
+    total: np.ndarray  # f4 [rows], px to the exit
+    free: np.ndarray  # i4 [rows]: rows that no node has
     parent: np.ndarray  # i4 [nodes]
     action: np.ndarray  # u1 [nodes]
     held: np.ndarray  # u1 [nodes], steps
-    goal: np.ndarray  # i2 [nodes]: index into goals
-    total: np.ndarray  # f4 [nodes], px to the exit
-    closed: np.ndarray  # u1 [nodes]
+    row: np.ndarray  # i4 [nodes], -1 where the node was expanded
     priority: np.ndarray  # f4 [2, nodes]
     queue: np.ndarray  # i4 [2, nodes]
     key: np.ndarray  # u8 [slots]: hashes of known states, 0 for an empty slot
@@ -71,24 +79,29 @@ class Pools(NamedTuple):
     left: np.ndarray  # f4 [BINS]: frames left by distance
     goals: np.ndarray  # GOAL [GOALS]
     fields: Fields
-    counts: np.ndarray  # i8 [8]
+    counts: np.ndarray  # i8 [11]
     tail: np.ndarray  # u1 [most steps]: scratch
 
 
-def make_pools(bank: Bank, nodes: int, steps: int = 4096) -> Pools:
-    """Memory for searches of up to `nodes` nodes on the levels of a bank, and solutions of up to `steps` steps."""
+def make_pools(bank: Bank, nodes: int, rows: int, steps: int = 4096) -> Pools:
+    """Memory for searches of up to `nodes` nodes on the levels of a bank, and solutions of up to `steps` steps.
+
+    rows: most nodes that wait at once. Memory that a search does not reach is not touched.
+    """
     nodes = max(nodes, steps + 2)
-    rows, state = new_state(bank, nodes)
-    slots = 1 << (2 * nodes).bit_length()
+    rows = max(min(rows, nodes), steps + 2)
+    bytes_, state = new_state(bank, rows)
+    slots = _slots(nodes)
     return Pools(
-        words=rows.view(np.uint64),
+        words=bytes_.view(np.uint64),
         state=state,
+        goal=np.zeros(rows, np.int16),
+        total=np.zeros(rows, np.float32),
+        free=np.zeros(rows, np.int32),
         parent=np.zeros(nodes, np.int32),
         action=np.zeros(nodes, np.uint8),
         held=np.zeros(nodes, np.uint8),
-        goal=np.zeros(nodes, np.int16),
-        total=np.zeros(nodes, np.float32),
-        closed=np.zeros(nodes, np.uint8),
+        row=np.zeros(nodes, np.int32),
         priority=np.zeros((2, nodes), np.float32),
         queue=np.zeros((2, nodes), np.int32),
         key=np.zeros(slots, np.uint64),
@@ -97,14 +110,22 @@ def make_pools(bank: Bank, nodes: int, steps: int = 4096) -> Pools:
         left=np.zeros(BINS, np.float32),
         goals=np.zeros(GOALS, GOAL),
         fields=empty_fields(0, GOALS, GOALS),
-        counts=np.zeros(8, np.int64),
+        counts=np.zeros(11, np.int64),
         tail=np.zeros(steps, np.uint8),
     )
 
 
-def node_bytes(bank: Bank) -> int:
-    """Bytes that a node takes in all arrays of the pools together."""
-    return row_bytes(bank) + 8 * max(int(bank.level["movers"].max()), 1) // 2 + 32 + 4 * 12
+def _slots(nodes):
+    """Size of a table of states, at least 4/3 of the nodes."""
+    return 1 << (4 * nodes // 3).bit_length()
+
+
+def row_memory(bank: Bank) -> int:
+    """Bytes that a row takes in all arrays of the pools together."""
+    return row_bytes(bank) + 8 * max(int(bank.level["movers"].max()), 1) // 2 + 10
+
+
+NODE_MEMORY = 26 + 12 * 8 // 3  # bytes, at most, that a node takes in all arrays together, its row aside
 
 
 @kernel
@@ -149,23 +170,69 @@ def _pop(pools, which):
 
 
 @kernel
-def _key(bank, state, i, settings):
-    """Hash of everything in which states differ; never 0."""
+def _goal_of(bank, pools, i, before):
+    """Index of the goal of row i, planned anew if anything that it depends on has changed; -1 if there is no room."""
+    state, goals = pools.state, pools.goals
+    if before >= 0 and signature(bank, state, i, goals[before].mines) == goals[before].signature:
+        return before
+    known = pools.counts[KNOWN]
+    without, with_mines = signature(bank, state, i, False), signature(bank, state, i, True)
+    for k in range(known):
+        if (with_mines if goals[k].mines else without) == goals[k].signature:
+            return k
+    if known == GOALS:
+        return -1
+    plan(bank, state, i, pools.fields, known, goals[known])
+    pools.counts[KNOWN] = known + 1
+    return known
+
+
+@kernel
+def _tile(n):
+    """Index into a row of `crowd` for the ninja."""
+    return min(max(int(n.x / 24.0), 0), 43) * 25 + min(max(int(n.y / 24.0), 0), 24)
+
+
+@kernel
+def _key(bank, pools, i, settings, goal):
+    """Hash of everything in which states differ, in cells for a tile as crowded as it is now; never 0."""
+    state = pools.state
     n = state.ninja[i]
     prime = np.uint64(1099511628211)
-    code = signature(bank, state, i, settings.mines)
-    code = (code ^ np.uint64(int(n.x / settings.cell))) * prime
-    code = (code ^ np.uint64(int(n.y / settings.cell))) * prime
-    code = (code ^ np.uint64(math.floor(n.u / settings.speed_cell) + 1000)) * prime
-    code = (code ^ np.uint64(math.floor(n.v / settings.speed_cell) + 1000)) * prime
+    cell, speed_cell = settings.cell, settings.speed_cell
+    if settings.crowded:
+        nodes = pools.crowd[goal, _tile(n)]
+        most = settings.crowded
+        while nodes >= most and cell < 24.0:
+            cell *= 2.0
+            speed_cell *= 2.0
+            most *= 4
+    if settings.doors:
+        code = signature(bank, state, i, False)
+    else:
+        now = _goal_of(bank, pools, i, goal)
+        goal = now if now >= 0 else goal
+        code = (np.uint64(14695981039346656037) ^ np.uint64(pools.goals[goal].remaining / 12.0)) * prime
+        code = (code ^ np.uint64(pools.goals[goal].kind)) * prime
+    code = (code ^ np.uint64(int(n.x / cell) << 8 | int(cell))) * prime
+    code = (code ^ np.uint64(int(n.y / cell))) * prime
+    code = (code ^ np.uint64(math.floor(n.u / speed_cell) + 1000)) * prime
+    code = (code ^ np.uint64(math.floor(n.v / speed_cell) + 1000)) * prime
     flags = n.state | n.jump_before << 3 | n.air << 4 | (n.jump_buffer >= 0) << 5 | n.walled << 6
     code = (code ^ np.uint64(flags)) * prime
-    if settings.movers:
-        level = bank.level[n.level]
+    level = bank.level[n.level]
+    if settings.mines > 0.0:
+        for k in range(level.type_start[TOGGLE_MINE], level.type_start[TOGGLE_MINE + 1]):
+            dx, dy = bank.entity[k].x - n.x, bank.entity[k].y - n.y
+            if dx * dx + dy * dy < settings.mines * settings.mines:
+                toggled = state.state[i, k - level.entity_start]
+                code = (code ^ np.uint64(4 * (k - level.entity_start) + toggled + 1)) * prime
+    if settings.movers > 0.0:
         for slot in range(level.movers):
             m = state.mover[i, slot]
-            if m.kind != EXIT_DOOR:
-                code = (code ^ np.uint64(int(m.x / 6.0) << 20 | int(m.y / 6.0) << 4 | m.dir)) * prime
+            dx, dy = m.x - n.x, m.y - n.y
+            if m.kind != EXIT_DOOR and dx * dx + dy * dy < settings.movers * settings.movers:
+                code = (code ^ np.uint64(slot << 40 | int(m.x / 6.0) << 20 | int(m.y / 6.0) << 4 | m.dir)) * prime
     code ^= code >> np.uint64(29)
     code *= np.uint64(0xBF58476D1CE4E5B9)
     code ^= code >> np.uint64(32)
@@ -173,26 +240,47 @@ def _key(bank, state, i, settings):
 
 
 @kernel
-def _copy(words, source, target):
-    for k in range(words.shape[1]):
-        words[target, k] = words[source, k]
+def _thin(pools):
+    """Give back the rows of about half of the waiting nodes, those that the first queue would take last."""
+    counts = pools.counts
+    keys, heap = pools.priority[0], pools.queue[0]
+    least, most = np.float32(np.inf), np.float32(-np.inf)
+    waiting = 0
+    for at in range(counts[FIRST]):
+        if pools.row[heap[at]] >= 0:
+            least, most = min(least, keys[at]), max(most, keys[at])
+            waiting += 1
+    # The median, by bisection.
+    for _ in range(20):
+        middle = (least + most) / np.float32(2.0)
+        below = 0
+        for at in range(counts[FIRST]):
+            below += pools.row[heap[at]] >= 0 and keys[at] <= middle
+        if 2 * below > waiting:
+            most = middle
+        else:
+            least = middle
+    size = counts[FIRST]
+    counts[FIRST] = 0
+    for at in range(size):  # no entry is written beyond the one that is read
+        node, priority = np.int64(heap[at]), keys[at]
+        row = np.int64(pools.row[node])
+        if row < 0:
+            continue
+        if priority <= most and 4 * counts[FIRST] < 3 * waiting:
+            _push(pools, 0, priority, node)
+            continue
+        pools.row[node] = -1
+        if row > 0:
+            pools.free[counts[FREE]] = row
+            counts[FREE] += 1
+    counts[THINNED] += 1
 
 
 @kernel
-def _goal_of(bank, pools, i, before):
-    """Index of the goal of row i, planned anew if anything that it depends on has changed; -1 if there is no room."""
-    state, goals = pools.state, pools.goals
-    if before >= 0 and signature(bank, state, i, goals[before].mines) == goals[before].signature:
-        return before
-    known = pools.counts[KNOWN]
-    for k in range(known):
-        if signature(bank, state, i, goals[k].mines) == goals[k].signature:
-            return k
-    if known == GOALS:
-        return -1
-    plan(bank, state, i, pools.fields, known, goals[known])
-    pools.counts[KNOWN] = known + 1
-    return known
+def _copy(words, source, target):
+    for k in range(words.shape[1]):
+        words[target, k] = words[source, k]
 
 
 @kernel
@@ -240,10 +328,10 @@ def _frames_left(pools, total):
 
 
 @kernel
-def _add(bank, pools, settings, node):
-    """Queue row `node`, whose parent, action and goal are set -> whether it may lead to a better solution."""
-    n = pools.state.ninja[node]
-    total = pools.total[node]
+def _add(bank, pools, settings, node, row):
+    """Queue a node, whose parent, action and goal are set -> whether it may lead to a better solution."""
+    n = pools.state.ninja[row]
+    total = pools.total[row]
     if settings.weight > 0.0:
         estimate = n.frame + settings.weight * total
         if n.frame + total / 8.0 >= pools.counts[BOUND]:
@@ -252,24 +340,33 @@ def _add(bank, pools, settings, node):
         estimate = n.frame + _frames_left(pools, total)
         if estimate >= pools.counts[BOUND] + settings.slack or n.frame >= pools.counts[BOUND]:
             return False
-    pools.closed[node] = 0
+    pools.row[node] = row
     _push(pools, 0, estimate, node)
     if settings.turns:
-        goal = pools.goal[node]
-        tile = min(max(int(n.x / 24.0), 0), 43) * 25 + min(max(int(n.y / 24.0), 0), 24)
+        goal = pools.goal[row]
+        tile = _tile(n)
         _push(pools, 1, pools.crowd[goal, tile] + 1e-5 * estimate, node)
         pools.crowd[goal, tile] += 1
     return True
 
 
 @kernel
-def _is_new(pools, key, at_frame):
-    """Note a state -> False where it is known from this frame or an earlier one."""
-    mask = len(pools.key) - 1
+def _table_mask(pools):
+    """Last slot of the part of the table of states that this search uses: a small search clears little memory."""
+    slots = 1024
+    while slots < len(pools.key) and 3 * slots < 4 * pools.counts[ROOM]:
+        slots *= 2
+    return min(slots, len(pools.key)) - 1
+
+
+@kernel
+def _is_new(pools, settings, mask, key, at_frame):
+    """Note a state -> False where it is known from this frame, an earlier one or, in a first search, one soon after."""
+    later = at_frame + (AGAIN if settings.weight > 0.0 else 0)
     slot = int(key >> np.uint64(1)) & mask
     while pools.key[slot] != 0:
         if pools.key[slot] == key:
-            if pools.reached[slot] <= at_frame:
+            if pools.reached[slot] <= later:
                 return False
             pools.reached[slot] = at_frame
             return True
@@ -281,54 +378,65 @@ def _is_new(pools, key, at_frame):
 
 
 @njit(nogil=True)
-def begin(bank, pools, settings, bound):
-    """Start a search from row 0 for solutions of fewer frames (the game's frame count) than `bound`."""
-    pools.key[:] = 0
+def begin(bank, pools, settings, bound, nodes):
+    """Start a search of up to `nodes` nodes from row 0, for solutions that end before frame `bound` of the game."""
+    counts = pools.counts
+    counts[ROOM] = min(nodes, len(pools.parent))
+    mask = _table_mask(pools)
+    pools.key[: mask + 1] = 0
     pools.crowd[:] = 0
-    pools.counts[COUNT] = 1
-    pools.counts[FIRST] = 0
-    pools.counts[SECOND] = 0
-    pools.counts[BEST] = -1
-    pools.counts[EXPANDED] = 0
-    pools.counts[STATES] = 0
-    pools.counts[BOUND] = bound
+    counts[COUNT] = 1
+    counts[FIRST] = 0
+    counts[SECOND] = 0
+    counts[BEST] = -1
+    counts[EXPANDED] = 0
+    counts[STATES] = 0
+    counts[THINNED] = 0
+    counts[BOUND] = bound
+    counts[FREE] = min(len(pools.free), counts[ROOM]) - 1  # row 0 stays as it is: solutions are played from there
+    for k in range(1, counts[FREE] + 1):
+        pools.free[counts[FREE] - k] = k
     pools.parent[0] = -1
     pools.goal[0], pools.total[0] = _measure(bank, pools, _START, _NO_GOAL, 1000.0)
-    _is_new(pools, _key(bank, pools.state, _START, settings), 0)
-    _add(bank, pools, settings, _START)
+    _is_new(pools, settings, mask, _key(bank, pools, _START, settings, np.int64(pools.goal[0])), 0)
+    _add(bank, pools, settings, _START, _START)
 
 
 @njit(nogil=True)
 def search(bank, pools, settings, expansions):
     """Expand up to so many nodes -> MORE, FOUND, EXHAUSTED or FULL."""
     state, counts = pools.state, pools.counts
-    room = len(pools.parent)
+    mask = _table_mask(pools)
     for _ in range(expansions):
+        if counts[FREE] < 6:
+            _thin(pools)
         which = 1 if settings.turns and counts[EXPANDED] % settings.turns == settings.turns - 1 else 0
         if counts[FIRST + which] == 0:
             which = 0
             if counts[FIRST] == 0:
-                return EXHAUSTED
+                return FULL if counts[THINNED] else EXHAUSTED
         node = _pop(pools, which)
-        if pools.closed[node]:
+        row = np.int64(pools.row[node])
+        if row < 0:
             continue
-        pools.closed[node] = 1
-        own = _key(bank, state, node, settings)
+        before = np.int64(pools.goal[row])
+        own = _key(bank, pools, row, settings, before)
         counts[EXPANDED] += 1
         for action in range(6):
             child = counts[COUNT]
-            if child >= room or 4 * counts[STATES] > 3 * len(pools.key):
+            if child >= counts[ROOM] or counts[FREE] == 0 or 4 * counts[STATES] > 3 * mask:
                 return FULL
-            _copy(pools.words, node, child)
-            n = state.ninja[child]
+            there = np.int64(pools.free[counts[FREE] - 1])
+            _copy(pools.words, row, there)
+            n = state.ninja[there]
             key = own
             held = 0
             while held < settings.hold and key == own:
-                _play(bank, state, child, action, settings.frame_skip)
+                _play(bank, state, there, action, settings.frame_skip)
                 held += 1
                 if n.state == DEAD or n.state == DYING or n.state == WON:
                     break
-                key = _key(bank, state, child, settings)
+                key = _key(bank, pools, there, settings, before)
             pools.parent[child] = node
             pools.action[child] = action
             pools.held[child] = held
@@ -337,16 +445,20 @@ def search(bank, pools, settings, expansions):
                     counts[BEST] = child
                     counts[BOUND] = n.frame
                     counts[COUNT] += 1
-                    pools.closed[node] = 0  # if the search goes on, its other actions are tried again
-                    _push(pools, 0, np.float32(n.frame), node)
+                    pools.row[child] = -1
+                    _push(pools, 0, np.float32(n.frame), node)  # if the search goes on, its actions are tried again
                     return FOUND
                 continue
-            if n.state == DEAD or n.state == DYING or key == own or not _is_new(pools, key, n.frame):
+            if n.state == DEAD or n.state == DYING or key == own or not _is_new(pools, settings, mask, key, n.frame):
                 continue
-            goal, total = np.int64(pools.goal[node]), np.float64(pools.total[node])
-            pools.goal[child], pools.total[child] = _measure(bank, pools, child, goal, total)
-            if _add(bank, pools, settings, child):
+            pools.goal[there], pools.total[there] = _measure(bank, pools, there, before, np.float64(pools.total[row]))
+            if _add(bank, pools, settings, child, there):
                 counts[COUNT] += 1
+                counts[FREE] -= 1
+        pools.row[node] = -1
+        if row > 0:
+            pools.free[counts[FREE]] = row
+            counts[FREE] += 1
     return MORE
 
 
@@ -405,7 +517,7 @@ def tweak(bank, pools, actions, steps, frame_skip, frames, seed):
     in fewer frames. Rows 0 to `steps` hold the run's states. -> (steps, number of changes kept, seed).
     """
     state = pools.state
-    scratch = len(pools.parent) - 1
+    scratch = len(pools.free) - 1
     kept = 0
     while frames > 0:
         frames -= frame_skip
