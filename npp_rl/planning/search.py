@@ -1,14 +1,21 @@
 """Search over snapshots of a running game, in compiled code: the kernels of planner.py.
 
 A node is a game's row of bytes. It is expanded by the six actions, each held for one step, or for more while the ninja
-stays in its cell. Two states are the same where position and speed (both by cells) and everything switched are equal;
-the one that was reached in fewer frames stays.
+stays in its cell. After that nobody needs its row, which a new node takes: a search holds millions of nodes, and rows
+for those that wait only. When all rows wait, the worse half of them is given up.
+
+Two states are the same where position and speed (both by cells) and everything switched are equal, and toggle mines and
+moving entities near the ninja; the one that was reached first stays. The cells may depend on how many nodes lie in the
+tile: small where few do, so that a narrow way is not taken for another one, and large where many do, so that an open
+room does not use up the memory.
 
 Two queues take turns. The first is ordered by the frames so far plus an estimate for the way that is left (A*). The
-second is ordered by how many nodes lie in the same tile already, which leads out of dead ends of the first.
+second is ordered by how many nodes lie in the same tile already, which leads out of dead ends of the first (novelty,
+as the cells of Ecoffet et al. 2021, "First return, then explore").
 
 Once a solution is known, it gives the estimate: the frames that it had left when it was last as far away. Nodes that
-would not win in fewer frames than the solution, plus some slack, are then left out.
+would not win in fewer frames than the solution, plus some slack, are then left out, and a state that is reached in
+fewer frames than before is tried again.
 """
 
 import math
