@@ -9,7 +9,7 @@ from npp_rl.levels import climbing, fields
 from npp_rl.levels.drafts import COLUMNS, DOOR_SWITCH, LOCKED_DOOR, ROWS, Dice
 
 COLS, NODES = fields.COLS, fields.NODES
-IN_AIR = 18.0  # px more to keep from the way where it leads through the air
+IN_AIR = 18.0  # px more to keep from the way where it leads through the air, or up a wall by wall jumps
 
 
 def weighted(dice: Dice, options):
@@ -47,7 +47,8 @@ class Scene:
     def keep_way(self, node: int, radius: float) -> None:
         """Keep the way to a node, after `spread`, free of what kills, and note it."""
         entry = self.first[node]
-        climbing.mark_way(ENTRIES, entry, self.lift, radius, radius + IN_AIR, self.kept)
+        on_floor = (self.lift == climbing.FLOOR).astype(np.uint8)
+        climbing.mark_way(ENTRIES, entry, on_floor, radius, radius + IN_AIR, self.kept)
         way = []
         while entry >= 0:
             way.append(int(ENTRIES[entry, 0]))
