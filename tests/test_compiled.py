@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import npp_rl
-from npp_rl.simulator import geometry
+from npp_rl.simulator import compiled, geometry
 
 PACKAGE = Path(npp_rl.__file__).parent
 
@@ -157,7 +157,7 @@ def test_without_a_place_for_the_cache_everything_works_and_it_is_said_once(proj
     settings.pop("PYTHONPATH", None)
     command = [sys.executable, "-c", SHOW, str(project)]
     done = subprocess.run(command, env=settings, capture_output=True, text=True, cwd=project)
-    assert (done.returncode, done.stdout) == (0, "2.0 0 1\n"), done.stderr
+    assert (done.returncode, done.stdout) == (0, "2.0 0 1 0\n"), done.stderr
     (line,) = done.stderr.splitlines()
     assert line.startswith("warning: compiled code is not kept, every start compiles") and "NUMBA_CACHE_DIR" in line
 
@@ -169,5 +169,66 @@ def test_a_cache_that_becomes_full_is_done_without(project):
     settings = os.environ | {"NUMBA_CACHE_DIR": str(project / "cache"), "PYTHONDONTWRITEBYTECODE": "1"}
     settings.pop("PYTHONPATH", None)
     done = subprocess.run([sys.executable, "-c", code, str(project)], env=settings, capture_output=True, text=True)
-    assert (done.returncode, done.stdout) == (0, "2.0 0 1\n"), done.stderr
+    assert (done.returncode, done.stdout) == (0, "2.0 0 1 0\n"), done.stderr
     assert done.stderr.count("No space left on device") == done.stderr.count("\n") == 1
+
+
+# Both callers are new, and `middle` comes from the cache.
+KERNELS = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from npp_rl.simulator.compiled import kernel, njit
+
+@kernel
+def low(x):
+    return x * FACTOR
+
+@kernel
+def middle(x, y):
+    return low(x) + y
+
+@njit
+def high(x):
+    return middle(x, 1.0)
+
+FACTOR = 3.0
+print(high(2.0), sum(middle.stats.cache_hits.values()), sum(high.stats.cache_hits.values()))
+"""
+
+
+def test_kernels_from_the_cache_are_linked_into_new_callers(project):
+    path = project / "kernels.py"
+    path.write_text(KERNELS)
+    settings = os.environ | {"NUMBA_CACHE_DIR": str(project / "cache"), "PYTHONDONTWRITEBYTECODE": "1"}
+
+    def shown():
+        done = subprocess.run([sys.executable, path, project], env=settings, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.split()
+
+    assert shown() == ["7.0", "0", "0"]
+    assert shown() == ["7.0", "0", "1"]
+    edit(path, "middle(x, 1.0)", "middle(x, 2.0) * 10")
+    assert shown() == ["80.0", "1", "0"]
+    assert shown() == ["80.0", "0", "1"]
+    edit(path, "FACTOR = 3.0", "FACTOR = 4.0")
+    assert shown() == ["100.0", "0", "0"]
+
+
+def test_a_kernel_has_no_machine_code_of_its_own():
+    @compiled.kernel
+    def low(x):
+        return x + 1
+
+    @compiled.kernel
+    def middle(x):
+        return low(x) + 1
+
+    @compiled.njit
+    def high(x):
+        return middle(x) + 1
+
+    assert high(1) == 4
+    for function, has_code in ((low, False), (middle, False), (high, True)):
+        (result,) = function.overloads.values()
+        assert bool(result.library.get_pointer_to_function(result.fndesc.llvm_func_name)) == has_code

@@ -21,6 +21,7 @@ import enum, math
 from typing import NamedTuple
 import numpy as np
 from numba import float64
+from numba.extending import intrinsic
 from npp_rl.simulator.compiled import kernel, njit
 
 class Kind(enum.IntEnum):
@@ -76,6 +77,19 @@ def fast(x):
 @njit
 def uses_plain(x):
     return plain(x)
+
+@intrinsic
+def written(context, x):
+    def write(context, builder, signature, values):
+        return builder.add(values[0], values[0].type(EXTRA))
+
+    return x(x), write
+
+EXTRA = 7
+
+@njit
+def uses_written(x):
+    return written(x)
 
 def made(n):
     step = n
@@ -207,6 +221,8 @@ EDITS = {
     "a type of Numba": ("below", "import float64", "import float32 as float64", {"numbers"}),
     "a Python function": ("below", "return x + 1\n", "return x + 2\n", {"uses_plain"}),
     "a decorator's options": ("below", '"reassoc", "nsz"', '"reassoc"', {"fast", "calls_fast", "top_fast"}),
+    "an intrinsic": ("below", "builder.add(", "builder.sub(", {"uses_written"}),
+    "a constant of an intrinsic": ("below", "EXTRA = 7", "EXTRA = 8", {"uses_written"}),
     "a cell of a closure": ("below", "made(3)", "made(5)", {"closure 3", "calls_three", "top_three"}),
     "an option in the middle": ("middle", 'inline="always"', 'inline="never"', {"by_module", "top_module"}),
     "one of two that call each other": ("middle", "odd(n - 1)", "odd(n - 3)", {"even", "odd", "top_even"}),
@@ -265,6 +281,16 @@ def test_what_cannot_be_told_depends_on_whole_files(kind, tmp_path, monkeypatch)
     monkeypatch.setattr(stamps, "source_stamp", lambda: "of other files")
     three = stamps_of(tmp_path, monkeypatch, below=text + "# more")
     assert {name for name in one if three[name] != two[name]} == {"odd", "calls_odd"}
+
+
+def test_what_is_registered_with_numba_depends_on_its_file(tmp_path, monkeypatch):
+    text = BELOW + "\nfrom numba.extending import overload\n"
+    one = stamps_of(tmp_path, monkeypatch, below=text)
+    stamps._registered.cache_clear()
+    stamps._file_stamp.cache_clear()
+    two = stamps_of(tmp_path, monkeypatch, below=text + "# more")
+    alone = {"even", "odd", "top_even"}
+    assert {name for name in one if one[name] == two[name]} == alone
 
 
 def test_versions_and_settings_belong_to_it(before, tmp_path, monkeypatch):

@@ -95,17 +95,18 @@ def _playable(tiles, mines, doors, ninja, switch, goal, close, ground, free, sta
     if not ground[start]:
         return False
     shut = doors.shape[0]
-    closed = np.ones(shut, np.uint8)
+    opened = np.zeros(shut, np.uint8)
     while True:
-        free[:] = ground
+        for node in range(fields.NODES):  # `free[:] = ground` would take three seconds to compile
+            free[node] = ground[node]
         for k in range(doors.shape[0]):
-            if closed[k]:
+            if not opened[k]:
                 _block(free, doors[k, 0], doors[k, 1], 10.0, 12.0)
         _flood(free, stack, start)
         before = shut
         for k in range(doors.shape[0]):
-            if closed[k] and _touched(free, doors[k, 2], doors[k, 3], fields.TOUCH_DOOR_SWITCH):
-                closed[k] = 0
+            if not opened[k] and _touched(free, doors[k, 2], doors[k, 3], fields.TOUCH_DOOR_SWITCH):
+                opened[k] = 1
                 shut -= 1
         if shut == before:
             break

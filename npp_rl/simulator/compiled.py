@@ -17,7 +17,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numba
-from numba.core.caching import FunctionCache, IndexDataCacheFile
+from numba.core.caching import CompileResultCacheImpl, FunctionCache, IndexDataCacheFile
+from numba.core.codegen import JITCodeLibrary
+from numba.core.compiler import Compiler
 from numba.core.registry import CPUDispatcher
 
 from npp_rl.simulator.stamps import function_stamp
@@ -105,6 +107,64 @@ def njit(function=None, **options):
     return dispatcher
 
 
+class _KernelLibrary(JITCodeLibrary):
+    """LLVM code of a kernel, neither optimized nor translated into machine code.
+
+    The functions that Python calls link it, with all kernels below it, and optimize all of that together. Numba would
+    optimize and translate each kernel with all below it, and so the lowest ones again and again.
+    """
+
+    def _optimize_final_module(self):
+        pass
+
+    def _finalize_final_module(self):
+        self._finalize_dynamic_globals()
+        self._verify_declare_only_symbols()
+        self._finalized = True
+
+    def get_pointer_to_function(self, name):
+        self._ensure_finalized()
+        return 0  # Numba's word for none
+
+    def serialize_using_object_code(self):
+        return self.serialize_using_bitcode()
+
+    @property
+    def codegen(self):
+        return _WithoutAddresses(self._codegen)
+
+
+class _WithoutAddresses:
+    """Numba's code generator for something that has no machine code, and so no address to write to."""
+
+    def __init__(self, codegen):
+        self._codegen = codegen
+
+    def __getattr__(self, name):
+        return getattr(self._codegen, name)
+
+    def set_env(self, name, env):
+        pass
+
+
+class _KernelCompiler(Compiler):
+    def compile_extra(self, func):
+        self.state.library = _KernelLibrary(self.state.targetctx.codegen(), func.__qualname__)
+        self.state.library.enable_object_caching()
+        return super().compile_extra(func)
+
+
+class _KernelCache(_PackageCache):
+    class _impl_class(CompileResultCacheImpl):
+        def rebuild(self, target_context, payload):
+            codegen = target_context.codegen()
+            codegen._library_class = _KernelLibrary
+            try:
+                return super().rebuild(target_context, payload)
+            finally:
+                del codegen._library_class
+
+
 class _Kernel(CPUDispatcher):
     def __call__(self, *args, **kwargs):
         raise TypeError(f"{self.py_func.__name__} is a kernel: only compiled functions can call it")
@@ -113,13 +173,19 @@ class _Kernel(CPUDispatcher):
 def kernel(function=None, **options):
     """`njit` for functions that only compiled functions call, and that neither make nor return arrays.
 
-    They compile faster without a wrapper for Python, and run faster without reference counts. Numba counts references
-    of every array that a function is given or takes from a tuple, with atomic instructions, which take half of the time
-    of small functions. The caller's own reference keeps the arrays alive.
+    They compile faster without machine code of their own, and run faster without reference counts. Numba counts
+    references of every array that a function is given or takes from a tuple, with atomic instructions, which take half
+    of the time of small functions. The caller's own reference keeps the arrays alive.
     """
     if function is None:
         return functools.partial(kernel, **options)
-    dispatcher = njit(function, _nrt=False, no_cpython_wrapper=True, no_cfunc_wrapper=True, **options)
+    options |= {"_nrt": False, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+    if "fastmath" in options:  # its sums depend on how it is optimized
+        dispatcher = njit(function, **options)
+    else:
+        dispatcher = njit(function, **options, pipeline_class=_KernelCompiler)
+        if isinstance(dispatcher._cache, _PackageCache):
+            dispatcher._cache = _KernelCache(dispatcher)
     dispatcher.__class__ = _Kernel
     _functions.pop()
     return dispatcher

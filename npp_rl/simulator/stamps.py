@@ -5,8 +5,9 @@ module and from enclosing functions: numbers, arrays, dtypes, and other function
 Versions of Numba, llvmlite, NumPy and Python belong to it, and settings that change how Numba compiles. Line numbers do
 not, and comments do not.
 
-A value that cannot be told exactly, such as an object of a class of one's own, makes the stamp depend on all files of
-the package that hold compiled code, and on the files of all functions that the function reaches.
+What a module registers with Numba for types of its own has no name in functions: such a module's whole file belongs to
+the stamps of functions that reach it. A value that cannot be told exactly, such as an object of a class of one's own,
+makes a stamp depend on all files of the package that hold compiled code, and on the files that the function reaches.
 """
 
 import dis
@@ -14,6 +15,7 @@ import enum
 import functools
 import hashlib
 import platform
+import re
 import sys
 import types
 from collections.abc import Callable
@@ -24,10 +26,13 @@ import numba
 import numpy as np
 from numba.core import config
 from numba.core.dispatcher import Dispatcher
+from numba.core.extending import _Intrinsic
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 _KNOWN = {"numba", "numpy", "llvmlite", *sys.stdlib_module_names}  # every stamp has their versions
 _SETTINGS = ("BOUNDSCHECK", "OPT", "LOOP_VECTORIZE", "SLP_VECTORIZE", "DEBUGINFO_DEFAULT", "ENABLE_AVX", "USING_SVML")
+# What numba.extending registers for all functions: models of types, and code for calls and attributes.
+_REGISTERS = re.compile(rb"\b(register_model|register_jitable|overload\w*|lower_\w+|typeof_impl|type_callable|unbox)\b")
 
 
 @functools.cache
@@ -64,6 +69,7 @@ def _stamp(function, look):
                 numbers[_python(other)] = len(reached)
                 reached.append(other)
             told.append(str(numbers[_python(other)]))  # so functions that exchange their names are told apart
+    told += sorted({_registered(_python(one).__code__.co_filename) for one in reached})
     if not exact:
         files = {_python(one).__code__.co_filename for one in reached}
         told += [source_stamp(), *sorted(map(_file_stamp, files))]
@@ -83,6 +89,15 @@ def _file_stamp(filename):
 
 
 @functools.cache
+def _registered(filename):
+    """Hash of a file that tells Numba about types or functions by other ways than names; "" for other files."""
+    try:
+        return _file_stamp(filename) if _REGISTERS.search(Path(filename).read_bytes()) else ""
+    except OSError:
+        return ""
+
+
+@functools.cache
 def _looked(function):
     return _look(function)
 
@@ -97,14 +112,27 @@ def _look(function: Dispatcher | Callable) -> tuple[str, list, bool]:
     values += [("defaults", python.__defaults__), ("keyword defaults", python.__kwdefaults__)]
     if isinstance(function, Dispatcher):
         values += [("options", function.targetoptions), ("locals", function.locals)]
-        values += [("pipeline", function._compiler.pipeline_class)]
+        told.append(_compiler_parts(function._compiler.pipeline_class))
     for name, value in values:
         try:
             told.append((name, _parts(value, others)))
         except (ValueError, RecursionError):
-            told.append((name, type(value).__qualname__))
+            told.append((name, type(value).__qualname__, _files_of(value)))
             exact = False
     return hashlib.sha256(repr(told).encode()).hexdigest(), others, exact
+
+
+def _compiler_parts(pipeline):
+    """The name of a compiler of Numba's; the file of another one too."""
+    return _name(pipeline), [] if _is_known(pipeline) else _files_of(pipeline)
+
+
+def _files_of(value):
+    """Hashes of the files that define an object and its class."""
+    names = [getattr(value, "__module__", None), type(value).__module__]
+    names += [value.__name__] if isinstance(value, types.ModuleType) else []
+    files = [getattr(sys.modules.get(name), "__file__", None) for name in names if isinstance(name, str)]
+    return [_file_stamp(file) for file in files if file]
 
 
 def _content(cell):
@@ -182,6 +210,8 @@ def _parts(value, others):
         return _name(type(value)), value.name, _parts(value.value, others)
     if isinstance(value, np.generic) and not value.dtype.hasobject:
         return _name(type(value)), _dtype_parts(value.dtype), value.tobytes().hex()
+    if isinstance(value, _Intrinsic):  # a Python function that writes LLVM code
+        value = value._defn
     if isinstance(value, (Dispatcher, types.FunctionType)) and not _is_known(_python(value)):
         others.append(value)
         return "function", len(others)
