@@ -176,19 +176,27 @@ def explore(of, settings, nodes=60_000, rows=60_000, steps=4096):
     return planner._run(bank, pools, settings, 1 << 30, math.inf, nodes), pools
 
 
-def test_small_cells_where_few_states_are_known_find_narrow_ways(monkeypatch):
+def test_small_cells_where_few_states_are_known_find_narrow_ways():
     # Between these mines the way is so narrow that large cells take the one run that gets through for another one.
     mines = [(240, 306), (222, 288), (222, 264), (186, 228), (228, 240), (156, 312), (204, 318)]
     of = level(ground((4, 8, 17, 13)), middle(4, 13), [(middle(16, 13), middle(16, 9))], mines, name="mined")
     large, small = planner.SEARCHES[:2]
     assert explore(of, large)[0] == search.EXHAUSTED and explore(of, small)[0] == search.FOUND
-    monkeypatch.setattr(planner, "NODES", 60_000)
-    solve(of)
+
+
+def big_room():
+    return level(ground((2, 2, 41, 22)), middle(3, 22), [(middle(40, 3), middle(40, 22))], name="room")
+
+
+def test_a_large_room_takes_little_memory(monkeypatch):
+    monkeypatch.setattr(planner, "NODES", 1 << 30)
+    monkeypatch.setattr(planner, "MEMORY", 16 << 20)
+    solve(big_room())
 
 
 def test_rows_of_expanded_nodes_are_used_again():
     # From corner to corner of a room: over 30,000 states, of which at most 5,000 wait at a time.
-    room = level(ground((2, 2, 41, 22)), middle(3, 22), [(middle(40, 3), middle(40, 22))], name="room")
+    room = big_room()
     status, pools = explore(room, planner.SEARCHES[0], 200_000, 5_000, 500)
     assert status == search.FOUND and pools.counts[search.COUNT] > 30_000
     assert len(pools.free) == 5_000 == len(pools.words)
@@ -222,14 +230,16 @@ def test_a_busy_machine_takes_nothing_from_the_budget(monkeypatch):
     real = search.search
 
     def slow(*arguments):
-        time.sleep(0.3)
+        time.sleep(0.05)
         return real(*arguments)
 
     planner.compile_ahead()
     monkeypatch.setattr(search, "search", slow)
-    found, reason = planner.plan_level(corridor(), 0.25)
+    monkeypatch.setattr(planner, "CHUNK", 10)
+    monkeypatch.setattr(planner, "SHORTENINGS", ())
+    found, reason = planner.plan_level(corridor(), 0.1)
     assert found is not None, reason
-    assert 0.0 < found.won_after < 0.25
+    assert 0.0 < found.won_after < 0.1
 
 
 def test_figures_are_by_group_where_there_are_several():
