@@ -540,6 +540,7 @@ def test_damaged_and_hostile_files_break_nothing(tmp_path):
         (top / name).mkdir(parents=True)
         (top / name / "config.json").write_text(json.dumps(config))
         lines = [deep, "{}", '{"kind": 1}', '{"kind":"train","global_step":1e999,"minutes":0}', '"text"', ""]
+        lines += ['{"kind":"train","global_step":-1e999,"minutes":0}', '{"kind":"train","global_step":1,"minutes":-1}']
         lines += [json.dumps(train(10, 0.5)), '{"kind":"train","global_step":20,"minutes":1,"charts/SPS":"fast"}']
         (top / name / "metrics.jsonl").write_text("\n".join(lines) + "\n")
         (top / name / "eval_results.json").write_text(deep)
@@ -555,6 +556,17 @@ def test_damaged_and_hostile_files_break_nothing(tmp_path):
         for path in ("curves", "keys", "categories", "configurations"):
             assert served.post(f"/api/{path}", {"runs": ids, "keys": ["charts/SPS"]})[0] == 200, path
         assert served.post("/api/keys", {"runs": ["runs/\\xff\\xfe"]})[2]["keys"], "its id names it"
+
+
+def test_one_run_that_cannot_be_read_hides_no_other(tmp_path, monkeypatch):
+    for name in ("a", "b"):
+        write_run(tmp_path / "runs" / name, [train(1, 0.1)])
+    row_of = runs.Runs._row
+    monkeypatch.setattr(
+        runs.Runs, "_row", lambda self, run, *rest: 1 // (run.id != "runs/a") and row_of(self, run, *rest)
+    )
+    found = table(tmp_path / "runs")
+    assert found["runs/b"]["steps"] == 1 and found["runs/a"]["error"] == "cannot be read: ZeroDivisionError"
 
 
 def test_page_files_have_types_digests_and_are_packed(compared):

@@ -10,6 +10,7 @@ import numpy as np
 
 from benchmark.dashboard.runs import Log, Run, inside, stat_of
 from benchmark.reporting import significance
+from benchmark.reporting.schemas import Amount
 from npp_rl.commands import UserError
 from npp_rl.files import open_file
 from npp_rl.levels.categories import CATEGORIES
@@ -26,7 +27,7 @@ SEED = 20210830  # of the bands' bootstrap, so that the same runs give the same 
 @functools.lru_cache(maxsize=64)
 def decoder(keys: tuple[str, ...]):
     """Decoder of lines of metrics.jsonl to a struct with the keys as `_0`, `_1` ...; the others are skipped."""
-    fields = [("global_step", float), ("minutes", float)]
+    fields = [("global_step", Amount), ("minutes", Amount)]
     fields += [(f"_{k}", object, msgspec.field(default=None, name=key)) for k, key in enumerate(keys)]
     return msgspec.json.Decoder(msgspec.defstruct("Row", fields))
 

@@ -18,7 +18,7 @@ from starlette.exceptions import HTTPException
 
 from benchmark.reporting.experiments import CONDITIONS, SKIPPED, described, part, readable
 from benchmark.reporting.metrics import number
-from benchmark.reporting.schemas import Config, Planned, check
+from benchmark.reporting.schemas import Amount, Config, Planned, check
 from npp_rl import ARCHITECTURES
 from npp_rl.commands import UserError
 from npp_rl.files import open_file, read_bytes, read_json, shown_name
@@ -38,8 +38,8 @@ class Row(msgspec.Struct):
     """What the table needs of a line of metrics.jsonl."""
 
     kind: str
-    global_step: float
-    minutes: float
+    global_step: Amount
+    minutes: Amount
     sps: object = msgspec.field(default=None, name="charts/SPS")
     train: object = msgspec.field(default=None, name="charts/success_rate")
     validation: object = msgspec.field(default=None, name="eval/success_rate")
@@ -195,7 +195,16 @@ class Runs:
                 self.walked = time.monotonic()
             held = locks()
             for run in self.runs.values():
-                if self._look(run, held, now):
+                try:
+                    changed = self._look(run, held, now)
+                except Exception as error:  # whatever is wrong with one run, the others are shown
+                    row = empty_row(run.id) | {"experiment": placed(run)[0], "place": placed(run)[1], "state": "dead"}
+                    row["error"] = f"cannot be read: {type(error).__name__}"
+                    changed, run.row = (
+                        {**row, "version": 0} != {**run.row, "version": 0},
+                        row | {"version": run.version},
+                    )
+                if changed:
                     self.version += 1
                     run.version = run.row["version"] = self.version
             self.looked = time.monotonic()
@@ -508,7 +517,7 @@ def _take(run: Run, lines: list[bytes]) -> None:
         for name in ("sps", "train", "validation", "test"):
             if (value := rounded(getattr(row, name))) is not None:
                 run.latest[name] = value
-        run.latest |= {"kind": row.kind, "global_step": int(min(row.global_step, 1e15)), "minutes": row.minutes}
+        run.latest |= {"kind": row.kind, "global_step": int(row.global_step), "minutes": row.minutes}
     if bad:
         run.notes["lines"] = f"{bad} damaged lines in metrics.jsonl"
 
