@@ -252,7 +252,7 @@ def test_levels_shown_in_training_are_no_held_out_ones_in_the_mirror(monkeypatch
     fresh = [Level(some_map(k), f"fresh {k}", "simple") for k in range(60, 70)]
     fresh += [mirrored(held_out[0]), held_out[1]]
     monkeypatch.setattr(builtin, "data_set", lambda *_, **__: fresh)
-    shown = training_levels(own, held_out, True, 100, 0.0, 1)
+    shown = training_levels(own, held_out, True, 100, 0.0, 1, drawn_share=0.0)
     assert [level.id for level in shown if level.id.startswith("fresh")] == [f"fresh {k}" for k in range(60, 70)]
     assert len(shown) == 40
     turned = [level for level in shown if level.id.endswith("mirrored")]
