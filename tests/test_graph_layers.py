@@ -11,7 +11,7 @@ from npp_rl.ppo_gat import GATv2Layer
 from npp_rl.ppo_gcn import GCNLayer
 from npp_rl.ppo_vision_free import HGTLayer
 from npp_rl.simulator.compiled import njit
-from npp_rl.training import graph_vectors
+from npp_rl.training import graph_attention, graph_vectors, picture_layers
 from npp_rl.training.graph_attention import (
     additive_attention,
     attention,
@@ -352,6 +352,19 @@ def test_readout_equals_means_and_maxima_by_hand(every):
     table = torch.full((BATCH * NODES, WIDTH), 1e3)
     table[graphs.slots] = h.detach()
     torch.testing.assert_close(readout(table[padded.slots], padded), out.detach(), rtol=1e-6, atol=1e-6)
+
+
+def test_compiled_kernels_are_found_again_by_another_process():
+    """Numba's cache knows them by what they take from enclosing functions, and functions differ between processes."""
+    kernels = [*graph_attention.attention_kernels(4, 6), *graph_attention.additive_attention_kernels(4, 6)]
+    kernels += [
+        *graph_attention._sum_kernels(24),
+        *graph_attention._readout_kernels(24),
+        *picture_layers._kernels(4, 8),
+    ]
+    for kernel in kernels:
+        values = [cell.cell_contents for cell in kernel.py_func.__closure__]
+        assert all(isinstance(value, int | np.float32) for value in values), kernel.py_func.__qualname__
 
 
 @njit(_nrt=False)

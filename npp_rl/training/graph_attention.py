@@ -262,6 +262,101 @@ def _to_heads_dim(x, y, heads, dim):
             y[h * dim + d] = x[d * heads + h]
 
 
+@kernel(forceinline=True)
+def _add_product(w, x, y, heads, dim):
+    """y [dim, heads] += W x for w [dim of y, dim of x, heads]."""
+    for c in range(dim):
+        z = load(y, c * heads, heads)
+        for d in range(dim):
+            z = fma(load(w, (c * dim + d) * heads, heads), load(x, d * heads, heads), z)
+        store(y, c * heads, z)
+
+
+@kernel(forceinline=True)
+def _add_outer(y, x, w, heads, dim):
+    """w [dim of y, dim of x, heads] += y x."""
+    for c in range(dim):
+        z = load(y, c * heads, heads)
+        for d in range(dim):
+            i = (c * dim + d) * heads
+            store(w, i, fma(z, load(x, d * heads, heads), load(w, i, heads)))
+
+
+@kernel(forceinline=True)
+def _attend(begin, end, q, projection, kinds, source, w, prior, asked, dots, attn, heads, dim):
+    """dots, and attn before the softmax, of a node's edges of one type."""
+    asked[:] = 0
+    _add_product(w, q, asked, heads, dim)
+    for e in range(begin, end):
+        s = np.uint32(source[e])
+        k, dot = projection[s, heads * dim :], splat(np.float32(0), heads)
+        for d in range(dim):
+            dot = fma(load(asked, d * heads, heads), load(k, d * heads, heads), dot)
+        dot = mul(dot, splat(np.float32(1 / math.sqrt(dim)), heads))
+        store(dots[e], 0, dot)
+        store(attn[e], 0, mul(dot, load(prior[np.uint64(kinds[s])], 0, heads)))
+
+
+@kernel(forceinline=True)
+def _collect(begin, end, projection, source, w, attn, sums, mixed, heads, dim):
+    """sums, and their part of mixed, of a node's edges of one type."""
+    sums[:] = 0
+    for e in range(begin, end):
+        v, a = projection[np.uint32(source[e]), 2 * heads * dim :], load(attn[e], 0, heads)
+        for d in range(dim):
+            store(sums, d * heads, fma(a, load(v, d * heads, heads), load(sums, d * heads, heads)))
+    _add_product(w, sums, mixed, heads, dim)
+
+
+@kernel(forceinline=True)
+def _back(
+    begin,
+    end,
+    q,
+    projection,
+    kinds,
+    source,
+    w,
+    prior,
+    dots,
+    attn,
+    asked,
+    sums,
+    mean,
+    d_mixed,
+    d_sums,
+    d_asked,
+    d_q,
+    d_projection,
+    d_w,
+    d_prior,
+    heads,
+    dim,
+):
+    """Add the gradients that come from a node's edges of one type. mean: sum of attn times its gradient."""
+    d_sums[:] = 0
+    d_asked[:] = 0
+    _add_product(w[1], d_mixed, d_sums, heads, dim)
+    _add_outer(sums, d_mixed, d_w[1], heads, dim)
+    for e in range(begin, end):
+        s = np.uint32(source[e])
+        kind, row, d_row = np.uint64(kinds[s]), projection[s], d_projection[s]
+        a, d_attn = load(attn[e], 0, heads), splat(np.float32(0), heads)
+        for d in range(dim):
+            d_sum, i = load(d_sums, d * heads, heads), (2 * dim + d) * heads
+            d_attn = fma(d_sum, load(row, i, heads), d_attn)
+            store(d_row, i, fma(d_sum, a, load(d_row, i, heads)))
+        d_logit = mul(a, sub(d_attn, mean))
+        store(d_prior[kind], 0, fma(d_logit, load(dots[e], 0, heads), load(d_prior[kind], 0, heads)))
+        d_dot = mul(d_logit, mul(load(prior[kind], 0, heads), splat(np.float32(1 / math.sqrt(dim)), heads)))
+        for d in range(dim):
+            i = (dim + d) * heads
+            store(d_asked, d * heads, fma(d_dot, load(row, i, heads), load(d_asked, d * heads, heads)))
+            store(d_row, i, fma(d_dot, load(asked, d * heads, heads), load(d_row, i, heads)))
+    _add_product(w[0], d_asked, d_q, heads, dim)
+    _add_outer(d_asked, q, d_w[0], heads, dim)
+
+
 @functools.cache
 def attention_kernels(heads: int, dim: int):
     """Compiled (forward, backward) of `attention`. With constant heads and dim, loops become vector instructions.
@@ -277,50 +372,6 @@ def attention_kernels(heads: int, dim: int):
     - asked, sums [M, 2, width] by edge type: q after its matrix, sum of attn v;
     - scratch [parts, 3, width]; d_w [parts, ...], d_mu [parts, ...]: gradients of PART graphs each.
     """
-    width = heads * dim
-    scale = np.float32(1 / math.sqrt(dim))
-
-    @kernel(forceinline=True)
-    def add_product(w, x, y):
-        """y += W x."""
-        for c in range(dim):
-            z = load(y, c * heads, heads)
-            for d in range(dim):
-                z = fma(load(w, (c * dim + d) * heads, heads), load(x, d * heads, heads), z)
-            store(y, c * heads, z)
-
-    @kernel(forceinline=True)
-    def add_outer(y, x, w):
-        """W += y x."""
-        for c in range(dim):
-            z = load(y, c * heads, heads)
-            for d in range(dim):
-                i = (c * dim + d) * heads
-                store(w, i, fma(z, load(x, d * heads, heads), load(w, i, heads)))
-
-    @kernel(forceinline=True)
-    def attend(begin, end, q, projection, kinds, source, w, prior, asked, dots, attn):
-        """dots, and attn before the softmax, of a node's edges of one type."""
-        asked[:] = 0
-        add_product(w, q, asked)
-        for e in range(begin, end):
-            s = np.uint32(source[e])
-            k, dot = projection[s, width:], splat(np.float32(0), heads)
-            for d in range(dim):
-                dot = fma(load(asked, d * heads, heads), load(k, d * heads, heads), dot)
-            dot = mul(dot, splat(scale, heads))
-            store(dots[e], 0, dot)
-            store(attn[e], 0, mul(dot, load(prior[np.uint64(kinds[s])], 0, heads)))
-
-    @kernel(forceinline=True)
-    def collect(begin, end, projection, source, w, attn, sums, mixed):
-        """sums, and their part of mixed, of a node's edges of one type."""
-        sums[:] = 0
-        for e in range(begin, end):
-            v, a = projection[np.uint32(source[e]), 2 * width :], load(attn[e], 0, heads)
-            for d in range(dim):
-                store(sums, d * heads, fma(a, load(v, d * heads, heads), load(sums, d * heads, heads)))
-        add_product(w, sums, mixed)
 
     @njit(parallel=True, _nrt=False)
     def forward(projection, kinds, first, second, source, w, mu, out, mixed, dots, attn, asked, sums):
@@ -329,60 +380,16 @@ def attention_kernels(heads: int, dim: int):
                 begin, end = (second[t], first[t + 1]) if r else (first[t], second[t])
                 if begin < end:
                     q, prior = projection[t], mu[:, r, kinds[t]]
-                    attend(begin, end, q, projection, kinds, source, w[r, 0], prior, asked[t, r], dots, attn)
+                    _attend(
+                        begin, end, q, projection, kinds, source, w[r, 0], prior, asked[t, r], dots, attn, heads, dim
+                    )
             _softmax(attn, first[t], first[t + 1], heads)
             mixed[t] = 0
             for r in range(2):
                 begin, end = (second[t], first[t + 1]) if r else (first[t], second[t])
                 if begin < end:
-                    collect(begin, end, projection, source, w[r, 1], attn, sums[t, r], mixed[t])
+                    _collect(begin, end, projection, source, w[r, 1], attn, sums[t, r], mixed[t], heads, dim)
             _to_heads_dim(mixed[t], out[t], heads, dim)
-
-    @kernel(forceinline=True)
-    def back(
-        begin,
-        end,
-        q,
-        projection,
-        kinds,
-        source,
-        w,
-        prior,
-        dots,
-        attn,
-        asked,
-        sums,
-        mean,
-        d_mixed,
-        d_sums,
-        d_asked,
-        d_q,
-        d_projection,
-        d_w,
-        d_prior,
-    ):
-        """Add the gradients that come from a node's edges of one type. mean: sum of attn times its gradient."""
-        d_sums[:] = 0
-        d_asked[:] = 0
-        add_product(w[1], d_mixed, d_sums)
-        add_outer(sums, d_mixed, d_w[1])
-        for e in range(begin, end):
-            s = np.uint32(source[e])
-            kind, row, d_row = np.uint64(kinds[s]), projection[s], d_projection[s]
-            a, d_attn = load(attn[e], 0, heads), splat(np.float32(0), heads)
-            for d in range(dim):
-                d_sum, i = load(d_sums, d * heads, heads), 2 * width + d * heads
-                d_attn = fma(d_sum, load(row, i, heads), d_attn)
-                store(d_row, i, fma(d_sum, a, load(d_row, i, heads)))
-            d_logit = mul(a, sub(d_attn, mean))
-            store(d_prior[kind], 0, fma(d_logit, load(dots[e], 0, heads), load(d_prior[kind], 0, heads)))
-            d_dot = mul(d_logit, mul(load(prior[kind], 0, heads), splat(scale, heads)))
-            for d in range(dim):
-                i = width + d * heads
-                store(d_asked, d * heads, fma(d_dot, load(row, i, heads), load(d_asked, d * heads, heads)))
-                store(d_row, i, fma(d_dot, load(asked, d * heads, heads), load(d_row, i, heads)))
-        add_product(w[0], d_asked, d_q)
-        add_outer(d_asked, q, d_w[0])
 
     @njit(parallel=True, _nrt=False)
     def backward(
@@ -422,7 +429,7 @@ def attention_kernels(heads: int, dim: int):
                         for r in range(2):
                             begin, end = (second[t], first[t + 1]) if r else (first[t], second[t])
                             if begin < end:
-                                back(
+                                _back(
                                     begin,
                                     end,
                                     projection[t],
@@ -443,6 +450,8 @@ def attention_kernels(heads: int, dim: int):
                                     d_projection,
                                     d_w[part, r],
                                     d_mu[part, :, r, i],
+                                    heads,
+                                    dim,
                                 )
 
     compile_for(forward, "f2 l1 i1 i1 i1 f3 f4 f2 f2 f2 f2 f3 f3")
