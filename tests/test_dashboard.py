@@ -21,7 +21,7 @@ from serving import Served, serving
 
 from benchmark import report
 from benchmark.dashboard import curves, runs, server
-from benchmark.reporting import decision, significance
+from benchmark.reporting import decision, plots, significance
 from benchmark.reporting.page import Text
 from npp_rl.commands import UserError
 
@@ -578,6 +578,14 @@ def test_page_files_have_types_digests_and_are_packed(compared):
     assert packed[1]["content-encoding"] == "gzip" and len(packed[2]) < len(content)
     assert served.get("/static/colours.css")[1]["content-type"].startswith("text/css")
     assert served.get("/api/runs", accept_encoding="gzip")[1].get("content-encoding") == "gzip"
+
+
+def test_the_page_has_the_report_s_colours(compared):
+    """tests/test_report_looks.py measures how far they are apart, for colour-blind eyes too."""
+    style = compared[0].get("/static/colours.css")[2].decode()
+    light, dark = style.split("[data-theme=dark]")
+    assert all(f"--{name}:{value};" in light for name, value in plots.LIGHT.items())
+    assert all(f"--{name}:{value};" in dark for name, value in plots.DARK.items())
 
 
 def test_the_package_holds_all_files_of_the_page():
