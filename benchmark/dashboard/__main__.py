@@ -39,7 +39,7 @@ class Args:
     token: str | None = None
     """what a browser has to know, at least 16 characters"""
     levels: tuple[str, ...] = ("builtin",)
-    """data sets for the editor, as --test-dataset of the scripts"""
+    """data sets for episodes and the editor, as --test-dataset of the scripts"""
     save_to: Path | None = None
     """the folder into which the editor may save levels (default: none, levels can be downloaded)"""
     script: tuple[str, ...] = ()
