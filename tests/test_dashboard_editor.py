@@ -1,6 +1,7 @@
 """The dashboard's level editor: documents and files byte for byte, validity, planner, play, and the one folder."""
 
 import base64
+import http.client
 import json
 import os
 import signal
@@ -15,7 +16,7 @@ import pytest
 from serving import serving
 from test_dashboard_episodes import EVIL, RIGHT, WINS, answered, result, room, text_of
 
-from benchmark.dashboard import helpers
+from benchmark.dashboard import editing, helpers
 from npp_rl.environment.env import NppVectorEnv
 from npp_rl.levels import texts
 from npp_rl.levels.datasets import load_levels
@@ -298,6 +299,25 @@ def test_a_task_is_stopped_when_the_browser_leaves():
     finally:
         helper.end()
     assert process.poll() is not None
+
+
+def test_nobody_plans_for_a_page_that_has_gone(served):
+    helper = served.app.state.dashboard.helpers["planner"]
+    connection = http.client.HTTPConnection("127.0.0.1", served.port)
+    connection.request("POST", "/api/editor/plan", json.dumps({"map": text_of(slow_map()), "budget": 50}))
+    end = time.monotonic() + 60
+    while not helper.waiting and time.monotonic() < end:
+        time.sleep(0.02)
+    assert helper.waiting == 1
+    connection.close()
+    while helper.waiting and time.monotonic() < end:
+        time.sleep(0.05)
+    assert helper.waiting == 0 and time.monotonic() < end
+
+
+def test_what_is_no_json_is_an_error(monkeypatch):
+    monkeypatch.setattr(editing, "plan", lambda **_: {"frames": float("nan")})
+    assert answered("plan")["status"] == 400
 
 
 def test_helpers_have_the_least_priority_one_thread_and_a_limited_queue():

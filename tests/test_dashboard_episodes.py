@@ -28,8 +28,7 @@ EVIL = "<img src=x onerror=alert(1)>"
 
 def answered(task: str, **arguments) -> dict:
     """What worker.py answers, as JSON would give it."""
-    line = json.dumps({"task": task, "arguments": arguments}).encode()
-    return json.loads(json.dumps(worker.answer(line), allow_nan=False))
+    return json.loads(json.dumps(worker.answer({"task": task, "arguments": arguments}), allow_nan=False))
 
 
 def result(task: str, **arguments) -> dict:

@@ -185,7 +185,7 @@ DRAFT = "JSON.parse(localStorage.getItem('editor draft'))"
 def test_a_level_is_drawn_won_by_the_planner_saved_and_loaded_back(opened, served):
     page = opened("#/editor")
     page.wait(
-        "document.querySelectorAll('.palette [data-tile]').length === 34 && document.querySelector('[data-save]')",
+        "document.querySelectorAll('.palette [data-tile]').length === 34 && !!document.querySelector('[data-save]')",
         SECONDS,
     )
     page.run(f"{button('new')}.click()")
@@ -200,7 +200,7 @@ def test_a_level_is_drawn_won_by_the_planner_saved_and_loaded_back(opened, serve
     assert kinds == [0, 3, 2, 2] and len(drawn["entities"][1]) == 6
     assert [drawn["tiles"][2 * k : 2 * k + 2] for k in range(15 * 42 + 2, 15 * 42 + 26)] == ["01"] * 24
     page.wait("document.querySelectorAll('.checks li.good').length === 3", SECONDS)
-    page.wait("document.querySelector('.result strong')", SECONDS)
+    page.wait("!!document.querySelector('.result strong')", SECONDS)
     said = page.run("document.querySelector('.result strong').textContent")
     assert said.startswith("won in ")
     # Undo and redo, and a mirror image and back.
@@ -224,7 +224,7 @@ def test_a_level_is_drawn_won_by_the_planner_saved_and_loaded_back(opened, serve
     assert level.entities[:, 0].tolist() == [0, 3, 4, 2, 2] and b"drawn here" in data[38:166]
     # Loaded back: the same bytes, and the planner's run wins.
     page = opened("#/editor?saved=drawn")
-    page.wait("document.querySelector('.result strong')", SECONDS)
+    page.wait("!!document.querySelector('.result strong')", SECONDS)
     page.run("[...document.querySelectorAll('.right input[type=text]')].at(-1).value = 'again'")
     page.run("document.querySelector('[data-save=map]').click()")
     page.wait("location.hash.includes('saved=again')", SECONDS)
@@ -245,7 +245,7 @@ def test_it_is_played_by_keys_as_the_simulator_plays(opened, served):
     page.wait("document.querySelectorAll('.checks li.good').length === 3", SECONDS)
     assert page.run("document.querySelector('.right input[type=text]').value") == EVIL
     page.run(f"{button('play it')}.click()")
-    page.wait("document.querySelector('.over canvas.field')")
+    page.wait("!!document.querySelector('.over canvas.field')")
     page.wait(f"({CLOCK}) === '0.00 s'", SECONDS)
     page.send("Input.dispatchKeyEvent", type="keyDown", key="ArrowRight", code="ArrowRight", windowsVirtualKeyCode=39)
     page.wait("document.querySelector('.over strong').textContent.startsWith('won in')", SECONDS)

@@ -32,13 +32,12 @@ def done(task: str, arguments: dict) -> dict:
     return getattr(module, task)(**arguments)
 
 
-def answer(line: bytes) -> dict:
+def answer(asked: dict) -> dict:
     """{"result"} of a task, or {"error", "status"}."""
     try:
-        asked = json.loads(line)
-        return {"result": done(asked["task"], asked["arguments"])}
-    except Stopped:
-        return {"error": "stopped", "status": 499}
+        found = {"result": done(asked["task"], asked["arguments"])}
+        json.dumps(found, allow_nan=False)  # an agent may give NaN, which is no JSON
+        return found
     except OSError as error:
         return {"error": f"{error.filename or 'a file'}: {error.strerror}", "status": 400}
     except ValueError as error:  # UserError is one
@@ -52,10 +51,12 @@ def answer(line: bytes) -> dict:
 def main() -> None:
     os.nice(19)
     stop_ending()  # a signal is no reason to end
-    working = False
+    working = ""  # the task that may be stopped
+    known = set()  # tasks that have been done
 
     def stop(*_):
-        if working:
+        # Modules that were half imported would stay so. helpers.py ends the process where it has to wait long.
+        if working in known:
             raise Stopped
 
     signal.signal(signal.SIGINT, stop)
@@ -72,14 +73,17 @@ def main() -> None:
                 return
             buffer += data
         line, buffer = buffer.split(b"\n", 1)
+        asked = json.loads(line)
         try:
-            working = True
-            found = answer(line)
-            working = False
-        except Stopped:  # between the task and its answer
+            working = asked["task"]
+            found = answer(asked)
+            working = ""
+        except Stopped:
             found = {"error": "stopped", "status": 499}
-        working = False
-        out.write(json.dumps(found, separators=(",", ":"), allow_nan=False).encode() + b"\n")
+        working = ""
+        if "result" in found:
+            known.add(asked["task"])
+        out.write(json.dumps(found, separators=(",", ":")).encode() + b"\n")
         out.flush()
 
 

@@ -108,10 +108,10 @@ function build() {
   parts.plan = element("div", { class: "result" });
   parts.auto = element("input", { type: "checkbox", checked: localStorage.getItem("editor plan") !== "off", onchange: () => {
     localStorage.setItem("editor plan", parts.auto.checked ? "on" : "off");
-    if (parts.auto.checked) plan(SHORT);
+    if (parts.auto.checked) plan(SHORT).catch(complain);
   } });
   parts.checkpoint = element("select", { "aria-label": "Agent", onchange: () => localStorage.setItem("editor checkpoint", parts.checkpoint.value) });
-  parts.agentAuto = element("input", { type: "checkbox", onchange: () => parts.agentAuto.checked && tryAgent() });
+  parts.agentAuto = element("input", { type: "checkbox", onchange: () => parts.agentAuto.checked && tryAgent().catch(complain) });
   parts.tries = element("div", { class: "result" });
   parts.over = element("div", { class: "over" });
   parts.files = element("div");
@@ -119,12 +119,12 @@ function build() {
   parts.note = element("p", { class: "note" });
   const side = element("div", { class: "right" },
     element("div", { class: "bar" }, parts.title),
-    element("div", { class: "bar" }, element("button", { class: "go", title: "Play it yourself (Enter)", onclick: play }, "▶ play it"),
+    element("div", { class: "bar" }, element("button", { class: "go", title: "Play it yourself (Enter)", onclick: () => play().catch(complain) }, "▶ play it"),
       element("button", { title: "An empty level", onclick: () => fresh() }, "new")),
     parts.state,
     element("h3", {}, "Planner"), element("label", {}, parts.auto, " plans as you draw"), parts.plan,
     element("h3", {}, "Agent"), parts.checkpoint,
-    element("div", { class: "bar" }, element("button", { onclick: tryAgent }, "try it"), element("label", {}, parts.agentAuto, " with every change")), parts.tries,
+    element("div", { class: "bar" }, element("button", { onclick: () => tryAgent().catch(complain) }, "try it"), element("label", {}, parts.agentAuto, " with every change")), parts.tries,
     element("h3", {}, "Open and save"), parts.files, parts.note);
   const left = element("div", { class: "left" }, parts.tools, parts.palette, parts.canvas, parts.where, parts.over);
   root.append(element("div", { class: "stage" }, left, side));
@@ -522,6 +522,7 @@ function after() {
     state[name] = null;
     parts[name].replaceChildren();
   }
+  state.stale = true;
   later("check", 120, check);
   draw();
 }
@@ -540,9 +541,21 @@ async function job(name, path, body) {
   return found;
 }
 
+// What is known of the level as it is now; false where it is none.
+async function ready() {
+  if (!state.check || state.stale) {
+    clearTimeout(timers.check);
+    await check();
+  }
+  if (state.check.problem) say(state.check.problem);
+  return !state.check.problem;
+}
+
 async function check() {
+  const content = doc.content();
   const found = await job("check", "editor/check", { document: doc.sent() });
   state.check = found;
+  state.stale = content !== doc.content();
   const line = (good, text) => element("li", { class: good ? "good" : "bad" }, text);
   const lines = [];
   if (found.problem) lines.push(line(false, found.problem));
@@ -566,13 +579,13 @@ async function check() {
 }
 
 async function plan(budget) {
-  if (!state.check || state.check.problem) return;
+  if (!(await ready())) return;
   const map = state.check.map;
   const cancel = element("button", { onclick: () => {
     jobs.plan?.abort();
     parts.plan.replaceChildren(element("span", { class: "note" }, "stopped"));
   } }, "stop");
-  parts.plan.replaceChildren(element("span", { class: "note" }, `searching, up to ${budget} s … `), cancel);
+  parts.plan.replaceChildren(element("span", { class: "note" }, `searching, up to ${budget} s (the first time takes up to a minute) … `), cancel);
   try {
     const found = await job("plan", "editor/plan", { map, budget });
     const more = element("button", { title: `Search for ${LONG} s`, onclick: () => plan(LONG).catch(complain) }, "search longer");
@@ -593,7 +606,7 @@ async function plan(budget) {
 }
 
 async function tryAgent() {
-  if (!state.check || state.check.problem || !parts.checkpoint.value) return;
+  if (!parts.checkpoint.value || !(await ready())) return;
   const body = { map: state.check.map, checkpoint: parts.checkpoint.value };
   parts.tries.replaceChildren(element("span", { class: "note" }, "playing (the first time takes up to a minute) …"));
   try {
@@ -651,8 +664,8 @@ function watch(runs) {
   player.show(runs).then(() => player?.toggle()).catch(complain);
 }
 
-function play() {
-  if (!state.check || state.check.problem) return say(state.check ? state.check.problem : "One moment: the level is being looked at.");
+async function play() {
+  if (!(await ready())) return;
   cover();
   const place = element("div"), end = element("div", { class: "bar" });
   parts.over.append(place, end);
@@ -834,7 +847,7 @@ function onKey(event) {
   if (event.altKey) return;
   const own = { t: () => choose("tile"), e: () => choose("entity"), v: () => choose("select"), x: () => choose("erase"), r: turn, m: changeMode,
     h: () => mirror("h"), j: () => mirror("v"), delete: removeSelected, backspace: removeSelected,
-    enter: () => !event.target.closest?.("button, a") && play(), escape: () => choose(state.tool === "paste" ? "select" : state.tool) }[pressed];
+    enter: () => !event.target.closest?.("button, a") && play().catch(complain), escape: () => choose(state.tool === "paste" ? "select" : state.tool) }[pressed];
   if (own) {
     own();
     if (pressed !== "enter") event.preventDefault();
