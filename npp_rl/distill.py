@@ -75,6 +75,7 @@ class Args:
     holdout_fraction: float = 0.2  # share of the levels kept for the test if one folder is both data sets
     validation_fraction: float = 0.05  # share of the training levels kept to choose the best checkpoint
     fresh_levels: int = 900  # training levels that each renewal generates, besides the data set's own
+    drawn_share: float = 0.5  # share of the fresh levels that are drawn as people draw, with what moves
     mirror: bool = True  # at each renewal, mirror each of the data set's levels with probability 1/2
     renew_freq: int = 500_000  # environment steps between renewals of the training levels (0: never)
     frame_skip: int = 4  # frames (1/60 s) for which an action is held; the teachers' own

@@ -10,7 +10,6 @@ from npp_rl.levels import builtin, climbing, datasets, drawn, fields, generator
 from npp_rl.levels.canvas import HEIGHT, TILE, WIDTH, Canvas
 from npp_rl.levels.categories import CATEGORIES, DRAWN_CATEGORIES
 from npp_rl.levels.maps import MIRRORED, MOVING
-from npp_rl.levels.sources import resolved
 from npp_rl.planning import planner, search
 from npp_rl.simulator import check_map
 
@@ -191,12 +190,6 @@ def test_half_of_the_fresh_levels_are_drawn_unless_the_data_set_says_otherwise()
     assert [level for level in plain if level.id.endswith("_0003")][:9] == [
         level for level in made if level.id.endswith("_0003") and level.category in CATEGORIES
     ]
-
-
-def test_builtin_rooms_are_the_built_in_levels():
-    assert resolved("builtin_rooms") == "builtin_rooms"
-    for one, other in (("builtin_rooms", "builtin"), ("builtin_rooms", "builtin_rooms"), ("builtin", "builtin_rooms")):
-        assert datasets.load_split(one, other, 0.2, 0.05) == datasets.load_split("builtin", "builtin", 0.2, 0.05)
 
 
 def test_drawn_levels_belong_to_a_split_by_their_tiles():

@@ -22,7 +22,7 @@ from benchmark.runner.runs import (
 from npp_rl import scripts
 from npp_rl.commands import ArgumentError
 from npp_rl.files import read_json, write_json
-from npp_rl.levels.sources import BUILTIN_NAMES, parts_of
+from npp_rl.levels.sources import parts_of
 from npp_rl.training import s3
 
 CONDITIONS = ("no_pretrain", "with_pretrain")
@@ -121,7 +121,7 @@ def show(experiment: Experiment, places: Sequence[Slot], where: str) -> None:
     args = experiment.args
     data = (*parts_of(args.train_dataset), *parts_of(args.test_dataset), *args.replay_data_dir)
     for path in dict.fromkeys(data):
-        if path not in BUILTIN_NAMES and not Path(path).exists():
+        if path != "builtin" and not Path(path).exists():
             print(f"  {path}: is not there yet, and a run will need it")
     for run in experiment.runs:
         print(f"\n{run.path}: {run.status}")

@@ -8,10 +8,10 @@ set -euo pipefail
 levels=$(realpath "${1:?"the folder or file of levels is missing"}")
 shift
 cd "$(dirname "$0")/../.."
-for train in builtin builtin_rooms; do
-    experiment=experiments/fresh_levels_$train
-    python -m benchmark.train_and_compare --experiment-name "fresh_levels_$train" --architectures mlp_baseline \
-        --seeds 1 2 3 --max-minutes 10 --train-dataset "$train" "$@"
+for share in 0.5 0; do
+    experiment=experiments/drawn_share_$share
+    python -m benchmark.train_and_compare --experiment-name "drawn_share_$share" --architectures mlp_baseline \
+        --seeds 1 2 3 --max-minutes 10 --drawn-share "$share" "$@"
     evaluate=(python -m npp_rl.evaluation --test-dataset "$levels" --output "$experiment/levels_of_people")
     case " $* " in
         *" --dry-run "*) echo "then: ${evaluate[*]} --checkpoint $experiment/mlp_baseline/*/*/checkpoints/best.pt" ;;

@@ -31,11 +31,10 @@ from npp_rl.levels.maps import (
     mirrored,
     unknown_records,
 )
-from npp_rl.levels.sources import BUILTIN_NAMES, absolute, parts_of
+from npp_rl.levels.sources import absolute, parts_of
 from npp_rl.simulator import check_map
 
 MOST_AT_ONCE = 10_000  # of a data set's levels that are trained on between two renewals; a level takes 130 kB
-DRAWN_SHARE = 0.5  # of the fresh training levels
 MOST_COMPARED = 50_000_000  # pairs of levels among which near-copies are looked for, a few seconds
 LARGEST_FILE = 1 << 20  # bytes; the largest known level has 2 kB, its pickle 20 kB
 
@@ -72,7 +71,7 @@ def _load(parts, source, holdout):
     """Levels of the parts [(part, split)] of a data set, which errors call `source`."""
     levels = []
     for part, split in parts:
-        if part in BUILTIN_NAMES:
+        if part == "builtin":
             levels += builtin.builtin(split)
         else:
             own = _load_folder(Path(part))
@@ -346,7 +345,7 @@ def training_levels(
     generated: int,
     validation_fraction: float,
     seed: int,
-    drawn_share: float = DRAWN_SHARE,
+    drawn_share: float = 0.5,
 ) -> list[Level]:
     """A training set for some time: the data set's own levels, half of them mirrored with `mirror`, and fresh ones.
 
@@ -376,6 +375,6 @@ def load_suite(test_dataset: str, train_dataset: str, holdout_fraction: float) -
 
 def _load_parts(dataset, other, split, holdout):
     """The levels of a data set: of parts that the other one has too, and of the built-in one, a split, else all."""
-    shared = {absolute(part) for part in parts_of(other)} | BUILTIN_NAMES
+    shared = {absolute(part) for part in parts_of(other)} | {"builtin"}
     parts = [(part, split if absolute(part) in shared else "all") for part in parts_of(dataset)]
     return _load(parts, dataset, holdout)

@@ -1,15 +1,8 @@
-"""Names of data sets: `builtin`, a folder or a file, or several of these with commas between them.
-
-`builtin_rooms` is `builtin` again; a run that trains on it gets fresh levels of CATEGORIES only, and no drawn ones.
-"""
+"""Names of data sets: `builtin`, a folder or a file, or several of these with commas between them."""
 
 from pathlib import Path
 
 from npp_rl.commands import LevelError
-
-BUILTIN = "builtin"
-ROOMS_ONLY = "builtin_rooms"
-BUILTIN_NAMES = frozenset((BUILTIN, ROOMS_ONLY))
 
 
 def parts_of(dataset: str | Path) -> list[str]:
@@ -23,7 +16,7 @@ def parts_of(dataset: str | Path) -> list[str]:
 
 def absolute(part: str) -> str:
     """A part's name with an absolute path."""
-    return part if part in BUILTIN_NAMES else str(Path(part).resolve())
+    return part if part == "builtin" else str(Path(part).resolve())
 
 
 def joined(parts: list[str]) -> str:
@@ -37,7 +30,7 @@ def joined(parts: list[str]) -> str:
 def resolved(dataset: str) -> str:
     """A data set's name with absolute paths. Raises LevelError for a part that does not exist."""
     for part in parts_of(dataset):
-        if part not in BUILTIN_NAMES and not Path(part).exists():
+        if part != "builtin" and not Path(part).exists():
             raise LevelError(f"{part}: no such folder or file, expected a data set of levels or 'builtin'")
     return joined(parts_of(dataset))
 

@@ -11,7 +11,6 @@ from npp_rl.environment.env import NppVectorEnv
 from npp_rl.environment.games import CAUSES, REWARD_KEYS
 from npp_rl.levels import datasets
 from npp_rl.levels.maps import Level
-from npp_rl.levels.sources import ROOMS_ONLY, parts_of
 from npp_rl.training.processes import pin
 
 EPISODE_MEANS = {  # metric: key in infos["outcome"]
@@ -43,9 +42,8 @@ def begin_envs(args, process, rules: dict, own_levels: list[Level], held_out: li
         int(np.random.SeedSequence((seed, renewal)).generate_state(1)[0])
         for seed in (process.weights_seed, process.env_seed)
     )
-    drawn = 0.0 if ROOMS_ONLY in parts_of(args.train_dataset) else datasets.DRAWN_SHARE
     levels = datasets.training_levels(
-        own_levels, held_out, args.mirror, args.fresh_levels, args.validation_fraction, levels_seed, drawn
+        own_levels, held_out, args.mirror, args.fresh_levels, args.validation_fraction, levels_seed, args.drawn_share
     )
     envs = NppVectorEnv(num_envs=args.num_envs // process.world_size, levels=levels, **rules, copy=False)
     assert envs.metadata["autoreset_mode"] == AutoresetMode.SAME_STEP
