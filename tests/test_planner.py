@@ -172,7 +172,7 @@ def explore(of, settings, nodes=60_000, rows=60_000, steps=4096):
     bank = build_bank([of.map_data])
     pools = search.make_pools(bank, nodes, rows, steps)
     reset_game(bank, pools.state, 0, 0)
-    settings = Settings(4, *settings[1:-2], 0.0, *settings[-2:])
+    settings = Settings(4, *settings[1:-3], 0.0, *settings[-3:])
     return planner._run(bank, pools, settings, 1 << 30, math.inf, nodes), pools
 
 
@@ -182,6 +182,19 @@ def test_small_cells_where_few_states_are_known_find_narrow_ways():
     of = level(ground((4, 8, 17, 13)), middle(4, 13), [(middle(16, 13), middle(16, 9))], mines, name="mined")
     large, small = planner.SEARCHES[:2]
     assert explore(of, large)[0] == search.EXHAUSTED and explore(of, small)[0] == search.FOUND
+
+
+def test_many_doors_are_opened_one_after_the_other(monkeypatch):
+    # Twelve switches in a room, in any order, open twelve doors in a corridor: 4,096 combinations.
+    # The searches before this one do not win within NODES.
+    monkeypatch.setattr(planner, "SEARCHES", planner.SEARCHES[5:6])
+    monkeypatch.setattr(planner, "SHORTENINGS", ())
+    doors = [(24 * (18 + k), 24 * 12 + 12) for k in range(12)]
+    switches = [middle(2 + 5 * k % 12, 12 - k % 3) for k in range(12)]
+    locked = [(door, 0, switch) for door, switch in zip(doors, switches, strict=True)]
+    room = ground((2, 8, 13, 12), (14, 12, 40, 12))
+    of = level(room, middle(7, 12), [(here(39), here(36))], locked=locked, name="keys")
+    solve(of)
 
 
 def big_room():

@@ -38,7 +38,7 @@ from npp_rl.levels.datasets import load_levels
 from npp_rl.levels.maps import GROUPS, Level, encode_map
 from npp_rl.levels.replays import ReplayError, read_replays, write_replay
 from npp_rl.planning import search
-from npp_rl.planning.search import EXHAUSTED, FOUND, MORE, Pools, Settings
+from npp_rl.planning.search import EXHAUSTED, FOUND, FULL, MORE, STAGE, Pools, Settings
 from npp_rl.simulator import DEAD, WON, Bank, build_bank, reset_game, row_bytes, simulate
 from npp_rl.simulator.layout import EXIT_DOOR
 from npp_rl.training.arguments import check_args
@@ -51,26 +51,30 @@ LONGEST_BUDGET = 86_400.0  # seconds
 SOON = 10.0  # seconds: how many levels are won in that time is reported, whatever the budget is
 
 # The searches, one after the other. The first solves most levels. In the second, cells are small where few states are
-# known, and large where many are. Others tell more states apart, or fewer (doors), or follow the way less.
+# known, and large where many are. Others tell more states apart, or fewer (doors), or follow the way less, or begin
+# anew at each switch on the way.
 # fmt: off
-SEARCHES = (  # nodes, cell, speed_cell, weight, turns, hold, mines, movers, doors, crowded
-    (100_000, 8.0, 0.6, 1.0, 3, 6, 0.0, 0.0, 1, 0),
-    (200_000, 2.0, 0.15, 1.0, 3, 6, 72.0, 72.0, 1, 200),
-    (300_000, 8.0, 0.6, 1.0, 3, 6, 0.0, 0.0, 1, 0),
-    (500_000, 2.0, 0.15, 1.0, 3, 6, 72.0, 72.0, 1, 200),
-    (700_000, 8.0, 0.6, 1.0, 3, 6, 0.0, 0.0, 1, 0),
-    (200_000, 2.0, 0.15, 1.0, 3, 6, 0.0, 72.0, 0, 200),
-    (300_000, 6.0, 0.4, 0.5, 2, 6, 2000.0, 72.0, 1, 0),
-    (200_000, 3.0, 0.2, 1.0, 2, 4, 2000.0, 2000.0, 1, 0),
-    (3_000_000, 2.0, 0.15, 1.0, 3, 6, 72.0, 72.0, 1, 200),
-    (3_000_000, 8.0, 0.6, 1.0, 3, 6, 0.0, 0.0, 1, 0),
-    (1_500_000, 2.0, 0.15, 1.0, 3, 6, 0.0, 72.0, 0, 200),
-    (3_000_000, 4.0, 0.3, 0.5, 2, 6, 2000.0, 2000.0, 1, 400),
-    (3_000_000, 3.0, 0.2, 1.0, 2, 4, 2000.0, 2000.0, 1, 0),
-    (6_000_000, 2.0, 0.15, 1.0, 3, 6, 72.0, 72.0, 1, 200),
-    (6_000_000, 1.0, 0.07, 1.0, 2, 4, 96.0, 96.0, 1, 400),
-    (6_000_000, 8.0, 0.6, 1.0, 3, 6, 0.0, 0.0, 1, 0),
-    (6_000_000, 1.0, 0.07, 1.0, 2, 4, 96.0, 96.0, 1, 0),
+SEARCHES = (  # nodes, cell, speed_cell, weight, turns, hold, mines, movers, doors, stages, crowded
+    (100_000, 8.0, 0.6, 1.0, 3, 6, 0.0, 0.0, 1, 0, 0),
+    (200_000, 2.0, 0.15, 1.0, 3, 6, 72.0, 72.0, 1, 0, 200),
+    (300_000, 8.0, 0.6, 1.0, 3, 6, 0.0, 0.0, 1, 0, 0),
+    (500_000, 2.0, 0.15, 1.0, 3, 6, 72.0, 72.0, 1, 0, 200),
+    (700_000, 8.0, 0.6, 1.0, 3, 6, 0.0, 0.0, 1, 0, 0),
+    (100_000, 2.0, 0.15, 1.0, 3, 6, 72.0, 72.0, 0, 1, 200),
+    (200_000, 2.0, 0.15, 1.0, 3, 6, 0.0, 72.0, 0, 0, 200),
+    (300_000, 6.0, 0.4, 0.5, 2, 6, 2000.0, 72.0, 1, 0, 0),
+    (200_000, 3.0, 0.2, 1.0, 2, 4, 2000.0, 2000.0, 1, 0, 0),
+    (3_000_000, 2.0, 0.15, 1.0, 3, 6, 72.0, 72.0, 1, 0, 200),
+    (3_000_000, 8.0, 0.6, 1.0, 3, 6, 0.0, 0.0, 1, 0, 0),
+    (500_000, 2.0, 0.15, 1.0, 3, 6, 72.0, 72.0, 0, 1, 200),
+    (500_000, 8.0, 0.6, 1.0, 3, 6, 0.0, 0.0, 0, 1, 0),
+    (1_500_000, 2.0, 0.15, 1.0, 3, 6, 0.0, 72.0, 0, 0, 200),
+    (3_000_000, 4.0, 0.3, 0.5, 2, 6, 2000.0, 2000.0, 1, 0, 400),
+    (3_000_000, 3.0, 0.2, 1.0, 2, 4, 2000.0, 2000.0, 1, 0, 0),
+    (6_000_000, 2.0, 0.15, 1.0, 3, 6, 72.0, 72.0, 1, 0, 200),
+    (6_000_000, 1.0, 0.07, 1.0, 2, 4, 96.0, 96.0, 1, 0, 400),
+    (6_000_000, 8.0, 0.6, 1.0, 3, 6, 0.0, 0.0, 1, 0, 0),
+    (6_000_000, 1.0, 0.07, 1.0, 2, 4, 96.0, 96.0, 1, 0, 0),
 )
 # Searches for shorter ways: cell, speed_cell, slack (frames), expansions.
 SHORTENINGS = ((6.0, 0.5, 0.0, 10_000), (8.0, 0.6, 16.0, 20_000), (4.0, 0.3, 4.0, 20_000))
@@ -173,8 +177,8 @@ def _solve(bank, pools, frame_skip, seed, budget) -> tuple[Plan | None, str]:
         nodes = min(nodes, len(pools.parent))
         if over.get(of, 0) >= nodes:
             continue
-        settings = Settings(frame_skip, cell, speed_cell, *more[:-2], 0.0, *more[-2:])
-        status = _run(bank, pools, settings, first + STEPS * frame_skip, deadline, nodes)
+        settings = Settings(frame_skip, cell, speed_cell, *more[:-3], 0.0, *more[-3:])
+        status, found = _find(bank, pools, settings, first + STEPS * frame_skip, deadline, nodes)
         said = f"{pools.counts[search.COUNT]} states in cells of {cell:g} px and {speed_cell:g} px per frame"
         if status in (FOUND, MORE):
             break
@@ -185,12 +189,27 @@ def _solve(bank, pools, frame_skip, seed, budget) -> tuple[Plan | None, str]:
         return None, f"{'no way left' if status == EXHAUSTED else 'no memory left'} after {said}"
     won_after = time.thread_time() - began
     actions, steps = np.zeros(STEPS, np.uint8), 0
-    found = _path(pools)
     actions[: len(found)], steps = found, len(found)
     steps = _shorten(bank, pools, actions, steps, frame_skip, seed, deadline)
     frames = int(pools.state.ninja["frame"][steps]) - first
     actions = actions[:steps].copy()
     return Plan(actions, frames, inputs_of(actions, frame_skip, frames), won_after), ""
+
+
+def _find(bank, pools, settings, bound, deadline, nodes) -> tuple[int, np.ndarray | None]:
+    """One search from row 0, or one for each stage -> (status of the last one, actions uint8 [steps] that win)."""
+    start, parts = pools.words[0].copy(), []
+    while True:
+        status = _run(bank, pools, settings, bound, deadline, nodes)
+        if status in (FOUND, STAGE):
+            parts.append(_path(pools))
+        if status != STAGE:
+            break
+        pools.words[0] = pools.words[pools.row[pools.counts[search.BEST]]]
+    pools.words[0] = start
+    if status == EXHAUSTED and parts:
+        status = FULL  # there may be a way from another end of an earlier stage
+    return status, np.concatenate(parts) if status == FOUND else None
 
 
 def _run(bank, pools, settings, bound, deadline, nodes, expansions=1 << 60) -> int:
@@ -233,7 +252,7 @@ def _shorten(bank, pools, actions, steps, frame_skip, seed, deadline) -> int:
             return steps
         cell, speed_cell, slack, expansions = SHORTENINGS[k]
         search.calibrate(bank, pools, steps)
-        settings = Settings(frame_skip, cell, speed_cell, 0.0, 0, 6, 0.0, 0.0, slack, 1, 0)
+        settings = Settings(frame_skip, cell, speed_cell, 0.0, 0, 6, 0.0, 0.0, slack, 1, 0, 0)
         found = None
         frames = int(pools.state.ninja["frame"][steps])
         status = _run(bank, pools, settings, frames, deadline, SHORTENING_NODES, expansions)

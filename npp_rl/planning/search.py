@@ -39,8 +39,8 @@ LOST = 400.0  # px added where no way leads to the goal
 _START, _NO_GOAL = np.int64(0), np.int64(-1)
 
 # Results of `search`: stopped in between, a solution better than `bound` was found (the search can go on), no node is
-# left, no memory is left.
-MORE, FOUND, EXHAUSTED, FULL = 0, 1, 2, 3
+# left, no memory is left, a stage is done.
+MORE, FOUND, EXHAUSTED, FULL, STAGE = 0, 1, 2, 3, 4
 # Entries of `counts`: nodes, sizes of the two queues, the node that won, expansions, known goals, the frame that a win
 # has to come before, known states, free rows, most nodes of this search, how many times rows ran out.
 COUNT, FIRST, SECOND, BEST, EXPANDED, KNOWN, BOUND, STATES, FREE, ROOM, THINNED = range(11)
@@ -59,6 +59,7 @@ class Settings(NamedTuple):
     movers: float  # px: states that differ in the places of moving entities nearer than this are different
     slack: float  # frames
     doors: int  # whether states that differ in doors are different; 0: those that differ in the way that is left
+    stages: int  # whether the search ends where the next goal is reached, such as a door's switch, to go on from there
     crowded: int  # nodes of a tile from which on its cells are twice as large, and again at 4 times as many; 0: never
 
 
@@ -462,6 +463,9 @@ def search(bank, pools, settings, expansions):
             if _add(bank, pools, settings, child, there):
                 counts[COUNT] += 1
                 counts[FREE] -= 1
+                if settings.stages and pools.goal[there] != pools.goal[0] and pools.total[there] < pools.total[0]:
+                    counts[BEST] = child
+                    return STAGE
         pools.row[node] = -1
         if row > 0:
             pools.free[counts[FREE]] = row
