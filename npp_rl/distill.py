@@ -315,7 +315,7 @@ def main(args: Args) -> Path:
         losses = (losses / (args.update_epochs * args.num_minibatches * world_size)).tolist()  # waits for the GPU
         clock.lap("update")
 
-        metrics = episode_metrics(episodes, envs.levels, device)  # of all ranks
+        metrics = episode_metrics(episodes, envs.levels, own_levels, device)  # of all ranks
         metrics |= dict(zip(LOSSES, losses, strict=True)) | clock.speed(args.num_envs * args.num_steps)
         if not math.isfinite(sum(losses[:2])):
             raise FloatingPointError(

@@ -489,7 +489,7 @@ def main(args: Args) -> Path:
         losses = (losses / (minibatches * world_size)).tolist()  # waits for the GPU
         clock.lap("update")
 
-        metrics = episode_metrics(episodes, envs.levels, device)  # of all ranks
+        metrics = episode_metrics(episodes, envs.levels, own_levels, device)  # of all ranks
         metrics |= dict(zip(LOSSES, losses, strict=True)) | clock.speed(args.num_envs * args.num_steps)
         if rank == 0:
             metrics["charts/learning_rate"] = lr.item()

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+import types
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,9 @@ import pytest
 import torch
 
 from npp_rl import make_levels, ppo_mlp_baseline
+from npp_rl.levels.generator import generate
 from npp_rl.training import checkpoints, processes, ranks
+from npp_rl.training.episodes import DIVIDED, EPISODE_MEANS, begin_envs, episode_metrics, rules_of
 
 SCRIPT = Path(__file__).parents[1] / "npp_rl/ppo_mlp_baseline.py"
 SMALL = ["--num-envs", "16", "--num-steps", "32", "--num-minibatches", "4", "--evaluations", "1", "--threads", "2"]
@@ -183,6 +186,42 @@ def test_a_call_of_main_stays_one_process(monkeypatch):
     monkeypatch.setattr(sys.modules["__main__"], "__file__", str(SCRIPT), raising=False)
     assert ranks.is_program(ppo_mlp_baseline.Args())
     assert not ranks.is_program(make_levels.Args(out=SCRIPT))
+
+
+@pytest.mark.parametrize("count", [199, 200])
+def test_ranks_divide_many_levels_and_the_fresh_ones(count):
+    own, args = [generate("simplest", seed) for seed in range(count)], ppo_mlp_baseline.Args(num_envs=4, mirror=False)
+    args.fresh_levels, shown, fresh = 64, [], []
+    for rank in range(2):
+        seeds = dict(
+            zip(("weights_seed", "env_seed", "torch_seed", "levels_seed"), processes.seeds(1, rank, 2), strict=True)
+        )
+        about = {"rank": rank, "world_size": 2, "device": torch.device("cpu"), "threads": 1}
+        process = types.SimpleNamespace(**about, **seeds)
+        envs, _ = begin_envs(args, process, rules_of(args, ("game_state",)), own, [], 1)
+        digests = {level.digest for level in own}
+        shown.append([level.digest for level in envs.levels if level.digest in digests])
+        fresh.append({level.digest for level in envs.levels} - digests)
+        envs.close()
+    if count < 2 * DIVIDED:
+        assert shown[0] == shown[1] == [level.digest for level in own]
+    else:
+        assert shown[0] == [level.digest for level in own[::2]] and shown[1] == [level.digest for level in own[1::2]]
+    assert all(20 < len(part) <= 48 for part in fresh) and not fresh[0] & fresh[1]
+
+
+def test_metrics_of_ranks_have_the_same_form(monkeypatch):
+    """Though a category may be among the levels of one rank only."""
+    one, two = [generate("simplest", 0)], [generate("medium", 0)]
+    sums = []
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "all_reduce", lambda values: sums.append(values.clone()))
+    for levels in (one, two):
+        episode = {key: np.array([1]) for key in ("success", "cause", *EPISODE_MEANS.values())}
+        metrics = episode_metrics([episode | {"level": np.array([0])}], levels, one + two, torch.device("cpu"))
+        (name,) = {name for name in metrics if name.startswith("success/")}
+        assert name == f"success/{levels[0].category}" and metrics[name] == 1
+    assert sums[0].shape == sums[1].shape and not torch.equal(*sums)
 
 
 # Ranks that average gradients many times, at different speeds, and say the last ones and the sum of all.

@@ -1,5 +1,6 @@
 """Training episodes: the environments that play them, and metrics over the episodes that ended."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,9 +11,11 @@ from gymnasium.vector import AutoresetMode
 from npp_rl.environment.env import NppVectorEnv
 from npp_rl.environment.games import CAUSES, REWARD_KEYS
 from npp_rl.levels import datasets
+from npp_rl.levels.categories import CATEGORIES, DRAWN_CATEGORIES
 from npp_rl.levels.maps import Level
 from npp_rl.training.processes import pin
 
+DIVIDED = 100  # levels that a rank has at least where ranks divide a data set
 EPISODE_MEANS = {  # metric: key in infos["outcome"]
     "charts/episodic_return": "r",
     "charts/episodic_length": "l",
@@ -35,15 +38,19 @@ def rules_of(args, observations: tuple[str, ...]) -> dict:
 def begin_envs(args, process, rules: dict, own_levels: list[Level], held_out: list[Level], renewal: int):
     """Make this rank's environments -> (environments, first observations). Each renewal has its own training levels.
 
-    rules: see `rules_of`. held_out: validation and test levels, which are never trained on. The environments reuse
-    their buffers in every step (`copy=False`), so the rollout must copy the observations.
+    Ranks divide the data set's levels, if these are many, and the fresh ones. rules: see `rules_of`. held_out:
+    validation and test levels, which are never trained on. The environments reuse their buffers in every step
+    (`copy=False`), so the rollout must copy the observations.
     """
     levels_seed, reset_seed = (
         int(np.random.SeedSequence((seed, renewal)).generate_state(1)[0])
-        for seed in (process.weights_seed, process.env_seed)
+        for seed in (process.levels_seed, process.env_seed)
     )
+    if len(own_levels) >= DIVIDED * process.world_size:
+        own_levels = own_levels[process.rank :: process.world_size]
+    fresh = math.ceil(args.fresh_levels / process.world_size)
     levels = datasets.training_levels(
-        own_levels, held_out, args.mirror, args.fresh_levels, args.validation_fraction, levels_seed, args.drawn_share
+        own_levels, held_out, args.mirror, fresh, args.validation_fraction, levels_seed, args.drawn_share
     )
     envs = NppVectorEnv(num_envs=args.num_envs // process.world_size, levels=levels, **rules, copy=False)
     assert envs.metadata["autoreset_mode"] == AutoresetMode.SAME_STEP
@@ -56,12 +63,16 @@ def begin_envs(args, process, rules: dict, own_levels: list[Level], held_out: li
     return envs, next_obs
 
 
-def episode_metrics(episodes: list[dict], levels: Sequence[Level], device: torch.device) -> dict[str, float]:
+def episode_metrics(
+    episodes: list[dict], levels: Sequence[Level], own_levels: Sequence[Level], device: torch.device
+) -> dict[str, float]:
     """Metrics over the training episodes of all ranks. A metric over no episode is left out.
 
     episodes: columns of infos["outcome"], one dict per step in which episodes ended. levels: the environments' levels.
+    own_levels: the data set's, the same on all ranks.
     """
-    categories = sorted({level.category for level in levels})
+    # The same list on all ranks, which have levels of their own
+    categories = sorted({level.category for level in own_levels} | {*CATEGORIES, *DRAWN_CATEGORIES})
     category_of_level = np.array([categories.index(level.category) for level in levels])
 
     def column(key):

@@ -39,8 +39,9 @@ class Process(NamedTuple):
     threads: int  # CPU threads of this process
     amp_dtype: torch.dtype  # dtype of forward passes in mixed precision
     weights_seed: int  # the same in all processes
-    env_seed: int
+    env_seed: int  # this process's own, as are the next two
     torch_seed: int
+    levels_seed: int
 
 
 def world() -> tuple[int, int, int, int]:
@@ -188,9 +189,9 @@ def set_precision(args) -> None:
 
 
 def seeds(seed: int, rank: int, world_size: int) -> list[int]:
-    """Seeds of the weights (the same on all ranks), and of this rank's environments and torch generator."""
+    """Seeds of the weights (the same on all ranks), and of this rank's environments, torch generator and levels."""
     weights_seed, *rank_seeds = np.random.SeedSequence(seed).spawn(1 + world_size)
-    return [int(s.generate_state(1)[0]) for s in (weights_seed, *rank_seeds[rank].spawn(2))]
+    return [int(s.generate_state(1)[0]) for s in (weights_seed, *rank_seeds[rank].spawn(3))]
 
 
 def agree(progress: float, stop, process: Process) -> tuple[float, bool]:
