@@ -241,6 +241,14 @@ def test_two_sides_are_compared_and_the_text_follows_the_sliders(opened, served)
     again.wait("location.hash.startsWith('#/episodes?run=') && location.hash.includes('level=')")
 
 
+def test_intervals_are_seen_on_a_telephone(opened, served):
+    sides = {key: f"first : {name}" for key, name in (("a", "gat"), ("b", "mlp_cnn"))}
+    page = opened(f"#/compare?{urlencode(sides)}", 390)
+    page.wait("document.querySelectorAll('.gap').length === 10")
+    assert page.run("[...document.querySelectorAll('.gap')].every(g => g.getBoundingClientRect().right <= 390)")
+    assert page.run("document.documentElement.scrollWidth") == 390
+
+
 @pytest.mark.parametrize("width", [390, 1280])
 def test_text_is_large_enough_and_nothing_sticks_out(opened, served, width):
     page = opened(link(run=ids(served, "first/gat") + ids(served, "first/mlp_cnn"), mean=1), width)

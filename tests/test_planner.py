@@ -2,6 +2,7 @@ import json
 import math
 import os
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -195,6 +196,33 @@ def test_many_doors_are_opened_one_after_the_other(monkeypatch):
     room = ground((2, 8, 13, 12), (14, 12, 40, 12))
     of = level(room, middle(7, 12), [(here(39), here(36))], locked=locked, name="keys")
     solve(of)
+
+
+def test_stages_that_end_in_lost_states_are_played_again_to_other_ends(monkeypatch):
+    # A stage has ends 1 to 20, in this order, of which only those from 6 on win. No search goes on here.
+    pools = SimpleNamespace(
+        words=np.arange(30)[:, None].copy(), row=np.arange(30), counts=np.zeros(11, np.int64), state=None
+    )
+    started = []
+
+    def go_on(*arguments):
+        pools.counts[search.BEST] += 1
+        return search.STAGE if pools.counts[search.BEST] <= 20 else search.EXHAUSTED
+
+    def begin(*arguments):
+        started.append(int(pools.words[0, 0]))
+        pools.counts[search.BEST] = 0
+        if started[-1] == 0:
+            return go_on()
+        return search.FOUND if started[-1] >= 6 else search.EXHAUSTED
+
+    monkeypatch.setattr(planner, "_run", begin)
+    monkeypatch.setattr(planner, "_go_on", go_on)
+    monkeypatch.setattr(planner, "_path", lambda pools: np.array([pools.counts[search.BEST]], np.uint8))
+    settings = Settings(4, *planner.SEARCHES[5][1:-3], 0.0, *planner.SEARCHES[5][-3:])
+    status, actions = planner._find(None, pools, settings, 1 << 30, math.inf, 100)
+    assert settings.stages and status == search.FOUND and started == [0, 1, 0, 9]
+    assert actions.tolist() == [9, 0] and pools.words[0, 0] == 0
 
 
 def big_room():

@@ -76,6 +76,7 @@ SEARCHES = (  # nodes, cell, speed_cell, weight, turns, hold, mines, movers, doo
     (6_000_000, 8.0, 0.6, 1.0, 3, 6, 0.0, 0.0, 1, 0, 0),
     (6_000_000, 1.0, 0.07, 1.0, 2, 4, 96.0, 96.0, 1, 0, 0),
 )
+PASSED_OVER = (0, 8, 64)  # ends of each stage that are passed over, in turns
 # Searches for shorter ways: cell, speed_cell, slack (frames), expansions.
 SHORTENINGS = ((6.0, 0.5, 0.0, 10_000), (8.0, 0.6, 16.0, 20_000), (4.0, 0.3, 4.0, 20_000))
 SHORTENING_NODES = 400_000
@@ -197,17 +198,30 @@ def _solve(bank, pools, frame_skip, seed, budget) -> tuple[Plan | None, str]:
 
 
 def _find(bank, pools, settings, bound, deadline, nodes) -> tuple[int, np.ndarray | None]:
-    """One search from row 0, or one for each stage -> (status of the last one, actions uint8 [steps] that win)."""
-    start, parts = pools.words[0].copy(), []
-    while True:
-        status = _run(bank, pools, settings, bound, deadline, nodes)
-        if status in (FOUND, STAGE):
+    """One search from row 0, or one for each stage -> (status of the last one, actions uint8 [steps] that win).
+
+    A stage may end in a state that is lost. The stages are then played again to later ends.
+    """
+    start = pools.words[0].copy()
+    for passed_over in PASSED_OVER if settings.stages else PASSED_OVER[:1]:
+        parts = []
+        while True:
+            status, end, ends = _run(bank, pools, settings, bound, deadline, nodes), None, 0
+            while status == STAGE:
+                node = int(pools.counts[search.BEST])
+                end, ends = (node, pools.words[pools.row[node]].copy()), ends + 1
+                if ends > passed_over:
+                    break
+                status = _go_on(bank, pools, settings, deadline)
+            if status in (FOUND, MORE) or end is None:
+                break
+            pools.counts[search.BEST], pools.words[0] = end
             parts.append(_path(pools))
-        if status != STAGE:
+        if status == FOUND:
+            parts.append(_path(pools))
+        pools.words[0] = start
+        if status in (FOUND, MORE) or not parts:
             break
-        pools.words[0] = pools.words[pools.row[pools.counts[search.BEST]]]
-    pools.words[0] = start
-    if status == EXHAUSTED and parts:
         status = FULL  # there may be a way from another end of an earlier stage
     return status, np.concatenate(parts) if status == FOUND else None
 

@@ -465,6 +465,7 @@ def search(bank, pools, settings, expansions):
                 counts[FREE] -= 1
                 if settings.stages and pools.goal[there] != pools.goal[0] and pools.total[there] < pools.total[0]:
                     counts[BEST] = child
+                    _push(pools, 0, np.float32(n.frame), node)
                     return STAGE
         pools.row[node] = -1
         if row > 0:

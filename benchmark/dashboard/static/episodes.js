@@ -233,7 +233,7 @@ async function showPlayer(signal) {
   const order = sorted(suite.levels, params.get("sort") || "suite");
   const row = order.find((one) => one[0] === wanted || one[1] === wanted);
   const back = new URLSearchParams(params);
-  for (const name of ["level", "try", "thought", "ghosts", "off"]) back.delete(name);
+  for (const name of ["level", "try", "thought", "judge", "ghosts", "off"]) back.delete(name);
   if (!row) {
     root.append(element("p", { class: "warn" }, `${wanted}: none of these evaluations has this level.`),
       element("p", {}, element("a", { href: `#/episodes?${back}` }, "All levels")));
@@ -342,20 +342,28 @@ async function showPlayer(signal) {
     }
     event.target.disabled = false;
   } }, kind.toUpperCase());
+  // Checkpoints that may be asked: the best one of the run, its others, and agents that come with the package.
+  const judge = element("select", { "aria-label": "Checkpoint that is asked" }, element("option", { value: "" }, "best.pt of its run"));
+  api("checkpoints", {}, { signal }).then(({ checkpoints }) => {
+    const own = new Set(entries.map((entry) => entry.id.split("//")[0]));
+    judge.append(...checkpoints.filter(({ run }) => !run || own.has(run)).map(({ id, name }) => element("option", { value: id }, name)));
+    if (params.get("judge")) judge.value = params.get("judge");
+  }).catch(complain);
   const thoughtButton = element("button", { disabled: true, onclick: () => {
     const agent = entries.find((entry) => entry.on && entry.kind === "agent" && entry.track);
-    remember({ thought: agent.id }, false);
+    remember({ thought: agent.id, judge: judge.value }, false);
     think(agent).catch(complain);
   } }, "What did it think?");
   right.append(element("h3", {}, "Agent"), element("p", { class: "note" },
-    "Probabilities, value and rewards of the first agent that is shown, by its best checkpoint."), thoughtButton,
+    "Probabilities, value and rewards in the first agent's episode, by the checkpoint that is chosen."), judge, thoughtButton,
     element("h3", {}, "Save"), element("div", { class: "bar" }, ["png", "svg", "gif", "mp4"].map(picture)),
     element("p", { class: "note" }, "PNG and SVG have the ways of all runs that are shown, GIF and MP4 the first run."),
     element("div", { class: "bar" }, element("a", { href: `#/editor?level=${key}` }, "Open in the editor")));
 
   const think = async (entry) => {
     thoughts.replaceChildren(element("p", { class: "note" }, "The agent is loaded and asked again (the first time takes up to a minute) …"));
-    const found = await api("decisions", {}, { body: { evaluation: entry.id, level: key, try: Math.min(number, entry.cell[3] - 1) }, signal });
+    const found = await api("decisions", {}, { body: { evaluation: entry.id, level: key, try: Math.min(number, entry.cell[3] - 1),
+      checkpoint: params.get("judge") || undefined }, signal });
     if (!signal.aborted) drawThoughts(thoughts, found, entry);
   };
 
