@@ -540,6 +540,9 @@ def test_a_run_says_that_it_has_no_gpu(tmp_path, capsys):
     config = {"args": {"cuda": True, "size": "small"}, "device": "cpu", "threads": 2}
     RunLog(tmp_path / "a", config).close()
     assert capsys.readouterr().out == "no GPU that torch can use: training on the CPU, 2 threads, size small\n"
+    RunLog(tmp_path / "c", config | {"world_size": 2, "threads": 1}).close()
+    said = "no GPU that torch can use: training on the CPU, 2 processes with 1 thread each, size small\n"
+    assert capsys.readouterr().out == said
     RunLog(tmp_path / "b", {**config, "args": {"cuda": False, "size": "small"}}).close()
     assert capsys.readouterr().out == ""
 

@@ -476,7 +476,8 @@ def test_tuning_an_own_script(own, tmp_path, monkeypatch):
 def test_throughput_of_an_own_script(own, monkeypatch):
     asked = []
     row = {"charts/SPS": 1.0, **{f"time/{part}": 0.25 for part in ("env", "inference", "update", "rest")}}
-    monkeypatch.setattr(throughput, "trained", lambda *a: asked.append(a[0]) or ([row], {"parameters": 1}, 1.0))
+    config = {"parameters": 1, "world_size": 1}
+    monkeypatch.setattr(throughput, "trained", lambda *a: asked.append(a[0]) or ([row], config))
     monkeypatch.setattr(throughput, "write_data_sets", lambda *_: None)
     names = [what for what, _, _ in throughput.training((str(own), "gat"), 1)]
     assert {"training, mine", "training, gat"} <= set(names) and asked == [own, ROOT / "npp_rl/ppo_gat.py"]

@@ -32,7 +32,7 @@ def loaded(module, *words):
     return set(json.loads(done.stdout.rpartition("\nloaded ")[2]))
 
 
-COMMANDS = ("curves", "report", "throughput", "train_and_compare", "tune", "wandb_report")
+COMMANDS = ("curves", "report", "scaling", "throughput", "train_and_compare", "tune", "wandb_report")
 
 
 def test_there_is_no_other_command():

@@ -6,22 +6,18 @@
 It listens on this machine only, reads the folders that are named and writes nothing but what the editor saves.
 """
 
+import asyncio
+import ipaddress
 import os
+import secrets
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
 
-for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
-    os.environ[_name] = "1"  # before the libraries are loaded: a training beside it needs the cores
+import tyro
 
-import asyncio  # noqa: E402
-import ipaddress  # noqa: E402
-import secrets  # noqa: E402
-import socket  # noqa: E402
-from dataclasses import dataclass  # noqa: E402
-from pathlib import Path  # noqa: E402
-from typing import Annotated  # noqa: E402
-
-import tyro  # noqa: E402
-
-from npp_rl.commands import ArgumentError, command, say  # noqa: E402
+from npp_rl.commands import ArgumentError, command, say
 
 LEAST_TOKEN = 16  # characters
 

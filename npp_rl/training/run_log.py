@@ -66,7 +66,8 @@ class RunLog:
         self.shown, self.shown_at = {}, -math.inf
         if config["args"].get("cuda") and config.get("device") == "cpu":
             count, threads, size = config.get("world_size", 1), config["threads"], config["args"]["size"]
-            shared = f"{count} process{'es' * (count > 1)} with {threads} thread{'s' * (threads > 1)} each"
+            shared = f"{threads} thread{'s' * (threads > 1)}"
+            shared = f"{count} processes with {shared} each" if count > 1 else shared
             self.message(f"no GPU that torch can use: training on the CPU, {shared}, size {size}")
 
     def track(self) -> None:

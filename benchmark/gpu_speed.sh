@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # How fast two scripts train on one GPU, as they are and as CUDA graphs, and whether graphs give the same: four minutes.
-# Usage: bash benchmark/sweeps/gpu_speed.sh [folder for the runs]
+# Usage: bash benchmark/gpu_speed.sh [folder for the runs]
 set -euo pipefail
-cd "$(dirname "$0")/../.."
+cd "$(dirname "$0")/.."
 folder=${1:-gpu_speed}
 mkdir -p "$folder"
 timeout 60 python -m pytest -q tests/test_gpu.py -k "cuda_graphs and not True and (mlp_baseline or full_hgt)" || true
