@@ -102,7 +102,7 @@ def start(size: int) -> Team:
             stdout=subprocess.DEVNULL,
             stderr=log,
             pass_fds=(its.fileno(), memory),
-            process_group=0,  # Ctrl-C in a terminal reaches rank 0, which tells the others
+            start_new_session=True,  # Ctrl-C in a terminal reaches rank 0, which tells the others
         )
         its.close()
         team.sockets.append(own)
