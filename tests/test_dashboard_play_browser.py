@@ -240,6 +240,90 @@ def test_a_level_is_drawn_won_by_the_planner_saved_and_loaded_back(opened, serve
     assert f"{frames / 60:.2f} s" in page.run("document.querySelector('.result strong').textContent")
 
 
+def tiles_of(page):
+    """The draft's tiles uint8 [23, 42]."""
+    return np.frombuffer(bytes.fromhex(page.run(DRAFT)["tiles"]), np.uint8).reshape(23, 42)
+
+
+@pytest.mark.parametrize(
+    ("symmetry", "images"),
+    [
+        ("h", [lambda c, r: (41 - c, r)]),
+        ("v", [lambda c, r: (c, 22 - r)]),
+        ("hv", [lambda c, r: (41 - c, r), lambda c, r: (c, 22 - r), lambda c, r: (41 - c, 22 - r)]),
+        ("r", [lambda c, r: (41 - c, 22 - r)]),
+    ],
+)
+def test_what_is_drawn_appears_in_its_images_too(opened, symmetry, images):
+    page = opened("#/editor")
+    page.wait("document.querySelectorAll('.palette [data-tile]').length === 34", SECONDS)
+    page.run(f"{button('new')}.click()")
+    before = tiles_of(page).copy()
+    chosen = "document.querySelector('select[aria-label=Symmetry]')"
+    page.run(f"{chosen}.value = '{symmetry}'; {chosen}.dispatchEvent(new Event('change'))")
+    drag(page, (3, 5), (7, 5))
+    expected = before.copy()
+    for column in range(3, 8):
+        for c, r in [(column, 5), *(image(column, 5) for image in images)]:
+            expected[r, c] = 1
+    assert tiles_of(page).tolist() == expected.tolist() and (expected != before).sum() >= 10
+    page.run(f"{chosen}.value = 'none'; {chosen}.dispatchEvent(new Event('change'))")
+
+
+def test_an_area_is_copied_cut_and_pasted(opened):
+    page = opened("#/editor")
+    page.wait("document.querySelectorAll('.palette [data-tile]').length === 34", SECONDS)
+    page.run(f"{button('new')}.click()")
+    drag(page, (3, 10), (7, 10))
+    page.run("document.querySelector('[data-tool=entity]').click()")
+    put(page, 2, (5, 9))
+    drawn, gold = tiles_of(page).copy(), [e for e in page.run(DRAFT)["entities"] if e[0] == 2]
+    page.run("document.querySelector('[data-tool=select]').click()")
+    drag(page, (3, 8), (7, 10))
+    page.run(f"{button('copy')}.click()")
+    page.run(f"{button('paste')}.click()")
+    page.move(*page.run(place_of(13, 3)), click=True)
+    expected = drawn.copy()
+    expected[3:6, 13:18] = drawn[8:11, 3:8]
+    assert tiles_of(page).tolist() == expected.tolist()
+    found = [e for e in page.run(DRAFT)["entities"] if e[0] == 2]
+    assert found[0] == gold[0] and found[1] == [2, gold[0][1] + 40, gold[0][2] - 20, *gold[0][3:]]  # quarters of tiles
+    # Cut by keys: what was there is gone.
+    page.run("document.querySelector('[data-tool=select]').click()")
+    drag(page, (13, 3), (17, 5))
+    page.send("Input.dispatchKeyEvent", type="keyDown", key="x", code="KeyX", windowsVirtualKeyCode=88, modifiers=2)
+    page.wait(f"{DRAFT}.entities.filter(e => e[0] === 2).length === 1")
+    expected[3:6, 13:18] = 0
+    assert tiles_of(page).tolist() == expected.tolist()
+
+
+def test_levels_are_sorted(opened, served):
+    names = [one["id"] for one in served.get("/api/evaluations")[2]["evaluations"]][:2]
+    one, two = (json.loads((served.runs.folder(name) / "eval_results.json").read_text())["levels"] for name in names)
+    rows = []
+    for first, second in zip(one, two, strict=True):
+        rates = [sum(t["success"] for t in entry["tries"]) / len(entry["tries"]) for entry in (first, second)]
+        rows.append((first["id"], rates, first["par"] or 0))
+    orders = {
+        "difficulty": lambda row: (sum(row[1]) / 2, -row[2]),
+        "difference": lambda row: (-abs(row[1][0] - row[1][1]), row[1][1] - row[1][0]),
+        "par": lambda row: -row[2],
+        "name": lambda row: row[0],
+    }
+    shown = "[...document.querySelectorAll('.tile .level-name')].map(e => e.firstChild.textContent)"
+    for name, key in {"suite": None, **orders}.items():
+        page = opened(f"#/episodes?run={names[0]}&run={names[1]}&sort={name}")
+        page.wait("document.querySelectorAll('.tile').length === 6", SECONDS)
+        assert page.run(shown) == [row[0] for row in (sorted(rows, key=key) if key else rows)], name
+    ends = {"end": "by cause of death"}
+    page = opened(f"#/episodes?run={names[0]}&run={names[1]}&sort=end")
+    page.wait("document.querySelectorAll('.tile').length === 6", SECONDS)
+    assert ends["end"] in page.run("document.querySelector('select[aria-label=sort]').selectedOptions[0].textContent")
+    causes = page.run("[...document.querySelectorAll('.tile')].map(e => e.querySelector('.end').textContent)")
+    lost = [not cause.startswith(("won", "▲ won", "● won")) and "won" not in cause for cause in causes]
+    assert lost == sorted(lost, reverse=True)  # those that were lost first
+
+
 def test_it_is_played_by_keys_as_the_simulator_plays(opened, served):
     page = opened("#/editor?saved=evil")
     page.wait("document.querySelectorAll('.checks li.good').length === 3", SECONDS)
