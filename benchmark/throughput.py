@@ -61,6 +61,7 @@ from npp_rl.simulator import DEAD, WON, build_bank, frame, new_state, reset_game
 from npp_rl.simulator.compiled import kernel, njit
 
 ROOT = Path(__file__).resolve().parents[1]
+WIDTH = 64  # of a row's name in the table
 OBSERVATIONS = (
     ("game_state",),
     ("game_state", "reachability", "local_tiles"),
@@ -383,35 +384,42 @@ def check(args: Args) -> None:
         raise ArgumentError(f"--out {args.out}: expected a file in a folder that is there")
 
 
-def main(args: Args) -> None:
-    """Measure, print the table and write it. Raises UserError, OSError."""
-    check(args)
-    rows = []
+def measured(args: Args):
+    """All rows of the table, (what, unit, rates), as they are measured. Raises UserError."""
+    first = None
     if args.only in (None, "physics"):
-        rows += [row for path in args.cases for row in physics(path, args.repeats)]
-    if args.nclone and rows:
+        for row in (row for path in args.cases for row in physics(path, args.repeats)):
+            first = first or row
+            yield row
+    if args.nclone and first:
         theirs = nclone(args.nclone, args.cases[0])
-        ratio = rows[0][2]["median"] / theirs[2]["median"]
-        rows += [theirs, ("ours / nclone", "times", dict.fromkeys(("median", "least", "greatest"), ratio))]
+        ratio = first[2]["median"] / theirs[2]["median"]
+        yield from (theirs, ("ours / nclone", "times", dict.fromkeys(("median", "least", "greatest"), ratio)))
     if args.only in (None, "environment"):
-        rows.append(levels(args.repeats))
-        rows += [row for keys in OBSERVATIONS for row in environment(keys, args.num_envs, args.repeats)]
-        rows.append(memory(OBSERVATIONS[-1], args.num_envs))
+        yield levels(args.repeats)
+        for keys in OBSERVATIONS:
+            yield from environment(keys, args.num_envs, args.repeats)
+        yield memory(OBSERVATIONS[-1], args.num_envs)
     if args.only in (None, "training"):
-        rows += training(args.scripts, args.training_minutes, args.beside)
-    width = max((len(what) for what, _, _ in rows), default=0)
-    for what, unit, rates in rows:
+        yield from training(args.scripts, args.training_minutes, args.beside)
+
+
+def main(args: Args) -> None:
+    """Measure, print the table and write it, row by row: an error later on loses none. Raises UserError, OSError."""
+    check(args)
+    result = {
+        "machine": {"cores": numba.get_num_threads(), "processor": platform.processor() or platform.machine()},
+        "load": os.getloadavg()[0],
+        "num_envs": args.num_envs,
+        "rows": [],
+    }
+    for what, unit, rates in measured(args):
         digits = 2 if unit == "times" else 0
         median, least, greatest = (f"{rates[key]:,.{digits}f}" for key in ("median", "least", "greatest"))
-        say(f"{what:{width}}  {median:>14} {unit:9} ({least} to {greatest})")
-    if args.out:
-        result = {
-            "machine": {"cores": numba.get_num_threads(), "processor": platform.processor() or platform.machine()},
-            "load": os.getloadavg()[0],
-            "num_envs": args.num_envs,
-            "rows": [{"what": what, "unit": unit, **rates} for what, unit, rates in rows],
-        }
-        write_json(args.out, result)
+        say(f"{what:{WIDTH}}  {median:>14} {unit:9} ({least} to {greatest})")
+        result["rows"].append({"what": what, "unit": unit, **rates})
+        if args.out:
+            write_json(args.out, result)
 
 
 if __name__ == "__main__":
