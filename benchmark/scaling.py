@@ -111,7 +111,7 @@ def modelled(name: str, path: Path, args: Args, suite: Path) -> list[dict]:
 
 def environments(name: str, path: Path, args: Args, suite: Path) -> list[dict]:
     """Steps per second of one script with all cores, by the number of environments, at minibatches of equal size."""
-    _, config = trained(path, 0.1 if args.minutes > 0.1 else args.minutes, suite)
+    _, config = trained(path, args.minutes, suite)
     own, found = config["args"], []
     rows = own["num_envs"] * own["num_steps"] // own["num_minibatches"]
     for count in args.num_envs:
