@@ -56,7 +56,7 @@ def evaluate(
     actions are the first arg max. Sampled actions invert the cumulative distribution at a uniform number that depends
     only on `seed`, the level's content, the try and the step. pars: a planner's output folder with par times of levels
     that are not built in. examined: find out how episodes failed and their near misses, which takes time (see
-    analysis.py). stop: StopSignals; evaluate returns None after a signal to any rank. Under torchrun each rank plays
+    analysis.py). stop: StopSignals; evaluate returns None after a signal to any rank. Of several processes each plays
     its share of the levels, and all ranks return the same results.
 
     Returns a dict with `overall`, `by_category.<name>` and more (see `summaries`), `settings` and `levels`: one entry
