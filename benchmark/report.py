@@ -20,6 +20,7 @@ from benchmark.reporting.experiments import read_experiments
 from benchmark.reporting.page import Bullets, Heading, Text
 from npp_rl.commands import ArgumentError, command
 from npp_rl.files import plain_name, write_atomically
+from npp_rl.levels.builtin import planned
 from npp_rl.training.source import git
 
 SEED = 20210830  # of all random choices, so that the same runs give the same report
@@ -40,12 +41,15 @@ class Args:
     files of that folder)"""
     weights: str | None = None
     """weights of the criteria, as success=3,size=0; those not named keep theirs"""
+    pars: Path | None = None
+    """planner's output folder on the test levels: which of them can be won, as a row beside the agents' success"""
 
 
-def report(folders: list[Path], weights: dict[str, float]) -> tuple[str, list]:
+def report(folders: list[Path], weights: dict[str, float], ceiling: dict | None = None) -> tuple[str, list]:
     """Title and blocks of the report on some experiments. Raises UserError where a folder holds no run.
 
-    Experiments on the same test levels are one comparison, with one verdict and the same axes.
+    Experiments on the same test levels are one comparison, with one verdict and the same axes. ceiling: what the
+    planner has won (`builtin.planned`).
     """
     comparisons = [sections.compare(experiment) for experiment in read_experiments(folders)]
     title = " and ".join(dict.fromkeys(comparison.experiment.name for comparison in comparisons))
@@ -57,7 +61,7 @@ def report(folders: list[Path], weights: dict[str, float]) -> tuple[str, list]:
         blocks.append(Text(f"{names} were tested on different levels, and so are not compared with one another."))
     for number, comparison in enumerate(comparisons):
         rng = np.random.default_rng([SEED, number])
-        conclusion, body = one(comparison, weights, rng)
+        conclusion, body = one(comparison, weights, rng, ceiling or {})
         blocks += [Heading(comparison.experiment.name, 3)] * several + conclusion
         for block in body:
             if isinstance(block, Heading) and several:
@@ -67,7 +71,7 @@ def report(folders: list[Path], weights: dict[str, float]) -> tuple[str, list]:
     return title, [*blocks, *bodies, Heading("Method"), *method()]
 
 
-def one(comparison: sections.Comparison, weights: dict[str, float], rng) -> tuple[list, list]:
+def one(comparison: sections.Comparison, weights: dict[str, float], rng, ceiling: dict) -> tuple[list, list]:
     """Conclusion and chapters of one experiment."""
     able = comparison.able
     matrix = decision.matrix([c.tested for c in able], weights, rng) if len(able) > 1 else None
@@ -90,7 +94,7 @@ def one(comparison: sections.Comparison, weights: dict[str, float], rng) -> tupl
         chapters += [
             ("Decision matrix", sections.decide(comparison, matrix, weights)),
             ("Profiles", scores.profiles(comparison, rng)),
-            ("Categories", scores.parts(comparison, rng)),
+            ("Categories", scores.parts(comparison, rng) + scores.holdings(comparison, ceiling, rng)),
         ]
         if comparison.experiment.several:
             chapters.append(("Between experiments", scores.between(comparison, rng)))
@@ -168,7 +172,8 @@ def main(args: Args) -> None:
     """Write the report and say its conclusion. Raises UserError, OSError."""
     if not args.experiments:
         raise ArgumentError("EXPERIMENT: expected at least one folder with run directories")
-    title, blocks = report(list(args.experiments), decision.parse_weights(args.weights))
+    ceiling = planned(args.pars) if args.pars else {}
+    title, blocks = report(list(args.experiments), decision.parse_weights(args.weights), ceiling)
     out = args.out or place_for(args.experiments[0])
     write(out, title, blocks)
     for block in blocks:

@@ -67,6 +67,42 @@ def test_markdown_has_its_pictures_beside_it(whole):
     assert all(line.endswith("|") for line in rows)
 
 
+def test_what_levels_hold_is_shown_by_category_beside_the_planner(tmp_path):
+    """Of 12 levels in SI and S: 4 static and 2 moving ones of each, but one of SI's static ones is not simulated."""
+    make(tmp_path / "all", ("gat", "mlp_cnn"), (1, 2), ["no_pretrain"])
+    places = [(f"{tab}/{k:03d}", tab, GROUPS[0] if k < 4 else GROUPS[1]) for tab in ("SI", "S") for k in range(6)]
+    places[3] = ("SI/003", "SI", GROUPS[2])
+    won = {"gat": {"SI/000", "SI/001", "S/004", "SI/003"}, "mlp_cnn": {"SI/000"}}
+    for place in (tmp_path / "all").rglob("eval_results.json"):
+        results = json.loads(place.read_text())
+        architecture = next(name for name in won if name in str(place))
+        results["levels"] = [
+            {
+                "id": name,
+                "category": tab,
+                "group": group,
+                "digest": name,
+                "success_rate": float(name in won[architecture]),
+            }
+            for name, tab, group in places
+        ]
+        place.write_text(json.dumps(results))
+    index = [{"digest": name, "solved": name != "S/000", "frames": 100} for name, *_ in places if name != "S/005"]
+    (tmp_path / "planner.json").write_text(json.dumps({"levels": index}))
+    report.main(report.Args((tmp_path / "all",), tmp_path / "out", pars=tmp_path / "planner.json"))
+    text = (tmp_path / "out/report.md").read_text()
+    text = text[text.index("What the levels hold") :]
+    rows = [[cell.split(" (")[0].strip() for cell in row.split("|")[1:-1]] for row in text.splitlines() if "|" in row]
+    names = text[text.index("|") :].splitlines()[0]
+    for name in ("S, static (4)", "SI, static (3)", "static (7)", "SI, moving (2)", "moving (4)", "not simulated (1)"):
+        assert f"| {name} |" in names
+    # By S and SI and together: static, then moving; then what is not simulated.
+    assert rows[2] == ["gat", "0%", "67%", "29%", "50%", "0%", "25%", "100%"]
+    assert rows[3] == ["mlp_cnn", "0%", "33%", "14%", "0%", "0%", "0%", "0%"]
+    assert rows[4] == ["planner", "75%", "100%", "86%", "100%", "100%", "100%", "100%"]
+    assert "of 3" in text  # moving levels that the planner has tried
+
+
 def test_the_same_runs_give_the_same_report(tmp_path):
     make(tmp_path, ("gat", "mlp_cnn"), [1, 2, 3], ["no_pretrain"])
     once, again = (page.page(*report.report([tmp_path], WEIGHTS)) for _ in range(2))

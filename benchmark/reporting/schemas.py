@@ -82,7 +82,6 @@ class Level(TypedDict, total=False):
     success_rate: Required[Share]
     trained_on: bool | None
     group: Name | None
-    group: Name
     par: Number | None
     tries: list[Try] | None
 

@@ -11,8 +11,10 @@ from benchmark.reporting.plots import Curve
 from benchmark.reporting.sections import Comparison, Contender, estimate, percent, points, seeds
 from benchmark.reporting.sections import between as ends
 from npp_rl.evaluation.intervals import wilson
+from npp_rl.levels.maps import GROUPS
 
 TIERS = ("easy", "middle", "hard")
+NOT_WHOLE = GROUPS[2]  # levels with entities that are not simulated
 THRESHOLDS = np.linspace(0, 1, 101)
 
 
@@ -162,6 +164,49 @@ def parts(comparison: Comparison, rng) -> list:
         why = "they are not of the levels compared here" if restricted else "missing from all runs' results"
         blocks.append(Text(f"Difficulty tiers: {why}."))
     return blocks
+
+
+def holdings(comparison: Comparison, ceiling: dict[str, int | None], rng) -> list:
+    """Success by category and by what the levels hold (`Level.group`); [] where all levels are of one group.
+
+    ceiling: frames in which the planner has won levels, None where it has not, by digest (`builtin.planned`). A level
+    that it has not tried is in no share of the planner's row.
+    """
+    runs = [run for c in comparison.able for run in c.tested]
+    played = [{e["id"]: e for e in run.results.get("levels") or [] if not e.get("trained_on")} for run in runs]
+    common = [k for k in played[0] if all(k in own and own[k]["success_rate"] is not None for own in played)]
+    kinds = {k: (played[0][k].get("category", "unknown"), played[0][k].get("group")) for k in common}
+    present = [name for name in GROUPS if any(group == name for _, group in kinds.values())]
+    if len(present) < 2:
+        return []
+    categories = sorted({category for category, _ in kinds.values()})
+    columns = {}  # name: levels
+    for name in present:
+        for category in categories if len(categories) > 1 and name != NOT_WHOLE else []:
+            columns[f"{category}, {name}"] = [k for k in common if kinds[k] == (category, name)]
+        columns[name] = [k for k in common if kinds[k][1] == name]
+    columns = {name: levels for name, levels in columns.items() if levels}
+    rows = []
+    for c in comparison.able:
+        own = [played[k] for k, run in enumerate(runs) if any(run is t for t in c.tested)]
+        row = [c.name]
+        for levels in columns.values():
+            won = np.array([[np.mean([seed[k]["success_rate"] for k in levels])] for seed in own])
+            row.append(share(won, len(levels), rng))
+        rows.append(row)
+    rows = [rows[k] for k in np.argsort([-c.success.mean() for c in comparison.able], kind="stable")]
+    if ceiling:
+        row = ["planner"]
+        for levels in columns.values():
+            tried = [d for d in (played[0][k].get("digest") for k in levels) if d in ceiling]
+            won = sum(ceiling[digest] is not None for digest in tried)
+            inside = f"{ends(*wilson(won, len(tried)))}, of {len(tried)}"
+            row.append(Cell(percent(won / len(tried), 0), inside, won / len(tried)) if tried else Cell("-"))
+        rows.append(row)
+    header = ["", *(f"{name} ({len(levels)})" for name, levels in columns.items())]
+    note = "Levels with entities that are not simulated are easier than in the game, and count in nothing else. "
+    note += "Mean over seeds; small: 95% interval over seeds, of one seed over levels."
+    return [Heading("What the levels hold", 3), Table(header, rows, note)]
 
 
 def _levels_of(run, tier, name):

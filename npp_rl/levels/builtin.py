@@ -105,27 +105,38 @@ def pars() -> dict[str, int]:
     return {row["sha256"]: row["par"] for row in table()}
 
 
+def planned(pars_folder: str | Path) -> dict[str, int | None]:
+    """Frames (1/60 s) in which the planner has won each level, by the level's digest; None where it has not won.
+
+    pars_folder: an output folder of the planner or its planner.json. Raises LevelError if that is missing or is not the
+    planner's.
+    """
+    place = Path(pars_folder)
+    place = place / PLANNER_INDEX if place.is_dir() else place
+    try:
+        entries = read_json(place)["levels"]
+        found = {entry["digest"]: entry["frames"] if entry["solved"] else None for entry in entries}
+        if not all(
+            isinstance(digest, str) and (frames is None or (type(frames) is int and frames > 0))
+            for digest, frames in found.items()
+        ):
+            raise TypeError
+    except OSError as error:
+        raise LevelError(f"{place}: cannot be read ({error.strerror}), expected the planner's index") from None
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise LevelError(f"{place}: not an index of the planner, expected levels with digest and frames") from None
+    return found
+
+
 def par_of(levels: Iterable[Level], pars_folder: str | Path | None = None) -> list[int | None]:
     """Par of each level: frames (1/60 s) of the shortest run that the planner has found, None where there is none.
 
-    Levels are identified by their map bytes, not their names. The table has the pars of built-in levels. pars_folder,
-    an output folder of the planner or its planner.json, has those of other levels, and counts for built-in ones too
-    where it is faster. A level that the planner has not won has None. Raises LevelError if the folder's planner.json
-    is missing or is not the planner's.
+    Levels are identified by their map bytes, not their names. The table has the pars of built-in levels. pars_folder
+    (see `planned`) has those of other levels, and counts for built-in ones too where it is faster. A level that the
+    planner has not won has None. Raises LevelError if the folder's planner.json is missing or is not the planner's.
     """
     known = pars()
-    if pars_folder is not None:
-        place = Path(pars_folder)
-        place = place / PLANNER_INDEX if place.is_dir() else place
-        try:
-            entries = read_json(place)["levels"]
-            won = [(entry["digest"], entry["frames"]) for entry in entries if entry["solved"]]
-            if not all(isinstance(digest, str) and type(frames) is int and frames > 0 for digest, frames in won):
-                raise TypeError
-        except OSError as error:
-            raise LevelError(f"{place}: cannot be read ({error.strerror}), expected the planner's index") from None
-        except (ValueError, KeyError, TypeError, RecursionError):
-            raise LevelError(f"{place}: not an index of the planner, expected levels with digest and frames") from None
-        for digest, frames in won:
+    for digest, frames in (planned(pars_folder) if pars_folder is not None else {}).items():
+        if frames is not None:
             known[digest] = min(frames, known.get(digest, frames))
     return [known.get(level.digest) for level in levels]
