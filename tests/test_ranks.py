@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -129,6 +130,18 @@ def test_when_another_rank_is_killed_the_run_ends_with_one_line(levels, tmp_path
     assert process.returncode == 1
     assert errors.splitlines()[-1].startswith("error: process 1 of this training ended by SIGKILL")
     assert not list((tmp_path / "temporary").glob("npp_rl_*"))
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_rank_that_ends_while_it_waits_is_lost(rank):
+    """Its socket can still be read, but not written to. An OSError would be taken for a pipe that the user closed."""
+    pairs = [socket.socketpair() for _ in range(1 if rank else 2)]
+    team = ranks.Team(rank, 3, [own for own, _ in pairs], -1, "")
+    for _, other in pairs:
+        other.send(b"\0")
+    pairs[0][1].close()
+    with pytest.raises(RuntimeError, match=ranks.LOST):
+        team.wait()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -58,13 +58,20 @@ class Team:
     def wait(self) -> None:
         """Wait until all ranks are here."""
         if self.rank:
-            self.sockets[0].send(b"\0")
+            _send(self.sockets[0])
             _receive(self.sockets[0])
             return
         for other in self.sockets:
             _receive(other)
         for other in self.sockets:
-            other.send(b"\0")
+            _send(other)
+
+
+def _send(other):
+    try:
+        other.send(b"\0")
+    except ConnectionError:
+        raise RuntimeError(LOST) from None
 
 
 def _receive(other):
