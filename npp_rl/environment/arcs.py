@@ -3,7 +3,8 @@
 An arc is what becomes of the ninja if it holds one input from now on: nothing, left or right, each without a jump, with
 the jump key held all the time, and with it held for TAP frames. The flight uses the simulator's own arithmetic
 (PHYSICS.md 4.5, 4.10, 4.11). Contacts are approximate: the ninja is a disc that slides along the distances to solid
-ground of the 6 px lattice. Launch pads, doors and movements of other things are left out.
+ground of the 6 px lattice. Hazards that move are where they will be in each frame (movers.py). Launch pads, doors and
+blocks that move are left out.
 
 The ninja jumps in the first frame, or in one of the four after it as soon as it touches ground or a wall. An arc ends
 where the ninja lands after a flight or dies, and at the latest after FRAMES frames. Hazards that it slides into in the
@@ -27,15 +28,15 @@ import math
 
 import numpy as np
 
-from npp_rl.environment.observations import FAR
-from npp_rl.levels.fields import COLS, NODES, RADIUS, SPACING, UNIT, UNREACHED
+from npp_rl.environment.lattice import CLEARANCE, FAR, ROWS, cell_at, room, solid
+from npp_rl.environment.movers import FRAMES, begin_arc, pass_movers
+from npp_rl.levels.fields import COLS, RADIUS, SPACING, UNIT, UNREACHED
 from npp_rl.simulator.compiled import kernel
-from npp_rl.simulator.contacts import G_FALL, MINE_RADIUS, TOGGLE_IN, TOGGLE_OUT, deadly_radius
+from npp_rl.simulator.contacts import G_FALL, MINE_RADIUS, TOGGLE_IN, TOGGLE_OUT
 from npp_rl.simulator.layout import JUMPING, MINE, TOGGLE_MINE, WALL_SLIDING
 from npp_rl.simulator.ninja import A_AIR, A_GROUND, DRAG, F_GROUND, F_WALL, G_JUMP, JUMP_FRAMES, V_MAX
 
 ARCS, ARC = 9, 9
-FRAMES = 90
 TAP = 4  # frames, a step of the usual length
 SETTLE = 4  # frames after a landing in which hazards still count, since the step goes on
 BESIDE = 10.1  # px from which a wall may be jumped off and slid down (PHYSICS.md 4.9)
@@ -43,14 +44,13 @@ MINE_REACH = MINE_RADIUS - 0.25  # px; arcs are not exact, and a very close pass
 HAZARDS = 64  # most hazards that count, one bit each in a mark
 SIGHT = 330.0  # px, horizontally and vertically, to the farthest hazards that count: no arc leads farther
 NEAR = 160.0  # px to the hazards that are listed first
-ROWS = NODES // COLS
 OPEN_CELLS = 2 * COLS  # words for a level: each column of lattice cells has two, with a bit for each cell
-_CLEARANCE = np.arange(256) * (FAR / 255.0)  # px, of the numbers that nodes hold
-_OPEN = int(np.argmax(_CLEARANCE > BESIDE + 0.01))
+_OPEN = int(np.argmax(CLEARANCE > BESIDE + 0.01))
 CELL = 24.0  # px
 MARKS_X, MARKS_Y = 45, 26  # columns and rows of cells, each with a mark: the bits of the hazards near it
 UNTOUCHED, TOUCHED = MARKS_X + MARKS_Y, MARKS_X + MARKS_Y + 1  # marks of toggle mines that are not deadly yet
-FAR_MINES = MARKS_X + MARKS_Y + 2  # not marks: mines beyond NEAR, until it is known whether there is room for them
+MOVING = MARKS_X + MARKS_Y + 2  # mark of the hazards that move
+FAR_MINES = MARKS_X + MARKS_Y + 3  # not marks: mines beyond NEAR, until it is known whether there is room for them
 MARKS = FAR_MINES + HAZARDS
 
 
@@ -69,43 +69,43 @@ def level_open_cells(clearance, cells):
 
 
 @kernel
-def _note(x, y, radius, hazards, marks, count):
-    """Add hazard number `count` to hazards f8 [HAZARDS, 3] (x, y, px at which it is touched), and its bit to marks."""
-    hazards[count, 0] = x
-    hazards[count, 1] = y
-    hazards[count, 2] = radius
+def _mark(left, top, right, bottom, marks, count):
+    """Add the bit of hazard number `count` to the marks of the columns and rows of a box (px)."""
     bit = np.uint64(1) << np.uint64(count)
-    reach = radius + FAR
-    for c in range(max(int((x - reach) / CELL), 0), min(int((x + reach) / CELL), MARKS_X - 1) + 1):
+    for c in range(max(int(left / CELL), 0), min(int(right / CELL), MARKS_X - 1) + 1):
         marks[c] |= bit
-    for r in range(max(int((y - reach) / CELL), 0), min(int((y + reach) / CELL), MARKS_Y - 1) + 1):
+    for r in range(max(int(top / CELL), 0), min(int(bottom / CELL), MARKS_Y - 1) + 1):
         marks[MARKS_X + r] |= bit
 
 
 @kernel
 def _note_mine(bank, state, i, k, hazards, marks, count):
-    """Add mine k as hazard number `count`."""
-    _note(bank.entity[k].x, bank.entity[k].y, MINE_REACH, hazards, marks, count)
+    """Add mine k as hazard number `count` to hazards f8 [HAZARDS, 3] (x, y, px at which it is touched)."""
+    x = bank.entity[k].x
+    y = bank.entity[k].y
+    hazards[count, 0] = x
+    hazards[count, 1] = y
+    hazards[count, 2] = MINE_REACH
+    reach = MINE_REACH + FAR
+    _mark(x - reach, y - reach, x + reach, y + reach, marks, count)
     status = state.state[i, k - bank.level[state.ninja[i].level].entity_start]
     if status > 0:
         marks[UNTOUCHED if status == 1 else TOUCHED] |= np.uint64(1) << np.uint64(count)
 
 
 @kernel
-def _note_hazards(bank, state, i, hazards, marks):
-    """List deadly things that move, then mines within SIGHT, near ones first, in hazards and marks (`write_arcs`)."""
+def _note_hazards(bank, state, i, movers, count, hazards, marks):
+    """List mines within SIGHT, near ones first, in hazards and marks (`write_arcs`), after `count` movers."""
     n = state.ninja[i]
     level = bank.level[n.level]
-    count = 0
     far = 0
     for c in range(FAR_MINES):
         marks[c] = 0
-    for slot in range(level.movers):
-        m = state.mover[i, slot]
-        radius = deadly_radius(m.kind)
-        if radius > 0.0 and count < HAZARDS:
-            _note(m.x, m.y, radius, hazards, marks, count)
-            count += 1
+    for k in range(count):
+        o = movers[k]
+        reach = o.radius + FAR
+        _mark(o.left - reach, o.top - reach, o.right + reach, o.bottom + reach, marks, k)
+    marks[MOVING] = (np.uint64(1) << np.uint64(count)) - np.uint64(1)
     for kind in (MINE, TOGGLE_MINE):
         for k in range(level.type_start[kind], level.type_start[kind + 1]):
             away = max(abs(bank.entity[k].x - n.x), abs(bank.entity[k].y - n.y))
@@ -135,30 +135,6 @@ def _jump(u, h, ground, nx, ny, sliding, wn):
     return wn, -1.4
 
 
-@kernel(forceinline=True)
-def _cell(x, y):
-    """Column and row of the lattice cell around (x, y)."""
-    return min(max(int(x * (1.0 / SPACING)), 0), COLS - 2), min(max(int(y * (1.0 / SPACING)), 0), ROWS - 2)
-
-
-@kernel(forceinline=True)
-def _solid(c00, c10, c01, c11, fx, fy):
-    """Interpolate px to solid ground from the nodes around, which are upper and lower ones (c00, c10; c01, c11)."""
-    return (c00 * (1.0 - fx) + c10 * fx) * (1.0 - fy) + (c01 * (1.0 - fx) + c11 * fx) * fy
-
-
-@kernel
-def _room(clearance, x, y):
-    """Px from (x, y) to solid ground."""
-    i, j = _cell(x, y)
-    node = j * COLS + i
-    c00 = _CLEARANCE[clearance[node]]
-    c10 = _CLEARANCE[clearance[node + 1]]
-    c01 = _CLEARANCE[clearance[node + COLS]]
-    c11 = _CLEARANCE[clearance[node + COLS + 1]]
-    return _solid(c00, c10, c01, c11, x * (1.0 / SPACING) - i, y * (1.0 / SPACING) - j)
-
-
 @kernel
 def _wall_and_flat(clearance, node, fx, fy, side, up):
     """Px to the wall, and to the ground or ceiling, of a corner; side, up: 1 or -1, the directions away.
@@ -169,8 +145,8 @@ def _wall_and_flat(clearance, node, fx, fy, side, up):
     """
     near_x, far_x = (0, 1) if side > 0.0 else (1, 0)
     near_y, far_y = (0, COLS) if up > 0.0 else (COLS, 0)
-    wall = _CLEARANCE[clearance[node + far_y + near_x]] + SPACING * (fx if side > 0.0 else 1.0 - fx)
-    flat = _CLEARANCE[clearance[node + near_y + far_x]] + SPACING * (fy if up > 0.0 else 1.0 - fy)
+    wall = CLEARANCE[clearance[node + far_y + near_x]] + SPACING * (fx if side > 0.0 else 1.0 - fx)
+    flat = CLEARANCE[clearance[node + near_y + far_x]] + SPACING * (fy if up > 0.0 else 1.0 - fy)
     return wall, flat
 
 
@@ -198,11 +174,11 @@ def _ground_near(clearance, i, j, x, y, u, wn):
     b = clearance[node + 1]
     c = clearance[node + COLS]
     d = clearance[node + COLS + 1]
-    c00 = _CLEARANCE[a]
-    c10 = _CLEARANCE[b]
-    c01 = _CLEARANCE[c]
-    c11 = _CLEARANCE[d]
-    px = _solid(c00, c10, c01, c11, fx, fy)
+    c00 = CLEARANCE[a]
+    c10 = CLEARANCE[b]
+    c01 = CLEARANCE[c]
+    c11 = CLEARANCE[d]
+    px = solid(c00, c10, c01, c11, fx, fy)
     if px >= BESIDE:
         return False, px, 0.0, 0.0, x, u, False, wn, 0.0
     # Along level ground, a ceiling or a wall, the normal needs no arithmetic.
@@ -322,12 +298,33 @@ def _pass_hazards(x, y, mark, hazards, toggles, untouched, touched, least):
 
 
 @kernel(forceinline=True)
-def _hazards_at(i, j, x, y, hazards, marks, toggles, untouched, touched, least):
-    """`_pass_hazards` where marks say that some may be near; i, j: lattice cell of (x, y)."""
+def _hazards_at(i, j, x, y, t, movers, clearance, hazards, marks, toggles, untouched, touched, least):
+    """`pass_movers` and `_pass_hazards` where marks say that some may be near.
+
+    i, j: lattice cell of (x, y). t: frame of the arc.
+    """
     mark = marks[i >> 2] & marks[MARKS_X + (j >> 2)]  # a mark's cell is four lattice cells wide
     if mark:
+        moving = mark & marks[MOVING]
+        if moving:
+            least = pass_movers(x, y, t, moving, movers, clearance, least)
+            mark ^= moving
         return _pass_hazards(x, y, mark, hazards, toggles, untouched, touched, least)
     return least, untouched, touched
+
+
+@kernel
+def _stand(x, y, t, marks, movers, clearance, least):
+    """Stand at (x, y) from frame t on -> (least px to a deadly hazard so far, the frame in which it ends)."""
+    i, j = cell_at(x, y)
+    mark = marks[i >> 2] & marks[MARKS_X + (j >> 2)] & marks[MOVING]
+    if mark and least > 0.0:
+        while t < FRAMES:
+            t += 1
+            least = pass_movers(x, y, t, mark, movers, clearance, least)
+            if least <= 0.0:
+                return least, t
+    return least, FRAMES
 
 
 @kernel
@@ -349,7 +346,7 @@ def _write_arc(row, n, x, y, t, died, least, landed, impact, way, nearest, dist)
 
 
 @kernel
-def _follow(n, h, jump, clearance, open_cells, dist, way, hazards, marks, row):
+def _follow(n, h, jump, clearance, open_cells, dist, way, movers, hazards, marks, row):
     """Follow one arc: horizontal input h, the jump key held for `jump` frames -> whether it was written.
 
     It is not where the press has had no effect: then it is the arc without the jump key.
@@ -378,7 +375,7 @@ def _follow(n, h, jump, clearance, open_cells, dist, way, hazards, marks, row):
     land_x = land_y = last_x = last_y = -1.0
     t = land_t = 0
     end = FRAMES
-    i, j = _cell(x, y)
+    i, j = cell_at(x, y)
     walled = False
     while t < end and died == 0:
         t += 1
@@ -399,7 +396,7 @@ def _follow(n, h, jump, clearance, open_cells, dist, way, hazards, marks, row):
                 c = clearance[node + COLS]
                 if a <= c or a != clearance[node + 1] or c != clearance[node + COLS + 1]:
                     break
-                px = _solid(_CLEARANCE[a], _CLEARANCE[a], _CLEARANCE[c], _CLEARANCE[c], fx - i, fy)
+                px = solid(CLEARANCE[a], CLEARANCE[a], CLEARANCE[c], CLEARANCE[c], fx - i, fy)
                 if px >= RADIUS:
                     break
                 y -= RADIUS - px
@@ -409,14 +406,16 @@ def _follow(n, h, jump, clearance, open_cells, dist, way, hazards, marks, row):
                 u = _steer(u, h, True)
                 line = int(y * (1.0 / SPACING))
                 least, untouched, touched = _hazards_at(
-                    i, line, x, y, hazards, marks, toggles, untouched, touched, least
+                    i, line, x, y, t, movers, clearance, hazards, marks, toggles, untouched, touched, least
                 )
                 if least <= 0.0:
                     died = t
                 if t & 1 == 0 or landed:
                     nearest = min(nearest, _way_at(dist, x, y))
                     if abs(x - last_x) + abs(y - last_y) < 0.001:  # it stands, and will
-                        t = FRAMES
+                        least, t = _stand(x, y, t, marks, movers, clearance, least)
+                        if least <= 0.0 and died == 0:
+                            died = t
                     last_x = x
                     last_y = y
                 follows = t < end and died == 0
@@ -438,7 +437,7 @@ def _follow(n, h, jump, clearance, open_cells, dist, way, hazards, marks, row):
                 b = clearance[node + 1]
                 if a == b or a != clearance[node + COLS] or b != clearance[node + COLS + 1]:
                     break
-                px = _solid(_CLEARANCE[a], _CLEARANCE[b], _CLEARANCE[a], _CLEARANCE[b], fx, fy - j)
+                px = solid(CLEARANCE[a], CLEARANCE[b], CLEARANCE[a], CLEARANCE[b], fx, fy - j)
                 if px >= BESIDE:
                     break
                 wn = 1.0 if b > a else -1.0
@@ -455,7 +454,7 @@ def _follow(n, h, jump, clearance, open_cells, dist, way, hazards, marks, row):
                 v, sliding, rising = _slide(v, sliding, rising, h, wn)
                 column = int(x * (1.0 / SPACING))
                 least, untouched, touched = _hazards_at(
-                    column, j, x, y, hazards, marks, toggles, untouched, touched, least
+                    column, j, x, y, t, movers, clearance, hazards, marks, toggles, untouched, touched, least
                 )
                 if least <= 0.0 and died == 0:
                     died = t
@@ -470,7 +469,7 @@ def _follow(n, h, jump, clearance, open_cells, dist, way, hazards, marks, row):
             if not follows:
                 break
 
-        i, j = _cell(x, y)
+        i, j = cell_at(x, y)
         is_open = (open_cells[2 * i + (j >> 6)] >> np.uint64(j & 63)) & np.uint64(1)
         if is_open and not ground and not (pressed and t <= 5):  # most frames: a flight with nothing near
             flight += 1
@@ -527,15 +526,19 @@ def _follow(n, h, jump, clearance, open_cells, dist, way, hazards, marks, row):
             if landed and land_t == t:
                 land_x = x
                 land_y = y
-            i, j = _cell(x, y)
+            i, j = cell_at(x, y)
 
-        least, untouched, touched = _hazards_at(i, j, x, y, hazards, marks, toggles, untouched, touched, least)
+        least, untouched, touched = _hazards_at(
+            i, j, x, y, t, movers, clearance, hazards, marks, toggles, untouched, touched, least
+        )
         if least <= 0.0 and died == 0:
             died = t
         if t & 1 == 0 or landed:  # few px at a time
             nearest = min(nearest, _way_at(dist, x, y))
             if ground and abs(x - last_x) + abs(y - last_y) < 0.001:  # it stands, and will
-                t = FRAMES
+                least, t = _stand(x, y, t, marks, movers, clearance, least)
+                if least <= 0.0 and died == 0:
+                    died = t
             last_x = x
             last_y = y
     if landed and died == 0:
@@ -547,19 +550,19 @@ def _follow(n, h, jump, clearance, open_cells, dist, way, hazards, marks, row):
 
 
 @kernel
-def write_arcs(bank, state, i, clearance, open_cells, dist, way, hazards, marks, out):
+def write_arcs(bank, state, i, clearance, open_cells, dist, way, movers, count, hazards, marks, out):
     """Write `arcs` of game i into out, f4 [ARCS, ARC].
 
     clearance u1 [NODES]: distance to solid ground, as in `local_tiles`. open_cells u8 [OPEN_CELLS]: see
-    `level_open_cells`. dist: the goal's field. way: px to the goal.
+    `level_open_cells`. dist: the goal's field. way: px to the goal. movers, count: what `note_movers` found.
     hazards f8 [HAZARDS, 3], marks u8 [MARKS]: scratch. A mark has one bit for each hazard. There is one for each column
     and each row of cells, with the hazards that come within FAR of it, so that most places of an arc cost no search;
     and two of toggle mines that are not deadly yet.
     """
     n = state.ninja[i]
-    _note_hazards(bank, state, i, hazards, marks)
+    _note_hazards(bank, state, i, movers, count, hazards, marks)
     far = n.air and n.wall_buffer < 0 and n.floor_buffer < 0
-    far = far and _room(clearance, n.x, n.y) > RADIUS + 1.0 + math.sqrt(n.u * n.u + n.v * n.v)
+    far = far and room(clearance, n.x, n.y) > RADIUS + 1.0 + math.sqrt(n.u * n.u + n.v * n.v)
     keys = n.state == JUMPING or (n.jump_before == 0 and not far)  # whether the jump key can change anything
     for k in range(ARCS):
         jump = (0, FRAMES, TAP)[k // 3]
@@ -567,7 +570,9 @@ def write_arcs(bank, state, i, clearance, open_cells, dist, way, hazards, marks,
         if jump > 0 and not keys:
             written = False
         else:
-            written = _follow(n, h, jump, clearance, open_cells, dist, way, hazards, marks, out[k])
+            if count > 0:
+                begin_arc(movers, count, n.x, n.y)
+            written = _follow(n, h, jump, clearance, open_cells, dist, way, movers, hazards, marks, out[k])
         if not written:
             for c in range(ARC):
                 out[k, c] = out[k % 3, c]

@@ -55,7 +55,7 @@ from gymnasium.vector import AutoresetMode
 from numba import config
 
 from npp_rl.commands import LevelError
-from npp_rl.environment import arcs
+from npp_rl.environment import arcs, movers
 from npp_rl.environment.games import (
     ACTIONS,
     BEGIN,
@@ -232,7 +232,7 @@ class NppVectorEnv(gym.vector.VectorEnv):
         """Static data of the levels and buffers for what is observed; what is not asked for gets no memory."""
         threads = config.NUMBA_NUM_THREADS  # the most that may be set later
         graph = bool(set(observations) & set(GRAPH_OBSERVATIONS))
-        clearance = len(self.levels) if graph or {"local_tiles", "arcs"} & set(observations) else 0
+        clearance = len(self.levels) if graph or {"reachability", "local_tiles", "arcs"} & set(observations) else 0
         self._views = Views(
             dist=self._fields.dist,
             ahead=self._fields.ahead,
@@ -244,6 +244,7 @@ class NppVectorEnv(gym.vector.VectorEnv):
             open_cells=np.zeros((len(self.levels) if "arcs" in observations else 0, arcs.OPEN_CELLS), np.uint64),
             hazards=np.zeros((threads, arcs.HAZARDS, 3)),
             marks=np.zeros((threads, arcs.MARKS), np.uint64),
+            movers=np.zeros((threads, movers.MOVERS), movers.LISTED),
         )
         if clearance:
             level_clearances(self._bank, self._views.clearance)

@@ -15,6 +15,7 @@ from numba import get_thread_id, prange
 from npp_rl.environment.arcs import ARC, ARCS, write_arcs
 from npp_rl.environment.goals import GOAL, GOAL_NONE, signature
 from npp_rl.environment.graph import GRAPH_OBSERVATIONS, write_graph
+from npp_rl.environment.movers import FRAMES, LISTED, SOON, any_movers, note_movers
 from npp_rl.environment.observations import (
     GAME_STATE,
     PATCH,
@@ -151,6 +152,7 @@ class Views(NamedTuple):
     open_cells: np.ndarray  # u8 [levels, arcs.OPEN_CELLS]
     hazards: np.ndarray  # f8 [threads, arcs.HAZARDS, 3]
     marks: np.ndarray  # u8 [threads, arcs.MARKS]
+    movers: np.ndarray  # movers.LISTED [threads, movers.MOVERS]
 
 
 def inputs_of(actions: np.ndarray | str, frame_skip: int, frames: int | None = None) -> bytes:
@@ -208,6 +210,11 @@ def _observe(bank, state, i, views, goals, episodes, thread, observed):
     goal = goals[i]
     e = episodes[i]
     dist = views.dist[goal.field]
+    movers = views.movers[thread]
+    count = 0
+    if len(views.clearance) and any_movers(bank.level[n.level]):
+        frames = FRAMES if len(observed.arcs) else SOON[-1]
+        count = note_movers(bank, state, i, frames, views.clearance[n.level], movers)
     if len(observed.game_state):
         left = 1.0 - min(n.frame / e.limit, 1.0)
         write_game_state(bank, state, i, left, observed.game_state[i])
@@ -222,7 +229,8 @@ def _observe(bank, state, i, views, goals, episodes, thread, observed):
     if len(observed.arcs):
         hazards, marks = views.hazards[thread], views.marks[thread]
         clearance, open_cells = views.clearance[n.level], views.open_cells[n.level]
-        write_arcs(bank, state, i, clearance, open_cells, dist, e.way, hazards, marks, observed.arcs[i])
+        out = observed.arcs[i]
+        write_arcs(bank, state, i, clearance, open_cells, dist, e.way, movers, count, hazards, marks, out)
 
 
 @kernel
@@ -429,6 +437,7 @@ _NOTHING = Views(
     open_cells=np.zeros((0, 1), np.uint64),
     hazards=np.zeros((0, 1, 1)),
     marks=np.zeros((0, 1), np.uint64),
+    movers=np.zeros((0, 1), LISTED),
 )
 _UNSEEN = Observed(*(np.zeros((0, *shape), dtype) for shape, dtype in map(OBSERVATIONS.get, Observed._fields)))
 

@@ -57,6 +57,7 @@ import math
 import numpy as np
 
 from npp_rl.environment.goals import GOAL_NONE
+from npp_rl.environment.lattice import FAR
 from npp_rl.levels import fields as free_space
 from npp_rl.levels.fields import COLS, NODES, UNIT, UNREACHED, path_points
 from npp_rl.simulator.compiled import kernel, njit
@@ -69,7 +70,6 @@ GAME_STATE, REACHABILITY = 34, 36 + 4 * HAZARDS
 PATCH = 15  # points along each side of local_tiles
 LOOK_AHEAD = np.array([24.0, 48.0, 96.0, 144.0, 240.0, 400.0])  # px along the way
 HAZARD_RANGE = 160.0  # px
-FAR = 24.0  # px to solid ground; distances beyond are not told apart
 SOFT = 12.0  # px over which a hazard in `local_tiles` fades
 
 

@@ -80,7 +80,7 @@ def _drone_free(level, edges, counts, i, m, direction, width, radius):
 
 
 @kernel
-def _move_drone(n, level, edges, counts, i, m, mode, speed, width, radius):
+def move_drone(n, level, edges, counts, i, m, mode, speed, width, radius):
     """PHYSICS.md 5.10."""
     ix = (1.0 - m.dir) if m.dir == 0 or m.dir == 2 else 0.0
     iy = (2.0 - m.dir) if m.dir == 1 or m.dir == 3 else 0.0
@@ -165,7 +165,7 @@ def _move_bounce_block(n, m, origin):
 
 
 @kernel
-def _line_open(level, edges, counts, i, horizontal, c, r1, r2, direction):
+def line_open(level, edges, counts, i, horizontal, c, r1, r2, direction):
     if horizontal:
         return column_open(level, edges, counts, i, c, r1, r2, direction)
     return row_open(level, edges, counts, i, r1, r2, c, direction)
@@ -196,7 +196,7 @@ def _move_thwump(n, level, edges, counts, i, m, origin, states, e):
     if k != k1:
         m1 = floor_div(across - 11.0, 12.0)
         m2 = floor_div(across + 11.0, 12.0)
-        if not _line_open(level, edges, counts, i, horizontal, k, m1, m2, direction):
+        if not line_open(level, edges, counts, i, horizontal, k, m1, m2, direction):
             states[i, e] = -1
             return
     if horizontal:
@@ -225,7 +225,7 @@ def _think_thwump(n, level, edges, counts, i, m, origin, states, e):
     if delta * sense >= 0:
         last = 99
         for step in range(100):
-            if not _line_open(level, edges, counts, i, horizontal, k, m1, m2, sense):
+            if not line_open(level, edges, counts, i, horizontal, k, m1, m2, sense):
                 delta = a - k
                 last = step
                 break
@@ -261,7 +261,7 @@ def _step_shove(n, level, edges, counts, i, m, states, e, dx, dy, speed):
 
 
 @kernel
-def _think_shove(n, level, edges, counts, i, m, origin, states, e):
+def think_shove(n, level, edges, counts, i, m, origin, states, e):
     """PHYSICS.md 5.16."""
     if states[i, e] == 1:
         if m.dir != 0:
@@ -380,13 +380,13 @@ def move_entities(bank, state, i, level, n):
     for k in range(start[ZAP_DRONE], start[ZAP_DRONE + 1]):
         e = entities[k]
         m = state.mover[i, e.slot]
-        _move_drone(n, level, bank.edge, state.edge, i, m, e.mode, 8.0 / 7.0, 24.0, 7.5)
+        move_drone(n, level, bank.edge, state.edge, i, m, e.mode, 8.0 / 7.0, 24.0, 7.5)
     for k in range(start[CHASER_DRONE], start[CHASER_DRONE + 1]):
         m = state.mover[i, entities[k].slot]
         if state.state[i, k - base] != 0:
             move_chasing(n, level, bank.edge, state.edge, i, m, state.state, k - base)
         else:
-            _move_drone(n, level, bank.edge, state.edge, i, m, entities[k].mode, 8.0 / 7.0, 24.0, 7.5)
+            move_drone(n, level, bank.edge, state.edge, i, m, entities[k].mode, 8.0 / 7.0, 24.0, 7.5)
     for k in range(start[FLOOR_GUARD], start[FLOOR_GUARD + 1]):
         _move_guard(n, level, bank.edge, state.edge, i, state.mover[i, entities[k].slot], state.state, k - base)
     for k in range(start[BOUNCE_BLOCK], start[BOUNCE_BLOCK + 1]):
@@ -399,7 +399,7 @@ def move_entities(bank, state, i, level, n):
     for k in range(start[MINI_DRONE], start[MINI_DRONE + 1]):
         e = entities[k]
         m = state.mover[i, e.slot]
-        _move_drone(n, level, bank.edge, state.edge, i, m, e.mode, 1.3, 12.0, 4.0)
+        move_drone(n, level, bank.edge, state.edge, i, m, e.mode, 1.3, 12.0, 4.0)
 
 
 @kernel
@@ -463,4 +463,4 @@ def think_entities(bank, state, i, level, n):
             _think_ball(n, level, bank.segment, state.closed, state.mover, i, slot + index, slot + last - first, index)
     for k in range(start[SHOVE_THWUMP], start[SHOVE_THWUMP + 1]):
         m = state.mover[i, entities[k].slot]
-        _think_shove(n, level, bank.edge, state.edge, i, m, entities[k], state.state, k - base)
+        think_shove(n, level, bank.edge, state.edge, i, m, entities[k], state.state, k - base)
