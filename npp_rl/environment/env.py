@@ -73,8 +73,10 @@ from npp_rl.environment.games import (
     Rules,
     Views,
     advance_all,
+    begin_at,
     draw_all,
     graph_all,
+    measure_at,
 )
 from npp_rl.environment.goals import GOAL, level_fields, plan_games
 from npp_rl.environment.graph import GRAPH_NODES, GRAPH_OBSERVATIONS, GraphRows, level_graphs
@@ -84,7 +86,7 @@ from npp_rl.levels.datasets import load_levels
 from npp_rl.levels.fields import NODES
 from npp_rl.levels.maps import Level
 from npp_rl.simulator import build_bank, compiled, new_state
-from npp_rl.simulator.layout import NINJA
+from npp_rl.simulator.layout import NINJA, Bank
 
 
 def _spaces(observations, shapes):
@@ -319,6 +321,61 @@ class NppVectorEnv(gym.vector.VectorEnv):
         if self.render_mode == "human":
             self._show()
         return self._out(self._obs), {}
+
+    @property
+    def bank(self) -> Bank:
+        """The levels as the simulator holds them."""
+        return self._bank
+
+    @property
+    def rows(self) -> np.ndarray:
+        """uint8 [num_envs, row bytes], read-only: the simulator's part of each game, as it is now."""
+        rows = self._rows.view()
+        rows.flags.writeable = False
+        return rows
+
+    @property
+    def limits(self) -> np.ndarray:
+        """int32 [num_envs]: frames after which the episode of each game ends."""
+        return self._episodes["limit"].copy()
+
+    def place(self, games, rows, totals) -> dict[str, np.ndarray]:
+        """Let games, int [k] indices, go on from the states in rows, uint8 [k, row bytes] -> observations of all games.
+
+        A row is one of `rows` of an environment with the same levels, of a game that goes on, or one that a search made
+        from it. totals: float [k], px from there to the exit, which count where no free place is near the ninja.
+
+        The simulator's part of the game goes on bit for bit. The episode is as if it began there: its return and the
+        way travelled are 0, the ninja has not stood still, and `player_frames` holds copies of the newest picture. But
+        its steps, its time limit and its shortest way count from the level's start. A paused game stays paused. Raises
+        ValueError for games, rows or totals that do not fit.
+        """
+        games, rows = np.asarray(games), np.asarray(rows)
+        if games.ndim != 1 or not len(games) or not _are_indices(games, len(games), self.num_envs):
+            raise ValueError(f"games: expected one or more indices below {self.num_envs}")
+        shape = [len(games), self._rows.shape[1]]
+        if rows.dtype != np.uint8 or list(rows.shape) != shape:
+            raise ValueError(f"rows of {rows.dtype} {list(rows.shape)}: expected uint8 {shape}")
+        level = np.ascontiguousarray(rows[:, : NINJA.itemsize]).view(NINJA)["level"][:, 0]
+        if not _are_indices(level, len(games), len(self.levels)):
+            raise ValueError(f"rows: expected games on these {len(self.levels)} levels")
+        totals = np.array(totals, np.float64)
+        if totals.shape != games.shape or not np.isfinite(totals).all():
+            raise ValueError(f"totals: expected {len(games)} numbers")
+        games = games.astype(np.int64)
+        self._rows[games] = rows
+        self._begun = True
+        played = self._bank, self._state, self._goals, self._episodes
+        stale = np.zeros(self.num_envs, np.bool_)
+        begin_at(*played, self._views, self._rules, games, stale)
+        plan_games(self._bank, self._state, self._fields, self._goals, self._episodes, stale)
+        measure_at(*played, self._views, self._rules, games, totals)
+        task = np.full(self.num_envs, SKIP, np.int8)
+        task[games] = LOOK
+        self._advance(task)
+        self._orders.task[games] = BEGIN  # `player_frames` begins with copies of the newest picture
+        self._write_graphs_and_pictures()
+        return self._out(self._obs)
 
     def _advance(self, task, orders=None):
         """Do `task` (one for all games, or i1 [games]) and write the observations, but for graphs and pictures."""

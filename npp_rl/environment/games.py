@@ -274,6 +274,54 @@ def follow_way(state, i, views, goal, e):
     e.total = e.way + e.detour + goal.remaining
 
 
+@njit(_nrt=False)
+def begin_at(bank, state, goals, episodes, views, rules, games, stale):
+    """Begin the episodes of games (i8 [k]) in the states that they are in, which are not the start of their levels.
+
+    Sets `stale` (bool [games]) where the goal has to be planned before `measure_at`, which has to follow.
+    """
+    for k in range(len(games)):
+        i = games[k]
+        n = state.ninja[i]
+        e = episodes[i]
+        index = np.int64(n.level)
+        goals[i] = views.stage[2 * index]
+        e.parts[:] = 0.0
+        e.steps = (n.frame + rules.frame_skip - 1) // rules.frame_skip
+        e.travelled = 0.0
+        x, y = n.x, n.y
+        n.x = bank.level[index].spawn_x
+        n.y = bank.level[index].spawn_y
+        e.way = _way(state, i, views, goals[i], 0.0)
+        n.x, n.y = x, y
+        e.detour = 0.0
+        e.shortest = e.way + goals[i].remaining
+        e.planned = goals[i].signature
+        e.share = views.share[2 * index]
+        e.limit = rules.max_frames
+        if rules.max_frames == 0:
+            e.limit = min(FRAMES_AT_LEAST + int(FRAMES_PER_PX * e.shortest), MAX_FRAMES)
+        stale[i] = signature(bank, state, i, goals[i].mines) != goals[i].signature
+
+
+@njit(_nrt=False)
+def measure_at(bank, state, goals, episodes, views, rules, games, totals):
+    """Measure the ways of games (i8 [k]) that `begin_at` has begun, whose goals are planned.
+
+    totals: f8 [k], px to the exit where no node of the field is near the ninja.
+    """
+    for k in range(len(games)):
+        i = games[k]
+        e = episodes[i]
+        e.planned = goals[i].signature
+        e.way = _way(state, i, views, goals[i], max(totals[k] - goals[i].remaining, 0.0))
+        e.total = e.way + goals[i].remaining
+        e.closest = e.total
+        e.idle_steps = 0
+        e.switches = _switches_hit(bank, state, i)
+        e.phi = -e.total / rules.shaping_distance
+
+
 @kernel
 def _reward(bank, state, i, views, goals, episodes, rules):
     """Reward the step that game i has played -> (reward, terminated, truncated)."""

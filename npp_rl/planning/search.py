@@ -475,6 +475,45 @@ def search(bank, pools, settings, expansions):
 
 
 @njit(nogil=True)
+def graft(bank, pools, settings, words, playing, actions, nodes, goals, totals):
+    """Add the last step of some games that a policy plays to the nodes -> False where no memory is left.
+
+    words: u8 [games, row bytes / 8], the games after the step. playing: i8 [k], those that count. actions: i8 [games].
+    nodes, goals i8 [games], totals f8 [games]: the node that each game was at before the step, its goal, and the px to
+    the exit; they are renewed. A state that is known gets a node that waits in no queue.
+    """
+    counts = pools.counts
+    mask = _table_mask(pools)
+    for k in range(len(playing)):
+        i = playing[k]
+        child = counts[COUNT]
+        if counts[FREE] < 6:
+            _thin(pools)
+        if child >= counts[ROOM] or counts[FREE] == 0 or 4 * counts[STATES] > 3 * mask:
+            return False
+        pools.parent[child] = nodes[i]
+        pools.action[child] = actions[i]
+        pools.held[child] = 1
+        pools.row[child] = -1
+        counts[COUNT] += 1
+        nodes[i] = child
+        there = np.int64(pools.free[counts[FREE] - 1])
+        for word in range(words.shape[1]):
+            pools.words[there, word] = words[i, word]
+        n = pools.state.ninja[there]
+        if n.state == DEAD or n.state == DYING or n.state == WON:
+            continue
+        before = goals[i]
+        key = _key(bank, pools, there, settings, before)
+        goals[i], totals[i] = _measure(bank, pools, there, before, totals[i])
+        if _is_new(pools, settings, mask, key, n.frame):
+            pools.goal[there], pools.total[there] = goals[i], totals[i]
+            if _add(bank, pools, settings, child, there):
+                counts[FREE] -= 1
+    return True
+
+
+@njit(nogil=True)
 def replay(bank, pools, actions, frame_skip):
     """Play actions from row 0, with the state after each step in the rows after it -> (steps played, won, frame)."""
     state = pools.state
