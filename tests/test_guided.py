@@ -101,7 +101,7 @@ def test_a_policy_that_knows_the_way_wins_at_once():
 
 def test_the_policys_games_lead_the_search(monkeypatch):
     """Without expansions only the policy plays; it wins, and its actions are those from the level's start."""
-    monkeypatch.setattr(guided, "EXPANSIONS", 0)
+    monkeypatch.setattr(guided, "EXPANSIONS", (0, 0))
     made = corridor(spawn=5, switch=12, door=20)
     found = guided.search_level(holding(RIGHT), made, observations=("game_state",), seconds=60.0)
     assert found.by_policy and wins(made, found) and set(found.actions) == {RIGHT}
@@ -115,7 +115,7 @@ def test_the_search_wins_where_the_policy_does_not():
 
 def test_games_that_have_ended_go_on_from_nodes_of_the_search(monkeypatch):
     """Running right dies in a mine. From places that the search has found behind it, the same policy wins."""
-    monkeypatch.setattr(guided, "EXPANSIONS", 2)
+    monkeypatch.setattr(guided, "EXPANSIONS", (2, 2))
     monkeypatch.setattr(guided, "FRONT", 1)
     made = level(ground((5, 8, 30, 12)), middle(6, 12), [(middle(28, 12), middle(24, 12))], mines=[middle(12, 12)])
     dies = guided.search_level(holding(RIGHT), made, observations=("game_state",), seconds=60.0, rounds=40)
@@ -124,7 +124,8 @@ def test_games_that_have_ended_go_on_from_nodes_of_the_search(monkeypatch):
 
 
 def test_the_result_depends_on_rounds_and_seed_only(monkeypatch):
-    monkeypatch.setattr(guided, "EXPANSIONS", 20)
+    monkeypatch.setattr(guided, "EXPANSIONS", (20, 20))
+    monkeypatch.setattr(guided, "ROUNDS", 50)  # more games from here on
     made = generate("mine_heavy", 5)
     rules = {"observations": SEEN, "seconds": 60.0, "rounds": 150}
     one, two = (guided.search_level(uniform, made, **rules, seed=1) for _ in range(2))
@@ -153,7 +154,7 @@ def test_a_logit_that_is_no_number_is_refused():
 def test_memory_that_runs_out_begins_the_next_search(monkeypatch):
     """The games go on, and their ways are still those from the start."""
     monkeypatch.setattr(planner, "SEARCHES", [(100, *one[1:]) for one in planner.SEARCHES])
-    monkeypatch.setattr(guided, "EXPANSIONS", 5)
+    monkeypatch.setattr(guided, "EXPANSIONS", (5, 5))
     made = corridor(spawn=5, switch=30, door=40)
     found = guided.search_level(holding(RIGHT), made, observations=("game_state",), seconds=60.0)
     assert found.by_policy and wins(made, found)

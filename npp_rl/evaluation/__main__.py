@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from npp_rl.commands import ArgumentError, LevelError, command
 from npp_rl.evaluation import analysis
 from npp_rl.evaluation.players import agent_policy, device_of, together
 from npp_rl.evaluation.result_files import check_video, write_results
+from npp_rl.evaluation.search_report import search_section
 from npp_rl.evaluation.suite import evaluate, generalisation
 from npp_rl.evaluation.summary import comparison, leave_out, note_near_copies, report
 from npp_rl.files import read_json
@@ -24,6 +26,7 @@ from npp_rl.levels import builtin
 from npp_rl.levels.datasets import MOST_COMPARED, load_split, load_suite
 from npp_rl.levels.maps import Level
 from npp_rl.levels.sources import absolute, parts_of, same_dataset
+from npp_rl.planning import guided
 from npp_rl.training import exported
 from npp_rl.training.arguments import check_args
 
@@ -56,6 +59,8 @@ class Args:
     """seed of the sampled actions"""
     device: Literal["cpu", "cuda"] = "cpu"
     """where the policy runs"""
+    search: float | None = None
+    """seconds of CPU time for a level: let the policy guide a search too, whose wins are reported apart"""
     pars: str | None = None
     """planner's output folder with par times of levels that are not built in"""
     train_levels: bool = False
@@ -161,7 +166,9 @@ def _play_and_write(args: Args, player: _Player, device: torch.device) -> dict:
     run = player.run
     rules = _rules(args, player.agent, run)
     policy = agent_policy(player.agent, device)
+    began = time.process_time()
     results = evaluate(policy, player.levels, **rules)
+    seconds = time.process_time() - began
     leave_out(results, player.levels, run["trained_on"])
     train_levels = _train_levels(args, run)
     if len(train_levels) * len(player.levels) <= MOST_COMPARED:
@@ -185,8 +192,15 @@ def _play_and_write(args: Args, player: _Player, device: torch.device) -> dict:
             results["cost"] = cost_apart(player.files, args.device, args.script)
     finally:  # keep these results, and the earlier results of the same games
         results |= {key: value for key, value in _earlier(player.folder, results).items() if key not in results}
-        write_results(results, player.folder, title, about, player.levels if args.capture_video else ())
-    print(report(results, title, about))
+        filmed = player.levels if args.capture_video else ()
+        write_results(results, player.folder, title, about, () if args.search else filmed)
+    more = ()
+    if args.search:
+        found = guided.search_suite(policy, player.levels, results, seconds, args.search, rules)
+        found["settings"]["checkpoint"] = about["checkpoint"]
+        write_results(results, player.folder, title, about, filmed, found=found)
+        more = search_section(found)
+    print(report(results, title, about, more))
     print(f"written to {player.folder}")
     return results
 
@@ -212,6 +226,8 @@ def main(args: Args) -> list[dict]:
         raise ArgumentError("--checkpoint: expected at least one file")
     if args.vote and not args.ensemble:
         raise ArgumentError("--vote: needs --ensemble")
+    if args.search and args.sampled:
+        raise ArgumentError("--search: reported beside greedy play, so it does not go with --sampled")
     if args.tries > 1 and not args.sampled:
         raise ArgumentError(f"--tries {args.tries}: needs --sampled (greedy actions repeat themselves)")
     device = device_of(args.device)
@@ -234,6 +250,8 @@ def main(args: Args) -> list[dict]:
         with tempfile.TemporaryFile(dir=player.folder):  # fail before the games are played, not after
             pass
     analysis.compile_ahead()
+    if args.search:  # no level pays for it
+        guided.compile_ahead(tuple(dict.fromkeys(name for player in players for name in player.agent.observations)))
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # as in a run's own evaluations: the number can change how matrix products round
     results = [_play_and_write(args, player, device) for player in players]

@@ -1,4 +1,4 @@
-"""The files of an evaluation: eval_results.json, report.md and videos."""
+"""The files of an evaluation: eval_results.json, search_results.json, report.md and videos."""
 
 import math
 import time
@@ -9,6 +9,7 @@ from pathlib import Path
 from npp_rl.commands import ArgumentError, Progress, say
 from npp_rl.environment.games import CAUSES, inputs_of
 from npp_rl.evaluation.analysis import draw_failures, file_name
+from npp_rl.evaluation.search_report import search_section
 from npp_rl.evaluation.summary import leave_out, report, scalars
 from npp_rl.files import write_atomically, write_json
 from npp_rl.levels.maps import Level
@@ -27,18 +28,27 @@ def write_results(
     about: dict[str, str],
     filmed: Sequence[Level] = (),
     minutes: float = math.inf,
+    found: dict | None = None,
 ) -> None:
     """Write eval_results.json (for programs) and report.md (for people) into `folder`, each atomically.
 
-    filmed: the suite's levels, for the videos of `film`; empty for none. minutes: that the videos may take.
+    filmed: the suite's levels, for the videos of `film`; empty for none. minutes: that the videos may take. found: what
+    a search found (search_report.py), for search_results.json, a section of report.md and videos in `search_videos`.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "eval_results.json", results)
-    text = report(results, title, about).encode(errors="backslashreplace")
+    if found:
+        write_json(folder / "search_results.json", found)
+    more = search_section(found) if found else ()
+    text = report(results, title, about, more).encode(errors="backslashreplace")
     write_atomically(folder / "report.md", text)
     if filmed:
         film(results, filmed, folder / "videos", minutes)
+    if filmed and found:
+        won = [at for at, entry in enumerate(found["levels"]) if entry["tries"]]
+        shown = {"levels": [found["levels"][at] for at in won], "settings": found["settings"]}
+        film(shown, [filmed[at] for at in won], folder / "search_videos", minutes)
 
 
 def finish(run_log, clock, results: dict | None, best: dict, sizes: dict, levels: Sequence[Level], stop) -> None:

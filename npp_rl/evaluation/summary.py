@@ -184,8 +184,11 @@ def _interval(part):
     return f"{part['success_low']:.0%} to {part['success_high']:.0%}"
 
 
-def report(results: dict, title: str, about: dict[str, str]) -> str:
-    """Markdown report: what was evaluated, a table by category and tier, how episodes failed, what the agent costs."""
+def report(results: dict, title: str, about: dict[str, str], more: Sequence[str] = ()) -> str:
+    """Markdown report: what was evaluated, a table by category and tier, how episodes failed, what the agent costs.
+
+    more: lines for its end.
+    """
     settings, overall = results["settings"], results["overall"]
     chosen = (
         "greedy" if settings["deterministic"] else f"sampled, {settings['tries']} per level, seed {settings['seed']}"
@@ -202,7 +205,7 @@ def report(results: dict, title: str, about: dict[str, str]) -> str:
         about["near-copies of training levels"] = f"{len(near['ids'])} ({ids}), which count; without them {without}"
     lines += [f"- {name}: {value}" for name, value in about.items()]
     if not overall["levels"]:
-        return "\n".join([*lines, *_cost(results)]) + "\n"
+        return "\n".join([*lines, *_cost(results), *more]) + "\n"
     lines += [
         "",
         "| | levels | success | 95% interval | seconds | steps | efficiency | against par | died | ran out of time "
@@ -234,6 +237,7 @@ def report(results: dict, title: str, about: dict[str, str]) -> str:
         "the best known run / own frames) are means over won episodes. The interval is Wilson's over levels. Near "
         "misses (a deadly thing within a few px, an impact just below the deadly speed) are means over episodes. "
         "*easy*, *middle* and *hard* are groups of categories.",
+        *more,
     ]
     return "\n".join(lines) + "\n"
 

@@ -1,34 +1,40 @@
 """A search on one level that a policy guides, for more computing at test time.
 
 Two ways to find a run that wins take turns, on one tree of exact snapshots. The first is the search of search.py: A*
-and novelty, the six actions held, no network. The second are GAMES games that the policy plays, with sampled actions
-but for the first game, which plays greedily. All states that these games pass, if they are new, are nodes of the tree,
-so the search goes on from them. A game that has ended goes on from a node that the search would expand next, so the
-policy plays from places that are hard to reach ("First return, then explore", Ecoffet et al. 2021, Nature 590:580).
+and novelty, the six actions held, no network. The second are games that the policy plays, with sampled actions but for
+the first game, which begins greedily. All states that these games pass, if they are new, are nodes of the tree, so the
+search goes on from them. A game that has ended goes on from a node that the search would expand soon, so the policy
+plays from places that are hard to reach ("First return, then explore", Ecoffet et al. 2021, Nature 590:580).
 
-A policy that is good leads the search along, past what A* does not foresee, such as mines near the way. The search
-leads a policy that is not good past the places where it dies. A state costs the search about 3 us and the policy about
-25 us (`ppo_mlp_baseline.py`, a core), so the search takes as many more.
+A good policy leads the search along, past what A* does not foresee, such as mines near the way. The search leads a
+policy that is not good past the places where it dies. In the first rounds there are few games, so that these get to the
+end of the level soon.
 
 A win is a run of the level from its start, within the time limit of the environment's episodes.
 """
 
+import functools
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+import numba
 import numpy as np
 
+from npp_rl.commands import Progress
 from npp_rl.environment.env import NppVectorEnv
-from npp_rl.environment.games import inputs_of
-from npp_rl.levels.maps import Level
+from npp_rl.environment.games import ACTIONS, CAUSES, inputs_of
+from npp_rl.evaluation.search_report import search_results
+from npp_rl.levels.maps import COLUMNS, ROWS, Level, encode_map
 from npp_rl.planning import planner, search
 from npp_rl.planning.search import EXHAUSTED, FIRST, FOUND, FULL, KNOWN, Settings
 from npp_rl.simulator import WON, reset_game, simulate
 from npp_rl.simulator.layout import EXIT_DOOR
 
-GAMES = 64  # that the policy plays, with one call a step for all of them
-EXPANSIONS = 300  # of the search for each step of all games; about as much time for an MLP
+# Games that the policy plays, with one call a step for all of them, and expansions of the search for each such step, in
+# the first ROUNDS steps and in those after them. With an MLP about half of the time goes to each.
+GAMES, EXPANSIONS, ROUNDS = (16, 64), (90, 500), 400
 FRONT = 64  # nodes at the front of a queue of which one is drawn for a game that has ended
 
 
@@ -93,21 +99,31 @@ class _Tree:
         self.nodes[game], self.goals[game], self.totals[game] = node, pools.goal[row], pools.total[row]
         return pools.words[row].view(np.uint8)
 
-    def note(self, words, actions, playing) -> np.ndarray | None:
-        """Note a step of the games (bool [games] `playing`: those that go on), and search -> actions that win."""
-        self.steps[np.arange(len(self.steps)), self.lengths] = actions
-        self.lengths += 1
+    def note(self, words, actions, games, expansions) -> np.ndarray | None:
+        """Note a step of the first games, i8 [k] `actions`, and search -> actions that win.
+
+        games: i8, those of them that go on. words: as `graft` takes them.
+        """
+        first = np.arange(len(actions))
+        self.steps[first, self.lengths[first]] = actions
+        self.lengths[first] += 1
         if not self.grows:
             return None
-        status, games = FULL, np.flatnonzero(playing)
+        status = FULL
         told = self.settings, words, games, actions, self.nodes, self.goals, self.totals
         if search.graft(self.bank, self.pools, *told):
-            status = search.search(self.bank, self.pools, self.settings, EXPANSIONS)
+            status = search.search(self.bank, self.pools, self.settings, expansions)
         if status == FOUND:
             return self.way(int(self.pools.counts[search.BEST]))
         if status in (FULL, EXHAUSTED):
             self.grows = self.next_search()
         return None
+
+
+def _place(envs, tree, random, games):
+    """Let games begin at nodes of the tree -> observations of all games."""
+    rows = np.stack([tree.draw(random, game) for game in games])
+    return envs.place(games, rows, tree.totals[games])
 
 
 def search_level(
@@ -124,41 +140,48 @@ def search_level(
 ) -> Found:
     """Search for a run that wins a level, in at most `seconds` of CPU time of this process, all included.
 
-    policy: as in `evaluate`; each call has GAMES rows. rounds: most steps of all games, None for any number. What is
-    found depends on the level, the policy, the seed and the number of rounds. The seconds only limit that number.
-    Raises FloatingPointError if a logit is not finite.
+    policy: as in `evaluate`; a call has as many rows as one of GAMES says. rounds: most steps of all games, None for
+    any number. What is found depends on the level, the policy, the seed and the number of rounds. The seconds only
+    limit that number. Raises FloatingPointError if a logit is not finite.
     """
     began = time.process_time()
     random = np.random.default_rng([seed, int(level.digest[:32], 16)])
     rules = {"observations": observations, "frame_skip": frame_skip, "gamma": gamma, "frame_stack": frame_stack}
-    envs = NppVectorEnv(num_envs=GAMES, levels=[level], **rules, seed=0, copy=False, autoreset=False)
-    seen, _ = envs.reset(options={"levels": np.zeros(GAMES, np.int64)})
-    start = envs.bank.level["type_start"][0]
-    tree = _Tree(envs.bank, frame_skip, int(envs.limits[0]), GAMES)
+    few, many = GAMES
+    envs = NppVectorEnv(num_envs=many, levels=[level], **rules, seed=0, copy=False, autoreset=False)
+    seen, _ = envs.reset(options={"levels": np.zeros(many, np.int64)})
+    envs.pause(np.arange(many) >= few)
+    tree = _Tree(envs.bank, frame_skip, int(envs.limits[0]), many)
     words = envs.rows.view(np.uint64)
     played, greedy, found, by_policy = 0, True, None, False
+    start = envs.bank.level["type_start"][0]
     if start[EXIT_DOOR] == start[EXIT_DOOR + 1]:  # no exit
         rounds = 0
     while found is None and played != rounds and time.process_time() - began < seconds:
-        logits = policy(seen)
+        count = few if played < ROUNDS else many
+        if played == ROUNDS:
+            envs.pause(np.zeros(many, np.bool_))
+            seen = _place(envs, tree, random, np.arange(few, many))
+        logits = policy({name: array[:count] for name, array in seen.items()})
         if not np.isfinite(logits).all():
             raise FloatingPointError(f"{level.id}: the policy gives {logits[~np.isfinite(logits)][0]}")
         weights = np.exp(logits.astype(np.float64) - logits.max(1, keepdims=True)).cumsum(1)
-        actions = (weights < random.random(GAMES)[:, None] * weights[:, -1:]).sum(1)
+        actions = np.zeros(many, np.int64)
+        actions[:count] = (weights < random.random(count)[:, None] * weights[:, -1:]).sum(1)
         if greedy:
             actions[0] = logits[0].argmax()
         seen, _, terminated, truncated, infos = envs.step(actions)
-        played += 1
         over = terminated | truncated
-        found = tree.note(words, actions, ~over)
-        won = np.flatnonzero(infos["outcome"]["success"] & over) if over.any() else ()
+        going_on = np.flatnonzero(~over[:count])
+        found = tree.note(words, actions[:count], going_on, EXPANSIONS[int(played >= ROUNDS)])
+        played += 1
+        ended = np.flatnonzero(over)
+        won = ended[infos["outcome"]["success"][ended]] if len(ended) else ()
         if found is None and len(won):
             found, by_policy = tree.steps[won[0], : tree.lengths[won[0]]].copy(), True
-        elif found is None and over.any():
-            ended = np.flatnonzero(over)
+        elif found is None and len(ended):
             greedy &= not over[0]
-            rows = np.stack([tree.draw(random, game) for game in ended])
-            seen = envs.place(ended, rows, tree.totals[ended])
+            seen = _place(envs, tree, random, ended)
     envs.close()
     frames = 0
     if found is not None:
@@ -168,3 +191,64 @@ def search_level(
         frames = len(states)
         found = found[: -(-frames // frame_skip)]
     return Found(found, frames, time.process_time() - began, played, by_policy)
+
+
+def search_suite(
+    policy: Callable[[dict[str, np.ndarray]], np.ndarray],
+    levels: Sequence[Level],
+    results: dict,
+    played: float,
+    seconds: float,
+    rules: dict,
+) -> dict:
+    """Search on the levels that greedy play has lost -> content of search_results.json (`search_results`).
+
+    results: those of `evaluate`, greedy, on these levels, with these rules. played: CPU seconds that it took. Each
+    level pays for a part of them in proportion to its steps, and has at most `seconds` in all. Levels are searched on
+    one core.
+    """
+    entries, progress = [], Progress("levels searched", len(levels))
+    threads = numba.get_num_threads()
+    numba.set_num_threads(1)
+    each = played / max(sum(entry["tries"][0]["steps"] for entry in results["levels"]), 1)
+    rules = {name: rules[name] for name in ("observations", "frame_skip", "gamma", "frame_stack", "seed")}
+    try:
+        for level, entry in zip(levels, results["levels"], strict=True):
+            greedy = entry["tries"][0]
+            spent = each * greedy["steps"]
+            own = {"success_rate": float(greedy["success"]), "tries": [greedy] if greedy["success"] else []}
+            own |= {"seconds": spent, "rounds": 0, "won_by": "greedy play" if greedy["success"] else None}
+            if not greedy["success"] and spent < seconds:
+                found = search_level(policy, level, seconds=seconds - spent, **rules)
+                own |= {"seconds": spent + found.seconds, "rounds": found.rounds}
+                if found.actions is not None:
+                    own |= {"success_rate": 1.0, "won_by": "policy" if found.by_policy else "search"}
+                    outcome = {"success": True, "cause": CAUSES[0], "steps": len(found.actions)}
+                    outcome |= {"frames": found.frames, "failure": None}
+                    own["tries"] = [outcome | {"actions": "".join(map(str, found.actions))}]
+            entries.append({**entry, **own, "seconds": round(own["seconds"], 4)})
+            progress.note(len(entries))
+    finally:
+        numba.set_num_threads(threads)
+    settings = {"seconds": seconds, **{name: rules[name] for name in ("seed", "frame_skip", "gamma")}}
+    return search_results(entries, settings)
+
+
+@functools.cache
+def compile_ahead(observations: tuple[str, ...]) -> None:
+    """Compile all that a search needs for these observations, or load it from the cache."""
+    planner.compile_ahead()
+    tiles = np.ones((ROWS, COLUMNS), np.uint8)
+    tiles[11, 4:10] = 0
+    level = Level(encode_map(tiles, [[0, 22, 50, 0, 0], [3, 38, 50, 0, 0], [4, 30, 50, 0, 0]]), "", "")
+    random = np.random.default_rng(0)
+
+    def policy(seen):
+        return np.zeros((len(next(iter(seen.values()))), len(ACTIONS)), np.float32)
+
+    search_level(policy, level, observations=observations, seconds=math.inf, rounds=2)
+    envs = NppVectorEnv(num_envs=2, levels=[level], observations=observations, seed=0)
+    envs.reset()
+    tree = _Tree(envs.bank, envs.frame_skip, int(envs.limits[0]), 2)
+    _place(envs, tree, random, np.arange(2))
+    envs.close()
