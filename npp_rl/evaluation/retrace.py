@@ -10,6 +10,7 @@ from numba import prange
 
 from npp_rl.environment.games import EPISODE, MOST, Rules, Views, begin_game, follow_way, play_all
 from npp_rl.environment.goals import GOAL, level_fields, plan_games
+from npp_rl.environment.movers import LISTED
 from npp_rl.levels.maps import Level
 from npp_rl.simulator import DEAD, WON, build_bank, new_state
 from npp_rl.simulator.compiled import kernel, njit, serial
@@ -217,6 +218,7 @@ def _retrace(levels, episodes, frame_skip, window):
         "open_cells": np.zeros((0, 0), np.uint64),
         "hazards": np.zeros((0, 0, 3)),
         "marks": np.zeros((0, 0), np.uint64),
+        "movers": np.zeros((0, 0), LISTED),
     }
     views = Views(fields.dist, fields.ahead, fields.share, fields.stage, **nothing)
     values = {"gamma": 1.0, "shaping_distance": np.inf, "max_frames": MOST, "frame_skip": frame_skip}
