@@ -26,7 +26,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from PIL import Image, ImageDraw
-from torch import nn, optim
+from torch import nn
 
 from npp_rl import scripts
 from npp_rl.environment.games import ACTIONS
@@ -38,7 +38,7 @@ from npp_rl.training.arguments import parse_args, plain_args
 from npp_rl.training.clock import Clock
 from npp_rl.training.episodes import rules_of
 from npp_rl.training.run_log import start_log
-from npp_rl.training.weights import Weights
+from npp_rl.training.weights import AdamW, Weights
 from npp_rl.viewing.render import text_font
 
 BINS = 10  # confidence bins of the calibration
@@ -268,7 +268,7 @@ def main(args: Args) -> Path:
     shapes = {key: list(array.shape[1:]) for key, array in demos.rows(train_rows[:1]).items()}
     agent = script.Agent(shapes, own_args).to(device)
     weights = Weights(agent, process)
-    optimizer = optim.AdamW(weights.flat, lr=args.learning_rate, weight_decay=args.weight_decay, fused=True)
+    optimizer = AdamW(weights.flat, lr=args.learning_rate, weight_decay=args.weight_decay, fused=True)
     scaler = torch.amp.GradScaler(device.type, enabled=args.mixed_precision and process.amp_dtype == torch.float16)
     policy = players.agent_policy(agent, device, demos.rows(train_rows[:1]))
     order_seed = np.random.SeedSequence(args.seed).spawn(2)[1]  # the same on all ranks

@@ -310,6 +310,19 @@ def end_on_signals(after: str = "") -> None:
         ENDING.append(EndOnSignals())
 
 
+def end_on_signals_after_fork() -> None:
+    """In a forked process, answer signals as the parent does: the parent's thread and pipe are not this process's."""
+    if ENDING:
+        before = ENDING.pop()
+        for number, handler in before.handlers.items():
+            signal.signal(number, handler)
+        signal.set_wakeup_fd(before.fd_before)
+        os.close(before.source)
+        os.close(before.sink)
+        ENDING.append(EndOnSignals())
+        ENDING[0].after = before.after
+
+
 def stop_ending() -> None:
     """Give all signals the effect that they had before `end_on_signals`."""
     while ENDING:

@@ -28,7 +28,7 @@ os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # deterministic GPU
 import numpy as np
 import torch
 import torch.distributed as dist
-from torch import nn, optim
+from torch import nn
 
 from npp_rl import scripts
 from npp_rl.agents import load_agent
@@ -40,7 +40,7 @@ from npp_rl.training.arguments import parse_args, plain_args
 from npp_rl.training.clock import Clock
 from npp_rl.training.episodes import begin_envs, episode_metrics, rules_of
 from npp_rl.training.run_log import start_log
-from npp_rl.training.weights import Weights
+from npp_rl.training.weights import Adam, Weights
 
 LOSSES = ("losses/kl", "losses/value_loss", "losses/entropy", "charts/agreement", "losses/grad_norm")
 
@@ -194,7 +194,7 @@ def main(args: Args) -> Path:
         shapes["player_frames"][0] = stack
     agent = script.Agent(shapes, own_args).to(device)
     weights = Weights(agent, process)
-    optimizer = optim.Adam(weights.flat, lr=args.learning_rate, eps=1e-5, fused=True)
+    optimizer = Adam(weights.flat, lr=args.learning_rate, eps=1e-5, fused=True)
     scaler = torch.amp.GradScaler(device.type, enabled=args.mixed_precision and process.amp_dtype == torch.float16)
     autocast = {"device_type": device.type, "dtype": process.amp_dtype, "enabled": args.mixed_precision}
     policy = players.agent_policy(agent, device, seen_by(agent, stack, next_obs))

@@ -19,7 +19,7 @@ os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # deterministic GPU
 import numpy as np
 import torch
 import torch.distributed as dist
-from torch import nn, optim
+from torch import nn
 
 from npp_rl.environment.graph import GRAPH_OBSERVATIONS, GRAPH_SLOTS
 from npp_rl.evaluation import analysis, intervals, players, result_files, suite, summary
@@ -33,7 +33,7 @@ from npp_rl.training.graph_attention import attention, pack_graphs, readout, typ
 from npp_rl.training.picture_layers import convolution, first_convolution
 from npp_rl.training.pretraining import Pretraining
 from npp_rl.training.run_log import LOSSES, start_log
-from npp_rl.training.weights import Weights
+from npp_rl.training.weights import Adam, Weights
 
 
 # Args: this part differs between the scripts.
@@ -332,7 +332,7 @@ def main(args: Args) -> Path:
     pretraining = Pretraining(args, ARCHITECTURE, agent, checkpoint)
     weights = Weights(agent, process)
     lr = torch.tensor(args.learning_rate, device=device)
-    optimizer = optim.Adam(weights.flat, lr=lr, eps=1e-5, fused=True, capturable=args.cudagraphs)
+    optimizer = Adam(weights.flat, lr=lr, eps=1e-5, fused=True, capturable=args.cudagraphs)
     scaler = torch.amp.GradScaler(device.type, enabled=args.mixed_precision and process.amp_dtype == torch.float16)
     autocast = {"device_type": device.type, "dtype": process.amp_dtype, "enabled": args.mixed_precision}
     if args.compile:

@@ -37,11 +37,48 @@ def digest_of(levels) -> str:
 
 @pytest.fixture(scope="module")
 def levels():
-    return builtin.builtin("all")
+    return [*builtin.data_set("train"), *builtin.data_set("test")]  # made anew, not those that are kept
 
 
 def test_the_built_in_levels_are_pinned(levels):
     assert digest_of(levels) == BUILTIN_DIGEST
+
+
+def test_built_in_levels_are_kept(levels, monkeypatch, tmp_path):
+    """What was kept is read, and what is damaged, of other code or another level is made anew. Nothing is executed."""
+    place, made = tmp_path / "deep/builtin.npz", levels[-270:]
+    monkeypatch.setattr(builtin, "_place", lambda split: place)
+    assert builtin._kept("test") is None
+    builtin._keep("test", made)
+    assert builtin._kept("test") == made
+    with monkeypatch.context() as patch:
+        patch.setattr(builtin, "data_set", None)  # nothing is made
+        assert builtin._builtin.__wrapped__("test") == tuple(made)
+    whole = place.read_bytes()
+    stamp, kept = str(builtin._stamp()), dict(np.load(place))
+    one, other, few = dict(kept), kept | {"stamp": np.array("0" * 64)}, kept | {"lengths": kept["lengths"][:-1]}
+    one["maps"] = kept["maps"].copy()
+    one["maps"][700] ^= 1  # a tile
+    executed = {"stamp": np.array(stamp), "lengths": np.array([Path.unlink, place], object), "maps": kept["maps"]}
+    for content in (one, other, few, {"stamp": kept["stamp"]}, executed):
+        np.savez(place, **content)
+        assert builtin._kept("test") is None
+    for damaged in (b"", whole[:5000], b"PK" + bytes(100)):
+        place.write_bytes(damaged)
+        assert builtin._kept("test") is None
+    monkeypatch.setattr(builtin, "data_set", lambda split: made)
+    assert builtin._builtin.__wrapped__("test") == tuple(made) and builtin._kept("test") == made, "it is mended"
+    with monkeypatch.context() as patch:
+        patch.setattr(builtin, "source_stamp", lambda: "another")
+        builtin._stamp.cache_clear()
+        assert builtin._kept("test") is None
+    builtin._stamp.cache_clear()
+    place.unlink()
+    place.parent.chmod(0o500)
+    builtin._keep("test", made)  # a folder that cannot be written is no error
+    monkeypatch.setattr(builtin, "_place", lambda split: None)
+    builtin._keep("test", made)
+    assert builtin._kept("test") is None
 
 
 def test_another_process_makes_the_same_levels_in_another_order():

@@ -1,5 +1,6 @@
 """Runs that start a process per core themselves: what they compute, and what becomes of them when one is killed."""
 
+import contextlib
 import json
 import os
 import signal
@@ -47,12 +48,13 @@ def equal(one, two):
 
 
 def other_rank(pid):
-    """The process that a run has started for rank 1; waits until it is there and has trained."""
+    """The process that a run has forked for rank 1, in a session of its own; waits until it is there."""
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
         for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
-            if b"\0RANK=1\0" in b"\0" + Path(f"/proc/{child}/environ").read_bytes():
-                return int(child)
+            with contextlib.suppress(OSError):
+                if os.getsid(int(child)) == int(child):
+                    return int(child)
         time.sleep(0.02)
     raise AssertionError("no second process")
 
@@ -244,7 +246,7 @@ import torch
 from npp_rl.training import ranks
 from npp_rl.training.weights import Weights
 
-size, out = int(sys.argv[1]), sys.argv[2]
+size, out, ranks.FORKS = int(sys.argv[1]), sys.argv[2], sys.argv[3] == "True"
 team = ranks.joined() or ranks.start(size)
 team.join(datetime.timedelta(seconds=60))
 torch.manual_seed(team.rank)
@@ -266,10 +268,10 @@ team.wait()
 """
 
 
-@pytest.mark.parametrize("size", [2, 3])
-def test_gradients_are_means_over_the_ranks(size, tmp_path):
+@pytest.mark.parametrize(("size", "forks"), [(2, True), (3, True), (3, False)])
+def test_gradients_are_means_over_the_ranks(size, forks, tmp_path):
     (tmp_path / "averaging.py").write_text(AVERAGING)
-    process = begin(tmp_path / "averaging.py", size, tmp_path, tmp_path=tmp_path)
+    process = begin(tmp_path / "averaging.py", size, tmp_path, forks, tmp_path=tmp_path)
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors
     first, *others = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(size))
@@ -290,3 +292,56 @@ def test_gradients_are_means_over_the_ranks(size, tmp_path):
             mean = torch.stack(drawn).double().mean(0).flatten()
             expected += [*mean.tolist(), *[0.0] * (-len(mean) % 16)]
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+
+
+# Forked ranks: what they have of the parent, what they do on a signal, and what the parent says of it.
+FORKED = """
+import json, os, signal, sys, time
+import npp_rl.commands as commands
+from npp_rl.training import ranks
+
+commands.ENDING.append(commands.EndOnSignals())  # as in a script
+commands.at_end(os.write, 1, b"rank 0 has ended,")
+loaded = object()
+print("begun", end=" ")  # is in the buffer of the output when the process forks
+team = ranks.start(2)
+if team.rank:
+    print("not to be seen", flush=True)
+    numbers = [os.environ[name] for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")]
+    session = os.getsid(0) == os.getpid() and os.getsid(0) != os.getsid(os.getppid())
+    open("said.json", "w").write(json.dumps([numbers, session, sys.stdin.read(), "loaded" in globals()]))
+    team.wait()
+    if sys.argv[1] == "end":
+        sys.exit(0)
+    if sys.argv[1] == "signal":
+        os.kill(os.getpid(), signal.SIGTERM)
+    if sys.argv[1] == "error":
+        commands.fail("a reason", 3)
+    time.sleep(60)
+team.wait()
+if sys.argv[1] == "parent":
+    os.kill(os.getpid(), signal.SIGTERM)
+if sys.argv[1] == "end":
+    while not team.children[0].ended:
+        time.sleep(0.01)
+    team.children[0].kill()  # which does nothing now
+    sys.exit(0)
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("how", ["end", "signal", "error", "parent"])
+def test_a_forked_rank_is_a_process_of_its_own(how, tmp_path):
+    (tmp_path / "forked.py").write_text(FORKED)
+    process = begin(tmp_path / "forked.py", how, tmp_path=tmp_path, cwd=tmp_path, stdin=subprocess.PIPE)
+    said, errors = process.communicate(timeout=60)
+    assert json.loads((tmp_path / "said.json").read_text()) == [["1", "2", "1", "2"], True, "", True]
+    status, line = {
+        "end": (0, ""),
+        "signal": (143, "error: stopped by SIGTERM\n"),  # what the process said itself
+        "error": (3, "error: a reason\n"),
+        "parent": (143, "error: stopped by SIGTERM\n"),
+    }[how]
+    assert (process.returncode, errors) == (status, line)
+    assert said.count("rank 0 has ended") == 1 and said.count("begun") <= 1 and "not to be seen" not in said
+    assert not list((tmp_path / "temporary").glob("npp_rl_*"))

@@ -22,7 +22,7 @@ os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # deterministic GPU
 import numpy as np
 import torch
 import torch.distributed as dist
-from torch import nn, optim
+from torch import nn
 
 from npp_rl.environment.graph import GRAPH_SLOTS
 from npp_rl.evaluation import analysis, intervals, players, result_files, suite, summary
@@ -34,7 +34,7 @@ from npp_rl.training.cuda_graph import Graphed
 from npp_rl.training.episodes import begin_envs, episode_metrics, rules_of
 from npp_rl.training.pretraining import Pretraining
 from npp_rl.training.run_log import LOSSES, start_log
-from npp_rl.training.weights import Weights
+from npp_rl.training.weights import Adam, Weights
 
 
 # Args: this part differs between the scripts.
@@ -256,7 +256,7 @@ def main(args: Args) -> Path:
     pretraining = Pretraining(args, ARCHITECTURE, agent, checkpoint)
     weights = Weights(agent, process)
     lr = torch.tensor(args.learning_rate, device=device)
-    optimizer = optim.Adam(weights.flat, lr=lr, eps=1e-5, fused=True, capturable=args.cudagraphs)
+    optimizer = Adam(weights.flat, lr=lr, eps=1e-5, fused=True, capturable=args.cudagraphs)
     scaler = torch.amp.GradScaler(device.type, enabled=args.mixed_precision and process.amp_dtype == torch.float16)
     autocast = {"device_type": device.type, "dtype": process.amp_dtype, "enabled": args.mixed_precision}
     if args.compile:

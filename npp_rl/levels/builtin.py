@@ -2,10 +2,16 @@
 
 They are certified: builtin.csv has the seed of each level, the SHA-256 of its map bytes, and a run with which the
 planner wins it (planning/certify.py writes the file). A level is made from its seed and has to match its SHA-256.
+
+To make all of them takes a second, so they are kept beside the compiled code. What is kept counts as long as nothing
+has changed that makes levels, and it has to match each SHA-256 too.
 """
 
+import contextlib
 import csv
 import functools
+import hashlib
+import io
 import itertools
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -13,10 +19,12 @@ from pathlib import Path
 import numpy as np
 
 from npp_rl.commands import LevelError, Progress
-from npp_rl.files import read_json
+from npp_rl.files import read_bytes, read_json, write_atomically
 from npp_rl.levels.categories import CATEGORIES, DRAWN_CATEGORIES
+from npp_rl.levels.fields import level_free
 from npp_rl.levels.generator import generate
-from npp_rl.levels.maps import Level
+from npp_rl.levels.maps import Level, map_title
+from npp_rl.simulator.stamps import source_stamp
 
 BUILTIN_COUNTS = {"train": 100, "test": 30}  # levels per category
 TABLE = Path(__file__).with_name("builtin.csv")
@@ -78,7 +86,57 @@ def draw_levels(
 
 @functools.cache
 def _builtin(split: str) -> tuple[Level, ...]:
-    return tuple(data_set(split))
+    levels = _kept(split)
+    if levels is None:
+        levels = data_set(split)
+        _keep(split, levels)
+    return tuple(levels)
+
+
+def _place(split) -> Path | None:
+    """The file that keeps the levels of a split; None where compiled code is not kept either."""
+    folder = level_free._cache.cache_path
+    return Path(folder) / f"builtin_{split}.npz" if folder else None
+
+
+@functools.cache
+def _stamp() -> str:
+    """SHA-256 of all that makes built-in levels: the files of this folder, and those with compiled code."""
+    digest = hashlib.sha256(source_stamp().encode())
+    for path in sorted([*Path(__file__).parent.glob("*.py"), TABLE]):
+        digest.update(f"{path.name} {path.stat().st_size} ".encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
+def _kept(split) -> list[Level] | None:
+    """The built-in levels of a split as they were kept; None if they were not, or are damaged or others."""
+    rows = [row for row in table() if row["split"] == split]
+    if _place(split) is None or len(rows) != len(CATEGORIES) * BUILTIN_COUNTS[split]:
+        return None
+    try:
+        with np.load(io.BytesIO(read_bytes(_place(split))), allow_pickle=False) as kept:
+            if kept["stamp"].item() != _stamp():
+                return None
+            ends, data = np.cumsum(kept["lengths"]).tolist(), kept["maps"].tobytes()
+    except Exception:  # a damaged file may raise anything
+        return None
+    levels, numbers = [], dict.fromkeys(CATEGORIES, 0)
+    for row, start, end in zip(rows, [0, *ends], ends, strict=False):
+        category = row["category"]
+        name = f"{category}/{split}_{numbers[category]:04d}"
+        levels.append(Level(data[start:end], name, category, map_title(data[start:end])))
+        numbers[category] += 1
+    return levels if [level.digest for level in levels] == [row["sha256"] for row in rows] else None
+
+
+def _keep(split, levels):
+    if place := _place(split):
+        content = io.BytesIO()
+        maps = [np.frombuffer(level.map_data, np.uint8) for level in levels]
+        np.savez_compressed(content, stamp=_stamp(), lengths=[len(m) for m in maps], maps=np.concatenate(maps))
+        with contextlib.suppress(OSError):
+            place.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(place, content.getvalue())
 
 
 def builtin(split: str) -> list[Level]:

@@ -75,6 +75,7 @@ def begin(args, sizes: dict[str, dict]) -> Process:
         if world_size > 1:
             check(args, sizes, world_size, on_gpu)
             team = ranks.start(world_size)
+            rank = local_rank = team.rank
     threads = set_threads(args.threads or processors(), local_world_size if team or not args.threads else 1)
     device = join(team, world_size, local_rank, on_gpu)
     set_precision(args)
@@ -181,7 +182,10 @@ def set_threads(threads: int, sharing: int) -> int:
 
 def set_precision(args) -> None:
     """Choose torch's kernels: deterministic ones if asked for, and TF32 on GPUs that have it."""
-    torch.use_deterministic_algorithms(args.torch_deterministic, warn_only=True)
+    if getattr(args, "compile", False):  # torch's compiler is to know it too, whose import takes a second
+        torch.use_deterministic_algorithms(args.torch_deterministic, warn_only=True)
+    else:
+        torch.set_deterministic_debug_mode("warn" if args.torch_deterministic else "default")
     torch.utils.deterministic.fill_uninitialized_memory = False  # a debugging aid that writes to every new tensor
     torch.backends.cudnn.deterministic = args.torch_deterministic
     torch.backends.cudnn.benchmark = not args.torch_deterministic

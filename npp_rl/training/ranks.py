@@ -3,9 +3,10 @@
 On a CPU, two processes of one thread each train faster than one process of two threads. They meet once a minibatch and
 wait asleep. In between no thread waits for another, so a neighbour on the same cores takes its share and no more.
 
-The user's process is rank 0. It starts the same program once more for each other rank, connected by a socket and by
-memory without a name. When rank 0 ends, for whatever reason, the others end and nothing is left. What is exchanged
-rarely (signals, metrics, results) goes through torch.distributed, as under torchrun.
+The user's process is rank 0. It forks for each other rank, which so has all modules loaded, where fork is safe: on
+Linux. Elsewhere it starts the same program once more. Ranks are connected by a socket and by memory without a name.
+When rank 0 ends, for whatever reason, the others end and nothing is left. What is exchanged rarely (signals, metrics,
+results) goes through torch.distributed, as under torchrun.
 """
 
 import contextlib
@@ -26,12 +27,13 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
-from npp_rl.commands import AT_END, at_end
+from npp_rl.commands import AT_END, SIGNALS, at_end, end_on_signals_after_fork
 
 LEAST_ROWS = 32  # of a rank's minibatch: with fewer, starting an operation takes longer than the operation
 PLACE = "NPP_RL_RANK"  # variable in the environment of all ranks but 0: how they reach rank 0, as JSON
 LOST = "another process of this training has ended"
 LOOPBACK = "lo0" if sys.platform == "darwin" else "lo"
+FORKS = sys.platform == "linux"  # macOS: its libraries may have threads by then, and end a forked process
 
 
 class Team:
@@ -43,7 +45,7 @@ class Team:
 
     def __init__(self, rank: int, size: int, sockets: list[socket.socket], memory: int, folder: str):
         self.rank, self.size, self.sockets, self.memory, self.folder = rank, size, sockets, memory, folder
-        self.children: list[subprocess.Popen] = []  # of rank 0
+        self.children: list[subprocess.Popen | _Forked] = []  # of rank 0
         self.leaving = False
 
     def join(self, timeout) -> None:
@@ -93,28 +95,49 @@ def is_program(args) -> bool:
 
 
 def start(size: int) -> Team:
-    """Start the other ranks of this program -> the team of rank 0."""
+    """Start the other ranks of this program -> the team.
+
+    Where ranks are forked, each of them returns from here too, with the team as it sees it. So call it before this
+    process has threads that compute.
+    """
     memory = os.memfd_create("npp_rl") if hasattr(os, "memfd_create") else _unnamed_file()
     team = Team(0, size, [], memory, tempfile.mkdtemp(prefix="npp_rl_"))
-    at_end(_remove, team.folder)
+    logs = []
     for rank in range(1, size):
         own, its = socket.socketpair()
-        place = json.dumps({"socket": its.fileno(), "memory": memory, "folder": team.folder})
-        numbers = {"RANK": rank, "WORLD_SIZE": size, "LOCAL_RANK": rank, "LOCAL_WORLD_SIZE": size}
         log = tempfile.TemporaryFile()  # noqa: SIM115  (open as long as the process)
-        child = subprocess.Popen(
-            [sys.executable, *sys.orig_argv[1:]],
-            env=os.environ | {name: str(value) for name, value in numbers.items()} | {PLACE: place},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=log,
-            pass_fds=(its.fileno(), memory),
-            start_new_session=True,  # Ctrl-C in a terminal reaches rank 0, which tells the others
-        )
+        numbers = {"RANK": rank, "WORLD_SIZE": size, "LOCAL_RANK": rank, "LOCAL_WORLD_SIZE": size}
+        numbers = {name: str(value) for name, value in numbers.items()}
+        if FORKS:
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # for a moment their handler is the parent's
+            pid = os.fork()
+            if pid == 0:
+                for other in (*team.sockets, own):  # by their end this process sees that of rank 0
+                    other.close()
+                _begin_forked(log, numbers)
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
+                threading.Thread(target=_follow, args=(its,), daemon=True).start()
+                return Team(rank, size, [its], memory, team.folder)
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            child = _Forked(pid)
+        else:
+            place = json.dumps({"socket": its.fileno(), "memory": memory, "folder": team.folder})
+            child = subprocess.Popen(
+                [sys.executable, *sys.orig_argv[1:]],
+                env=os.environ | numbers | {PLACE: place},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=log,
+                pass_fds=(its.fileno(), memory),
+                start_new_session=True,  # Ctrl-C in a terminal reaches rank 0, which tells the others
+            )
         its.close()
         team.sockets.append(own)
         team.children.append(child)
+        logs.append(log)
+    for rank, (child, log) in enumerate(zip(team.children, logs, strict=True), 1):  # after all forks
         threading.Thread(target=_watch, args=(team, child, rank, log), daemon=True).start()
+    at_end(_remove, team.folder)
     at_end(_end, team)
     usual = sys.excepthook
 
@@ -128,8 +151,38 @@ def start(size: int) -> Team:
     return team
 
 
+class _Forked:
+    """A forked process, with the methods of subprocess.Popen that are needed."""
+
+    def __init__(self, pid: int):
+        self.pid, self.ended, self.lock = pid, False, threading.Lock()
+
+    def wait(self) -> int:
+        """Wait until it has ended -> its status, or minus the number of the signal that ended it."""
+        os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)  # until it is collected, its number is no other's
+        with self.lock:
+            self.ended = True
+            return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+
+    def kill(self) -> None:
+        with self.lock:
+            if not self.ended:
+                os.kill(self.pid, signal.SIGKILL)
+
+
+def _begin_forked(log, numbers):
+    """Make a forked process one of its own: its session (as above), its streams, its answer to signals."""
+    os.setsid()
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for stream, place in ((0, nothing), (1, nothing), (2, log.fileno())):
+        os.dup2(place, stream)
+    os.close(nothing)
+    os.environ.update(numbers)
+    end_on_signals_after_fork()
+
+
 def joined() -> Team | None:
-    """The team of a rank that `start` has started. None in any other process."""
+    """The team of a rank that `start` has started as a program. None in any other process."""
     if PLACE not in os.environ:
         return None
     place = json.loads(os.environ[PLACE])

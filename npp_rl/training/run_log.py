@@ -1,6 +1,7 @@
 """The log of a run: metrics in metrics.jsonl, mirrored to TensorBoard and wandb, and messages in log.jsonl."""
 
 import dataclasses
+import functools
 import json
 import math
 import sys
@@ -9,7 +10,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from torch.utils.tensorboard import SummaryWriter
 
 from npp_rl.commands import CheckpointError, say
 from npp_rl.files import open_file, write_json
@@ -54,8 +54,7 @@ class RunLog:
         (run_dir / "checkpoints").mkdir(parents=True, exist_ok=True)
         if not resumed:
             write_json(run_dir / "config.json", config)
-        purge = global_step + 1 if resumed else None
-        self.writers = {part: SummaryWriter(run_dir / "tensorboard" / part, purge_step=purge) for part in PARTS}
+        self.purge_step = global_step + 1 if resumed else None
         self.files = {name: open_file(run_dir / name, "a") for name in FILES}
         for name in FILES:  # after all that can fail
             self.files[name].truncate(resumed[name] if resumed else 0)
@@ -69,6 +68,14 @@ class RunLog:
             shared = f"{threads} thread{'s' * (threads > 1)}"
             shared = f"{count} processes with {shared} each" if count > 1 else shared
             self.message(f"no GPU that torch can use: training on the CPU, {shared}, size {size}")
+
+    @functools.cached_property
+    def writers(self) -> dict:
+        """TensorBoard's writer of each of PARTS. It is imported with the first metrics, which takes half a second."""
+        from torch.utils.tensorboard import SummaryWriter
+
+        place = self.run_dir / "tensorboard"
+        return {part: SummaryWriter(place / part, purge_step=self.purge_step) for part in PARTS}
 
     def track(self) -> None:
         """Mirror the metrics to wandb from now on, if wandb works."""

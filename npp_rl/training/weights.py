@@ -1,12 +1,28 @@
-"""The weights of an agent as few long tensors, which one call updates, and their gradients over all processes."""
+"""An agent's weights as few long tensors, which one call updates, their gradients over processes, and optimizers."""
+
+import inspect
 
 import torch
 import torch.distributed as dist
-from torch import nn
+from torch import nn, optim
 
 from npp_rl.training.ranks import Sum
 
 ALIGNED = 16  # floats: each weight begins at a cache line, as if it were a tensor of its own
+
+
+def _light(kind: type[optim.Optimizer]) -> type[optim.Optimizer]:
+    """One of torch's optimizers that does not import torch's compiler, which takes more than a second.
+
+    torch wraps these methods so that its compiler leaves them out. Here no optimizer is compiled.
+    """
+    names = ("add_param_group", "load_state_dict", "state_dict", "zero_grad")
+    methods = {name: inspect.unwrap(getattr(kind, name)) for name in names}
+    methods["step"] = torch.no_grad()(inspect.unwrap(kind.step))
+    return type(kind.__name__, (kind,), methods)
+
+
+Adam, AdamW = _light(optim.Adam), _light(optim.AdamW)
 
 
 class Weights:
