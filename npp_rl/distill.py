@@ -78,6 +78,7 @@ class Args:
     drawn_share: float = 0.5  # share of the fresh levels that are drawn as people draw, with what moves
     mirror: bool = True  # at each renewal, mirror each of the data set's levels with probability 1/2
     renew_freq: int = 500_000  # environment steps between renewals of the training levels (0: never)
+    learnability: float = 0.0  # share of the games on levels that are won sometimes
     frame_skip: int = 4  # frames (1/60 s) for which an action is held; the teachers' own
     gamma: float = 0.99  # discount factor per step; the teachers' own, if their values are learned
     evaluations: int = 4  # evaluations on validation levels at equal shares of the run (0: none but --eval-freq's)
@@ -263,7 +264,7 @@ def main(args: Args) -> Path:
         if args.renew_freq and counters.global_step // args.renew_freq > counters.renewal:
             counters.renewal = counters.global_step // args.renew_freq
             envs.close()
-            envs, next_obs = begin_envs(args, process, game_rules, own_levels, held_out, counters.renewal)
+            envs, next_obs = begin_envs(args, process, game_rules, own_levels, held_out, counters.renewal, envs)
 
         # Rollout: teachers judge every state; who acts is drawn for each game and step
         episodes = []  # statistics of the episodes that ended

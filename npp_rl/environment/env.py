@@ -82,6 +82,7 @@ from npp_rl.environment.goals import GOAL, level_fields, plan_games
 from npp_rl.environment.graph import GRAPH_NODES, GRAPH_OBSERVATIONS, GraphRows, level_graphs
 from npp_rl.environment.observations import HAZARDS, PATCH, level_clearances
 from npp_rl.environment.pictures import GLOBAL_PIXEL, PLAYER_PIXEL, PLAYER_SIDE, level_pictures
+from npp_rl.environment.sampler import LevelSampler
 from npp_rl.levels.datasets import load_levels
 from npp_rl.levels.fields import NODES
 from npp_rl.levels.maps import Level
@@ -127,6 +128,7 @@ class NppVectorEnv(gym.vector.VectorEnv):
         render_scale: pixels of a picture to a px of the level.
         unfinished: adds chaser drones and lasers, which the reference simulator does not create, with this project's
             own rules (simulator/unfinished.py). Pictures show them, the other observations do not.
+        learnability: share of the games that begin on levels which are won sometimes (sampler.py).
 
     Raises:
         ValueError: an unknown observation, or a number out of its range.
@@ -161,6 +163,7 @@ class NppVectorEnv(gym.vector.VectorEnv):
         render_mode: str | None = None,
         render_scale: int = 1,
         unfinished: bool = False,
+        learnability: float = 0.0,
     ):
         rewards = {"completion": completion, "death": death, "switch": switch, "time": time}
         rewards |= {"distance": distance, "idle": idle}
@@ -225,8 +228,7 @@ class NppVectorEnv(gym.vector.VectorEnv):
         self._copy = copy
         self._begun = False
         self._paused = None  # bool [num_envs], once there is such a game
-        self.set_level_probabilities(np.ones(len(self.levels)))
-        self._random = np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed)))
+        self.sampler = LevelSampler([level.category for level in self.levels], float(learnability), seed)
         self._draw_starts(np.ones(num_envs, np.bool_))
         self._plan_stale()  # no goal is stale: this compiles, so that it does not happen in the middle of a run
 
@@ -275,14 +277,11 @@ class NppVectorEnv(gym.vector.VectorEnv):
         numbers = p.dtype.kind in "iuf" and p.shape == (len(self.levels),) and np.isfinite(p.sum())
         if not numbers or p.min() < 0 or p.sum() <= 0:
             raise ValueError(f"level probabilities: expected {len(self.levels)} numbers, none negative, not all zero")
-        self._probabilities = p / p.sum()
-        self._bounds = np.cumsum(self._probabilities)
+        self.sampler.set_probabilities(p)
 
     def _draw_starts(self, chosen):
         """Draw the next levels of the chosen games (bool [games])."""
-        at = self._random.random(int(chosen.sum())) * self._bounds[-1]
-        drawn = np.searchsorted(self._bounds, at, side="right")
-        self._orders.starts[chosen] = np.minimum(drawn, len(self.levels) - 1)
+        self._orders.starts[chosen] = self.sampler.draw(int(chosen.sum()))
 
     def set_next_levels(self, levels) -> None:
         """Begin the next episodes on these levels, int [num_envs] indices into `levels`, instead of drawn ones.
@@ -305,7 +304,7 @@ class NppVectorEnv(gym.vector.VectorEnv):
         if self.closed:
             raise gym.error.ClosedEnvironmentError("reset after close")
         if seed is not None:
-            self._random = np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed)))
+            self.sampler.set_seed(seed)
             self._draw_starts(np.ones(self.num_envs, np.bool_))
         given = (options or {}).get("levels")
         orders = self._orders
@@ -427,6 +426,7 @@ class NppVectorEnv(gym.vector.VectorEnv):
             for name in ("l", "frames", "cause", "level", "gold"):
                 infos["outcome"][name] = infos["outcome"][name].astype(np.int64)
             infos["outcome"]["success"] = infos["outcome"]["success"] > 0
+            self.sampler.note(infos["outcome"]["level"][done], infos["outcome"]["success"][done])
             infos["_outcome"] = done
             if self.metadata["autoreset_mode"] == AutoresetMode.SAME_STEP:
                 for name, array in self._obs.items():
@@ -490,8 +490,10 @@ class NppVectorEnv(gym.vector.VectorEnv):
             "own_dist": self._fields.dist[rows],
             "own_ahead": self._fields.ahead[rows],
             "starts": self._orders.starts.copy(),
-            "probabilities": self._probabilities.copy(),
-            "random": _random_words(self._random),
+            "probabilities": self.sampler.probabilities.copy(),
+            "tries": self.sampler.tries.copy(),
+            "since": self.sampler.since.copy(),
+            "random": _random_words(self.sampler.random),
             "frames": self._frames.copy(),
             "levels": self._levels_digest.copy(),
         }
@@ -534,9 +536,8 @@ class NppVectorEnv(gym.vector.VectorEnv):
         self._fields.dist[own] = saved["own_dist"]
         self._fields.ahead[own] = saved["own_ahead"]
         self._orders.starts[:] = saved["starts"]
-        self._probabilities = np.array(saved["probabilities"])
-        self._bounds = np.cumsum(self._probabilities)
-        _set_random_words(self._random, saved["random"])
+        self.sampler.restore(saved["probabilities"], saved["tries"], saved["since"])
+        _set_random_words(self.sampler.random, saved["random"])
         self._frames[:] = saved["frames"]  # old pictures cannot be drawn again
         self._begun = True
         self._advance(LOOK)

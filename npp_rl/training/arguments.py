@@ -33,7 +33,7 @@ GROUPS = {
     "value_coef num_steps anneal_lr gamma gae_lambda num_minibatches update_epochs norm_adv clip_coef clip_vloss "
     "ent_coef anneal_ent vf_coef max_grad_norm target_kl teacher teacher_script temperature beta beta_share",
     "levels": "train_dataset test_dataset replay_data_dir holdout_fraction validation_fraction fresh_levels "
-    "drawn_share mirror renew_freq frame_skip keep_idle cache_dir",
+    "drawn_share mirror renew_freq learnability frame_skip keep_idle cache_dir",
     "run": "run_dir resume exp_name label evaluations eval_freq save_freq capture_video track",
     "speed": "cuda threads mixed_precision compile cudagraphs torch_deterministic",
     "tracking": "wandb_project_name wandb_entity wandb_group wandb_tags s3_bucket s3_prefix s3_endpoint_url "
@@ -189,6 +189,7 @@ BOUNDS = {
     "fusion_heads": (1, 1024),
     "fresh_levels": (0, 10**5),
     "drawn_share": (0, 1),
+    "learnability": (0, 1),
     "renew_freq": (0, 10**15),
     "value_warmup_steps": (0, 10**15),
     "kl_coef": (0, 10**3),

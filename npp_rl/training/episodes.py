@@ -35,12 +35,13 @@ def rules_of(args, observations: tuple[str, ...]) -> dict:
     }
 
 
-def begin_envs(args, process, rules: dict, own_levels: list[Level], held_out: list[Level], renewal: int):
+def begin_envs(args, process, rules: dict, own_levels: list[Level], held_out: list[Level], renewal: int, before=None):
     """Make this rank's environments -> (environments, first observations). Each renewal has its own training levels.
 
     Ranks divide the data set's levels, if these are many, and the fresh ones. rules: see `rules_of`. held_out:
-    validation and test levels, which are never trained on. The environments reuse their buffers in every step
-    (`copy=False`), so the rollout must copy the observations.
+    validation and test levels, which are never trained on. before: the environments until now, whose tries of the data
+    set's levels are kept. The environments reuse their buffers in every step (`copy=False`), so the rollout must copy
+    the observations.
     """
     levels_seed, reset_seed = (
         int(np.random.SeedSequence((seed, renewal)).generate_state(1)[0])
@@ -52,7 +53,14 @@ def begin_envs(args, process, rules: dict, own_levels: list[Level], held_out: li
     levels = datasets.training_levels(
         own_levels, held_out, args.mirror, fresh, args.validation_fraction, levels_seed, args.drawn_share
     )
+    rules = rules | {"learnability": args.learnability}
     envs = NppVectorEnv(num_envs=args.num_envs // process.world_size, levels=levels, **rules, copy=False)
+    if before is not None:
+        known = {_key(level): tries for level, tries in zip(before.levels, before.sampler.tries.T, strict=True)}
+        for k, level in enumerate(levels):
+            if (tries := known.get(_key(level))) is not None:
+                envs.sampler.tries[:, k] = tries
+        envs.sampler.refresh()
     assert envs.metadata["autoreset_mode"] == AutoresetMode.SAME_STEP
     envs.reset(seed=reset_seed)
     if not renewal:
@@ -61,6 +69,11 @@ def begin_envs(args, process, rules: dict, own_levels: list[Level], held_out: li
     pin(next_obs, process.device)
     torch.set_num_threads(process.threads)  # Numba's first parallel call changes torch's number
     return envs, next_obs
+
+
+def _key(level):
+    """What a level and its mirror image have in common."""
+    return level.id.removesuffix(" mirrored"), level.category, level.tiles_key
 
 
 def episode_metrics(
