@@ -260,6 +260,27 @@ def test_an_episode_of_an_evaluation_is_played_again(served):
     assert served.post("/api/episode", {"evaluation": name, "level": "elsewhere"})[0] == 404
 
 
+def test_the_wins_of_a_search_are_an_evaluation_of_their_own(served):
+    name = runs_of(served)[0]
+    folder = served.runs.folder(name)
+    content = json.loads((folder / "eval_results.json").read_text())
+    lost = content["levels"][0]
+    lost["tries"], lost["success_rate"] = [], 0.0  # no run that wins was found
+    (folder / "search_results.json").write_text(json.dumps(content))
+    (folder / "eval_half").mkdir(exist_ok=True)
+    (folder / "eval_half/search_results.json").write_text("{")
+    listed = {one["id"] for one in served.get("/api/evaluations")[2]["evaluations"]}
+    assert {name, f"{name}//(search)", f"{name}//eval_half (search)"} <= listed
+    names = [name, f"{name}//(search)", f"{name}//eval_half (search)"]
+    found = served.post("/api/suite", {"evaluations": names})[2]
+    assert "search_results.json is damaged" in found["evaluations"][2]["problem"]
+    assert found["levels"][0][5][1][:4:3] == [0.0, 0] and found["levels"][3][5][0] == found["levels"][3][5][1]
+    body = {"evaluation": names[1], "level": content["levels"][3]["id"]}
+    status, _, shown = served.post("/api/episode", body)
+    assert status == 200 and shown["same"]
+    assert served.post("/api/episode", body | {"level": lost["id"]})[0] == 404
+
+
 @pytest.mark.parametrize("name", ["exp/nothing", "../exp", "exp/../exp", "/etc", "%2e%2e/exp", ""])
 def test_evaluations_and_checkpoints_are_known_by_id_only(served, name):
     assert served.post("/api/episode", {"evaluation": name, "level": "x"})[0] == 404

@@ -1,8 +1,9 @@
 """Requests of the view Episodes: evaluations of runs, their levels, their episodes, and what the agents thought.
 
 An evaluation is an eval_results.json in a run directory, or in a folder `eval_...` in it. Its id is the run's id, then
-`//` and that folder's name if there is one. A checkpoint's id is the run's id, `//` and the name of its file; agents
-that come with the package are `zoo:NAME`. Nothing is looked for by a path from a request.
+`//` and that folder's name if there is one. A search_results.json there, with the wins of a search at test time, is an
+evaluation of its own, with SEARCH at the end of its name. A checkpoint's id is the run's id, `//` and the name of its
+file; agents that come with the package are `zoo:NAME`. Nothing is looked for by a path from a request.
 """
 
 import contextlib
@@ -26,6 +27,7 @@ from npp_rl.files import open_file, shown_name
 MOST = 8  # evaluations beside each other
 READ = 12  # evaluations that are kept in memory
 BYTES = 64 << 20  # of an eval_results.json
+SEARCH = "(search)"
 ZOO = Path(__file__).parents[2] / "npp_rl/zoo"
 
 
@@ -67,15 +69,15 @@ _read: OrderedDict[Path, tuple[tuple, Results]] = OrderedDict()
 
 def places(run: Run) -> dict[str, Path]:
     """Name ("" for the run's own) -> file, of the evaluations of a run."""
-    found = {}
-    own = run.folder / "eval_results.json"
-    if own.is_file():
-        found[""] = own
+    folders, found = [("", run.folder)], {}
     with contextlib.suppress(OSError):
         for entry in sorted(os.scandir(run.folder), key=lambda entry: entry.name):
-            path = Path(entry.path) / "eval_results.json"
-            if entry.name.startswith("eval_") and entry.is_dir(follow_symlinks=False) and path.is_file():
-                found[shown_name(entry.name)] = path
+            if entry.name.startswith("eval_") and entry.is_dir(follow_symlinks=False):
+                folders.append((shown_name(entry.name), Path(entry.path)))
+    for name, folder in folders:
+        for path, own in (folder / "eval_results.json", name), (folder / "search_results.json", f"{name} {SEARCH}"):
+            if path.is_file():
+                found.setdefault(own.strip(), path)
     return found
 
 
@@ -108,7 +110,7 @@ def results_of(request: Request, name: str) -> Results:
         return _read[path][1]
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         reason = f"{error}"[:120]
-        raise UserError(f"{shown_name(name)[:100]}: eval_results.json is damaged or half-written ({reason})") from None
+        raise UserError(f"{shown_name(name)[:100]}: {path.name} is damaged or half-written ({reason})") from None
     except OSError as error:
         raise UserError(f"{shown_name(name)[:100]}: {error.strerror}") from None
 
