@@ -6,11 +6,15 @@ import numpy as np
 import pytest
 import torch
 from hand_made import corridor, ground, here, level, middle
+from made_agents import made_run
 
+from npp_rl.agents import load_agent
 from npp_rl.environment.env import NppVectorEnv
 from npp_rl.environment.games import inputs_of
+from npp_rl.evaluation.players import agent_policy
 from npp_rl.levels.generator import generate
 from npp_rl.planning import guided, planner
+from npp_rl.ppo_mlp_baseline import Agent, Args
 from npp_rl.simulator import WON, simulate
 
 SEEN = ("game_state", "reachability", "arcs", "local_tiles")
@@ -160,12 +164,17 @@ def test_memory_that_runs_out_begins_the_next_search(monkeypatch):
     assert found.by_policy and wins(made, found)
 
 
-def test_torch_policies_play(monkeypatch):
-    from npp_rl.evaluation.players import agent_policy
-    from npp_rl.ppo_mlp_baseline import Agent, Args
-
+def test_torch_policies_play():
     envs = NppVectorEnv(1, [LOCKED], Agent.observations, seed=0)
     shapes = {name: space.shape for name, space in envs.single_observation_space.spaces.items()}
     agent = Agent(shapes, Args(hidden=8, tiles_hidden=8, features=8))
     policy = agent_policy(agent, torch.device("cpu"))
     assert wins(LOCKED, guided.search_level(policy, LOCKED, observations=Agent.observations, seconds=60.0))
+
+
+@pytest.mark.parametrize("name", ["mlp_cnn", "vision_free"])
+def test_networks_that_see_pictures_or_graphs_guide_a_search(name, tmp_path):
+    agent, run = load_agent(made_run(tmp_path / name, name, results=False))
+    rules = {"observations": agent.observations, "frame_stack": run.get("frame_stack", 1), "seconds": 60.0}
+    found = guided.search_level(agent_policy(agent, torch.device("cpu")), LOCKED, **rules, rounds=60)
+    assert wins(LOCKED, found)
