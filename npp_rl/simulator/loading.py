@@ -133,16 +133,6 @@ def _words(records):
     return records.view("u8").reshape(len(records), records.itemsize // 8)
 
 
-def _taken(records, at):
-    """records[at] of aligned records."""
-    return np.take(_words(records), at, 0, mode="clip").view(records.dtype).reshape(len(at))
-
-
-def _joined(*parts):
-    """Arrays of aligned records of one dtype, one after the other."""
-    return np.concatenate([_words(part) for part in parts]).view(parts[0].dtype).reshape(-1)
-
-
 def _by_tile(table):
     """A table [tile numbers, k] as [k, 256]. Higher tile numbers do nothing, like number 0 (PHYSICS.md 3.2)."""
     whole = np.zeros((256, table.shape[1]), table.dtype)
@@ -155,47 +145,152 @@ _SIGN = np.concatenate([_by_tile(TILE_SIGN_H), _by_tile(TILE_SIGN_V)])  # i1 [12
 _EXTRA = _by_tile(TILE_EXTRA[:, None])[0]  # u1 [256]
 
 
-def _write_edges(tiles, edge_h, edge_v):
-    """Write the half-cell edges of tiles u1 [levels, 44, 25], with the repaired merge.
+@njit(_nrt=False)
+def _joint(one, two):
+    """An edge on the border of two tiles: the only value that is not zero; two such values make 0 (PHYSICS.md 3.7)."""
+    return one + two if one == 0 or two == 0 else 0
 
-    edge_h, edge_v: u1 [levels, H_EDGES] and [levels, V_EDGES].
 
-    An edge on the border of two tiles takes the only value that is not zero; two such values make 0. So the field's
-    outline, between its start value 1 and the full border ring, is 0 (PHYSICS.md 3.7).
+@njit(_nrt=False)
+def _sum_signs(tiles, signs):
+    """Write the sums of the orthogonal segments' signs (PHYSICS.md 3.3 steps 1 and 2) to signs i1 [EDGES].
+
+    Horizontal ones come first. They are 0 on the field's outline. tiles: u1 [CELLS].
     """
-    horizontal, vertical = edge_h.reshape(-1, 88, 51), edge_v.reshape(-1, 89, 50)  # views
-    value = np.take(_EDGE, tiles, 1)
-    for k in range(2):
-        horizontal[:, k::2, 2::2] = value[4 + k]
-        horizontal[:, k::2, 1::2] = value[2 + k]
-        vertical[:, 2::2, k::2] = value[10 + k]
-        vertical[:, 1::2, k::2] = value[8 + k]
-        for edges, second in ((horizontal[:, k::2, :50:2], value[k]), (vertical[:, :88:2, k::2], value[6 + k])):
-            both = edges * second != 0
-            edges += second
-            edges[both] = 0
-    horizontal[:, :, ::50] = 0
-    vertical[:, ::88] = 0
+    for edge in range(EDGES):
+        signs[edge] = 0
+    for cell in range(CELLS):
+        column, row, tile = cell // ROWS, cell % ROWS, tiles[cell]
+        for k in range(2):
+            h = (2 * column + k) * 51 + 2 * row
+            v = H_EDGES + 2 * column * 50 + 2 * row + k
+            for part in range(3):
+                signs[h + part] += _SIGN[2 * part + k, tile]
+                signs[v + 50 * part] += _SIGN[6 + 2 * part + k, tile]
+    for i in range(88):
+        signs[51 * i] = 0
+        signs[51 * i + 50] = 0
+    for j in range(50):
+        signs[H_EDGES + j] = 0
+        signs[H_EDGES + 88 * 50 + j] = 0
 
 
-def _signs(tiles):
-    """Sums of the orthogonal segments' signs (PHYSICS.md 3.3 steps 1 and 2) -> i1 [levels, EDGES].
+@njit(_nrt=False)
+def _measure_tiles(level, behind, door_cell, signs):
+    """Write the half-cell edges of each level's tiles, and where the segments of its cells lie in the pool.
 
-    Horizontal ones come first. They are 0 on the field's outline.
+    An edge is 0 on the field's outline, between its start value 1 and the full border ring (PHYSICS.md 3.7). level:
+    LEVEL [n], with tiles and doors. behind: `_ORTHOGONAL_CELL`. door_cell: int64 [doors of all levels]. Scratch: signs
+    i1 [EDGES].
     """
-    signs = np.zeros((len(tiles), EDGES), np.int8)
-    horizontal, vertical = signs[:, :H_EDGES].reshape(-1, 88, 51), signs[:, H_EDGES:].reshape(-1, 89, 50)  # views
-    value = np.take(_SIGN, tiles, 1)
-    for k in range(2):
-        horizontal[:, k::2, 2::2] = value[4 + k]
-        horizontal[:, k::2, 1::2] = value[2 + k]
-        horizontal[:, k::2, :50:2] += value[k]
-        vertical[:, 2::2, k::2] = value[10 + k]
-        vertical[:, 1::2, k::2] = value[8 + k]
-        vertical[:, :88:2, k::2] += value[6 + k]
-    horizontal[:, :, ::50] = 0
-    vertical[:, ::88] = 0
-    return signs
+    total = 0
+    for number in range(len(level)):
+        one = level[number]
+        tiles, h_edge, v_edge, start = one.tiles, one.edge_h, one.edge_v, one.segment_start
+        _sum_signs(tiles, signs)
+        for cell in range(CELLS):
+            tile = tiles[cell]
+            start[cell] = _EXTRA[tile] != 0
+            column, row = cell // ROWS, cell % ROWS
+            for k in range(2):
+                h, v = (2 * column + k) * 51 + 2 * row, 2 * column * 50 + 2 * row + k
+                h_edge[h] = _joint(h_edge[h], _EDGE[k, tile])
+                h_edge[h + 1] = _EDGE[2 + k, tile]
+                h_edge[h + 2] = _EDGE[4 + k, tile]
+                v_edge[v] = _joint(v_edge[v], _EDGE[6 + k, tile])
+                v_edge[v + 50] = _EDGE[8 + k, tile]
+                v_edge[v + 100] = _EDGE[10 + k, tile]
+        for i in range(88):
+            h_edge[51 * i] = 0
+            h_edge[51 * i + 50] = 0
+        for j in range(50):
+            v_edge[j] = 0
+            v_edge[88 * 50 + j] = 0
+        for edge in range(EDGES):
+            if signs[edge] != 0:
+                start[behind[edge + EDGES * (signs[edge] < 0)]] += 1
+        for door in range(one.door_start, one.door_start + one.doors):
+            start[door_cell[door]] += 1
+        for cell in range(CELLS):
+            count = start[cell]
+            start[cell] = total
+            total += count
+        start[CELLS] = total
+
+
+@njit(_nrt=False)
+def _write_segments(level, inner, orthogonal, behind, door_cell, doors, signs, place, segments):
+    """Write the segments of all cells to the pool. In a cell they are in the order of PHYSICS.md 3.6, doors' last.
+
+    level: LEVEL [n], as `_measure_tiles` leaves it. inner, orthogonal, behind: `_INNER`, `_ORTHOGONAL`,
+    `_ORTHOGONAL_CELL`. door_cell, doors: int64 and SEGMENT [doors of all levels]. Scratch: signs i1 [EDGES], place i4
+    [CELLS].
+    """
+    for number in range(len(level)):
+        one = level[number]
+        tiles = one.tiles
+        _sum_signs(tiles, signs)
+        for cell in range(CELLS):
+            at = place[cell] = one.segment_start[cell]
+            if _EXTRA[tiles[cell]] == 0:
+                continue
+            segments[at] = inner[tiles[cell]]
+            place[cell] += 1
+            s = segments[at]
+            x, y = 24.0 * (cell // ROWS), 24.0 * (cell % ROWS)
+            s.x_low += x
+            s.x_high += x
+            s.x1 += x
+            s.y_low += y
+            s.y_high += y
+            s.y1 += y
+            if s.kind == LINE:  # arcs hold no second point
+                s.x2 += x
+                s.y2 += y
+        for edge in range(EDGES):
+            if signs[edge] != 0:
+                at = edge + EDGES * (signs[edge] < 0)
+                cell = behind[at]
+                segments[place[cell]] = orthogonal[at]
+                place[cell] += 1
+        for door in range(one.door_start, one.door_start + one.doors):
+            cell = door_cell[door]
+            segments[place[cell]] = doors[door]
+            place[cell] += 1
+
+
+@njit(_nrt=False)
+def _write_near(level, cell, order, start, pool):
+    """Write for each cell the entities of the 3 x 3 cells around it.
+
+    level: int64 [n], of each entity, rising. cell: of each entity. order: int64 [k], the chosen entities, level by
+    level. start: i4 [levels, CELLS + 1] of zeros, where each cell's part of the pool begins. pool: i4 [at least 9 k].
+    """
+    for at in order:
+        column, row = cell[at] // ROWS, cell[at] % ROWS
+        for x in range(max(column - 1, 0), min(column + 2, COLUMNS)):
+            for y in range(max(row - 1, 0), min(row + 2, ROWS)):
+                start[level[at], x * ROWS + y] += 1
+    total = 0
+    for number in range(len(start)):
+        for place in range(CELLS):
+            count = start[number, place]
+            start[number, place] = total
+            total += count
+        start[number, CELLS] = total
+    for at in order:
+        column, row = cell[at] // ROWS, cell[at] % ROWS
+        for x in range(max(column - 1, 0), min(column + 2, COLUMNS)):
+            for y in range(max(row - 1, 0), min(row + 2, ROWS)):
+                place = start[level[at], x * ROWS + y]
+                pool[place] = at
+                start[level[at], x * ROWS + y] += 1
+    first = 0
+    for number in range(len(start)):  # each start has moved to its end, which is the start of the next
+        for place in range(CELLS):
+            end = start[number, place]
+            start[number, place] = first
+            first = end
 
 
 def _orthogonal_segments():
@@ -233,29 +328,6 @@ def _inner_segments():
 
 _ORTHOGONAL, _ORTHOGONAL_CELL = _orthogonal_segments()
 _INNER = _inner_segments()
-
-
-def _tile_segments(tiles):
-    """Segments of tiles u1 [levels, 44, 25] -> cell (counted over all levels) [n], SEGMENT [n].
-
-    The segments of a cell are in the order of PHYSICS.md 3.6.
-    """
-    tiles = tiles.reshape(-1)
-    inner_cell = np.flatnonzero(np.take(_EXTRA, tiles))
-    inner = _taken(_INNER, tiles[inner_cell])
-    column, row = np.divmod(inner_cell % CELLS, ROWS)
-    x, y = 24.0 * column, 24.0 * row
-    line = inner["kind"] == LINE  # arcs hold no second point
-    for field, shift in (("x_low", x), ("x_high", x), ("x1", x), ("x2", x * line)):
-        inner[field] += shift
-    for field, shift in (("y_low", y), ("y_high", y), ("y1", y), ("y2", y * line)):
-        inner[field] += shift
-    signs = _signs(tiles.reshape(-1, COLUMNS, ROWS)).reshape(-1)
-    edge = np.flatnonzero(signs != 0)
-    level, at = np.divmod(edge, EDGES)
-    at += EDGES * (signs[edge] < 0)
-    cell = level * CELLS + _ORTHOGONAL_CELL[at]
-    return np.concatenate([inner_cell, cell]), _joined(inner, _taken(_ORTHOGONAL, at))
 
 
 def _cell(x, y):
@@ -342,30 +414,17 @@ def _doors(level, entities, record, level_count):
     return door_level, doors, cell, (edges % EDGES).astype(np.int32), edge_start
 
 
-def _near(level, entities, chosen, level_count):
-    """For each cell the chosen entities of the 3 x 3 cells around it -> pool i4, starts i4 [levels, CELLS + 1].
+def _near(level, entities, chosen, start):
+    """For each cell the chosen entities of the 3 x 3 cells around it -> pool i4.
 
-    They are in the order of PHYSICS.md 5.2.
+    They are in the order of PHYSICS.md 5.2. start: i4 [levels, CELLS + 1] of zeros, to which starts are written.
     """
     at = np.flatnonzero(chosen)
     if not len(at):
-        return np.zeros(0, np.int32), np.zeros((level_count, CELLS + 1), np.int32)
-    at = at[np.lexsort((entities["key"][at], level[at]))]
-    step = np.arange(-1, 2)
-    column = (entities["cell"][at] // ROWS)[:, None, None] + step[:, None]
-    row = (entities["cell"][at] % ROWS)[:, None, None] + step
-    inside = (column >= 0) & (column < COLUMNS) & (row >= 0) & (row < ROWS)
-    cell = (level[at][:, None, None] * CELLS + column * ROWS + row)[inside]
-    pool = np.broadcast_to(at[:, None, None], inside.shape)[inside].astype(np.int32)
-    order = np.argsort(cell, kind="stable")
-    return pool[order], _by_cell(cell[order], level_count)
-
-
-def _by_cell(cell, level_count):
-    """Starts i4 [levels, CELLS + 1] of the runs of equal cells (counted over all levels) in sorted cells."""
-    start = np.zeros(level_count * CELLS + 1, np.int32)
-    np.cumsum(np.bincount(cell, minlength=level_count * CELLS), out=start[1:])
-    return np.concatenate([start[:-1].reshape(-1, CELLS), start[CELLS::CELLS, None]], 1)
+        return np.zeros(1, np.int32)
+    pool = np.zeros(9 * len(at) + 1, np.int32)
+    _write_near(level, entities["cell"], at[np.lexsort((entities["key"][at], level[at]))], start, pool)
+    return pool[: start[-1, -1] + 1]
 
 
 def build_bank(maps, unfinished: bool = False) -> Bank:
@@ -379,10 +438,9 @@ def build_bank(maps, unfinished: bool = False) -> Bank:
         check_map(m, unfinished)
     count = len(maps)
     bank_level = np.zeros(count, LEVEL)
-    tiles = np.ones((count, COLUMNS, ROWS), np.uint8)
-    for k, m in enumerate(maps):
-        tiles[k, 1:43, 1:24] = np.frombuffer(m, np.uint8, 966, TILES_AT).reshape(23, 42).T
-    bank_level["tiles"] = tiles.reshape(count, CELLS)
+    for tiles, m in zip(bank_level["tiles"], maps, strict=True):
+        tiles[:] = 1
+        tiles.reshape(COLUMNS, ROWS)[1:43, 1:24] = np.frombuffer(m, np.uint8, 966, TILES_AT).reshape(23, 42).T
     bank_level["spawn_x"], bank_level["spawn_y"] = [6.0 * m[1231] for m in maps], [6.0 * m[1232] for m in maps]
     bank_level["ball_count"] = [m[BALL_COUNT_AT] for m in maps]
 
@@ -407,28 +465,23 @@ def build_bank(maps, unfinished: bool = False) -> Bank:
     bank_level["doors"] = np.bincount(door_level, minlength=count)
     bank_level["edge_start"], bank_level["edges"] = edge_start[:-1], np.diff(edge_start)
 
-    lines = _lines(np.stack([doors["x1"], doors["y1"], doors["x2"], doors["y2"]], 1))
-    lines["kind"], lines["door"] = DOOR_LINE, _rank(door_level)
-    cells, segments = [], []
-    for first in range(0, count, 256):  # some at a time, to bound the memory
-        part = slice(first, first + 256)
-        _write_edges(tiles[part], bank_level["edge_h"][part], bank_level["edge_v"][part])
-        cell, segment = _tile_segments(tiles[part])
-        cells.append(first * CELLS + cell)
-        segments.append(segment)
-    cells, segments = np.concatenate([*cells, door_level * CELLS + door_cell]), _joined(*segments, lines)
-    order = np.argsort(cells, kind="stable")
-    segments = _pool(_taken(segments, order))
-    bank_level["segment_start"] = _by_cell(cells[order], count)
-
-    near, bank_level["near_start"] = _near(level, entities, _STANDS[kind], count)
-    platform, bank_level["platform_start"] = _near(level, entities, kind == ONE_WAY, count)
+    lines = np.zeros(0, SEGMENT)
+    if len(doors):
+        lines = _lines(np.stack([doors["x1"], doors["y1"], doors["x2"], doors["y2"]], 1))
+        lines["kind"], lines["door"] = DOOR_LINE, _rank(door_level)
+    signs, place = np.empty(EDGES, np.int8), np.empty(CELLS, np.int32)
+    _measure_tiles(bank_level, _ORTHOGONAL_CELL, door_cell, signs)
+    segments = np.zeros(bank_level["segment_start"][-1, -1] + 1, SEGMENT)
+    _write_segments(bank_level, _INNER, _ORTHOGONAL, _ORTHOGONAL_CELL, door_cell, lines, signs, place, segments)
+    near = _near(level, entities, _STANDS[kind], bank_level["near_start"])
+    platform = _near(level, entities, kind == ONE_WAY, bank_level["platform_start"])
+    # Each pool has one more item, of zeros, so that it is never empty and a kernel's pointer into it is always valid.
     return Bank(
         level=bank_level,
         segment=segments,
         entity=_pool(entities),
-        near=_pool(near),
-        platform=_pool(platform),
+        near=near,
+        platform=platform,
         mover=_pool(movers.astype(np.int32)),
         door=_pool(doors),
         edge=_pool(edges),
@@ -436,9 +489,9 @@ def build_bank(maps, unfinished: bool = False) -> Bank:
 
 
 def _pool(items):
-    """The items and one of zeros, so that a pool is never empty and a kernel's pointer into it is always valid."""
+    """The items and one of zeros."""
     if items.dtype.names:
-        return _joined(items, np.zeros(1, items.dtype))
+        return np.concatenate([_words(items), np.zeros((1, items.itemsize // 8), "u8")]).view(items.dtype).reshape(-1)
     return np.append(items, items.dtype.type(0))
 
 
