@@ -55,7 +55,7 @@ class Args:
     seed: int = 1  # seed of everything: weights, order of the steps
     torch_deterministic: bool = True  # ask torch for deterministic kernels
     cuda: bool = True  # use a GPU if there is one
-    threads: int = 0  # CPU threads; without a GPU each is a process of its own (0: one for each processor)
+    threads: int = 0  # CPU threads (0: one per processor); without a GPU split over as many processes as can be
     track: bool = False  # mirror the metrics to Weights and Biases (WANDB_MODE=offline keeps them on disk)
     wandb_project_name: str = "npp-rl"  # project on Weights and Biases
     wandb_entity: str | None = None  # team on Weights and Biases
@@ -84,7 +84,7 @@ class Args:
     save_freq: int = 5  # epochs between checkpoints (0: only at the end)
 
     epochs: int = 50  # passes over the training steps
-    max_minutes: float | None = None  # minutes until the report, without compiling; may end it before its last epoch
+    max_minutes: float | None = None  # minutes until the report once the simulator is ready; may end it in any epoch
     patience: int = 10  # end after this many epochs without a better loss on held-out levels (0: never)
     batch_size: int = 256  # steps in a batch over all processes
     learning_rate: float = 1e-3  # initial learning rate of AdamW
@@ -225,7 +225,7 @@ def main(args: Args) -> Path:
     _, validation_levels, test_levels = datasets.load_split(
         args.train_dataset, args.test_dataset, args.holdout_fraction, args.validation_fraction
     )
-    analysis.compile_ahead(script.Agent.observations)  # now, so that nothing is compiled while the clock runs
+    analysis.compile_ahead(script.Agent.observations)  # now, so that the simulator is not compiled while the clock runs
     clock = Clock(args.max_minutes, args.capture_video)
     rules = rules_of(own_args, script.Agent.observations)
     if rank:

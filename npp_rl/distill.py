@@ -53,7 +53,7 @@ class Args:
     seed: int = 1  # seed of everything: weights, levels, actions, minibatches
     torch_deterministic: bool = True  # ask torch for deterministic kernels
     cuda: bool = True  # use a GPU if there is one
-    threads: int = 0  # CPU threads; without a GPU each is a process of its own (0: one for each processor)
+    threads: int = 0  # CPU threads (0: one per processor); without a GPU split over as many processes as can be
     track: bool = False  # mirror the metrics to Weights and Biases (WANDB_MODE=offline keeps them on disk)
     wandb_project_name: str = "npp-rl"  # project on Weights and Biases
     wandb_entity: str | None = None  # team on Weights and Biases
@@ -86,7 +86,7 @@ class Args:
     save_freq: int = 500_000  # environment steps between checkpoints (0: only at the end)
 
     total_timesteps: int = 5_000_000  # environment steps of the run
-    max_minutes: float | None = None  # minutes until the report, without compiling; instead of total_timesteps
+    max_minutes: float | None = None  # minutes until the report once the simulator is ready; instead of total_timesteps
     num_envs: int = 128  # number of environments over all processes
     num_steps: int = 64  # steps in each environment per iteration
     num_minibatches: int = 32  # minibatches per epoch
@@ -175,7 +175,7 @@ def main(args: Args) -> Path:
         args.train_dataset, args.test_dataset, args.holdout_fraction, args.validation_fraction
     )
     both = tuple(dict.fromkeys((*script.Agent.observations, *teachers.observations)))
-    analysis.compile_ahead(both)  # now, so that nothing is compiled while the clock runs
+    analysis.compile_ahead(both)  # now, so that the simulator is not compiled while the clock runs
     clock = Clock(args.max_minutes, args.capture_video)
     trained_on = checkpoints.keys_of(own_levels + validation_levels, teachers.trained_on)
     levels_digest = checkpoints.digest_of(own_levels, validation_levels, test_levels)

@@ -41,7 +41,7 @@ class Args:
     seed: int = 1  # seed of everything: weights, levels, actions, minibatches
     torch_deterministic: bool = True  # ask torch for deterministic kernels
     cuda: bool = True  # use a GPU if there is one
-    threads: int = 0  # CPU threads; without a GPU each is a process of its own (0: one for each processor)
+    threads: int = 0  # CPU threads (0: one per processor); without a GPU split over as many processes as can be
     track: bool = False  # mirror the metrics to Weights and Biases (WANDB_MODE=offline keeps them on disk)
     wandb_project_name: str = "npp-rl"  # project on Weights and Biases
     wandb_entity: str | None = None  # team on Weights and Biases
@@ -71,7 +71,7 @@ class Args:
     save_freq: int = 1_000_000  # environment steps between checkpoints (0: only at the end)
 
     total_timesteps: int = 20_000_000  # environment steps of the run
-    max_minutes: float | None = None  # minutes until the report, without compiling; instead of total_timesteps
+    max_minutes: float | None = None  # minutes until the report once the simulator is ready; instead of total_timesteps
     learning_rate: float = 1e-3  # initial learning rate of Adam
     num_envs: int = 512  # number of environments over all processes
     num_steps: int = 64  # steps in each environment per iteration
@@ -98,7 +98,7 @@ class Args:
     kl_steps: int = 1_000_000  # environment steps over which that weight falls to zero
 
     size: Literal["auto", "small", "full"] = "auto"  # preset of the sizes below (auto: full on a GPU, else small)
-    hidden: int | None = None  # width of the two vector encoders (default: by size)
+    hidden: int | None = None  # width of the encoders of the state, and of reachability with arcs (default: by size)
     tiles_hidden: int | None = None  # width of the encoder of the level patch (default: by size)
     features: int | None = None  # width of the fused features (default: by size)
 
@@ -127,7 +127,7 @@ def mlp(inputs, hidden, outputs):
 
 
 class Agent(nn.Module):
-    """MLPs over state, reachability and patch; a linear layer fuses them into the features of actor and critic.
+    """MLPs over state, reachability with arcs, and patch; a linear layer fuses them for actor and critic.
 
     Observations: `game_state` float32 [B, S], `reachability` float32 [B, R], `arcs` float32 [B, A, F], `local_tiles`
     uint8 [B, C, P, P].
@@ -213,7 +213,7 @@ def minibatches_of(b_advantages, args, process):
 
 
 def main(args: Args) -> Path:
-    """Train, evaluate, report -> the run directory. Raises ArgumentError, CheckpointError, LevelError, OSError."""
+    """Train, evaluate, report -> the run directory. Raises UserError, FloatingPointError, OSError."""
     # Each process ("rank") has its share of the environments. Only rank 0 writes files.
     process = processes.begin(args, SIZES)
     rank, world_size, device = process.rank, process.world_size, process.device
@@ -226,7 +226,7 @@ def main(args: Args) -> Path:
     own_levels, validation_levels, test_levels = datasets.load_split(
         args.train_dataset, args.test_dataset, args.holdout_fraction, args.validation_fraction
     )
-    analysis.compile_ahead(Agent.observations)  # now, so that nothing is compiled while the clock runs
+    analysis.compile_ahead(Agent.observations)  # now, so that the simulator is not compiled while the clock runs
     clock = Clock(args.max_minutes, args.capture_video)
     levels_digest = checkpoints.digest_of(own_levels, validation_levels, test_levels)
     checkpoint, counters = checkpoints.load_latest(run_dir, args, levels_digest, world_size)

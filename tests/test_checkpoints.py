@@ -335,6 +335,12 @@ def test_a_lost_checkpoint_is_named_and_a_run_that_never_trained_begins_again(tm
     (tmp_path / "checkpoints/best.pt").write_text("damaged")
     with pytest.raises(CheckpointError, match=r"best\.pt: not a whole checkpoint"):
         checkpoints.load_latest(tmp_path, args, "abc", 1)
+    for damaged in ({}, {"global_step": "many"}):
+        checkpoints.save(tmp_path / "checkpoints/best.pt", damaged)
+        with pytest.raises(CheckpointError, match=r"best\.pt: does not fit this run \((Key|Type)Error: "):
+            checkpoints.load_latest(tmp_path, args, "abc", 1)
+    with pytest.raises(CheckpointError, match=r"best\.pt: does not fit this run \(KeyError: 'agent'\)"):
+        checkpoints.load_best(tmp_path, torch.nn.Linear(1, 1), torch.device("cpu"))
 
 
 PLACES = ("config.json", "log.jsonl", "metrics.jsonl", "checkpoints/latest.pt", "checkpoints/best.pt")

@@ -204,6 +204,14 @@ def test_curves_are_the_values_of_the_log_by_steps_or_minutes(tmp_path):
         assert cut["x"] == [100]
 
 
+def test_a_key_that_is_asked_for_twice_is_one_key(tmp_path):
+    write_run(tmp_path / "runs/a", [train(100 * k, k / 10) for k in range(1, 4)])
+    with serving([tmp_path / "runs"]) as served:
+        ask = {"runs": ["runs/a"], "keys": ["charts/success_rate"] * 2}
+        (own,) = served.post("/api/curves", ask)[2]["curves"]["charts/success_rate"]
+        assert own["x"] == [100, 200, 300]
+
+
 def test_smoothing_and_thinning():
     y = np.array([1.0, 0.0, 0.0])
     assert curves.smoothed(y, 0.5).tolist() == pytest.approx([1, 1 / 3, 1 / 7])
@@ -616,6 +624,10 @@ def command(*words, **options):
         ([".", "--port", "70000"], "--port"),
         ([".", "--token", "short"], "--token"),
         ([".", "--save-to", "no/such"], "--save-to"),
+        ([".", "--levels", "builtin", "no/such"], "--levels no/such: no such folder or file"),
+        ([".", "--levels", "builtin,no/such"], "--levels no/such: no such folder or file"),
+        ([".", "--script", "no/such.py"], "--script no/such.py"),
+        ([".", "--script", "README.md"], "--script README.md"),
         ([".", "--host", "203.0.113.1", "--port", "0"], "--host"),
     ],
 )

@@ -127,6 +127,7 @@ def test_files_that_hold_no_level_are_refused_in_a_line(data):
         {"entities": [[0, 1, True, 0, 0]]},
         {"title": None, "entities": None},
         {"original": "no base64!"},
+        {"original": "AAAA", "title": "other"},
     ],
 )
 def test_documents_that_are_no_level_have_a_problem(change):

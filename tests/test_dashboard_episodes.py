@@ -5,8 +5,11 @@ import io
 import json
 import os
 import pickle
+import sys
 import time
 import xml.etree.ElementTree as ElementTree
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,11 +17,13 @@ from made_runs import played
 from PIL import Image
 from serving import serving
 
-from benchmark.dashboard import drawing, playback, worker
+from benchmark.dashboard import drawing, episodes, playback, worker
+from benchmark.dashboard.runs import Run
+from npp_rl.commands import UserError
 from npp_rl.environment.games import ACTION_BYTES, inputs_of
 from npp_rl.levels import builtin
 from npp_rl.levels.builtin import table
-from npp_rl.levels.maps import TILES_AT, encode_map, mirrored
+from npp_rl.levels.maps import TILES_AT, Level, encode_map, mirrored
 from npp_rl.levels.replays import write_replay
 from npp_rl.simulator import DEAD, WON, simulate, simulate_final
 from npp_rl.simulator.tiles import SOLID
@@ -137,6 +142,31 @@ def test_par_and_peoples_runs_are_ghosts(tmp_path):
     assert (again["outcome"], again["frames"]) == ("won", row["par"])
 
 
+def test_new_replays_and_levels_in_sub_folders_are_seen(tmp_path):
+    folder = tmp_path / "people/first"
+    folder.mkdir(parents=True)
+    write_replay(folder / "one.replay", WINS, RIGHT, True)
+
+    def ghosts():
+        return [run[0] for run in result("ghosts", map=text_of(WINS), replays=[str(tmp_path / "people")])["runs"]]
+
+    assert ghosts() == ["one.replay"]
+    write_replay(folder / "two.replay", WINS, RIGHT[:9], False)
+    assert ghosts() == ["one.replay", "two.replay"]
+    (folder / "one.replay").unlink()
+    assert ghosts() == ["two.replay"]
+
+    category = tmp_path / "levels/simple"
+    category.mkdir(parents=True)
+    datasets = [str(tmp_path / "levels")]
+    (category / "a").write_bytes(WINS)
+    digests = [Level(data, "", "").digest for data in (WINS, room(title="other"))]
+    assert [row[0] for row in result("listed", datasets=datasets)["levels"]] == digests[:1]
+    (category / "b").write_bytes(room(title="other"))
+    assert [row[0] for row in result("listed", datasets=datasets)["levels"]] == digests
+    assert list(result("geometry", digests=digests, datasets=datasets)["levels"]) == digests
+
+
 def test_traces_and_films():
     data, keys = text_of(WINS), "2" * 60
     png = Image.open(io.BytesIO(base64.b64decode(result("trace", map=data, runs=[keys], kind="png")["data"])))
@@ -245,6 +275,37 @@ def test_the_suite_of_two_evaluations(served):
             how = "won" if first["success"] else first["cause"] if first["cause"] != "none" else first["failure"]
             assert row[:2] == [entry["digest"], entry["id"]]
             assert row[5][at] == [entry["success_rate"], how, first["frames"], 1, True, False]
+
+
+def requested(top, **contents):
+    """A request to a dashboard with runs whose eval_results.json have some contents."""
+    runs = {}
+    for name, content in contents.items():
+        (top / name).mkdir()
+        (top / name / "eval_results.json").write_text(content)
+        runs[name] = Run(name, top / name, top)
+    dashboard = SimpleNamespace(runs=SimpleNamespace(run=runs.__getitem__))
+    return SimpleNamespace(app=SimpleNamespace(state=SimpleNamespace(dashboard=dashboard)))
+
+
+def test_requests_at_once_for_more_evaluations_than_are_kept(tmp_path, monkeypatch):
+    monkeypatch.setattr(episodes, "READ", 1)
+    request = requested(tmp_path.resolve(), **{f"r{k}": json.dumps({"levels": [{"id": f"{k}"}]}) for k in range(3)})
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            names = [f"r{k % 3}" for k in range(1500)]
+            found = list(pool.map(lambda name: episodes.results_of(request, name).levels[0].id, names))
+    finally:
+        sys.setswitchinterval(before)
+    assert found == [name[1:] for name in names]
+
+
+def test_a_deeply_nested_evaluation_is_said_to_be_damaged(tmp_path):
+    request = requested(tmp_path.resolve(), deep='{"x": ' + "[" * 100_000)
+    with pytest.raises(UserError, match=r"deep: eval_results\.json is damaged"):
+        episodes.results_of(request, "deep")
 
 
 def test_an_episode_of_an_evaluation_is_played_again(served):

@@ -354,6 +354,20 @@ def test_readout_equals_means_and_maxima_by_hand(every):
     torch.testing.assert_close(readout(table[padded.slots], padded), out.detach(), rtol=1e-6, atol=1e-6)
 
 
+def test_readout_keeps_nan():
+    """At whichever node of a type, as torch does: a training that diverges is to be seen."""
+    mask, *lists = random_graphs(8)
+    padded = packed(mask, *lists, padded=True)
+    for node in range(NODES):
+        table = torch.randn(BATCH, NODES, WIDTH)
+        table[1, node] = torch.nan
+        outs = []
+        for graphs in (packed(mask, *lists), padded):
+            outs.append(readout(table.flatten(0, 1)[graphs.slots], graphs))
+        torch.testing.assert_close(*outs, rtol=1e-6, atol=1e-6, equal_nan=True)
+        assert outs[0][1].isnan().any() == bool(mask[1, node])
+
+
 def test_compiled_kernels_are_found_again_by_another_process():
     """Numba's cache knows them by what they take from enclosing functions, and functions differ between processes."""
     kernels = [*graph_attention.attention_kernels(4, 6), *graph_attention.additive_attention_kernels(4, 6)]

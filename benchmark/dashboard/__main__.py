@@ -17,7 +17,8 @@ from typing import Annotated
 
 import tyro
 
-from npp_rl.commands import ArgumentError, command, say
+from npp_rl.commands import ArgumentError, LevelError, command, say
+from npp_rl.levels.sources import resolved
 
 LEAST_TOKEN = 16  # characters
 
@@ -56,6 +57,14 @@ def given(args: Args) -> tuple[list[Path], str | None]:
         raise ArgumentError(f"--token: expected at least {LEAST_TOKEN} ASCII characters")
     if args.save_to is not None and not args.save_to.is_dir():
         raise ArgumentError(f"--save-to {args.save_to}: expected a folder")
+    for word in args.levels:
+        try:
+            resolved(word)
+        except LevelError as error:
+            raise ArgumentError(f"--levels {error}") from None
+    for word in args.script:
+        if not word.endswith(".py") or not Path(word).is_file():
+            raise ArgumentError(f"--script {word}: no such script, expected a path that ends in .py")
     for path in args.replays:
         if not path.exists():
             raise ArgumentError(f"--replays {path}: no such file or folder, expected replays")

@@ -263,4 +263,5 @@ def checked(content: dict) -> dict:
         if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float))):
             raise UserError(f"{name}: expected a number")
         limits.append(otherwise if value is None else float(value))
+    keys = list(dict.fromkeys(keys))
     return {"keys": keys, "x": content.get("x", "steps"), "smooth": float(smooth), "group": group, "limits": limits}

@@ -123,8 +123,10 @@ def map_from(document: dict) -> bytes:
     except (ValueError, KeyError, TypeError, IndexError, AttributeError):
         raise ValueError("expected a document of the editor: tiles, entities, title") from None
     if original is not None:
-        same = document_of(original) if len(original) >= SHORTEST_MAP else {}
-        if all(same.get(key) == document[key] for key in ("tiles", "entities", "title")):
+        if len(original) < SHORTEST_MAP:
+            raise ValueError(f"original: expected null or a map of at least {SHORTEST_MAP} bytes")
+        same = document_of(original)
+        if all(same[key] == document[key] for key in ("tiles", "entities", "title")):
             return original
     data = _with_header(original, tiles, records, title)
     check_map(data)

@@ -8,6 +8,7 @@ file; agents that come with the package are `zoo:NAME`. Nothing is looked for by
 
 import contextlib
 import os
+import threading
 from collections import OrderedDict
 from pathlib import Path
 
@@ -65,6 +66,7 @@ class Results(msgspec.Struct):
 
 _decoder = msgspec.json.Decoder(Results)
 _read: OrderedDict[Path, tuple[tuple, Results]] = OrderedDict()
+_lock = threading.Lock()  # of `_read`, which requests in several threads use
 
 
 def places(run: Run) -> dict[str, Path]:
@@ -98,17 +100,21 @@ def results_of(request: Request, name: str) -> Results:
         inside(path, run.top)
         state = path.stat()
         stamp = (state.st_ino, state.st_mtime_ns, state.st_size)
-        if path not in _read or _read[path][0] != stamp:
+        with _lock:
+            known, found = _read.get(path, (None, None))
+        if known != stamp:
             with open_file(path) as stream:
                 data = stream.read(BYTES + 1)
             if len(data) > BYTES:
                 raise UserError(f"{shown_name(name)[:100]}: expected at most {BYTES:,} bytes")
-            _read[path] = stamp, _decoder.decode(data)
+            found = _decoder.decode(data)
+        with _lock:
+            _read[path] = stamp, found
+            _read.move_to_end(path)
             while len(_read) > READ:
                 _read.popitem(last=False)
-        _read.move_to_end(path)
-        return _read[path][1]
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        return found
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         reason = f"{error}"[:120]
         raise UserError(f"{shown_name(name)[:100]}: {path.name} is damaged or half-written ({reason})") from None
     except OSError as error:
@@ -137,7 +143,7 @@ async def suite(request: Request) -> Response:
 
     Answer: `evaluations` (id, name, problem), and `levels`: rows of key (digest, or id without one), id, category,
     title, par, and for each evaluation None or [success rate, end, frames, tries, has actions, trained on]. The end is
-    "won", a cause of death or a kind of failure.
+    "won", a cause of death, a kind of failure or "out of time".
     """
     chosen = texts(await body_of(request), "evaluations", MOST)
     return json_answer(await run_in_threadpool(_suite, request, list(dict.fromkeys(chosen))))

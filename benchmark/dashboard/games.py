@@ -93,7 +93,7 @@ async def levels(request: Request) -> Response:
 
 
 async def game(request: Request) -> Response:
-    """A game by input digits, or by an evaluation's actions."""
+    """A game by input digits."""
     found = await body_of(request)
     arguments = {"map": await map_of(request, found), "inputs": field(found, "inputs", str, "")}
     return json_answer(await remembered(request, "show", "game", **arguments))

@@ -7,6 +7,7 @@ import base64
 import functools
 import hashlib
 import io
+import os
 import tempfile
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from npp_rl.levels.datasets import load_levels
 from npp_rl.levels.generator import generate
 from npp_rl.levels.maps import TILES_AT, Level, map_title
 from npp_rl.levels.replays import ReplayError, find_replays, read_replays, validate
+from npp_rl.levels.sources import parts_of
 from npp_rl.simulator import DEAD, WON, build_bank, check_map, new_state, play, reset_game, simulate
 from npp_rl.simulator.layout import CAUSE_NAMES
 from npp_rl.viewing import render, video
@@ -44,14 +46,15 @@ def tables() -> dict:
     return drawing.tables()
 
 
-@functools.cache
-def _known(datasets: tuple[str, ...]) -> dict[str, Level]:
-    """The levels of data sets by digest; of built-in levels only what has been asked for (see `level_of`)."""
-    found = {}
-    for word in datasets:
-        if word != "builtin":
-            found |= {level.digest: level for level in load_levels(word)}
-    return found
+def _known(datasets: list[str]) -> dict[str, Level]:
+    """The levels of data sets by digest; not the built-in ones, which `level_of` makes when they are asked for."""
+    words = tuple(word for word in datasets if word != "builtin")
+    return _loaded(words, _stamp(part for word in words for part in parts_of(word) if part != "builtin"))
+
+
+@functools.lru_cache(maxsize=1)
+def _loaded(datasets, stamp):
+    return {level.digest: level for word in datasets for level in load_levels(word)}
 
 
 @functools.cache
@@ -65,10 +68,11 @@ def _rows() -> dict[str, tuple[int, dict]]:
     return found
 
 
-def level_of(digest: str, datasets: list[str]) -> Level | None:
-    """The level with this digest, if it is in one of the data sets."""
-    if (level := _known(tuple(datasets)).get(digest)) is not None:
-        return level
+def level_of(digest: str, datasets: list[str], known: dict[str, Level] | None = None) -> Level | None:
+    """The level with this digest, if it is in one of the data sets. known: `_known` of them, for several levels."""
+    known = _known(datasets) if known is None else known
+    if digest in known:
+        return known[digest]
     if "builtin" not in datasets or digest not in _rows():
         return None
     number, row = _rows()[digest]
@@ -87,16 +91,16 @@ def listed(datasets: list[str]) -> dict:
     if "builtin" in datasets:
         for digest, (number, row) in _rows().items():
             rows.append([digest, f"{row['category']}/{row['split']}_{number:04d}", row["category"], "", row["par"]])
-    for digest, level in _known(tuple(datasets)).items():
+    for digest, level in _known(datasets).items():
         rows.append([digest, level.id, level.category, level.title, pars.get(digest)])
     return {"levels": rows}
 
 
 def geometry(digests: list[str], datasets: list[str]) -> dict:
     """How levels look at their start (see `drawing`), and their maps: `levels` by digest, and `symbols`."""
-    symbols, found = Symbols(), {}
+    symbols, found, known = Symbols(), {}, _known(datasets)
     for digest in digests[:MOST_LEVELS]:
-        if (level := level_of(digest, datasets)) is not None:
+        if (level := level_of(digest, datasets, known)) is not None:
             names = {
                 "id": level.id,
                 "category": level.category,
@@ -248,7 +252,7 @@ def game(map: str, inputs: str = "", actions: str = "", frame_skip: int = 4, fra
     return {**found, **drawing.ground(level), "title": map_title(data)}
 
 
-@functools.cache
+@functools.lru_cache(maxsize=1)
 def _replays(paths: tuple[str, ...], stamp) -> dict[bytes, list[tuple[str, str, bytes]]]:
     """What is played of a level -> (name, verdict, inputs) of each run in replay files."""
     found: dict[bytes, list] = {}
@@ -297,8 +301,9 @@ def _digits(inputs: bytes) -> str:
 
 
 def _stamp(paths):
-    """Changes when a file comes into one of the folders."""
-    return tuple(Path(path).stat().st_mtime_ns for path in paths)
+    """Changes when one of the files changes, or when a file comes, goes or is replaced in one of the folders."""
+    places = [Path(place) for path in paths for place in (path, *(folder for folder, _, _ in os.walk(path)))]
+    return tuple((place, place.stat().st_mtime_ns) for place in places)
 
 
 def _run(map_data: bytes, inputs: str):

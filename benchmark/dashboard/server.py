@@ -68,7 +68,7 @@ class Dashboard:
     runs: Runs
     curves: Curves
     comparisons: Comparisons
-    levels: tuple[str, ...] = ("builtin",)  # data sets of the editor
+    levels: tuple[str, ...] = ("builtin",)  # data sets of episodes and the editor
     save_to: Path | None = None  # the only folder that is written to
     watching: int = 0  # pages that are told of changes
     stopping: Callable[[], bool] = lambda: False  # whether the server ends: what takes long ends too

@@ -175,7 +175,8 @@ LEVEL = np.dtype(
         ("doors", "i4"),
         ("edge_start", "i4"),
         ("edges", "i4"),
-        ("physical", "i4"),  # numbers of entities that collide physically, that move, that think (without mines)
+        # Numbers of entities that collide physically, that move, and that think (without plain mines).
+        ("physical", "i4"),
         ("moving", "i4"),
         ("thinking", "i4"),
         ("ball_count", "i4"),  # D of PHYSICS.md 5.19

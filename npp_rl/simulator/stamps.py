@@ -37,7 +37,7 @@ _REGISTERS = re.compile(rb"\b(register_model|register_jitable|overload\w*|lower_
 
 @functools.cache
 def source_stamp() -> str:
-    """Hash (hex) of all Python files that hold compiled code, and of the bounds-check setting."""
+    """Hash (hex) of all Python files with compiled code, of Numba's version and of the bounds-check setting."""
     digest = hashlib.sha256(f"{numba.__version__} {config.BOUNDSCHECK}".encode())
     for path in sorted(_PACKAGE.rglob("*.py")):
         text = path.read_bytes()

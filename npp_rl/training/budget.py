@@ -1,4 +1,4 @@
-"""A longer budget for a run that is resumed: more steps, minutes or epochs than it was given before."""
+"""Another budget for a resumed run: other steps, minutes or epochs than it was given before."""
 
 from pathlib import Path
 from types import SimpleNamespace

@@ -237,8 +237,13 @@ def load_latest(run_dir: Path, args, levels_digest: str, world_size: int, counte
 
 def has_trained(run_dir: Path) -> bool:
     """Whether a run's folder holds something of a training: metrics, an agent or results. Raises CheckpointError."""
-    if (run_dir / "eval_results.json").exists() or ((run_dir / BEST).exists() and load(run_dir / BEST)["global_step"]):
+    if (run_dir / "eval_results.json").exists():
         return True
+    if (run_dir / BEST).exists():
+        best = load(run_dir / BEST)
+        with restoring(run_dir / BEST):
+            if best["global_step"] > 0:
+                return True
     try:
         return b'{"kind": "train"' in read_bytes(run_dir / "metrics.jsonl", LOG_BYTES)
     except FileNotFoundError:
@@ -287,7 +292,8 @@ def load_best(run_dir: Path, agent: torch.nn.Module, device: torch.device) -> di
     best = {}
     if not dist.is_initialized() or dist.get_rank() == 0:
         best = load(run_dir / BEST, device)
-        agent.load_state_dict(best["agent"])
+        with restoring(run_dir / BEST):
+            agent.load_state_dict(best["agent"])
     if dist.is_initialized():
         for tensor in agent.state_dict().values():
             dist.broadcast(tensor, 0)

@@ -18,7 +18,20 @@ from numba import prange, types
 from torch import nn
 
 from npp_rl.simulator.compiled import kernel, njit
-from npp_rl.training.graph_vectors import add, div, exp, fma, load, maximum, mul, splat, step, store, sub
+from npp_rl.training.graph_vectors import (
+    add,
+    div,
+    exp,
+    fma,
+    load,
+    maximum,
+    maximum_or_nan,
+    mul,
+    splat,
+    step,
+    store,
+    sub,
+)
 
 FAST = {"reassoc", "contract", "arcp", "nsz"}  # allows sums in any order, but keeps infinities and NaN
 LANES = 16  # most numbers in a vector of features that belong to no heads
@@ -744,7 +757,7 @@ def _readout_kernels(width: int):
                     nodes += i == 0
                     for d in range(0, width, lanes):
                         x = load(h[t], d, lanes)
-                        store(most, d, maximum(load(most, d, lanes), x))
+                        store(most, d, maximum_or_nan(load(most, d, lanes), x))
                         if i == 0:
                             x = maximum(splat(np.float32(0), lanes), x)
                             store(mean, d, add(x, load(mean, d, lanes)))

@@ -1,8 +1,9 @@
 """Vectors of float32 in compiled kernels, as instructions of the processor.
 
 LLVM must assume that arrays which a kernel reads and writes overlap, so it turns few of a graph layer's short loops
-into vector instructions. Here a kernel names its vectors. A vector has as many lanes as the graph layer has heads: all
-heads are computed at once, and no sum runs across lanes. LLVM splits or pads vectors to the registers of a processor.
+into vector instructions. Here a kernel names its vectors. A vector has a fixed number of lanes: heads of a graph layer,
+features of a node or channels of a convolution. No sum runs across lanes. LLVM splits or pads vectors to the registers
+of a processor.
 """
 
 import numpy as np
@@ -108,6 +109,17 @@ def div(typing, a, b):
 def maximum(typing, a, b):
     """The greater of a and b; b where one is NaN."""
     return _of_vectors(lambda builder, a, b: builder.select(builder.fcmp_ordered(">", a, b), a, b))(a, (b,))
+
+
+@intrinsic
+def maximum_or_nan(typing, a, b):
+    """The greater of a and b; NaN where one of them is NaN."""
+
+    def operation(builder, a, b):
+        greater = builder.select(builder.fcmp_ordered(">", a, b), a, b)  # b where one is NaN
+        return builder.select(builder.fcmp_unordered("uno", a, a), a, greater)
+
+    return _of_vectors(operation)(a, (b,))
 
 
 @intrinsic

@@ -1,6 +1,7 @@
 """The processes of a run, with their devices, threads, precision and seeds.
 
-A run on a CPU starts one process per core itself (see ranks.py). torchrun starts those of several GPUs or machines.
+A run on a CPU starts its processes itself, where possible one per core (see ranks.py). torchrun starts those of several
+GPUs or machines.
 """
 
 import atexit
@@ -235,8 +236,8 @@ def _end_group():
     """End the group's threads, by dropping the last reference to it, before Python ends.
 
     A thread of gloo may still have to free a tensor of Python. It aborts the process ("terminate called without an
-    active exception") if Python has ended by then. It waits forever if DistributedDataParallel has the last reference:
-    that waits for the thread without letting go of Python's lock, as the group's own object does.
+    active exception") if Python has ended by then. The group's own object waits for this
+    thread without letting go of Python's lock.
     """
     leave()
     _group.clear()

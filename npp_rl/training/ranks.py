@@ -1,7 +1,8 @@
-"""One training process ("rank") per CPU core: a script starts them itself, and they add gradients in shared memory.
+"""Training processes ("ranks"), where possible one per CPU core: a script starts them, and they add their gradients.
 
 On a CPU, two processes of one thread each train faster than one process of two threads. They meet once a minibatch and
-wait asleep. In between no thread waits for another, so a neighbour on the same cores takes its share and no more.
+wait asleep. In between no thread of theirs waits for another, so a busy neighbour on the same cores takes its share and
+no more. Where a run can be divided among fewer processes than there are cores, each of them has several threads.
 
 The user's process is rank 0. It forks for each other rank, which so has all modules loaded, where fork is safe: on
 Linux. Elsewhere it starts the same program once more. Ranks are connected by a socket and by memory without a name.
