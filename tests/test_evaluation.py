@@ -96,7 +96,7 @@ def levels():
 def agent():
     """Untrained, with an actor wide enough that greedy play depends on what is seen."""
     torch.manual_seed(3)
-    shapes = {"game_state": (34,), "reachability": (68,), "arcs": (9, 9), "local_tiles": (3, 15, 15)}
+    shapes = {"game_state": (34,), "reachability": (128,), "arcs": (9, 9), "local_tiles": (3, 15, 15)}
     agent = Agent(shapes, Args(**SIZES))
     with torch.no_grad():
         agent.actor.weight.mul_(300)
@@ -109,7 +109,7 @@ SIZES = {"hidden": 8, "tiles_hidden": 8, "features": 8}
 @pytest.fixture(scope="module")
 def graph_agent():
     torch.manual_seed(3)
-    shapes = {"game_state": (34,), "reachability": (68,), "arcs": (9, 9)}
+    shapes = {"game_state": (34,), "reachability": (128,), "arcs": (9, 9)}
     shapes |= {key: shape for key, (shape, _) in GRAPH_OBSERVATIONS.items()}
     agent = ppo_vision_free.Agent(shapes, ppo_vision_free.Args(hidden=8, graph_hidden=16, features=8))
     with torch.no_grad():
@@ -275,7 +275,7 @@ def run_dir(tmp_path, agent):
     checkpoint = {
         "architecture": "mlp_baseline",
         "args": {**args, "gamma": 0.99, "holdout_fraction": 0.2, **SIZES},
-        "observation_shapes": {"game_state": [34], "reachability": [68], "arcs": [9, 9], "local_tiles": [3, 15, 15]},
+        "observation_shapes": {"game_state": [34], "reachability": [128], "arcs": [9, 9], "local_tiles": [3, 15, 15]},
         "agent": agent.state_dict(),
     }
     checkpoints.save(tmp_path / "run/checkpoints/best.pt", checkpoint)

@@ -4,15 +4,16 @@ import numpy as np
 import pytest
 from hand_made import ROW, ground, level, middle
 from test_arcs import CLEAR, DIES, HOP, RUN_RIGHT, STAY, TIME, UP, hold
-from test_observations import NONE, RIGHT
+from test_observations import NONE, RIGHT, patch_points
 
 from npp_rl.environment.arcs import ARCS, FRAMES
 from npp_rl.environment.env import NppVectorEnv
 from npp_rl.environment.games import LOOK
+from npp_rl.environment.graph import MINE_NODES, MINES
 from npp_rl.environment.movers import MOVERS, SOON
 from npp_rl.levels.datasets import load_levels
 from npp_rl.simulator import DEAD
-from npp_rl.simulator.layout import DEATH_BALL, FLOOR_GUARD, MINI_DRONE, SHOVE_THWUMP, THWUMP, ZAP_DRONE
+from npp_rl.simulator.layout import BOUNCE_BLOCK, DEATH_BALL, FLOOR_GUARD, MINI_DRONE, SHOVE_THWUMP, THWUMP, ZAP_DRONE
 
 KINDS = (ZAP_DRONE, FLOOR_GUARD, THWUMP, DEATH_BALL, MINI_DRONE, SHOVE_THWUMP)
 ROOM = ground((4, 8, 20, ROW))
@@ -80,10 +81,9 @@ def places(envs, frames):
 
 def listed(envs):
     """The movers that are listed for the only game."""
-    envs._views.movers[0]["kind"] = 0
     envs._advance(LOOK)
-    movers = envs._views.movers[0]
-    return movers[movers["kind"] > 0]
+    around = envs._views.around[0]
+    return around["movers"][: around["count"]]
 
 
 @pytest.mark.parametrize("kind", [ZAP_DRONE, MINI_DRONE])
@@ -297,3 +297,57 @@ def test_arcs_foretell_deaths_by_movers_on_levels_that_people_made(shared):
     assert right > 100
     assert right / (right + late + wrong) > 0.65
     assert (right + late) / (right + late + missed) > 0.85
+
+
+def stamped(points, places):
+    """The hazards' layer u1 [15, 15] of a patch: places are (x, y, radius, value)."""
+    x, y = points
+    layer = np.zeros(x.shape, int)
+    for px, py, radius, value in places:
+        inside = np.clip((radius + 12 - np.hypot(x - px, y - py)) / 12, 0, 1)
+        layer = np.maximum(layer, (value * inside).astype(int))
+    return layer
+
+
+def test_a_patch_shows_where_movers_will_be_and_where_they_would_go():
+    corridor = ground((4, ROW, 30, ROW))
+    made = room((ZAP_DRONE, middle(11, ROW), 4, 0), spawn=(8, ROW), tiles=corridor)
+    obs = NppVectorEnv(1, [made], ("local_tiles",)).reset(seed=0)[0]["local_tiles"][0]
+    x, y = middle(11, ROW)
+    fading = zip((0, *SOON), (255, 208, 176, 144, 112), strict=True)
+    drone = [(x - 8 / 7 * t, y, 19.5, value) for t, value in fading]
+    expected = stamped(patch_points(*middle(8, ROW)), drone)
+    assert np.abs(obs[1].astype(int) - expected).max() <= 1 and set(np.unique(expected)) >= {255, 208}
+
+
+def test_a_patch_shows_the_lane_and_the_body_of_a_thwump_that_waits():
+    tiles = ground((4, 4, 20, ROW))
+    x, y = middle(10, 8)
+    made = room((THWUMP, (x, y), 0, 0), (BOUNCE_BLOCK, (x - 48, y), 0, 0), spawn=(9, 11), tiles=tiles)
+    envs = NppVectorEnv(1, [made], ("local_tiles",))
+    obs = envs.reset(seed=0)[0]["local_tiles"][0]
+    points = patch_points(*middle(9, 11))
+    (o,) = envs._views.around[0]["movers"][:1]
+    assert not o["awake"] and o["go_x"] == 24 * 21 - 11 - x and o["go_y"] == 0
+    steps = int(o["go_x"] / 12)
+    lane = [(x + 11 + min(12 * k, o["go_x"]), y + end, 14, 64) for k in range(steps + 1) for end in (-7, 7)]
+    now = [(x + 11, y + end, 14, 255) for end in (-7, 7)]
+    assert np.abs(obs[1].astype(int) - stamped(points, lane + now)).max() <= 1
+    distance = np.full(points[0].shape, 24.0)
+    for px in (x, x - 48):
+        dx, dy = np.maximum(np.abs(points[0] - px) - 9, 0), np.maximum(np.abs(points[1] - y) - 9, 0)
+        distance = np.minimum(distance, np.hypot(dx, dy))
+    assert (distance < 9).sum() > 3
+    inside = (points[0] > 24 * 5) & (points[1] > 24 * 5) & (points[1] < 24 * 12)  # away from the room's walls
+    assert np.abs(obs[0].astype(int) - (255 * distance / 24).astype(int))[inside].max() <= 1
+
+
+def test_a_graph_describes_movers_as_the_vectors_do():
+    made = room((MINI_DRONE, middle(12, ROW), 4, 0), (FLOOR_GUARD, (middle(16, ROW)[0], 306), 0, 0))
+    obs = NppVectorEnv(1, [made], ("reachability", "graph_nodes", "graph_node_mask")).reset(seed=0)[0]
+    seen, nodes = obs["reachability"][0, 68:].reshape(4, 15), obs["graph_nodes"][0, MINES : MINES + MINE_NODES]
+    assert obs["graph_node_mask"][0, MINES : MINES + MINE_NODES].tolist() == [1, 1] + [0] * 10
+    assert seen[:2, 8:10].tolist() == [[1, 0], [0, 1]] or seen[:2, 8:10].tolist() == [[0, 1], [1, 0]]
+    assert nodes[:2, 9:20] == pytest.approx(seen[:2, 4:]) and (nodes[:2, 6] == 1).all()
+    assert nodes[:2, :2] * 96 == pytest.approx(seen[:2, :2] * 80, abs=1e-4)
+    assert nodes[:2, 7] == pytest.approx(seen[:2, 3])

@@ -179,16 +179,62 @@ def test_hazards_nearest_first():
     (obs, *_), _ = watch(level(HALL, at, exits, mines=places[3:5]), [])
     hazards = obs["reachability"][34:66].reshape(8, 4)
     assert hazards[0] == pytest.approx([150 / 80, 0, 1 - 150 / 160, 1.0], abs=1e-6) and not hazards[1:].any()
-    # A moving one: a floor guard is where it is now.
-    guard = level(CORRIDOR, here(20), [(here(30), here(25))], others=[(16, (here(23)[0], here(23)[1] + 6), 0, 0)])
-    env = NppEnv(levels=[guard])
+    assert not obs["reachability"][68:].any()
+
+
+def test_movers_have_slots_of_their_own_with_where_they_will_be():
+    """A floor guard that the ninja wakes runs at 24/7 px a frame, from the second frame on (PHYSICS.md 5.13)."""
+    mines = [(here(20)[0] + 6 * k, here(20)[1] - 12) for k in range(3, 15)]
+    guard = (16, (here(23)[0], here(23)[1] + 6), 0, 0)
+    made = level(CORRIDOR, here(20), [(here(30), here(25))], others=[guard], mines=mines)
+    env = NppEnv(levels=[made])
     obs = env.reset()[0]
-    assert obs["reachability"][34:38] == pytest.approx([72 / 80, 6 / 80, 1 - np.hypot(72, 6) / 160, 1.0], abs=1e-6)
+    ran = 24 / 7
+    nearest = np.hypot(72 - 23 * ran, 6)  # at frame 24
+    expected = [72 / 80, 6 / 80, 1 - nearest / 250, 16 / 24, -7 * ran / 24, 0, -2, 0, 0, 1, 0, 0, 1, 0, 0]
+    assert obs["reachability"][68:83] == pytest.approx(expected, abs=1e-4)
+    assert not obs["reachability"][83:].any() and (obs["reachability"][37:66:4] == 1).all()
     obs = env.step(NONE)[0]
     n, m = env._envs._state.ninja[0], env._envs._state.mover[0]
     guard_x = next(x for x in m["x"] if x != here(30)[0])
     assert guard_x < here(23)[0]
-    assert obs["reachability"][34] == pytest.approx((guard_x - n["x"]) / 80, abs=1e-5)
+    assert obs["reachability"][68] == pytest.approx((guard_x - n["x"]) / 80, abs=1e-5)
+
+
+def test_of_movers_what_comes_counts_before_what_leaves():
+    """Six drones: the four with the least distance over the next 24 frames, and their kinds and velocities."""
+    drones = [(14, here(24), 0, 0), (14, here(25), 4, 0), (26, here(15), 0, 0), (26, here(16), 4, 0)]
+    drones += [(14, here(13), 0, 0), (14, here(31), 4, 0)]
+    made = level(CORRIDOR, here(20), [(here(38), here(36))], others=drones)
+    found = NppEnv(levels=[made]).reset()[0]["reachability"][68:].reshape(4, 15)
+    speed = np.array([8 / 7, 1.3])
+    away = {24: 4 * 24, 25: 5 * 24 - 24 * speed[0], 15: 5 * 24 - 24 * speed[1], 16: 4 * 24, 13: 7 * 24 - 24 * speed[0]}
+    order = sorted(away, key=away.get)[:4]
+    assert set(order) == {15, 25, 24, 16}
+    assert sorted((80 * found[:, 0]).round()) == sorted(24.0 * (k - 20) for k in order)
+    for row in found:
+        k = 20 + round(80 * row[0] / 24)
+        mini, side = k in (15, 16), 1 if k in (24, 15) else -1
+        assert row[2] == pytest.approx(1 - away[k] / 250, abs=1e-4) and row[3] == pytest.approx(
+            (14 if mini else 17.5) / 24
+        )
+        ahead = np.array([8, 24]) * side * speed[int(mini)] / 24
+        assert row[[4, 6]] == pytest.approx(ahead, abs=1e-4) and not row[[5, 7]].any()
+        assert row[8:].tolist() == [1, 0, 0, 0, 1, 0, 0]
+
+
+def test_what_would_wake_a_thwump_and_a_guard_is_seen():
+    tiles = ground((4, 4, 30, ROW))
+    others = [(20, middle(20, 5), 2, 0), (16, (middle(18, ROW)[0], middle(18, ROW)[1] + 6), 0, 0)]
+    made = level(tiles, middle(12, 6), [(here(28), here(26))], others=others)
+    found = NppEnv(levels=[made]).reset()[0]["reachability"][68:].reshape(4, 15)
+    thwump = found[found[:, 11] == 1][0]
+    fall = 24 * (ROW + 1) - 11 - middle(20, 5)[1]  # its front, 11 px from its centre, stops before the floor
+    assert thwump[4:8].tolist() == [0, 0, 0, 0] and thwump[12] == 0
+    assert thwump[13:] == pytest.approx([0, fall / 100], abs=1e-5) and thwump[3] == 0.5
+    guard = found[found[:, 9] == 1][0]
+    assert guard[12] == 0 and guard[4:8].tolist() == [0, 0, 0, 0]
+    assert guard[13:] == pytest.approx([max((24 * 4 + 6.01 - middle(18, ROW)[0]) / 100, -3), 0], abs=1e-5)
 
 
 def test_share_of_the_level_that_reaches_the_goal():
@@ -316,7 +362,7 @@ def test_a_mirrored_level_gives_the_mirrored_observation():
     two, _ = watch(other, across[actions])
     flip = np.ones(34)
     flip[[0, 10, 11, 12, 22, 23, 27]] = -1
-    turn = np.ones(68)
+    turn = np.ones(128)
     turn[[6, *range(8, 26, 3), 27, 28, 30, *range(34, 66, 4)]] = -1
     for a, b in zip(one, two, strict=True):
         g, h = a["game_state"].copy(), b["game_state"].copy()

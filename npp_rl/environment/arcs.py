@@ -29,7 +29,7 @@ import math
 import numpy as np
 
 from npp_rl.environment.lattice import CLEARANCE, FAR, ROWS, cell_at, room, solid
-from npp_rl.environment.movers import FRAMES, begin_arc, pass_movers
+from npp_rl.environment.movers import FRAMES, LISTED, MOVERS, begin_arc, pass_movers
 from npp_rl.levels.fields import COLS, RADIUS, SPACING, UNIT, UNREACHED
 from npp_rl.simulator.compiled import kernel
 from npp_rl.simulator.contacts import G_FALL, MINE_RADIUS, TOGGLE_IN, TOGGLE_OUT
@@ -49,9 +49,18 @@ _OPEN = int(np.argmax(CLEARANCE > BESIDE + 0.01))
 CELL = 24.0  # px
 MARKS_X, MARKS_Y = 45, 26  # columns and rows of cells, each with a mark: the bits of the hazards near it
 UNTOUCHED, TOUCHED = MARKS_X + MARKS_Y, MARKS_X + MARKS_Y + 1  # marks of toggle mines that are not deadly yet
-MOVING = MARKS_X + MARKS_Y + 2  # mark of the hazards that move
-FAR_MINES = MARKS_X + MARKS_Y + 3  # not marks: mines beyond NEAR, until it is known whether there is room for them
+FAR_MINES = MARKS_X + MARKS_Y + 2  # not marks: mines beyond NEAR, until it is known whether there is room for them
 MARKS = FAR_MINES + HAZARDS
+AROUND = np.dtype(  # what is deadly around a ninja, noted anew for each row of observations
+    [
+        ("hazards", "f8", (HAZARDS, 3)),  # x, y, px at which it is touched; of movers nothing
+        ("marks", "u8", (MARKS,)),
+        ("moving", "u8"),  # bits of the movers, which come first
+        ("count", "i8"),  # of movers
+        ("movers", LISTED, (MOVERS,)),
+    ],
+    align=True,
+)
 
 
 def level_open_cells(clearance, cells):
@@ -79,45 +88,47 @@ def _mark(left, top, right, bottom, marks, count):
 
 
 @kernel
-def _note_mine(bank, state, i, k, hazards, marks, count):
-    """Add mine k as hazard number `count` to hazards f8 [HAZARDS, 3] (x, y, px at which it is touched)."""
+def _note_mine(bank, state, i, k, around, count):
+    """Add mine k as hazard number `count`."""
     x = bank.entity[k].x
     y = bank.entity[k].y
-    hazards[count, 0] = x
-    hazards[count, 1] = y
-    hazards[count, 2] = MINE_REACH
+    around.hazards[count, 0] = x
+    around.hazards[count, 1] = y
+    around.hazards[count, 2] = MINE_REACH
     reach = MINE_REACH + FAR
-    _mark(x - reach, y - reach, x + reach, y + reach, marks, count)
+    _mark(x - reach, y - reach, x + reach, y + reach, around.marks, count)
     status = state.state[i, k - bank.level[state.ninja[i].level].entity_start]
     if status > 0:
-        marks[UNTOUCHED if status == 1 else TOUCHED] |= np.uint64(1) << np.uint64(count)
+        around.marks[UNTOUCHED if status == 1 else TOUCHED] |= np.uint64(1) << np.uint64(count)
 
 
 @kernel
-def _note_hazards(bank, state, i, movers, count, hazards, marks):
-    """List mines within SIGHT, near ones first, in hazards and marks (`write_arcs`), after `count` movers."""
+def _note_hazards(bank, state, i, around):
+    """List mines within SIGHT, near ones first, in `around`, after the movers that it has."""
     n = state.ninja[i]
     level = bank.level[n.level]
+    marks = around.marks
+    count = around.count
     far = 0
     for c in range(FAR_MINES):
         marks[c] = 0
     for k in range(count):
-        o = movers[k]
+        o = around.movers[k]
         reach = o.radius + FAR
         _mark(o.left - reach, o.top - reach, o.right + reach, o.bottom + reach, marks, k)
-    marks[MOVING] = (np.uint64(1) << np.uint64(count)) - np.uint64(1)
+    around.moving = (np.uint64(1) << np.uint64(count)) - np.uint64(1)
     for kind in (MINE, TOGGLE_MINE):
         for k in range(level.type_start[kind], level.type_start[kind + 1]):
             away = max(abs(bank.entity[k].x - n.x), abs(bank.entity[k].y - n.y))
             if away < NEAR:
                 if count < HAZARDS:
-                    _note_mine(bank, state, i, k, hazards, marks, count)
+                    _note_mine(bank, state, i, k, around, count)
                     count += 1
             elif away < SIGHT and far < HAZARDS:
                 marks[FAR_MINES + far] = k
                 far += 1
     for c in range(min(far, HAZARDS - count)):
-        _note_mine(bank, state, i, np.int64(marks[FAR_MINES + c]), hazards, marks, count)
+        _note_mine(bank, state, i, np.int64(marks[FAR_MINES + c]), around, count)
         count += 1
 
 
@@ -267,7 +278,7 @@ def _leap(x, y, u, v, h, at_wall, nx, ny, sliding, wn):
 
 
 @kernel
-def _pass_hazards(x, y, mark, hazards, toggles, untouched, touched, least):
+def _pass_hazards(x, y, mark, around, toggles, untouched, touched, least):
     """Look at the hazards near (x, y) -> (least px to a deadly one so far, bits of toggle mines untouched, touched).
 
     mark: bits of the hazards that may be near. toggles: bits of all toggle mines that are not deadly when the arc
@@ -277,9 +288,9 @@ def _pass_hazards(x, y, mark, hazards, toggles, untouched, touched, least):
     k = 0
     while mark:
         if mark & np.uint64(1):
-            hx = x - hazards[k, 0]
-            hy = y - hazards[k, 1]
-            reach = hazards[k, 2]
+            hx = x - around.hazards[k, 0]
+            hy = y - around.hazards[k, 1]
+            reach = around.hazards[k, 2]
             if abs(hx) < reach + FAR and abs(hy) < reach + FAR:
                 away = math.sqrt(hx * hx + hy * hy)
                 if untouched & bit:
@@ -298,30 +309,30 @@ def _pass_hazards(x, y, mark, hazards, toggles, untouched, touched, least):
 
 
 @kernel(forceinline=True)
-def _hazards_at(i, j, x, y, t, movers, clearance, hazards, marks, toggles, untouched, touched, least):
+def _hazards_at(i, j, x, y, t, around, clearance, toggles, untouched, touched, least):
     """`pass_movers` and `_pass_hazards` where marks say that some may be near.
 
     i, j: lattice cell of (x, y). t: frame of the arc.
     """
-    mark = marks[i >> 2] & marks[MARKS_X + (j >> 2)]  # a mark's cell is four lattice cells wide
+    mark = around.marks[i >> 2] & around.marks[MARKS_X + (j >> 2)]  # a mark's cell is four lattice cells wide
     if mark:
-        moving = mark & marks[MOVING]
+        moving = mark & around.moving
         if moving:
-            least = pass_movers(x, y, t, moving, movers, clearance, least)
+            least = pass_movers(x, y, t, moving, around, clearance, least)
             mark ^= moving
-        return _pass_hazards(x, y, mark, hazards, toggles, untouched, touched, least)
+        return _pass_hazards(x, y, mark, around, toggles, untouched, touched, least)
     return least, untouched, touched
 
 
 @kernel
-def _stand(x, y, t, marks, movers, clearance, least):
+def _stand(x, y, t, around, clearance, least):
     """Stand at (x, y) from frame t on -> (least px to a deadly hazard so far, the frame in which it ends)."""
     i, j = cell_at(x, y)
-    mark = marks[i >> 2] & marks[MARKS_X + (j >> 2)] & marks[MOVING]
+    mark = around.marks[i >> 2] & around.marks[MARKS_X + (j >> 2)] & around.moving
     if mark and least > 0.0:
         while t < FRAMES:
             t += 1
-            least = pass_movers(x, y, t, mark, movers, clearance, least)
+            least = pass_movers(x, y, t, mark, around, clearance, least)
             if least <= 0.0:
                 return least, t
     return least, FRAMES
@@ -346,7 +357,7 @@ def _write_arc(row, n, x, y, t, died, least, landed, impact, way, nearest, dist)
 
 
 @kernel
-def _follow(n, h, jump, clearance, open_cells, dist, way, movers, hazards, marks, row):
+def _follow(n, h, jump, clearance, open_cells, dist, way, around, row):
     """Follow one arc: horizontal input h, the jump key held for `jump` frames -> whether it was written.
 
     It is not where the press has had no effect: then it is the arc without the jump key.
@@ -368,8 +379,8 @@ def _follow(n, h, jump, clearance, open_cells, dist, way, movers, hazards, marks
     least = FAR
     impact = 0.0
     nearest = np.int64(UNREACHED)
-    untouched = marks[UNTOUCHED]
-    touched = marks[TOUCHED]
+    untouched = around.marks[UNTOUCHED]
+    touched = around.marks[TOUCHED]
     toggles = untouched | touched
     landed = False
     land_x = land_y = last_x = last_y = -1.0
@@ -406,14 +417,14 @@ def _follow(n, h, jump, clearance, open_cells, dist, way, movers, hazards, marks
                 u = _steer(u, h, True)
                 line = int(y * (1.0 / SPACING))
                 least, untouched, touched = _hazards_at(
-                    i, line, x, y, t, movers, clearance, hazards, marks, toggles, untouched, touched, least
+                    i, line, x, y, t, around, clearance, toggles, untouched, touched, least
                 )
                 if least <= 0.0:
                     died = t
                 if t & 1 == 0 or landed:
                     nearest = min(nearest, _way_at(dist, x, y))
                     if abs(x - last_x) + abs(y - last_y) < 0.001:  # it stands, and will
-                        least, t = _stand(x, y, t, marks, movers, clearance, least)
+                        least, t = _stand(x, y, t, around, clearance, least)
                         if least <= 0.0 and died == 0:
                             died = t
                     last_x = x
@@ -454,7 +465,7 @@ def _follow(n, h, jump, clearance, open_cells, dist, way, movers, hazards, marks
                 v, sliding, rising = _slide(v, sliding, rising, h, wn)
                 column = int(x * (1.0 / SPACING))
                 least, untouched, touched = _hazards_at(
-                    column, j, x, y, t, movers, clearance, hazards, marks, toggles, untouched, touched, least
+                    column, j, x, y, t, around, clearance, toggles, untouched, touched, least
                 )
                 if least <= 0.0 and died == 0:
                     died = t
@@ -528,15 +539,13 @@ def _follow(n, h, jump, clearance, open_cells, dist, way, movers, hazards, marks
                 land_y = y
             i, j = cell_at(x, y)
 
-        least, untouched, touched = _hazards_at(
-            i, j, x, y, t, movers, clearance, hazards, marks, toggles, untouched, touched, least
-        )
+        least, untouched, touched = _hazards_at(i, j, x, y, t, around, clearance, toggles, untouched, touched, least)
         if least <= 0.0 and died == 0:
             died = t
         if t & 1 == 0 or landed:  # few px at a time
             nearest = min(nearest, _way_at(dist, x, y))
             if ground and abs(x - last_x) + abs(y - last_y) < 0.001:  # it stands, and will
-                least, t = _stand(x, y, t, marks, movers, clearance, least)
+                least, t = _stand(x, y, t, around, clearance, least)
                 if least <= 0.0 and died == 0:
                     died = t
             last_x = x
@@ -550,17 +559,17 @@ def _follow(n, h, jump, clearance, open_cells, dist, way, movers, hazards, marks
 
 
 @kernel
-def write_arcs(bank, state, i, clearance, open_cells, dist, way, movers, count, hazards, marks, out):
+def write_arcs(bank, state, i, clearance, open_cells, dist, way, around, out):
     """Write `arcs` of game i into out, f4 [ARCS, ARC].
 
     clearance u1 [NODES]: distance to solid ground, as in `local_tiles`. open_cells u8 [OPEN_CELLS]: see
-    `level_open_cells`. dist: the goal's field. way: px to the goal. movers, count: what `note_movers` found.
-    hazards f8 [HAZARDS, 3], marks u8 [MARKS]: scratch. A mark has one bit for each hazard. There is one for each column
-    and each row of cells, with the hazards that come within FAR of it, so that most places of an arc cost no search;
-    and two of toggle mines that are not deadly yet.
+    `level_open_cells`. dist: the goal's field. way: px to the goal.
+    around: an AROUND record with what `note_movers` found; the rest of it is scratch. A mark has one bit for each
+    hazard. There is one for each column and each row of cells, with the hazards that come within FAR of it, so that
+    most places of an arc cost no search; and two of toggle mines that are not deadly yet.
     """
     n = state.ninja[i]
-    _note_hazards(bank, state, i, movers, count, hazards, marks)
+    _note_hazards(bank, state, i, around)
     far = n.air and n.wall_buffer < 0 and n.floor_buffer < 0
     far = far and room(clearance, n.x, n.y) > RADIUS + 1.0 + math.sqrt(n.u * n.u + n.v * n.v)
     keys = n.state == JUMPING or (n.jump_before == 0 and not far)  # whether the jump key can change anything
@@ -570,9 +579,9 @@ def write_arcs(bank, state, i, clearance, open_cells, dist, way, movers, count, 
         if jump > 0 and not keys:
             written = False
         else:
-            if count > 0:
-                begin_arc(movers, count, n.x, n.y)
-            written = _follow(n, h, jump, clearance, open_cells, dist, way, movers, hazards, marks, out[k])
+            if around.count > 0:
+                begin_arc(around, n.x, n.y)
+            written = _follow(n, h, jump, clearance, open_cells, dist, way, around, out[k])
         if not written:
             for c in range(ARC):
                 out[k, c] = out[k % 3, c]

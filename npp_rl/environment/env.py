@@ -55,7 +55,7 @@ from gymnasium.vector import AutoresetMode
 from numba import config
 
 from npp_rl.commands import LevelError
-from npp_rl.environment import arcs, movers
+from npp_rl.environment import arcs
 from npp_rl.environment.games import (
     ACTIONS,
     BEGIN,
@@ -246,9 +246,7 @@ class NppVectorEnv(gym.vector.VectorEnv):
             nearest=np.zeros((threads, HAZARDS)),
             points=np.zeros((threads, 6, 2), np.float32),
             open_cells=np.zeros((len(self.levels) if "arcs" in observations else 0, arcs.OPEN_CELLS), np.uint64),
-            hazards=np.zeros((threads, arcs.HAZARDS, 3)),
-            marks=np.zeros((threads, arcs.MARKS), np.uint64),
-            movers=np.zeros((threads, movers.MOVERS), movers.LISTED),
+            around=np.zeros(threads, arcs.AROUND),
         )
         if clearance:
             level_clearances(self._bank, self._views.clearance)

@@ -12,10 +12,10 @@ from typing import NamedTuple
 import numpy as np
 from numba import get_thread_id, prange
 
-from npp_rl.environment.arcs import ARC, ARCS, write_arcs
+from npp_rl.environment.arcs import ARC, ARCS, AROUND, write_arcs
 from npp_rl.environment.goals import GOAL, GOAL_NONE, signature
 from npp_rl.environment.graph import GRAPH_OBSERVATIONS, write_graph
-from npp_rl.environment.movers import FRAMES, LISTED, SOON, any_movers, note_movers
+from npp_rl.environment.movers import FRAMES, SOON, any_movers, note_movers
 from npp_rl.environment.observations import (
     GAME_STATE,
     PATCH,
@@ -150,9 +150,7 @@ class Views(NamedTuple):
     nearest: np.ndarray  # f8 [threads, HAZARDS]
     points: np.ndarray  # f4 [threads, 6, 2]
     open_cells: np.ndarray  # u8 [levels, arcs.OPEN_CELLS]
-    hazards: np.ndarray  # f8 [threads, arcs.HAZARDS, 3]
-    marks: np.ndarray  # u8 [threads, arcs.MARKS]
-    movers: np.ndarray  # movers.LISTED [threads, movers.MOVERS]
+    around: np.ndarray  # arcs.AROUND [threads]
 
 
 def inputs_of(actions: np.ndarray | str, frame_skip: int, frames: int | None = None) -> bytes:
@@ -210,11 +208,11 @@ def _observe(bank, state, i, views, goals, episodes, thread, observed):
     goal = goals[i]
     e = episodes[i]
     dist = views.dist[goal.field]
-    movers = views.movers[thread]
-    count = 0
+    around = views.around[thread]
+    around.count = 0
     if len(views.clearance) and any_movers(bank.level[n.level]):
         frames = FRAMES if len(observed.arcs) else SOON[-1]
-        count = note_movers(bank, state, i, frames, views.clearance[n.level], movers)
+        note_movers(bank, state, i, frames, views.clearance[n.level], around)
     if len(observed.game_state):
         left = 1.0 - min(n.frame / e.limit, 1.0)
         write_game_state(bank, state, i, left, observed.game_state[i])
@@ -223,14 +221,15 @@ def _observe(bank, state, i, views, goals, episodes, thread, observed):
         nearest = views.nearest[thread]
         points = views.points[thread]
         row = observed.reachability[i]
-        write_reachability(bank, state, i, goal, dist, ahead, e.way, e.share, e.idle_steps, nearest, points, row)
+        write_reachability(
+            bank, state, i, goal, dist, ahead, e.way, e.share, e.idle_steps, nearest, points, around, row
+        )
     if len(observed.local_tiles):
-        write_local_tiles(bank, state, i, views.clearance[n.level], dist, e.way, observed.local_tiles[i])
+        write_local_tiles(bank, state, i, views.clearance[n.level], dist, e.way, around, observed.local_tiles[i])
     if len(observed.arcs):
-        hazards, marks = views.hazards[thread], views.marks[thread]
         clearance, open_cells = views.clearance[n.level], views.open_cells[n.level]
         out = observed.arcs[i]
-        write_arcs(bank, state, i, clearance, open_cells, dist, e.way, movers, count, hazards, marks, out)
+        write_arcs(bank, state, i, clearance, open_cells, dist, e.way, around, out)
 
 
 @kernel
@@ -433,7 +432,8 @@ def _graph(i, thread, bank, state, goals, episodes, views, graphs, task, rows):
     dist = views.dist[goal.field]
     ahead = views.ahead[goal.field]
     clearance = views.clearance[state.ninja[i].level]
-    write_graph(bank, state, i, goal, dist, ahead, episodes[i].way, clearance, graphs, thread, rows)
+    around = views.around[thread]
+    write_graph(bank, state, i, goal, dist, ahead, episodes[i].way, clearance, graphs, around, thread, rows)
 
 
 @njit(parallel=True, _nrt=False)
@@ -483,9 +483,7 @@ _NOTHING = Views(
     nearest=np.zeros((0, 1)),
     points=np.zeros((0, 1, 1), np.float32),
     open_cells=np.zeros((0, 1), np.uint64),
-    hazards=np.zeros((0, 1, 1)),
-    marks=np.zeros((0, 1), np.uint64),
-    movers=np.zeros((0, 1), LISTED),
+    around=np.zeros(0, AROUND),
 )
 _UNSEEN = Observed(*(np.zeros((0, *shape), dtype) for shape, dtype in map(OBSERVATIONS.get, Observed._fields)))
 

@@ -31,10 +31,11 @@ doors clipped to -4..4; ways and straight distances are in 500 px, velocities in
 | column | mine |
 | --- | --- |
 | 0, 1 | offset / 96 px |
-| 2 | 1 - distance / RANGE |
+| 2 | 1 - distance / RANGE; of a moving one the least distance over the next 24 frames |
 | 3..6 | deadly now; untoggled; toggling; a moving hazard |
 | 7 | distance at which it kills or toggles / 24 px |
 | 8 | velocity towards it |
+| 9..19 | of a moving one: as `reachability` says from +4 on (observations.py) |
 
 | column | exit switch, exit door |
 | --- | --- |
@@ -67,9 +68,10 @@ import numpy as np
 from numba import config, get_thread_id, prange
 
 from npp_rl.environment.goals import GOAL_DOOR, GOAL_EXIT, GOAL_NONE, GOAL_SWITCH
+from npp_rl.environment.movers import SOON, any_movers, describe_mover, note_movers
 from npp_rl.levels.fields import COLS, DX, DY, NODES, UNIT, UNREACHED, level_free
 from npp_rl.simulator.compiled import kernel, njit
-from npp_rl.simulator.contacts import MINE_RADIUS, TOGGLE_IN, TOGGLE_OUT, deadly_radius
+from npp_rl.simulator.contacts import MINE_RADIUS, TOGGLE_IN, TOGGLE_OUT
 from npp_rl.simulator.layout import (
     CELLS,
     EXIT_DOOR,
@@ -386,8 +388,8 @@ def _write_ninja(n, way, features):
 
 
 @kernel
-def _write_mines(bank, state, i, node, nearest, chosen, nodes, mask, adjacent):
-    """Write the nodes of the nearest mines and moving hazards -> number of nodes."""
+def _write_mines(bank, state, i, node, nearest, chosen, around, nodes, mask, adjacent):
+    """Write the nodes of the nearest mines and of moving hazards, by `near` -> number of nodes."""
     n = state.ninja[i]
     level = bank.level[n.level]
     nearest = nearest[:MINE_NODES]
@@ -400,11 +402,8 @@ def _write_mines(bank, state, i, node, nearest, chosen, nodes, mask, adjacent):
             r = dx * dx + dy * dy
             if r < RANGE * RANGE:
                 found = _note(math.sqrt(r), k, nearest, chosen, found)
-    for slot in range(level.movers):
-        if deadly_radius(bank.entity[bank.mover[level.mover_start + slot]].type) > 0.0:
-            m = state.mover[i, slot]
-            r = math.sqrt((m.x - n.x) * (m.x - n.x) + (m.y - n.y) * (m.y - n.y))
-            found = _note(r, -1 - slot, nearest, chosen, found)
+    for k in range(around.count):
+        found = _note(around.movers[k].near, -1 - k, nearest, chosen, found)
     for place in range(found):
         k = chosen[place]
         features = nodes[MINES + place]
@@ -415,16 +414,17 @@ def _write_mines(bank, state, i, node, nearest, chosen, nodes, mask, adjacent):
             features[3 + status] = 1.0
             features[7] = (MINE_RADIUS if status == 0 else TOGGLE_IN if status == 1 else TOGGLE_OUT) / 24.0
         else:
-            m = state.mover[i, -1 - k]
-            x = m.x
-            y = m.y
+            o = around.movers[-1 - k]
+            x = o.x
+            y = o.y
             features[3] = 1.0
             features[6] = 1.0
-            features[7] = deadly_radius(bank.entity[bank.mover[level.mover_start - 1 - k]].type) / 24.0
-        r = nearest[place]
+            features[7] = o.radius / 24.0
+            describe_mover(o, features, 9)
+        r = math.sqrt((x - n.x) * (x - n.x) + (y - n.y) * (y - n.y))
         features[0] = (x - n.x) / 96.0
         features[1] = (y - n.y) / 96.0
-        features[2] = 1.0 - r / RANGE
+        features[2] = 1.0 - nearest[place] / RANGE
         if r > 0.0:
             features[8] = 0.3 * (n.u * (x - n.x) + n.v * (y - n.y)) / r
         _place(MINES + place, node[_cell_of(x, y)], mask, adjacent)
@@ -498,12 +498,16 @@ def _write_doors(bank, state, i, goal, node, nearest, chosen, nodes, mask, adjac
 
 
 @kernel
-def write_graph(bank, state, i, goal, dist, ahead, way, clearance, graphs, thread, rows):
+def write_graph(bank, state, i, goal, dist, ahead, way, clearance, graphs, around, thread, rows):
     """Write the graph of game i into row i of `rows` (GraphRows), as the module's docstring says.
 
     dist, ahead: the goal's field; way: px to the goal; clearance: the level's (observations.level_clearance).
+    around: scratch (arcs.AROUND).
     """
     n = state.ninja[i]
+    around.count = 0
+    if any_movers(bank.level[n.level]):
+        note_movers(bank, state, i, SOON[-1], clearance, around)
     nodes = rows.nodes[i]
     mask = rows.mask[i]
     adjacent = rows.adjacent[i]
@@ -524,7 +528,7 @@ def write_graph(bank, state, i, goal, dist, ahead, way, clearance, graphs, threa
     _place(NINJA, 0, mask, adjacent)
     _write_exit(bank, state, i, goal, way, node, nodes, mask, adjacent)
     _write_doors(bank, state, i, goal, node, nearest, chosen, nodes, mask, adjacent)
-    mines = _write_mines(bank, state, i, node, nearest, chosen, nodes, mask, adjacent)
+    mines = _write_mines(bank, state, i, node, nearest, chosen, around, nodes, mask, adjacent)
     if goal.kind != GOAL_NONE and node[_cell_of(goal.x, goal.y)] >= 0:
         nodes[node[_cell_of(goal.x, goal.y)], 16] = 1.0
 

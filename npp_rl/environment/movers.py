@@ -25,6 +25,7 @@ from npp_rl.simulator.layout import DEATH_BALL, FLOOR_GUARD, MINI_DRONE, SHOVE_T
 
 FRAMES = 90  # most that are looked ahead
 SOON = (4, 8, 16, 24)  # frames after now for which the place of every mover is known, if the ninja stays
+NOW_AND_SOON = (0, *SOON)
 MOVERS = 32  # most that are listed, near ones first
 NEAR = 200.0  # px, horizontally and vertically, to those that are listed first
 REACH = 400.0  # px, likewise, to the farthest: both it and the ninja move
@@ -32,6 +33,7 @@ SCAN = 40  # most half-cells (12 px) along which a guard or a thwump is followed
 FORWARD, BACKWARD = 20.0 / 7.0, 8.0 / 7.0  # px per frame of a thwump
 SIDE = 19.0  # px between the centres of a thwump and of a ninja beside it
 FACE = 15.94  # px from a thwump's axis within which its face kills a ninja in front of it
+MOVER_FEATURES = 11  # numbers of `describe_mover`
 BALL_REACH = 90.0  # px that a ball gets in FRAMES frames
 
 LISTED = np.dtype(
@@ -49,12 +51,14 @@ LISTED = np.dtype(
         ("high", "f8"),
         ("origin", "f8"),  # thwumps, along their axis: where they rest, and the line that they stop before
         ("stop", "f8"),
-        ("go_x", "f8"),  # px that it would run to each side if it were woken, (0, 0) for what is not asleep
+        ("go_x", "f8"),  # px that what sleeps would move if the ninja woke it, (0, 0) for what is awake
         ("go_y", "f8"),
+        ("near", "f8"),  # least px to the ninja now and in SOON, if the ninja stays
         ("wake_low", "i4"),  # half-cells of the ninja that wake it, first and last
         ("wake_high", "i4"),
         ("until", "i4"),  # last frame in which it kills
         ("kind", "i4"),  # record type
+        ("awake", "i4"),  # 0: a guard or a thwump that waits for the ninja
         ("state", "i4"),  # guards -1, 0, 1: to the left, asleep, to the right; thwumps 1, 0, -1 (PHYSICS.md 5.15)
         ("horizontal", "i4"),  # thwumps: whether they move along x, and in which sense
         ("sense", "i4"),
@@ -375,14 +379,14 @@ def _begin(o, x, y):
 
 
 @kernel
-def begin_arc(movers, count, x, y):
-    """Prepare movers that depend on the ninja, LISTED [count], for an arc that begins at (x, y)."""
-    for k in range(count):
-        _begin(movers[k], x, y)
+def begin_arc(around, x, y):
+    """Prepare movers that depend on the ninja for an arc that begins at (x, y)."""
+    for k in range(around.count):
+        _begin(around.movers[k], x, y)
 
 
 @kernel
-def pass_movers(x, y, t, mark, movers, clearance, least):
+def pass_movers(x, y, t, mark, around, clearance, least):
     """Look at movers near the ninja at (x, y) at frame t of an arc -> least px to being killed by one so far.
 
     mark: bits of the movers that may be near. An arc comes here for each frame in which a mover's bit is set, with
@@ -391,7 +395,7 @@ def pass_movers(x, y, t, mark, movers, clearance, least):
     k = 0
     while mark:
         if mark & np.uint64(1):
-            o = movers[k]
+            o = around.movers[k]
             if o.kind == THWUMP:
                 least = min(least, _face(o, _thwump_at(o, t), x, y))
                 _wake_thwump(o, x, y, t)
@@ -419,6 +423,8 @@ def _follow_soon(o, x, y, clearance):
     """Write the places of a guard, thwump or ball in SOON, if the ninja stays at (x, y)."""
     path = o.path
     _begin(o, x, y)
+    if o.kind != DEATH_BALL and o.now == 0:
+        o.awake = 0
     for t in range(1, SOON[-1] + 1):
         if o.kind == DEATH_BALL:
             _chase(o, x, y, t, clearance)
@@ -454,6 +460,7 @@ def _note_mover(bank, state, i, k, frames, clearance, o):
     o.bottom = m.y
     o.until = FRAMES
     o.state = state.state[i, k - level.entity_start]
+    o.awake = 1
     o.go_x = 0.0
     o.go_y = 0.0
     o.path[0, 0] = m.x
@@ -467,12 +474,11 @@ def _note_mover(bank, state, i, k, frames, clearance, o):
     else:
         if e.type == FLOOR_GUARD:
             _note_guard(bank, state, i, level, m, o)
-            if o.state == 0:
-                o.go_x = (o.low if n.x < m.x else o.high) - m.x
+            o.go_x = (o.low if n.x < m.x else o.high) - m.x
         elif e.type == THWUMP:
             _note_thwump(bank, state, i, level, m, e, o)
             o.radius = 12.0
-            if o.state == 0 and o.wake_low <= o.wake_high:
+            if o.wake_low <= o.wake_high:
                 if o.horizontal:
                     o.go_x = o.stop - m.x
                 else:
@@ -483,6 +489,14 @@ def _note_mover(bank, state, i, k, frames, clearance, o):
             o.top -= BALL_REACH
             o.bottom += BALL_REACH
         _follow_soon(o, n.x, n.y, clearance)
+        if o.awake:
+            o.go_x = 0.0
+            o.go_y = 0.0
+    o.near = 1e9
+    for t in NOW_AND_SOON:
+        dx = o.path[t, 0] - n.x
+        dy = o.path[t, 1] - n.y
+        o.near = min(o.near, math.sqrt(dx * dx + dy * dy))
 
 
 @kernel(forceinline=True)
@@ -494,11 +508,11 @@ def any_movers(level):
 
 
 @kernel
-def note_movers(bank, state, i, frames, clearance, movers):
-    """List what is deadly and moves within REACH of the ninja of game i, near ones first -> their number.
+def note_movers(bank, state, i, frames, clearance, around):
+    """List what is deadly and moves within REACH of the ninja of game i, near ones first.
 
-    frames: how many to look ahead, SOON[-1] to FRAMES. clearance u1 [NODES]: as in `local_tiles`. movers LISTED
-    [MOVERS]: gets what is found.
+    frames: how many to look ahead, SOON[-1] to FRAMES. clearance u1 [NODES]: as in `local_tiles`. around: a record
+    whose `movers`, LISTED [MOVERS], get what is found, and whose `count` gets their number.
     """
     n = state.ninja[i]
     level = bank.level[n.level]
@@ -513,6 +527,33 @@ def note_movers(bank, state, i, frames, clearance, movers):
                     continue
                 if kind == SHOVE_THWUMP and state.state[i, k - base] < 2:
                     continue
-                _note_mover(bank, state, i, k, frames, clearance, movers[count])
+                _note_mover(bank, state, i, k, frames, clearance, around.movers[count])
                 count += 1
-    return count
+    around.count = count
+
+
+@kernel
+def describe_mover(o, row, at):
+    """Write MOVER_FEATURES numbers about a mover into row from index `at` on.
+
+    Where it will be in 8 and in 24 frames from where it is now / 24 px, clipped to -2..2 (4); whether it is a drone, a
+    guard, a ball, a thwump or a shove thwump (4); whether it is awake; where it would go from here if the ninja woke it
+    / 100 px, clipped to -3..3 (2).
+    """
+    for k in range(2):
+        t = 8 if k == 0 else 24
+        row[at + 2 * k] = min(max((o.path[t, 0] - o.x) / 24.0, -2.0), 2.0)
+        row[at + 2 * k + 1] = min(max((o.path[t, 1] - o.y) / 24.0, -2.0), 2.0)
+    for k in range(4):
+        row[at + 4 + k] = 0.0
+    kind = 0
+    if o.kind == FLOOR_GUARD:
+        kind = 1
+    elif o.kind == DEATH_BALL:
+        kind = 2
+    elif o.kind == THWUMP or o.kind == SHOVE_THWUMP:
+        kind = 3
+    row[at + 4 + kind] = 1.0
+    row[at + 8] = o.awake
+    row[at + 9] = min(max(o.go_x / 100.0, -3.0), 3.0)
+    row[at + 10] = min(max(o.go_y / 100.0, -3.0), 3.0)

@@ -40,15 +40,26 @@ The vector does not say where in the field the ninja is: an agent would learn le
 | 28..31 | offsets from the goal to 48 and 144 px further on the way, in units of that distance |
 | 32 | share of the level from which the goal can be reached |
 | 33 | a way to the goal is known |
-| 34..65 | the eight nearest hazards within 160 px: offset / 80 px (2), 1 - distance / 160 px, 1 deadly or 0.5 not yet |
+| 34..65 | the eight nearest mines within 160 px: offset / 80 px (2), 1 - distance / 160 px, 1 deadly or 0.5 not yet |
 | 66, 67 | steps since the ninja last came nearer to the exit than ever before / 8 and / 64, at most 1 |
+| 68..127 | the four nearest deadly things that move, 15 numbers each, zeros for none: |
+| +0, 1 | offset / 80 px |
+| +2 | 1 - least distance to where the ninja is now, over the next 24 frames / 250 px |
+| +3 | distance at which it kills / 24 px |
+| +4..7 | where it will be in 8 and in 24 frames, if the ninja stays, from where it is now / 24 px, clipped to -2..2 |
+| +8..11 | drone, floor guard, death ball, thwump |
+| +12..14 | awake; from here to where it would go if the ninja woke it / 100 px, clipped to -3..3 |
+
+Movers are ordered by that least distance, and have slots of their own: what comes counts before what leaves, and mines,
+of which there may be hundreds, do not crowd them out.
 
 `local_tiles` uint8 [3, 15, 15], points 12 px apart (rows y, columns x), centred on the lattice node nearest to the
 ninja. The three layers are:
 
-- distance to solid ground: 255 stands for 24 px or more, 0 also for closed doors;
+- distance to solid ground, thwumps and bounce blocks: 255 stands for 24 px or more, 0 also for closed doors;
 - hazards: 96 for an untoggled mine, 160 for a toggling one, 255 for what is deadly, at all places where the ninja would
-  touch it, falling to 0 over the next 12 px;
+  touch it, falling to 0 over the next 12 px; 208, 176, 144, 112 where a mover will be in 4, 8, 16, 24 frames if the
+  ninja stays; 64 where a floor guard or a thwump would go if the ninja woke it. Of a thwump it is the face;
 - the way to the goal less the ninja's own: 128 is equal, 1 stands for 1.5 px, lower is nearer, 255 where no way leads.
 """
 
@@ -58,18 +69,32 @@ import numpy as np
 
 from npp_rl.environment.goals import GOAL_NONE
 from npp_rl.environment.lattice import FAR
+from npp_rl.environment.movers import MOVER_FEATURES, SOON, describe_mover
 from npp_rl.levels import fields as free_space
 from npp_rl.levels.fields import COLS, NODES, UNIT, UNREACHED, path_points
 from npp_rl.simulator.compiled import kernel, njit
-from npp_rl.simulator.contacts import deadly_radius
-from npp_rl.simulator.layout import EXIT_DOOR, EXIT_SWITCH, JUMPING, MINE, REGULAR_DOOR, TOGGLE_MINE
+from npp_rl.simulator.layout import (
+    BOUNCE_BLOCK,
+    EXIT_DOOR,
+    EXIT_SWITCH,
+    JUMPING,
+    MINE,
+    REGULAR_DOOR,
+    SHOVE_THWUMP,
+    THWUMP,
+    TOGGLE_MINE,
+)
 from npp_rl.simulator.layout import ROWS as CELL_ROWS
 
-HAZARDS = 8  # the nearest ones in `reachability`
-GAME_STATE, REACHABILITY = 34, 36 + 4 * HAZARDS
+HAZARDS = 8  # the nearest mines in `reachability`
+MOVERS_AT, NEAREST_MOVERS, PER_MOVER = 36 + 4 * HAZARDS, 4, 4 + MOVER_FEATURES
+GAME_STATE, REACHABILITY = 34, MOVERS_AT + NEAREST_MOVERS * PER_MOVER
+MOVER_RANGE = 250.0  # px
 PATCH = 15  # points along each side of local_tiles
 LOOK_AHEAD = np.array([24.0, 48.0, 96.0, 144.0, 240.0, 400.0])  # px along the way
 HAZARD_RANGE = 160.0  # px
+FADING = (208, 176, 144, 112)  # of a mover in SOON
+LANE = 64  # where a mover would go
 SOFT = 12.0  # px over which a hazard in `local_tiles` fades
 
 
@@ -175,7 +200,7 @@ def write_game_state(bank, state, i, time_left, row):
 
 @kernel
 def _note_hazard(row, x, y, deadly, nearest):
-    """Insert a hazard at (x, y) px from the ninja among the nearest in row[34:]; nearest f8 [HAZARDS]: their px."""
+    """Insert a mine at (x, y) px from the ninja among the nearest in row[34:]; nearest f8 [HAZARDS]: their px."""
     r = math.sqrt(x * x + y * y)
     if r >= nearest[HAZARDS - 1] or r >= HAZARD_RANGE:
         return
@@ -193,11 +218,35 @@ def _note_hazard(row, x, y, deadly, nearest):
 
 
 @kernel
-def write_reachability(bank, state, i, goal, dist, ahead, way, share, idle, nearest, points, row):
+def _write_movers(n, around, row):
+    """Write the nearest movers into row[MOVERS_AT:], which is all 0."""
+    taken = np.uint64(0)
+    for place in range(NEAREST_MOVERS):
+        best = -1
+        least = MOVER_RANGE
+        for k in range(around.count):
+            near = around.movers[k].near
+            if near < least and not (taken >> np.uint64(k)) & np.uint64(1):
+                least = near
+                best = k
+        if best < 0:
+            break
+        taken |= np.uint64(1) << np.uint64(best)
+        o = around.movers[best]
+        at = MOVERS_AT + PER_MOVER * place
+        row[at] = (o.x - n.x) / 80.0
+        row[at + 1] = (o.y - n.y) / 80.0
+        row[at + 2] = 1.0 - least / MOVER_RANGE
+        row[at + 3] = o.radius / 24.0
+        describe_mover(o, row, at + 4)
+
+
+@kernel
+def write_reachability(bank, state, i, goal, dist, ahead, way, share, idle, nearest, points, around, row):
     """Write `reachability` of game i into row, float32 [REACHABILITY].
 
     dist, ahead: the goal's field. way: px to the goal. share: of the level from which the goal is reached. idle: steps
-    without progress. nearest f8 [HAZARDS], points f4 [6, 2]: scratch.
+    without progress. nearest f8 [HAZARDS], points f4 [6, 2]: scratch. around: what `note_movers` found.
     """
     n = state.ninja[i]
     level = bank.level[n.level]
@@ -235,10 +284,8 @@ def write_reachability(bank, state, i, goal, dist, ahead, way, share, idle, near
             dy = bank.entity[k].y - n.y
             if abs(dx) < HAZARD_RANGE and abs(dy) < HAZARD_RANGE:
                 _note_hazard(row, dx, dy, 1.0 if state.state[i, k - base] == 0 else 0.5, nearest)
-    for slot in range(level.movers):
-        m = state.mover[i, slot]
-        if deadly_radius(bank.entity[bank.mover[level.mover_start + slot]].type) > 0.0:
-            _note_hazard(row, m.x - n.x, m.y - n.y, 1.0, nearest)
+    if around.count > 0:
+        _write_movers(n, around, row)
 
 
 @kernel
@@ -258,8 +305,62 @@ def _stamp(patch, x, y, radius, value):
 
 
 @kernel
-def write_local_tiles(bank, state, i, clearance, dist, here, patch):
-    """Write `local_tiles` of game i into patch, uint8 [3, PATCH, PATCH]. here: px from the ninja to the goal."""
+def _stamp_face(patch, o, x, y, value):
+    """`_stamp` the face of a thwump whose centre is at (x, y): two discs at its ends, 14 px apart."""
+    for end in (-7.0, 7.0):
+        if o.horizontal:
+            _stamp(patch, x + 11.0 * o.sense, y + end, o.radius + 2.0, value)
+        else:
+            _stamp(patch, x + end, y + 11.0 * o.sense, o.radius + 2.0, value)
+
+
+@kernel
+def _stamp_mover(patch, o, x0, y0):
+    """`_stamp` a mover where it is and will be, and where it would go; (x0, y0): px of the patch's first point."""
+    reach = 12.0 * (PATCH - 1) + 40.0
+    face = o.kind == THWUMP
+    if not o.awake:
+        length = math.sqrt(o.go_x * o.go_x + o.go_y * o.go_y)
+        for k in range(int(length / 12.0) + 1):
+            part = min(12.0 * k / max(length, 1.0), 1.0)
+            x = o.x + part * o.go_x - x0
+            y = o.y + part * o.go_y - y0
+            if -40.0 < x < reach and -40.0 < y < reach:
+                if face:
+                    _stamp_face(patch, o, x, y, LANE)
+                else:
+                    _stamp(patch, x, y, o.radius + 2.0, LANE)
+    for k in range(len(SOON) + 1):
+        t = 0 if k == len(SOON) else SOON[k]
+        x = o.path[t, 0] - x0
+        y = o.path[t, 1] - y0
+        if -40.0 < x < reach and -40.0 < y < reach and t <= o.until:
+            value = 255 if k == len(SOON) else FADING[k]
+            if face:
+                _stamp_face(patch, o, x, y, value)
+            else:
+                _stamp(patch, x, y, o.radius + 2.0, value)
+
+
+@kernel
+def _stamp_block(patch, x, y, half):
+    """Lower the points of patch u1 [PATCH, PATCH] to their distance to a square around (x, y), px from the first."""
+    reach = half + FAR
+    for r in range(max(math.ceil((y - reach) / 12.0), 0), min(math.floor((y + reach) / 12.0), PATCH - 1) + 1):
+        for c in range(max(math.ceil((x - reach) / 12.0), 0), min(math.floor((x + reach) / 12.0), PATCH - 1) + 1):
+            dx = max(abs(12.0 * c - x) - half, 0.0)
+            dy = max(abs(12.0 * r - y) - half, 0.0)
+            value = math.sqrt(dx * dx + dy * dy) * (255.0 / FAR)
+            if value < patch[r, c]:
+                patch[r, c] = int(value)
+
+
+@kernel
+def write_local_tiles(bank, state, i, clearance, dist, here, around, patch):
+    """Write `local_tiles` of game i into patch, uint8 [3, PATCH, PATCH].
+
+    here: px from the ninja to the goal. around: what `note_movers` found.
+    """
     n = state.ninja[i]
     level = bank.level[n.level]
     left = math.floor(n.x / 6.0 + 0.5) - (PATCH - 1)
@@ -292,10 +393,15 @@ def write_local_tiles(bank, state, i, clearance, dist, here, patch):
             if -30.0 < x < reach and -30.0 < y < reach:
                 status = state.state[i, k - base]
                 _stamp(patch[1], x, y, 15.0, 255 if status == 0 else (96 if status == 1 else 160))
-    for slot in range(level.movers):
-        radius = deadly_radius(bank.entity[bank.mover[level.mover_start + slot]].type)
-        if radius > 0.0:
-            _stamp(patch[1], state.mover[i, slot].x - x0, state.mover[i, slot].y - y0, radius + 2.0, 255)
+    for k in range(around.count):
+        _stamp_mover(patch[1], around.movers[k], x0, y0)
+    for kind in (BOUNCE_BLOCK, THWUMP, SHOVE_THWUMP):
+        for k in range(level.type_start[kind], level.type_start[kind + 1]):
+            x = state.mover[i, bank.entity[k].slot].x - x0
+            y = state.mover[i, bank.entity[k].slot].y - y0
+            flies = kind == SHOVE_THWUMP and state.state[i, k - base] > 1
+            if not flies and -40.0 < x < reach + 10.0 and -40.0 < y < reach + 10.0:
+                _stamp_block(patch[0], x, y, 12.0 if kind == SHOVE_THWUMP else 9.0)
     if level.doors > 0:
         for slot in range(level.doors):
             if state.closed[i, slot]:
