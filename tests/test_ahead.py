@@ -12,11 +12,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hand_made import corridor
 
+from npp_rl import ppo_mlp_baseline
 from npp_rl.environment import ahead
 from npp_rl.environment.env import NppVectorEnv
+from npp_rl.evaluation import analysis
 from npp_rl.simulator import compiled, simulate
+from npp_rl.training import processes
 
 ROOT = Path(__file__).parents[1]
 
@@ -143,6 +147,36 @@ def test_a_cold_cache_takes_two_processes_and_is_remembered(cold):
     assert "(42 s last time)" in ahead.begin() and len(Second.started) == 2
     ahead.finish((), [])
     assert json.loads(cold.read_text())["step"] == noted["step"]
+
+
+def test_what_plays_recorded_games_is_compiled_meanwhile(cold, monkeypatch):
+    """And not after the second process, while one core has nothing to do."""
+    calls = []
+    monkeypatch.setattr(ahead, "simulate", lambda *arguments: calls.append((Second.waited, compiled._chosen("play"))))
+    ahead.begin()
+    ahead.finish(("game_state",), [])
+    assert calls[0] == (False, True) and calls[-1][0]
+
+
+@pytest.mark.parametrize("cold_cache", [True, False])
+def test_other_ranks_leave_the_cores_to_those_that_compile(cold_cache, monkeypatch):
+    """They wait before they read or make levels. Each of them waits once, as rank 0 lets them pass once."""
+    waits = []
+    monkeypatch.setattr(analysis.dist, "is_initialized", lambda: True)
+    monkeypatch.setattr(analysis.dist, "barrier", lambda: waits.append(1))
+    monkeypatch.setattr(ahead, "is_cold", lambda: cold_cache)
+    monkeypatch.setattr(ahead, "finish", lambda *arguments: None)
+    monkeypatch.setattr(processes, "join", lambda *arguments: torch.device("cpu"))
+    monkeypatch.setattr(processes, "set_threads", lambda *arguments: 1)
+    monkeypatch.setattr(processes, "end_on_signals", lambda text: None)
+    for name, value in (("RANK", "1"), ("LOCAL_RANK", "1"), ("WORLD_SIZE", "2"), ("LOCAL_WORLD_SIZE", "2")):
+        monkeypatch.setenv(name, value)
+    processes.begin(ppo_mlp_baseline.Args(cuda=False), ppo_mlp_baseline.SIZES)
+    assert len(waits) == cold_cache
+    analysis.compile_ahead.__wrapped__(("game_state",))
+    assert len(waits) == 1
+    analysis.compile_ahead.__wrapped__(("game_state", "arcs"))
+    assert len(waits) == 2
 
 
 def test_an_edit_beside_the_step_needs_no_second_process(cold):

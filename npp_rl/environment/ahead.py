@@ -2,7 +2,8 @@
 
 Numba compiles on one core. The kernel of a step, `advance_all`, takes as long as all others together, so a second
 process compiles it while this one compiles the others; both leave their results in the cache. `ahead.json` beside them
-says what is compiled, and how many seconds that took.
+says what is compiled, and how many seconds that took. Other processes of a run wait meanwhile, so that the two have the
+cores.
 """
 
 import atexit
@@ -31,6 +32,7 @@ STEP = games.advance_all.py_func.__name__
 
 _begun = 0.0  # when compiling began
 _second = None  # the second process
+waited = False  # whether this process has waited for the one that compiles
 
 
 def _record() -> Path | None:
@@ -55,6 +57,11 @@ def _stamps() -> dict[str, str]:
     return {"stamp": f"{stamps.source_stamp()} {processor}", "step": f"{step} {processor}"}
 
 
+def is_cold() -> bool:
+    """Whether something is not compiled yet."""
+    return _noted().get("stamp") != _stamps()["stamp"]
+
+
 def begin() -> str:
     """Start the second process where it is needed -> how long compiling will take, "" if there is nothing to do.
 
@@ -62,7 +69,7 @@ def begin() -> str:
     """
     global _begun, _second
     noted = _noted()
-    if _begun or noted.get("stamp") == _stamps()["stamp"]:
+    if _begun or not is_cold():
         return ""
     _begun = time.monotonic()
     if noted.get("step") == _stamps()["step"]:  # an edit of something that a step does not call
@@ -110,6 +117,8 @@ def finish(observations: Sequence[str], others: Sequence[Callable[[Level], objec
         for other in others:
             other(level)
     if _second is not None:
+        with compiled.only_compiling(lambda name: name != STEP):
+            simulate(level.map_data, bytes(1))  # takes as long as a third of a step, which the second process compiles
         _second.wait()
         atexit.unregister(_second.kill)
         _second.stdin.close()
@@ -118,7 +127,7 @@ def finish(observations: Sequence[str], others: Sequence[Callable[[Level], objec
     envs = NppVectorEnv(num_envs=2, levels=[level], observations=("game_state",))
     envs.reset(seed=0)
     envs.close()
-    simulate(level.map_data, bytes(1))  # for pictures and videos, as the next; most of it is compiled by now
+    simulate(level.map_data, bytes(1))  # for pictures and videos, as the next
     reachable(level.map_data)
     if cold:
         noted, now, record = _noted(), _stamps(), _record()

@@ -47,7 +47,9 @@ def compile_ahead(observations: tuple[str, ...] = ()) -> None:
     threads = torch.get_num_threads()
     follows = dist.is_initialized() and os.environ.get("LOCAL_RANK", "0") != "0"
     if follows:
-        dist.barrier()
+        if not ahead.waited:
+            dist.barrier()
+        ahead.waited = False
     elif text := ahead.begin():
         say(text)
     ahead.finish(observations, [lambda level: retrace([level] * 2, [(0, "0", 1), (1, "0", 1)], 4, 1)])

@@ -89,6 +89,9 @@ def begin(args, sizes: dict[str, dict]) -> Process:
         text = ahead.begin()
         if rank == 0:
             say(text or "preparing levels and the simulator")
+    elif ahead.is_cold():  # wait here for rank 0's `analysis.compile_ahead`, and not only there
+        dist.barrier()
+        ahead.waited = True
     return Process(rank, world_size, device, team, threads, amp_dtype, *seeds(args.seed, rank, world_size))
 
 
