@@ -474,7 +474,7 @@ def draw_all(bank, state, player, whole, task, frames, view, serial):
 
 
 # Stand for the views and observations of games that only move.
-_NOTHING = Views(
+NOTHING = Views(
     dist=np.zeros((0, 1), np.uint16),
     ahead=np.zeros((0, 1), np.uint8),
     share=np.zeros(0),
@@ -497,4 +497,4 @@ def play_all(bank, state, goals, episodes, rules, actions, stale):
     orders = Orders(np.full(games, MOVE, np.int8), np.asarray(actions, np.int64), np.zeros(games, np.int32))
     unused = np.zeros(games), np.zeros(games, np.bool_), np.zeros(games, np.bool_), np.zeros((1, games))
     outcomes = Outcomes(stale, *unused)
-    advance_all(bank, state, goals, episodes, _NOTHING, rules, orders, _UNSEEN, outcomes, serial(games))
+    advance_all(bank, state, goals, episodes, NOTHING, rules, orders, _UNSEEN, outcomes, serial(games))

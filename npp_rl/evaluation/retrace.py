@@ -8,9 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 from numba import prange
 
-from npp_rl.environment.games import EPISODE, MOST, Rules, Views, begin_game, follow_way, play_all
+from npp_rl.environment.games import EPISODE, MOST, NOTHING, Rules, begin_game, follow_way, play_all
 from npp_rl.environment.goals import GOAL, level_fields, plan_games
-from npp_rl.environment.movers import LISTED
 from npp_rl.levels.maps import Level
 from npp_rl.simulator import DEAD, WON, build_bank, new_state
 from npp_rl.simulator.compiled import kernel, njit, serial
@@ -211,16 +210,7 @@ def _retrace(levels, episodes, frame_skip, window):
     _, state = new_state(bank, games)
     fields = level_fields(bank, games)
     # The ways need only the fields. Arrays that only observations read stay empty.
-    nothing = {
-        "clearance": np.zeros((0, 0), np.uint8),
-        "nearest": np.zeros((0, 0)),
-        "points": np.zeros((0, 0, 2), np.float32),
-        "open_cells": np.zeros((0, 0), np.uint64),
-        "hazards": np.zeros((0, 0, 3)),
-        "marks": np.zeros((0, 0), np.uint64),
-        "movers": np.zeros((0, 0), LISTED),
-    }
-    views = Views(fields.dist, fields.ahead, fields.share, fields.stage, **nothing)
+    views = NOTHING._replace(dist=fields.dist, ahead=fields.ahead, share=fields.share, stage=fields.stage)
     values = {"gamma": 1.0, "shaping_distance": np.inf, "max_frames": MOST, "frame_skip": frame_skip}
     values["time_ends"] = False
     rules = Rules(**{name: values.get(name, 0.0) for name in Rules._fields})
