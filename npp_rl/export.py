@@ -42,7 +42,7 @@ from npp_rl.levels import generator
 from npp_rl.levels.categories import CATEGORIES
 from npp_rl.training import checkpoints, exported
 from npp_rl.training.arguments import FREE_ARGUMENTS, args_from, check_args, plain_args
-from npp_rl.training.graph_attention import padded_graphs
+from npp_rl.training.compiled_layers import padded_graphs
 
 NEEDS = 'needs onnx and onnxruntime: pip install "npp-rl[export]", or --no-onnx'
 PATHS = ("train_dataset", "test_dataset", "replay_data_dir", "pretrained_checkpoint", "teacher", "script")

@@ -25,11 +25,12 @@ from npp_rl.environment.graph import GRAPH_OBSERVATIONS, GRAPH_SLOTS
 from npp_rl.evaluation import analysis, intervals, players, result_files, suite, summary
 from npp_rl.levels import datasets
 from npp_rl.training import checkpoints, processes, run_folder
+from npp_rl.training.additive_attention import additive_attention
 from npp_rl.training.arguments import parse_args, plain_args
 from npp_rl.training.clock import Clock
 from npp_rl.training.cuda_graph import Graphed
 from npp_rl.training.episodes import begin_envs, episode_metrics, rules_of
-from npp_rl.training.graph_attention import additive_attention, pack_graphs, readout, typed_linear
+from npp_rl.training.graph_tables import pack_graphs, readout, typed_linear
 from npp_rl.training.picture_layers import convolution, first_convolution
 from npp_rl.training.pretraining import Pretraining
 from npp_rl.training.run_log import LOSSES, start_log

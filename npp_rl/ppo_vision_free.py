@@ -29,7 +29,8 @@ from npp_rl.training.arguments import parse_args, plain_args
 from npp_rl.training.clock import Clock
 from npp_rl.training.cuda_graph import Graphed
 from npp_rl.training.episodes import begin_envs, episode_metrics, rules_of
-from npp_rl.training.graph_attention import attention, pack_graphs, readout, typed_linear
+from npp_rl.training.graph_attention import attention
+from npp_rl.training.graph_tables import pack_graphs, readout, typed_linear
 from npp_rl.training.pretraining import Pretraining
 from npp_rl.training.run_log import LOSSES, start_log
 from npp_rl.training.weights import Adam, Weights

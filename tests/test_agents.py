@@ -21,7 +21,7 @@ from npp_rl.levels import datasets
 from npp_rl.levels.generator import generate
 from npp_rl.ppo_full_hgt import CNN, CrossModalAttention
 from npp_rl.training import checkpoints, processes
-from npp_rl.training.graph_attention import pack_graphs
+from npp_rl.training.graph_tables import pack_graphs
 
 GRAPH = [name for name in ARCHITECTURES if name not in ("mlp_cnn", "mlp_baseline")]
 both_sizes = pytest.mark.parametrize("size", ["small", "full"])

@@ -11,15 +11,10 @@ from npp_rl.ppo_gat import GATv2Layer
 from npp_rl.ppo_gcn import GCNLayer
 from npp_rl.ppo_vision_free import HGTLayer
 from npp_rl.simulator.compiled import njit
-from npp_rl.training import graph_attention, graph_vectors, picture_layers
-from npp_rl.training.graph_attention import (
-    additive_attention,
-    attention,
-    normalised_sum,
-    pack_graphs,
-    readout,
-    typed_linear,
-)
+from npp_rl.training import graph_tables, graph_vectors, picture_layers
+from npp_rl.training.additive_attention import additive_attention, additive_attention_kernels
+from npp_rl.training.graph_attention import attention, attention_kernels
+from npp_rl.training.graph_tables import normalised_sum, pack_graphs, readout, typed_linear
 
 SLOTS = [9, 1, 4, 2, 2, 3]  # a small graph with all six node types
 NODES, BATCH, WIDTH, HEADS, WIDTHS = sum(SLOTS), 5, 24, 4, (4, 6)
@@ -370,12 +365,8 @@ def test_readout_keeps_nan():
 
 def test_compiled_kernels_are_found_again_by_another_process():
     """Numba's cache knows them by what they take from enclosing functions, and functions differ between processes."""
-    kernels = [*graph_attention.attention_kernels(4, 6), *graph_attention.additive_attention_kernels(4, 6)]
-    kernels += [
-        *graph_attention._sum_kernels(24),
-        *graph_attention._readout_kernels(24),
-        *picture_layers._kernels(4, 8),
-    ]
+    kernels = [*attention_kernels(4, 6), *additive_attention_kernels(4, 6), *picture_layers._kernels(4, 8)]
+    kernels += [*graph_tables._sum_kernels(24), *graph_tables._readout_kernels(24)]
     for kernel in kernels:
         values = [cell.cell_contents for cell in kernel.py_func.__closure__]
         assert all(isinstance(value, int | np.float32) for value in values), kernel.py_func.__qualname__

@@ -6,7 +6,7 @@ import torch
 
 from npp_rl.ppo_mlp_cnn import CNN
 from npp_rl.training import picture_layers
-from npp_rl.training.graph_attention import padded_graphs
+from npp_rl.training.compiled_layers import padded_graphs
 
 BATCH = 11  # more than one part
 

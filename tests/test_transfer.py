@@ -121,6 +121,17 @@ def test_what_cannot_be_kept(tiny, changes, message):
         begun(tiny, **{**TINY, **changes})
 
 
+def test_while_the_critic_warms_up_a_part_with_a_longer_name_does_not_learn(tiny):
+    agent, _, pretraining = begun(tiny, **TINY, value_warmup_steps=9)
+    agent.critic_encoder = torch.nn.Linear(2, 2)
+    for parameter in agent.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    pretraining.warming = True
+    pretraining.drop_gradients(agent)
+    left = {name for name, parameter in agent.named_parameters() if parameter.grad is not None}
+    assert left == {"critic.weight", "critic.bias"}
+
+
 def test_freezing_needs_something_pretrained():
     agent, args = new_agent(**TINY, freeze=("state",))
     with pytest.raises(ArgumentError, match="--freeze state: needs --pretrained-checkpoint"):

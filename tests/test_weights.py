@@ -36,7 +36,7 @@ def test_training_is_that_of_the_parameters_one_by_one(warmup):
             logits, value = network(x)
             (logits.square().mean() + (value - 1).square().mean()).backward()
             for name, parameter in network.named_parameters():
-                if k < warmup and not name.startswith("critic"):
+                if k < warmup and not name.startswith("critic."):
                     parameter.grad = None
         expected = nn.utils.clip_grad_norm_(plain.parameters(), 0.5)
         theirs.step()
@@ -63,6 +63,14 @@ def test_parts_that_do_not_learn_keep_their_weights_exactly():
         optimizer.step()
     changed = {name for name, value in agent.state_dict().items() if not torch.equal(value, before[name])}
     assert changed == {"encoder.2.weight", "encoder.2.bias", "actor.weight", "actor.bias"}
+
+
+def test_only_the_part_named_critic_is_the_critic_s_head():
+    agent = Agent()
+    agent.critic_encoder = nn.Linear(7, 5)
+    weights = Weights(agent, ALONE)
+    assert [len(parts) for parts in weights.parts] == [8, 2]
+    assert {id(parameter) for parameter, _, _ in weights.parts[1]} == {id(p) for p in agent.critic.parameters()}
 
 
 def test_a_loaded_state_is_what_is_trained():

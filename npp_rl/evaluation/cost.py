@@ -15,7 +15,7 @@ from npp_rl.environment.env import NppVectorEnv
 from npp_rl.environment.games import OBSERVATIONS
 from npp_rl.levels import generator
 from npp_rl.levels.categories import CATEGORIES
-from npp_rl.training.graph_attention import padded_graphs
+from npp_rl.training.compiled_layers import padded_graphs
 
 BATCHES = (1, 256)
 WARM_UP = 10  # calls before the timed ones

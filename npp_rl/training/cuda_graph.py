@@ -17,7 +17,7 @@ class Graphed:
     arguments to where the recorded ones are, and replays the graph: its results are in the same tensors every time.
 
     Arguments are tensors, or dicts of tensors, of the same shapes in all calls. The function must not look at values on
-    the CPU, and what it does may differ only by the values of tensors.
+    the CPU. Calls may differ only in the values of tensors, not in which operations run.
     """
 
     def __init__(self, function: Callable):

@@ -123,7 +123,7 @@ def maximum_or_nan(typing, a, b):
 
 
 @intrinsic
-def step(typing, x, low, high):
+def select_positive(typing, x, low, high):
     """high where x is above 0, else low."""
 
     def operation(builder, x, low, high):
@@ -179,3 +179,56 @@ def exp(x, lanes):
     y = fma(y, x, splat(np.float32(5.0000001201e-1), lanes))
     y = add(fma(y, mul(x, x), x), splat(np.float32(1.0), lanes))
     return mul(y, _exp2(n))
+
+
+@kernel(forceinline=True)
+def softmax(attn, begin, end, heads):
+    """Softmax in place over rows begin to end of attn [edges, heads], for each head."""
+    if begin == end:
+        return
+    top = load(attn[begin], 0, heads)
+    for e in range(begin + 1, end):
+        top = maximum(load(attn[e], 0, heads), top)
+    total = splat(np.float32(0), heads)
+    for e in range(begin, end):
+        a = exp(sub(load(attn[e], 0, heads), top), heads)
+        store(attn[e], 0, a)
+        total = add(total, a)
+    share = div(splat(np.float32(1), heads), total)
+    for e in range(begin, end):
+        store(attn[e], 0, mul(load(attn[e], 0, heads), share))
+
+
+@kernel(forceinline=True)
+def to_dim_heads(x, y, heads, dim):
+    """Features x [heads * dim] -> y [dim * heads]."""
+    for h in range(heads):
+        for d in range(dim):
+            y[d * heads + h] = x[h * dim + d]
+
+
+@kernel(forceinline=True)
+def to_heads_dim(x, y, heads, dim):
+    for h in range(heads):
+        for d in range(dim):
+            y[h * dim + d] = x[d * heads + h]
+
+
+@kernel(forceinline=True)
+def add_product(w, x, y, heads, dim):
+    """y [dim, heads] += W x for w [dim of y, dim of x, heads]."""
+    for c in range(dim):
+        z = load(y, c * heads, heads)
+        for d in range(dim):
+            z = fma(load(w, (c * dim + d) * heads, heads), load(x, d * heads, heads), z)
+        store(y, c * heads, z)
+
+
+@kernel(forceinline=True)
+def add_outer(y, x, w, heads, dim):
+    """w [dim of y, dim of x, heads] += y x."""
+    for c in range(dim):
+        z = load(y, c * heads, heads)
+        for d in range(dim):
+            i = (c * dim + d) * heads
+            store(w, i, fma(z, load(x, d * heads, heads), load(w, i, heads)))

@@ -13,8 +13,8 @@ from numba import prange
 from torch import nn
 
 from npp_rl.simulator.compiled import njit
-from npp_rl.training.graph_attention import PART, compile_for, runs_compiled
-from npp_rl.training.graph_vectors import add, fma, load, maximum, splat, step, store
+from npp_rl.training.compiled_layers import PART, compile_for, runs_compiled
+from npp_rl.training.graph_vectors import add, fma, load, maximum, select_positive, splat, store
 
 GREY = np.uint32(0x01010101)  # times a byte: four pixels of this grey
 
@@ -65,8 +65,8 @@ def _kernels(rows: int, channels: int):
                 for y in range(out.shape[1]):
                     for x in range(out.shape[2]):
                         for j in range(out.shape[3]):
-                            zero = splat(np.float32(0), channels)
-                            d_z = step(load(out[b, y, x, j], 0, channels), zero, load(d_out[b, y, x, j], 0, channels))
+                            z, d_z = load(out[b, y, x, j], 0, channels), load(d_out[b, y, x, j], 0, channels)
+                            d_z = select_positive(z, splat(np.float32(0), channels), d_z)
                             d_sum = add(d_sum, d_z)
                             first, same = words[b, j * (rows // 4), 4 * y, x], True
                             for r in range(rows):

@@ -44,7 +44,7 @@ class Pretraining:
                 say(f"{place}: {fitting} weights of {architecture} are loaded; these keep their initial values:")
                 say("\n".join(f"  {line}" for line in others))
             self.others = [line.partition(":")[0] for line in others]
-            if self.kl_coef and any(not name.startswith("critic") for name in self.others):
+            if self.kl_coef and any(not name.startswith("critic.") for name in self.others):
                 raise ArgumentError(
                     f"--kl-coef {args.kl_coef}: {place} does not fit whole, so there is no policy of it"
                 )
@@ -71,7 +71,7 @@ class Pretraining:
                 parameters[name].requires_grad_(False)
         learning = [name for name, parameter in parameters.items() if parameter.requires_grad]
         if self.warmup_steps:
-            learning = [name for name in learning if name.startswith("critic")]
+            learning = [name for name in learning if name.startswith("critic.")]
         if not learning:
             warmup = " in the first --value-warmup-steps" if self.warmup_steps else ""
             raise ArgumentError(f"--freeze {' '.join(parts)}: nothing is left that could learn{warmup}")
@@ -111,5 +111,5 @@ class Pretraining:
         """Drop all gradients except those of the critic's head while the critic warms up."""
         if self.warming:
             for name, parameter in agent.named_parameters():
-                if not name.startswith("critic"):
+                if not name.startswith("critic."):
                     parameter.grad = None

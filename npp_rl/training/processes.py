@@ -115,7 +115,7 @@ def number_of_ranks(args) -> int:
         if type(before) is not int or not 1 <= before <= 4096:
             raise CheckpointError(f"{config}: world_size is {before!r:.40}, expected the number of the run's processes")
         return before
-    return ranks.number(args.threads or processors(), divides)
+    return ranks.most_ranks(args.threads or processors(), divides)
 
 
 def fill_in_sizes(args, sizes: dict[str, dict], on_gpu: bool) -> None:

@@ -84,7 +84,7 @@ def _receive(other):
     raise RuntimeError(LOST)
 
 
-def number(threads: int, divides: Callable[[int], bool]) -> int:
+def most_ranks(threads: int, divides: Callable[[int], bool]) -> int:
     """The most ranks, at most `threads`, among which a run can be divided. divides: whether a number of ranks can."""
     return next(count for count in range(max(threads, 1), 0, -1) if count == 1 or divides(count))
 

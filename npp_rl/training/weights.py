@@ -35,8 +35,8 @@ class Weights:
 
     def __init__(self, agent: nn.Module, process):
         learning = [(name, parameter) for name, parameter in agent.named_parameters() if parameter.requires_grad]
-        critic = [parameter for name, parameter in learning if name.startswith("critic")]
-        others = [parameter for name, parameter in learning if not name.startswith("critic")]
+        critic = [parameter for name, parameter in learning if name.startswith("critic.")]
+        others = [parameter for name, parameter in learning if not name.startswith("critic.")]
         self.world_size = process.world_size
         self.flat, self.parts, lengths = [], [], []
         for parameters in filter(None, (others, critic)):
