@@ -256,6 +256,10 @@ def test_paused_games_stand_still_and_the_others_go_on(levels):
     for name in start:
         np.testing.assert_array_equal(again[name], start[name])
     assert not envs.step(actions)[3].any()
+    saved = plain.get_state()
+    envs.pause(np.ones(len(levels), bool))
+    envs.set_state(saved)
+    np.testing.assert_array_equal(envs.step(actions)[0]["game_state"], plain.step(actions)[0]["game_state"])
 
 
 def test_levels_are_drawn_by_their_probabilities(levels):

@@ -291,7 +291,10 @@ class NppVectorEnv(gym.vector.VectorEnv):
         self._orders.starts[:] = levels
 
     def pause(self, games) -> None:
-        """Let games, bool [num_envs], stand still until `reset`. Steps cost nothing for them, and they never end."""
+        """Let games, bool [num_envs], stand still until `reset` or `set_state`.
+
+        Steps cost nothing for them, and they never end.
+        """
         self._paused = np.array(games, np.bool_)
         outcomes = self._outcomes
         for array in (outcomes.stale, outcomes.reward, outcomes.terminated, outcomes.truncated):
@@ -478,7 +481,10 @@ class NppVectorEnv(gym.vector.VectorEnv):
         return {name: array.copy() for name, array in arrays.items()} if self._copy else dict(arrays)
 
     def get_state(self) -> dict[str, np.ndarray]:
-        """Everything that decides what comes next, as arrays: games, episodes, goals and the level sampler."""
+        """Everything that decides what comes next, as arrays: games, episodes, goals and the level sampler.
+
+        Pauses are no part of it: after `set_state` all games go on.
+        """
         fields = self._goals["field"]
         rows = fields[fields >= self._fields.own]  # of games that have a field of their own
         state = {
@@ -537,7 +543,7 @@ class NppVectorEnv(gym.vector.VectorEnv):
         self.sampler.restore(saved["probabilities"], saved["tries"], saved["since"])
         _set_random_words(self.sampler.random, saved["random"])
         self._frames[:] = saved["frames"]  # old pictures cannot be drawn again
-        self._begun = True
+        self._begun, self._paused = True, None
         self._advance(LOOK)
         self._write_graphs_and_pictures()
         return self._out(self._obs)
