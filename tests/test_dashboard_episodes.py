@@ -268,7 +268,7 @@ def test_the_suite_of_two_evaluations(served):
     status, _, found = served.post("/api/suite", {"evaluations": names})
     assert status == 200 and len(found["levels"]) == 6
     for name, about in zip(names, found["evaluations"], strict=True):
-        own = json.loads((served.runs.folder(name) / "eval_results.json").read_text())
+        own = json.loads((served.runs.run(name).folder / "eval_results.json").read_text())
         at = found["evaluations"].index(about)
         for entry, row in zip(own["levels"], found["levels"], strict=True):
             first = entry["tries"][0]
@@ -310,7 +310,7 @@ def test_a_deeply_nested_evaluation_is_said_to_be_damaged(tmp_path):
 
 def test_an_episode_of_an_evaluation_is_played_again(served):
     name = runs_of(served)[0]
-    level = json.loads((served.runs.folder(name) / "eval_results.json").read_text())["levels"][3]
+    level = json.loads((served.runs.run(name).folder / "eval_results.json").read_text())["levels"][3]
     status, _, found = served.post("/api/episode", {"evaluation": name, "level": level["id"]})
     first = level["tries"][0]
     assert status == 200 and found["same"] and found["frames"] == first["frames"]
@@ -323,7 +323,7 @@ def test_an_episode_of_an_evaluation_is_played_again(served):
 
 def test_the_wins_of_a_search_are_an_evaluation_of_their_own(served):
     name = runs_of(served)[0]
-    folder = served.runs.folder(name)
+    folder = served.runs.run(name).folder
     content = json.loads((folder / "eval_results.json").read_text())
     lost = content["levels"][0]
     lost["tries"], lost["success_rate"] = [], 0.0  # no run that wins was found
@@ -356,7 +356,7 @@ def test_evaluations_and_checkpoints_are_known_by_id_only(served, name):
 def test_links_out_of_the_folders_are_not_followed(served, tmp_path):
     """An evaluation and a checkpoint that are links to files elsewhere."""
     name = runs_of(served)[0]
-    folder = served.runs.folder(name)
+    folder = served.runs.run(name).folder
     elsewhere = tmp_path / "eval_results.json"
     elsewhere.write_bytes((folder / "eval_results.json").read_bytes())
     (folder / "eval_link").mkdir()
@@ -371,7 +371,7 @@ def test_links_out_of_the_folders_are_not_followed(served, tmp_path):
 
 def test_a_half_written_evaluation_is_said_to_be_one(served):
     name = runs_of(served)[1]
-    folder = served.runs.folder(name) / "eval_half"
+    folder = served.runs.run(name).folder / "eval_half"
     folder.mkdir()
     (folder / "eval_results.json").write_text('{"levels": [{"id": "a", "tries": [')
     found = served.post("/api/suite", {"evaluations": [name, f"{name}//eval_half"]})[2]
@@ -380,7 +380,7 @@ def test_a_half_written_evaluation_is_said_to_be_one(served):
 
 def test_a_checkpoint_that_would_run_something_is_refused(served, tmp_path):
     name = runs_of(served)[2]
-    folder = served.runs.folder(name) / "checkpoints"
+    folder = served.runs.run(name).folder / "checkpoints"
     folder.mkdir(exist_ok=True)
     mark = tmp_path / "ran"
 
@@ -403,7 +403,7 @@ def test_levels_outside_the_data_sets_have_no_picture(served):
 def test_two_thousand_levels_are_listed_and_shown_in_time(served):
     """A suite of 2,000 levels: the grid's data, and the first pictures."""
     name = runs_of(served)[3]
-    folder = served.runs.folder(name) / "eval_large"
+    folder = served.runs.run(name).folder / "eval_large"
     folder.mkdir()
     rows = [row for row in table() for _ in range(2)][:2000]
     tries = [{"success": True, "cause": "none", "frames": 200, "actions": "1" * 50, "failure": None}]

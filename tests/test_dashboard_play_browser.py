@@ -100,7 +100,7 @@ def test_two_clicks_lead_from_a_run_to_an_episode_that_ends_where_the_simulator_
     page.run("[...document.querySelectorAll('.tile a')][3].click()")
     page.wait(f"({CLOCK}) && document.querySelector('.clock').textContent.includes('frame')", SECONDS)
     name = page.run("new URLSearchParams(location.hash.split('?')[1]).get('run')")
-    entry = json.loads((served.runs.folder(name) / "eval_results.json").read_text())["levels"][3]
+    entry = json.loads((served.runs.run(name).folder / "eval_results.json").read_text())["levels"][3]
     first = entry["tries"][0]
     data = playback.level_of(entry["digest"], [f"{served.place / 'exp'}_levels"]).map_data
     places, _ = simulate(data, inputs_of(first["actions"], 4, first["frames"]))
@@ -133,7 +133,7 @@ def test_two_clicks_lead_from_a_run_to_an_episode_that_ends_where_the_simulator_
 
 def test_two_agents_are_shown_at_once_and_the_link_restores_it(opened, served):
     names = [one["id"] for one in served.get("/api/evaluations")[2]["evaluations"]][:2]
-    level = json.loads((served.runs.folder(names[0]) / "eval_results.json").read_text())["levels"][2]["id"]
+    level = json.loads((served.runs.run(names[0]).folder / "eval_results.json").read_text())["levels"][2]["id"]
     page = opened(f"#/episodes?run={names[0]}&run={names[1]}&level={level}")
     page.wait(
         "document.querySelectorAll('.run input:checked').length === 2 && document.querySelector('.clock').textContent",
@@ -299,7 +299,8 @@ def test_an_area_is_copied_cut_and_pasted(opened):
 
 def test_levels_are_sorted(opened, served):
     names = [one["id"] for one in served.get("/api/evaluations")[2]["evaluations"]][:2]
-    one, two = (json.loads((served.runs.folder(name) / "eval_results.json").read_text())["levels"] for name in names)
+    files = [served.runs.run(name).folder / "eval_results.json" for name in names]
+    one, two = (json.loads(file.read_text())["levels"] for file in files)
     rows = []
     for first, second in zip(one, two, strict=True):
         rates = [sum(t["success"] for t in entry["tries"]) / len(entry["tries"]) for entry in (first, second)]

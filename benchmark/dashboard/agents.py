@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmark.dashboard.playback import inputs_from, map_of
+from benchmark.dashboard.playback import digits_of, inputs_from, map_of
 from npp_rl.agents import load_agent
 from npp_rl.environment.env import NppVectorEnv
-from npp_rl.environment.games import ACTION_BYTES, ACTIONS, REWARD_KEYS, inputs_of
+from npp_rl.environment.games import ACTIONS, REWARD_KEYS, inputs_of
 from npp_rl.evaluation.players import agent_policy
 from npp_rl.evaluation.suite import BATCH, evaluate
 from npp_rl.levels.maps import Level
@@ -102,8 +102,8 @@ def tries(checkpoint: str, map: str, scripts: list[str], sampled: int = 16, seed
     """An agent's game on a level as an evaluation plays it, or `sampled` games with actions drawn from its policy.
 
     `runs`: rows of kind ("greedy" or "sampled"), outcome ("won", "died" or "unfinished"), frames, input digits, and the
-    way: x, y of every second frame and of the last one, px. With
-    sampled 0 the greedy one is played alone, else only the sampled ones, as many as BATCH side by side.
+    way: x, y of every second frame and of the last one, px. With sampled 0 the greedy one is played alone, else only
+    the sampled ones, as many as BATCH side by side.
     """
     agent, run, note = _loaded(checkpoint, scripts)
     level = Level(map_of(map), "level", "")
@@ -125,7 +125,7 @@ def tries(checkpoint: str, map: str, scripts: list[str], sampled: int = 16, seed
         way = np.concatenate([[level.spawn], places[1:-1:2, :2], places[-1:, :2]]).round(1).ravel().tolist()
         end = int(states[-1]) if len(states) else 0
         outcome = {WON: "won", DEAD: "died"}.get(end, "unfinished")
-        rows.append([kind, outcome, len(states), "".join(f"{key:x}" for key in keys[: len(states)]), way])
+        rows.append([kind, outcome, len(states), digits_of(keys[: len(states)]), way])
     return {"runs": rows, "note": note, "frame_skip": run["frame_skip"]}
 
 
@@ -146,4 +146,4 @@ def _sampled(policy, level, rules, count, random) -> list[bytes]:
         seen, _, terminated, truncated, _ = envs.step(actions)
         running &= ~(terminated | truncated)
     envs.close()
-    return [np.repeat(ACTION_BYTES[np.array(own)], rules["frame_skip"]).tobytes() for own in taken]
+    return [inputs_of(np.array(own), rules["frame_skip"]) for own in taken]

@@ -153,7 +153,7 @@ def series(x: np.ndarray, y: np.ndarray, limits: tuple[float, float]) -> tuple[n
 
 
 def thinned(x: np.ndarray, y: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
-    """At most so many points: means of as many neighbours each. The first and the last point stay."""
+    """Thin to at most `most` points, means of equally many neighbours; the first and last stay."""
     if len(x) <= most:
         return x, y
     starts = np.unique(np.linspace(1, len(x) - 1, most - 1).astype(int))[:-1]

@@ -19,7 +19,7 @@ from collections import OrderedDict
 import numpy as np
 
 from benchmark.dashboard.drawing import ground
-from benchmark.dashboard.playback import NotThere, Stage, keys_from, map_of
+from benchmark.dashboard.playback import NotThere, Stage, digits_of, keys_from, map_of
 from npp_rl.levels import fields, texts
 from npp_rl.levels.maps import (
     COUNTS_AT,
@@ -70,7 +70,7 @@ def document(data: str) -> dict:
 def document_of(data: bytes, line: str | None = None) -> dict:
     """The document of a good map."""
     records = Level(data, "", "").entities.tolist()
-    exits, taken, entities = data[1156], set(), []
+    exits, taken, entities = data[COUNTS_AT + 2 * EXIT_DOOR], set(), []  # exits: the low byte of their number
     for at, record in enumerate(records):
         if at in taken:
             continue
@@ -224,7 +224,7 @@ def plan(map: str, budget: float) -> dict:
     found, reason = plan_level(Level(map_of(map), "level", ""), float(budget))
     if found is None:
         return {"frames": None, "inputs": "", "reason": reason}
-    return {"frames": found.frames, "inputs": "".join(f"{key:x}" for key in found.inputs), "reason": ""}
+    return {"frames": found.frames, "inputs": digits_of(found.inputs), "reason": ""}
 
 
 def replay(map: str, inputs: str) -> dict:

@@ -248,7 +248,7 @@ def game(map: str, inputs: str = "", actions: str = "", frame_skip: int = 4, fra
         stage.advance(key)
     level = Level(data, "", "")
     found = stage.answer()
-    found["inputs"] = "".join(f"{key & 15:x}" for key in stage.keys)
+    found["inputs"] = digits_of(stage.keys)
     return {**found, **drawing.ground(level), "title": map_title(data)}
 
 
@@ -286,17 +286,18 @@ def ghosts(map: str, replays: list[str]) -> dict:
     if digest in _rows():
         _, row = _rows()[digest]
         inputs = inputs_of(row["actions"], builtin.TABLE_FRAME_SKIP, row["par"])
-        rows.append(["par of the planner", "won", row["par"], _digits(inputs)])
+        rows.append(["par of the planner", "won", row["par"], digits_of(inputs)])
     if replays:
         for name, replay in _replays(tuple(replays), _stamp(replays)).get(_played(data), ())[:50]:
             judged = validate(replay)
             judged = judged.repaired or judged
             keys = judged.replay.inputs[: judged.frames]
-            rows.append([name, judged.verdict, judged.frames, _digits(keys)])
+            rows.append([name, judged.verdict, judged.frames, digits_of(keys)])
     return {"runs": rows}
 
 
-def _digits(inputs: bytes) -> str:
+def digits_of(inputs: bytes) -> str:
+    """Hexadecimal digits of input bytes (PHYSICS.md 7), one a frame."""
     return "".join(f"{key & 15:x}" for key in inputs)
 
 
@@ -310,8 +311,8 @@ def _run(map_data: bytes, inputs: str):
     """Positions, outcome and cause, as `render.draw_level` takes them."""
     keys = keys_from(inputs)
     places, states = simulate(map_data, keys)
-    stage_end = int(states[-1]) if len(states) else 0
-    outcome = {WON: "won", DEAD: "died"}.get(stage_end, "unfinished")
+    end = int(states[-1]) if len(states) else 0
+    outcome = {WON: "won", DEAD: "died"}.get(end, "unfinished")
     cause = ""
     if outcome == "died":
         bank = build_bank([map_data])

@@ -158,10 +158,6 @@ class Runs:
         self.lock = threading.Lock()
         self.walked = self.looked = -math.inf
 
-    def folder(self, name: str) -> Path:
-        """The folder of the run with an id. Raises HTTPException (404) for any other text."""
-        return self.run(name).folder
-
     def run(self, name: str) -> Run:
         """The run with an id. Raises HTTPException (404) for any other text."""
         if name not in self.runs and self.looked == -math.inf:

@@ -2,8 +2,8 @@
 
 A figure is a set of points in integer half pixels: a tile is 48 wide, the field 2016 x 1104. It is looked at just
 inside the middles of the half edges (12 px) of all tiles. A tile is chosen by its eight half edges, each solid or open.
-Neighbours agree about those between them, so a figure's border runs through slopes of all kinds without a step. Of a
-slope 1:1 and the two curves with the same half edges, four points around the tile's middle choose.
+Neighbours agree about those between them, so a figure's border runs through slopes of all kinds without a step. Four
+points around the tile's middle decide between a 1:1 slope and the two curves with the same half edges.
 """
 
 import numpy as np
@@ -33,7 +33,8 @@ def _tile_table():
     edges = np.array([distance_to_tile(tile, x, y) == 0 if tile else np.zeros(8, bool) for tile in numbers])
     wanted = (np.arange(256)[:, None] >> np.arange(8) & 1).astype(bool)
     table = numbers[(wanted[:, None] != edges[None]).sum(2).argmin(1)].astype(np.uint8)
-    # A line at 45 degrees half a tile beside the corners is no tile's. It moves to the corners, and has no teeth.
+    # No tile has a 45-degree line half a tile from its corners. Such a line is moved to the corners, so that it has no
+    # teeth.
     for tile, corner in ((6, (3, 5)), (7, (4, 7)), (8, (0, 6)), (9, (1, 2))):
         quarter = sum(1 << k for k in corner)
         table[quarter], table[255 - quarter] = 0, tile
@@ -68,7 +69,7 @@ class Canvas:
         self.solid[inside] = True
 
     def box(self, left, top, right, bottom, edge: int = 0) -> np.ndarray:
-        """Points inside of a box; with edge 1 those on its border too. Open rooms go without, solid blocks with it."""
+        """Points inside a box; edge=1 includes its border (solid blocks), edge=0 does not (rooms)."""
         x, y = self.x, self.y
         return (x > left - edge) & (x < right + edge) & (y > top - edge) & (y < bottom + edge)
 

@@ -1,10 +1,11 @@
 """Where a ninja can get to by running, jumping, wall jumps and falling: a fast estimate, in compiled code.
 
 The ninja's centre moves over the lattice of fields.py with a reserve of height, in units of 1 px. A floor renews it to
-FLOOR and a wall to WALL; a step up takes 6, a step to the side 2, and without a reserve the ninja can only fall. So a
-jump rises 72 px or leads 216 px far at one height, about what a real one does (PHYSICS.md 4). A step down takes 3,
-and 6 from 0 on. No floor is entered with DEADLY or less, after a fall of 228 px from an edge: one of 240 px onto flat
-ground kills. The estimate knows no speed, so ways with tight timing can be worse than it says.
+FLOOR and a wall to WALL; a step up takes 6, diagonally up 7, to the side 2, and without a reserve the ninja can only
+fall. So a jump rises 72 px or leads 216 px far at one height, about what a real one does (PHYSICS.md 4). A step down
+takes 3, diagonally down 4, and either takes 6 from 0 on. No floor is entered with DEADLY or less, after a fall of
+228 px from an edge: one of 240 px onto flat ground kills. The estimate knows no speed, so ways with tight timing can be
+worse than it says.
 """
 
 import numpy as np
@@ -14,8 +15,8 @@ from npp_rl.simulator.compiled import njit
 
 FLOOR, WALL, DEADLY = 72, 42, -84
 UNREACHED = -1000
-MOST_ENTRIES = 6 * fields.NODES  # of the queue: a node enters again only with MORE reserve
-MORE = 6
+LEAST_GAIN = 6  # a node enters the queue again only if its reserve is that much higher
+MOST_ENTRIES = 6 * fields.NODES  # of the queue
 
 # Steps to the eight neighbours, and the reserve that each takes.
 _DX = np.array([0, 0, 1, -1, 1, -1, 1, -1])
@@ -69,7 +70,7 @@ def spread(free, lift, start, best, first, entries):
                     continue
                 if lift[m]:
                     left = max(left, np.int64(lift[m]))
-                if (first[m] < 0 or left >= best[m] + MORE) and count < MOST_ENTRIES:
+                if (first[m] < 0 or left >= best[m] + LEAST_GAIN) and count < MOST_ENTRIES:
                     best[m] = left
                     if first[m] < 0:
                         first[m] = count
@@ -100,15 +101,3 @@ def mark_way(entries, entry, lift, near, in_air, marked):
         entry = entries[entry, 2]
         count += 1
     return count
-
-
-@njit
-def block_circles(free, places, radius):
-    """Take the nodes nearer than radius px to any of the places (float64 [n, 2] px) out of `free`."""
-    for k in range(places.shape[0]):
-        x, y = places[k, 0], places[k, 1]
-        for row in range(max(int((y - radius) / 6.0), 0), min(int((y + radius) / 6.0) + 2, fields.ROWS)):
-            for column in range(max(int((x - radius) / 6.0), 0), min(int((x + radius) / 6.0) + 2, fields.COLS)):
-                dx, dy = 6.0 * column - x, 6.0 * row - y
-                if dx * dx + dy * dy < radius * radius:
-                    free[row * fields.COLS + column] = 0

@@ -73,9 +73,9 @@ def draw(category: str, dice: Dice) -> tuple[bytes, str] | None:
     if dice.chance(40 if busy else 8):
         furniture.pads(s, furniture.BOOST_PAD, dice.between(1, 4))
     if dice.chance(90 if category != "moving" else 60):
-        furniture.mine(s)
+        furniture.put_mines(s)
     if dice.chance(88):
-        furniture.gild(s)
+        furniture.put_gold(s)
     if category == "moving":
         for _ in range(dice.pick((1, 1, 2, 2, 3))):
             weighted(dice, furniture.MOVERS)(s)

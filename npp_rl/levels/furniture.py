@@ -10,9 +10,6 @@ REGULAR_DOOR, ZAP_DRONE, FLOOR_GUARD, BOUNCE_BLOCK, THWUMP = 5, 14, 16, 17, 20  
 BOOST_PAD, DEATH_BALL, MINI_DRONE, SHOVE_THWUMP = 24, 25, 26, 28
 
 
-# What kills, and stays away from the way.
-
-
 def _put(s: Scene, nodes, kind: int) -> None:
     for node in nodes:
         if not s.kept[node]:
@@ -151,16 +148,13 @@ def _grid(s: Scene, kind: int) -> None:
 _MINES = ((6, _coat), (4, _runs), (3, _lines), (2, _circles), (6, _rim), (2, _single), (1, _grid))
 
 
-def mine(s: Scene) -> None:
+def put_mines(s: Scene) -> None:
     dice = s.dice
     for _ in range(dice.pick((1, 1, 2, 2, 3, 4, 5))):
         weighted(dice, _MINES)(s, TOGGLE_MINE if dice.chance(10) else MINE)
 
 
-# What does not kill.
-
-
-def gild(s: Scene) -> None:
+def put_gold(s: Scene) -> None:
     """Gold: in rows and blocks, on the ground, in the air, on the way."""
     dice = s.dice
     air = np.flatnonzero(s.ground)
@@ -226,7 +220,7 @@ def platforms(s: Scene) -> None:
             if not (x < COLS - 4 and j > 6 and all(s.ground[node + d] for d in (-2, 0, 2, -2 * COLS, COLS))):
                 break
             s.records.append((ONE_WAY, x, j, UP, 0))
-            for row in (0, 1):  # not through it from above, in the estimate also not from below
+            for row in (0, 1):  # in the estimate it blocks from both sides, in the game only from above
                 s.free[node - row * COLS - 2 : node - row * COLS + 3] = 0
             above = slice(node - 2 * COLS - 2, node - 2 * COLS + 3)
             s.lift[above][s.ground[above] != 0] = climbing.FLOOR
@@ -277,9 +271,6 @@ def more_doors(s: Scene) -> None:
         if clear:
             for door in doors:
                 s.records += [(TRAP_DOOR, *door, 0), (TRAP_SWITCH, x, y, 0, 0)]
-
-
-# What moves.
 
 
 def _far_from_start(s: Scene, x: int, y: int, least: int) -> bool:

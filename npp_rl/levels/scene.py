@@ -37,6 +37,7 @@ class Scene:
         self.best, self.first = np.empty(NODES, np.int16), np.empty(NODES, np.int32)
         self.kept = np.zeros(NODES, np.uint8)  # near the way: nothing that kills
         self.legs = []  # of the way: lists of nodes
+        self.ninja = self.switch = self.exit = -1  # nodes, which `start` and `lay_way` choose
         self.mines, self.records = {}, []  # node -> record type; (type, x, y, orientation, mode)
         self.taken = set()  # tiles with something that is larger than a mine
 
@@ -44,16 +45,20 @@ class Scene:
         """Find out where the ninja gets to from a node (`climbing.spread`) -> number of entries."""
         return climbing.spread(self.free, self.lift, start, self.best, self.first, ENTRIES)
 
+    def way_to(self, node: int) -> list[int]:
+        """The nodes of the way to a node, after `spread`; none if it was not reached."""
+        way, entry = [], self.first[node]
+        while entry >= 0:
+            way.append(int(ENTRIES[entry, 0]))
+            entry = ENTRIES[entry, 2]
+        return way[::-1]
+
     def keep_way(self, node: int, radius: float) -> None:
         """Keep the way to a node, after `spread`, free of what kills, and note it."""
         entry = self.first[node]
         on_floor = (self.lift == climbing.FLOOR).astype(np.uint8)
         climbing.mark_way(ENTRIES, entry, on_floor, radius, radius + IN_AIR, self.kept)
-        way = []
-        while entry >= 0:
-            way.append(int(ENTRIES[entry, 0]))
-            entry = ENTRIES[entry, 2]
-        self.legs.append(way[::-1])
+        self.legs.append(self.way_to(node))
 
     def far(self, share: int, standing: int) -> int | None:
         """A node among the farthest `share` percent of those reached; standing: percent that lie on ground."""
@@ -107,7 +112,7 @@ def doors_at(s: Scene, node: int) -> list[tuple[int, int, int]] | None:
         first, last = (a - 1) // 4, (b + 1) // 4  # tiles that the passage crosses
         if last - first < 8:
             spots = [4 * tile + 2 for tile in range(first, last + 1)]
-            options.append([(i, y, 0) if upright else (x, j, 2) for x, y in [(t, t) for t in spots]])
+            options.append([(i, t, 0) if upright else (t, j, 2) for t in spots])
     return s.dice.pick(options) if options else None
 
 
@@ -160,15 +165,11 @@ def lay_way(s: Scene, locks: int) -> bool:
     here = s.ninja
     for k, standing in ((0, 70), (1, 60)):
         goal = s.far(dice.pick((100, 50, 30, 15)), standing)
-        if goal is None or goal == here or len({s.ninja, goal}) < 2:
+        if goal is None or goal in (here, s.ninja):
             return False
-        way, entry = [], s.first[goal]
-        while entry >= 0:
-            way.append(int(ENTRIES[entry, 0]))
-            entry = ENTRIES[entry, 2]
-        key = None
+        way = s.way_to(goal)
         if locks and len(way) > 20:
-            key = _lock(s, here, goal, way[::-1], radius)
+            key = _lock(s, here, goal, way, radius)
             locks -= 1
             if key is None:
                 s.spread(here)
@@ -182,4 +183,4 @@ def lay_way(s: Scene, locks: int) -> bool:
     i, j = place_of(s.ninja)
     rows, columns = np.divmod(np.arange(NODES), COLS)
     s.kept[(rows - j) ** 2 + (columns - i) ** 2 < dice.pick((36, 49, 100))] = 1
-    return s.exit not in (s.switch, s.ninja) and s.switch != s.ninja
+    return True
