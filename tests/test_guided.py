@@ -178,3 +178,21 @@ def test_networks_that_see_pictures_or_graphs_guide_a_search(name, tmp_path):
     rules = {"observations": agent.observations, "frame_stack": run.get("frame_stack", 1), "seconds": 60.0}
     found = guided.search_level(agent_policy(agent, torch.device("cpu")), LOCKED, **rules, rounds=60)
     assert wins(LOCKED, found)
+
+
+def test_slow_policies_leave_time_to_the_search(monkeypatch):
+    def slow(seen):
+        until = time.process_time() + 0.05
+        while time.process_time() < until:
+            pass
+        return uniform(seen)
+
+    guided.compile_ahead(("game_state",))
+    assert guided.pace_of(uniform, ("game_state",)) == 1
+    assert guided.pace_of(slow, ("game_state",)) in (4, 8, 16, 32, 64, 128)
+    monkeypatch.setattr(guided, "EXPANSIONS", (10, 10))
+    one, more = (
+        guided.search_level(holding(NONE), LOCKED, observations=("game_state",), seconds=60.0, rounds=1000, pace=pace)
+        for pace in (1, 8)
+    )
+    assert wins(LOCKED, one) and wins(LOCKED, more) and more.rounds < one.rounds

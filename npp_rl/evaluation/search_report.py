@@ -36,7 +36,7 @@ def search_results(entries: Sequence[dict], settings: dict) -> dict:
     entries: those of `evaluate`, with `success_rate` 1 or 0, `tries` (the run that wins, with the keys of an outcome of
     `evaluate` that a search knows; none for a level that is not won), `seconds` of CPU time, `rounds` and `won_by`:
     "greedy play", "policy" or "search", by which the last step of the win was found, or None. settings: `seconds` for a
-    level, and rules.
+    level, `seed`, `pace` (guided.pace_of), and the rules of the games.
 
     Each part has `levels`, `success_rate` with Wilson's 95% interval, `greedy` (success of plain greedy play on the
     same levels), `within` (seconds -> wins) and `seconds` of CPU time of a level (mean, median, most). As in

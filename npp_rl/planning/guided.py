@@ -33,7 +33,8 @@ from npp_rl.simulator import WON, reset_game, simulate
 from npp_rl.simulator.layout import EXIT_DOOR
 
 # Games that the policy plays, with one call a step for all of them, and expansions of the search for each such step, in
-# the first ROUNDS steps and in those after them. With an MLP about half of the time goes to each.
+# the first ROUNDS steps and in those after them. With an MLP about half of the time goes to each; for slower networks
+# there are more expansions (`pace_of`).
 GAMES, EXPANSIONS, ROUNDS = (16, 64), (90, 500), 400
 FRONT = 64  # nodes at the front of a queue of which one is drawn for a game that has ended
 
@@ -137,12 +138,14 @@ def search_level(
     gamma: float = 0.99,
     frame_stack: int = 4,
     seed: int = 0,
+    pace: int = 1,
 ) -> Found:
     """Search for a run that wins a level, in at most `seconds` of CPU time of this process, all included.
 
     policy: as in `evaluate`; a call has as many rows as one of GAMES says. rounds: most steps of all games, None for
-    any number. What is found depends on the level, the policy, the seed and the number of rounds. The seconds only
-    limit that number. Raises FloatingPointError if a logit is not finite.
+    any number. pace: a factor on EXPANSIONS, see `pace_of`. What is found depends on the level, the policy, the seed,
+    the pace and the number of rounds. The seconds only limit that number. Raises FloatingPointError if a logit is not
+    finite.
     """
     began = time.process_time()
     random = np.random.default_rng([seed, int(level.digest[:32], 16)])
@@ -173,7 +176,7 @@ def search_level(
         seen, _, terminated, truncated, infos = envs.step(actions)
         over = terminated | truncated
         going_on = np.flatnonzero(~over[:count])
-        found = tree.note(words, actions[:count], going_on, EXPANSIONS[int(played >= ROUNDS)])
+        found = tree.note(words, actions[:count], going_on, pace * EXPANSIONS[int(played >= ROUNDS)])
         played += 1
         ended = np.flatnonzero(over)
         won = ended[infos["outcome"]["success"][ended]] if len(ended) else ()
@@ -193,6 +196,34 @@ def search_level(
     return Found(found, frames, time.process_time() - began, played, by_policy)
 
 
+def pace_of(policy, observations, frame_skip: int = 4, gamma: float = 0.99, frame_stack: int = 4) -> int:
+    """How many times as many expansions a policy needs as an MLP, so that both have about as much time: 1, 2, 4 ...
+
+    A step of the first games is measured against so many expansions as go with it, in CPU time, in an empty room, where
+    these take about a quarter of the step of an MLP. Up to eight times as long counts as an MLP, so that no small
+    difference of speed changes what is found.
+    """
+    tiles = np.ones((ROWS, COLUMNS), np.uint8)
+    tiles[4:20, 2:34] = tiles[4:20, 38:40] = 0  # a room, and beside it one that the ninja cannot get to, with the exit
+    level = Level(encode_map(tiles, [[0, 22, 80, 0, 0], [3, 160, 80, 0, 0], [4, 160, 60, 0, 0]]), "", "")
+    rules = {"observations": observations, "frame_skip": frame_skip, "gamma": gamma, "frame_stack": frame_stack}
+    envs = NppVectorEnv(num_envs=GAMES[0], levels=[level], **rules, seed=0, copy=False, autoreset=False)
+    seen, _ = envs.reset()
+    tree = _Tree(envs.bank, frame_skip, int(envs.limits[0]), GAMES[0])
+    steps, expansions = [], []
+    for _ in range(5):
+        began = time.process_time()
+        policy(seen)
+        seen, *_ = envs.step(np.zeros(GAMES[0], np.int64))
+        between = time.process_time()
+        search.search(tree.bank, tree.pools, tree.settings, 10 * EXPANSIONS[0])
+        steps.append(between - began)
+        expansions.append((time.process_time() - between) / 10)
+    envs.close()
+    slower = min(steps) / max(min(expansions), 1e-6)
+    return 2 ** int(math.log2(slower / 4)) if slower >= 8 else 1
+
+
 def search_suite(
     policy: Callable[[dict[str, np.ndarray]], np.ndarray],
     levels: Sequence[Level],
@@ -210,8 +241,9 @@ def search_suite(
     entries, progress = [], Progress("levels searched", len(levels))
     threads = numba.get_num_threads()
     numba.set_num_threads(1)
-    each = played / max(sum(entry["tries"][0]["steps"] for entry in results["levels"]), 1)
     rules = {name: rules[name] for name in ("observations", "frame_skip", "gamma", "frame_stack", "seed")}
+    pace = pace_of(policy, **{name: rules[name] for name in rules if name != "seed"})
+    each = played / max(sum(entry["tries"][0]["steps"] for entry in results["levels"]), 1)
     try:
         for level, entry in zip(levels, results["levels"], strict=True):
             greedy = entry["tries"][0]
@@ -219,7 +251,7 @@ def search_suite(
             own = {"success_rate": float(greedy["success"]), "tries": [greedy] if greedy["success"] else []}
             own |= {"seconds": spent, "rounds": 0, "won_by": "greedy play" if greedy["success"] else None}
             if not greedy["success"] and spent < seconds:
-                found = search_level(policy, level, seconds=seconds - spent, **rules)
+                found = search_level(policy, level, seconds=seconds - spent, pace=pace, **rules)
                 own |= {"seconds": spent + found.seconds, "rounds": found.rounds}
                 if found.actions is not None:
                     own |= {"success_rate": 1.0, "won_by": "policy" if found.by_policy else "search"}
@@ -230,7 +262,7 @@ def search_suite(
             progress.note(len(entries))
     finally:
         numba.set_num_threads(threads)
-    settings = {"seconds": seconds, **{name: rules[name] for name in ("seed", "frame_skip", "gamma")}}
+    settings = {"seconds": seconds, "pace": pace, **{name: rules[name] for name in ("seed", "frame_skip", "gamma")}}
     return search_results(entries, settings)
 
 
