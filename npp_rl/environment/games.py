@@ -20,8 +20,11 @@ from npp_rl.environment.observations import (
     GAME_STATE,
     PATCH,
     REACHABILITY,
+    any_blocks,
+    stamp_movers,
     write_game_state,
     write_local_tiles,
+    write_movers,
     write_reachability,
 )
 from npp_rl.environment.pictures import (
@@ -221,11 +224,13 @@ def _observe(bank, state, i, views, goals, episodes, thread, observed):
         nearest = views.nearest[thread]
         points = views.points[thread]
         row = observed.reachability[i]
-        write_reachability(
-            bank, state, i, goal, dist, ahead, e.way, e.share, e.idle_steps, nearest, points, around, row
-        )
+        write_reachability(bank, state, i, goal, dist, ahead, e.way, e.share, e.idle_steps, nearest, points, row)
+        if around.count > 0:
+            write_movers(n, around, row)
     if len(observed.local_tiles):
-        write_local_tiles(bank, state, i, views.clearance[n.level], dist, e.way, around, observed.local_tiles[i])
+        write_local_tiles(bank, state, i, views.clearance[n.level], dist, e.way, observed.local_tiles[i])
+        if around.count > 0 or any_blocks(bank.level[n.level]):
+            stamp_movers(bank, state, i, around, observed.local_tiles[i])
     if len(observed.arcs):
         clearance, open_cells = views.clearance[n.level], views.open_cells[n.level]
         out = observed.arcs[i]

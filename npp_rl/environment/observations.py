@@ -218,35 +218,11 @@ def _note_hazard(row, x, y, deadly, nearest):
 
 
 @kernel
-def _write_movers(n, around, row):
-    """Write the nearest movers into row[MOVERS_AT:], which is all 0."""
-    taken = np.uint64(0)
-    for place in range(NEAREST_MOVERS):
-        best = -1
-        least = MOVER_RANGE
-        for k in range(around.count):
-            near = around.movers[k].near
-            if near < least and not (taken >> np.uint64(k)) & np.uint64(1):
-                least = near
-                best = k
-        if best < 0:
-            break
-        taken |= np.uint64(1) << np.uint64(best)
-        o = around.movers[best]
-        at = MOVERS_AT + PER_MOVER * place
-        row[at] = (o.x - n.x) / 80.0
-        row[at + 1] = (o.y - n.y) / 80.0
-        row[at + 2] = 1.0 - least / MOVER_RANGE
-        row[at + 3] = o.radius / 24.0
-        describe_mover(o, row, at + 4)
-
-
-@kernel
-def write_reachability(bank, state, i, goal, dist, ahead, way, share, idle, nearest, points, around, row):
-    """Write `reachability` of game i into row, float32 [REACHABILITY].
+def write_reachability(bank, state, i, goal, dist, ahead, way, share, idle, nearest, points, row):
+    """Write `reachability` of game i into row, float32 [REACHABILITY], without movers.
 
     dist, ahead: the goal's field. way: px to the goal. share: of the level from which the goal is reached. idle: steps
-    without progress. nearest f8 [HAZARDS], points f4 [6, 2]: scratch. around: what `note_movers` found.
+    without progress. nearest f8 [HAZARDS], points f4 [6, 2]: scratch.
     """
     n = state.ninja[i]
     level = bank.level[n.level]
@@ -284,11 +260,33 @@ def write_reachability(bank, state, i, goal, dist, ahead, way, share, idle, near
             dy = bank.entity[k].y - n.y
             if abs(dx) < HAZARD_RANGE and abs(dy) < HAZARD_RANGE:
                 _note_hazard(row, dx, dy, 1.0 if state.state[i, k - base] == 0 else 0.5, nearest)
-    if around.count > 0:
-        _write_movers(n, around, row)
 
 
 @kernel
+def write_movers(n, around, row):
+    """Write the nearest movers that `note_movers` found into row[MOVERS_AT:], f4 [REACHABILITY], which is all 0."""
+    taken = np.uint64(0)
+    for place in range(NEAREST_MOVERS):
+        best = -1
+        least = MOVER_RANGE
+        for k in range(around.count):
+            near = around.movers[k].near
+            if near < least and not (taken >> np.uint64(k)) & np.uint64(1):
+                least = near
+                best = k
+        if best < 0:
+            break
+        taken |= np.uint64(1) << np.uint64(best)
+        o = around.movers[best]
+        at = MOVERS_AT + PER_MOVER * place
+        row[at] = (o.x - n.x) / 80.0
+        row[at + 1] = (o.y - n.y) / 80.0
+        row[at + 2] = 1.0 - least / MOVER_RANGE
+        row[at + 3] = o.radius / 24.0
+        describe_mover(o, row, at + 4)
+
+
+@kernel(forceinline=True)
 def _stamp(patch, x, y, radius, value):
     """Raise the points of patch u1 [PATCH, PATCH] around (x, y), px from the first point, to `value` within radius.
 
@@ -305,61 +303,10 @@ def _stamp(patch, x, y, radius, value):
 
 
 @kernel
-def _stamp_face(patch, o, x, y, value):
-    """`_stamp` the face of a thwump whose centre is at (x, y): two discs at its ends, 14 px apart."""
-    for end in (-7.0, 7.0):
-        if o.horizontal:
-            _stamp(patch, x + 11.0 * o.sense, y + end, o.radius + 2.0, value)
-        else:
-            _stamp(patch, x + end, y + 11.0 * o.sense, o.radius + 2.0, value)
+def write_local_tiles(bank, state, i, clearance, dist, here, patch):
+    """Write `local_tiles` of game i into patch, uint8 [3, PATCH, PATCH], without what moves.
 
-
-@kernel
-def _stamp_mover(patch, o, x0, y0):
-    """`_stamp` a mover where it is and will be, and where it would go; (x0, y0): px of the patch's first point."""
-    reach = 12.0 * (PATCH - 1) + 40.0
-    face = o.kind == THWUMP
-    if not o.awake:
-        length = math.sqrt(o.go_x * o.go_x + o.go_y * o.go_y)
-        for k in range(int(length / 12.0) + 1):
-            part = min(12.0 * k / max(length, 1.0), 1.0)
-            x = o.x + part * o.go_x - x0
-            y = o.y + part * o.go_y - y0
-            if -40.0 < x < reach and -40.0 < y < reach:
-                if face:
-                    _stamp_face(patch, o, x, y, LANE)
-                else:
-                    _stamp(patch, x, y, o.radius + 2.0, LANE)
-    for k in range(len(SOON) + 1):
-        t = 0 if k == len(SOON) else SOON[k]
-        x = o.path[t, 0] - x0
-        y = o.path[t, 1] - y0
-        if -40.0 < x < reach and -40.0 < y < reach and t <= o.until:
-            value = 255 if k == len(SOON) else FADING[k]
-            if face:
-                _stamp_face(patch, o, x, y, value)
-            else:
-                _stamp(patch, x, y, o.radius + 2.0, value)
-
-
-@kernel
-def _stamp_block(patch, x, y, half):
-    """Lower the points of patch u1 [PATCH, PATCH] to their distance to a square around (x, y), px from the first."""
-    reach = half + FAR
-    for r in range(max(math.ceil((y - reach) / 12.0), 0), min(math.floor((y + reach) / 12.0), PATCH - 1) + 1):
-        for c in range(max(math.ceil((x - reach) / 12.0), 0), min(math.floor((x + reach) / 12.0), PATCH - 1) + 1):
-            dx = max(abs(12.0 * c - x) - half, 0.0)
-            dy = max(abs(12.0 * r - y) - half, 0.0)
-            value = math.sqrt(dx * dx + dy * dy) * (255.0 / FAR)
-            if value < patch[r, c]:
-                patch[r, c] = int(value)
-
-
-@kernel
-def write_local_tiles(bank, state, i, clearance, dist, here, around, patch):
-    """Write `local_tiles` of game i into patch, uint8 [3, PATCH, PATCH].
-
-    here: px from the ninja to the goal. around: what `note_movers` found.
+    here: px from the ninja to the goal.
     """
     n = state.ninja[i]
     level = bank.level[n.level]
@@ -393,15 +340,6 @@ def write_local_tiles(bank, state, i, clearance, dist, here, around, patch):
             if -30.0 < x < reach and -30.0 < y < reach:
                 status = state.state[i, k - base]
                 _stamp(patch[1], x, y, 15.0, 255 if status == 0 else (96 if status == 1 else 160))
-    for k in range(around.count):
-        _stamp_mover(patch[1], around.movers[k], x0, y0)
-    for kind in (BOUNCE_BLOCK, THWUMP, SHOVE_THWUMP):
-        for k in range(level.type_start[kind], level.type_start[kind + 1]):
-            x = state.mover[i, bank.entity[k].slot].x - x0
-            y = state.mover[i, bank.entity[k].slot].y - y0
-            flies = kind == SHOVE_THWUMP and state.state[i, k - base] > 1
-            if not flies and -40.0 < x < reach + 10.0 and -40.0 < y < reach + 10.0:
-                _stamp_block(patch[0], x, y, 12.0 if kind == SHOVE_THWUMP else 9.0)
     if level.doors > 0:
         for slot in range(level.doors):
             if state.closed[i, slot]:
@@ -413,3 +351,87 @@ def write_local_tiles(bank, state, i, clearance, dist, here, around, patch):
                     r = math.floor((y - y0) / 12.0 + 0.5)
                     if 0 <= r < PATCH and 0 <= c < PATCH:
                         patch[0, r, c] = 0
+
+
+@kernel
+def _stamp_disc(patch, x, y, radius, value):
+    """`_stamp`, as a call: it is inlined where mines are stamped only."""
+    _stamp(patch, x, y, radius, value)
+
+
+@kernel
+def _stamp_face(patch, o, x, y, value):
+    """`_stamp` the face of a thwump whose centre is at (x, y): two discs at its ends, 14 px apart."""
+    for end in (-7.0, 7.0):
+        if o.horizontal:
+            _stamp_disc(patch, x + 11.0 * o.sense, y + end, o.radius + 2.0, value)
+        else:
+            _stamp_disc(patch, x + end, y + 11.0 * o.sense, o.radius + 2.0, value)
+
+
+@kernel
+def _stamp_mover(patch, o, x0, y0):
+    """`_stamp` a mover where it is and will be, and where it would go; (x0, y0): px of the patch's first point."""
+    reach = 12.0 * (PATCH - 1) + 40.0
+    face = o.kind == THWUMP
+    if not o.awake:
+        length = math.sqrt(o.go_x * o.go_x + o.go_y * o.go_y)
+        for k in range(int(length / 12.0) + 1):
+            part = min(12.0 * k / max(length, 1.0), 1.0)
+            x = o.x + part * o.go_x - x0
+            y = o.y + part * o.go_y - y0
+            if -40.0 < x < reach and -40.0 < y < reach:
+                if face:
+                    _stamp_face(patch, o, x, y, LANE)
+                else:
+                    _stamp_disc(patch, x, y, o.radius + 2.0, LANE)
+    for k in range(len(SOON) + 1):
+        t = 0 if k == len(SOON) else SOON[k]
+        x = o.path[t, 0] - x0
+        y = o.path[t, 1] - y0
+        if -40.0 < x < reach and -40.0 < y < reach and t <= o.until:
+            value = 255 if k == len(SOON) else FADING[k]
+            if face:
+                _stamp_face(patch, o, x, y, value)
+            else:
+                _stamp_disc(patch, x, y, o.radius + 2.0, value)
+
+
+@kernel
+def _stamp_block(patch, x, y, half):
+    """Lower the points of patch u1 [PATCH, PATCH] to their distance to a square around (x, y), px from the first."""
+    reach = half + FAR
+    for r in range(max(math.ceil((y - reach) / 12.0), 0), min(math.floor((y + reach) / 12.0), PATCH - 1) + 1):
+        for c in range(max(math.ceil((x - reach) / 12.0), 0), min(math.floor((x + reach) / 12.0), PATCH - 1) + 1):
+            dx = max(abs(12.0 * c - x) - half, 0.0)
+            dy = max(abs(12.0 * r - y) - half, 0.0)
+            value = math.sqrt(dx * dx + dy * dy) * (255.0 / FAR)
+            if value < patch[r, c]:
+                patch[r, c] = int(value)
+
+
+@kernel(forceinline=True)
+def any_blocks(level):
+    """Whether a level has bounce blocks or thwumps."""
+    start = level.type_start
+    blocks = start[BOUNCE_BLOCK + 1] - start[BOUNCE_BLOCK] + start[THWUMP + 1] - start[THWUMP]
+    return blocks + start[SHOVE_THWUMP + 1] - start[SHOVE_THWUMP] > 0
+
+
+@kernel
+def stamp_movers(bank, state, i, around, patch):
+    """Add what moves to `local_tiles` of game i: the movers that `note_movers` found, and blocks as ground."""
+    n = state.ninja[i]
+    level = bank.level[n.level]
+    x0 = 6.0 * (math.floor(n.x / 6.0 + 0.5) - (PATCH - 1))
+    y0 = 6.0 * (math.floor(n.y / 6.0 + 0.5) - (PATCH - 1))
+    reach = 12.0 * (PATCH - 1) + 40.0
+    for k in range(around.count):
+        _stamp_mover(patch[1], around.movers[k], x0, y0)
+    for kind in (BOUNCE_BLOCK, THWUMP, SHOVE_THWUMP):
+        for k in range(level.type_start[kind], level.type_start[kind + 1]):
+            x = state.mover[i, bank.entity[k].slot].x - x0
+            y = state.mover[i, bank.entity[k].slot].y - y0
+            flies = kind == SHOVE_THWUMP and state.state[i, k - level.entity_start] > 1
+            if not flies and -40.0 < x < reach and -40.0 < y < reach:
+                _stamp_block(patch[0], x, y, 12.0 if kind == SHOVE_THWUMP else 9.0)
