@@ -245,7 +245,7 @@ def test_a_shove_thwump_that_rests_is_no_hazard_and_one_that_flies_is():
 def test_of_more_movers_than_are_listed_the_near_ones_count():
     tiles = ground((1, ROW, 42, ROW))
     far = [
-        (ZAP_DRONE, (middle(18, ROW)[0] + 6 * (k % 6), middle(18, 3)[1] + 6 * (k // 6)), 0, 0)
+        (ZAP_DRONE, (middle(15, ROW)[0] + 6 * (k % 6), middle(15, 3)[1] + 6 * (k // 6)), 0, 0)
         for k in range(MOVERS + 4)
     ]
     made = room(*far, (ZAP_DRONE, middle(11, ROW), 4, 0), spawn=(6, ROW), tiles=tiles)
