@@ -60,7 +60,8 @@ class Args:
     device: Literal["cpu", "cuda"] = "cpu"
     """where the policy runs"""
     search: float | None = None
-    """seconds of CPU time for a level: let the policy guide a search too, whose wins are reported apart"""
+    """seconds of CPU time for a level: let the policy, or the ensemble, guide a search too, whose wins go to
+    search_results.json and a section of their own in the report"""
     pars: str | None = None
     """planner's output folder with par times of levels that are not built in"""
     train_levels: bool = False
