@@ -20,7 +20,7 @@ from made_runs import make
 from serving import Served, serving
 
 from benchmark import report
-from benchmark.dashboard import curves, runs, server
+from benchmark.dashboard import curves, run_files, runs, server
 from benchmark.reporting import decision, plots, significance
 from benchmark.reporting.page import Text
 from npp_rl.commands import UserError
@@ -165,7 +165,7 @@ def test_half_written_files_are_skipped_and_shown_as_such(tmp_path):
 
 def test_only_new_whole_lines_are_read(tmp_path):
     path = tmp_path / "metrics.jsonl"
-    log = runs.Log(path, tmp_path.resolve())
+    log = run_files.Log(path, tmp_path.resolve())
 
     def new(data: bytes, mode="ab"):
         with path.open(mode) as stream:
@@ -178,7 +178,7 @@ def test_only_new_whole_lines_are_read(tmp_path):
     os.truncate(path, 4)  # as a resumed run does
     assert new(b"more\n") == ([b"one", b"more"], True)
     assert new(b"ONE\nMORE\nafter\n", "wb") == ([b"ONE", b"MORE", b"after"], True), "replaced by a longer one"
-    tail = runs.Log(path, tmp_path.resolve(), tail=8)
+    tail = run_files.Log(path, tmp_path.resolve(), tail=8)
     assert tail.lines(path.stat()) == ([b"after"], False), "not the line in whose middle it began"
 
 
@@ -631,10 +631,11 @@ def command(*words, **options):
         ([".", "--host", "203.0.113.1", "--port", "0"], "--host"),
     ],
 )
-def test_bad_arguments_are_one_line(words, expected, capsys):
+def test_bad_arguments_are_one_line(words, expected, monkeypatch):
     from benchmark.dashboard.__main__ import Args, main
     from npp_rl.commands import parse
 
+    monkeypatch.setattr(os, "nice", lambda _: pytest.fail("it would serve"))
     with pytest.raises(UserError) as error:
         main(parse(Args, words))
     assert str(error.value).startswith(expected) and "\n" not in str(error.value)

@@ -18,7 +18,7 @@ from PIL import Image
 from serving import serving
 
 from benchmark.dashboard import drawing, episodes, playback, worker
-from benchmark.dashboard.runs import Run
+from benchmark.dashboard.run_files import Run
 from npp_rl.commands import UserError
 from npp_rl.environment.games import ACTION_BYTES, inputs_of
 from npp_rl.levels import builtin

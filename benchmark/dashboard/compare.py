@@ -9,7 +9,7 @@ import threading
 
 import numpy as np
 
-from benchmark.dashboard.runs import Run, rounded, stat_of
+from benchmark.dashboard.run_files import Run, rounded, stat_of
 from benchmark.reporting import decision, differences, experiments, sections, significance
 from benchmark.reporting.experiments import Experiment
 from benchmark.reporting.page import Bullets, Text

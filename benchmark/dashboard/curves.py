@@ -8,7 +8,7 @@ from array import array
 import msgspec
 import numpy as np
 
-from benchmark.dashboard.runs import Log, Run, inside, stat_of
+from benchmark.dashboard.run_files import Log, Run, inside, stat_of
 from benchmark.reporting import significance
 from benchmark.reporting.schemas import Amount
 from npp_rl.commands import UserError

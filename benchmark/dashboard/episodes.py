@@ -21,7 +21,7 @@ from starlette.routing import Route
 
 from benchmark.dashboard.answers import body_of, json_answer
 from benchmark.dashboard.games import DIGEST, field, map_of, remembered, texts
-from benchmark.dashboard.runs import Run, inside
+from benchmark.dashboard.run_files import Run, inside
 from npp_rl.commands import UserError
 from npp_rl.files import open_file, shown_name
 

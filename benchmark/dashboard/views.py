@@ -12,7 +12,7 @@ from starlette.routing import Route
 
 from benchmark.dashboard import compare, curves
 from benchmark.dashboard.answers import body_of, json_answer
-from benchmark.dashboard.runs import Run
+from benchmark.dashboard.run_files import Run
 from benchmark.reporting import differences
 from benchmark.reporting.experiments import described
 from npp_rl.commands import UserError
