@@ -18,12 +18,11 @@ import tyro
 from benchmark.reporting import decision, details, differences, learning, page, scores, sections, sources
 from benchmark.reporting.experiments import read_experiments
 from benchmark.reporting.page import Bullets, Heading, Text
+from benchmark.reporting.significance import SEED
 from npp_rl.commands import ArgumentError, command
 from npp_rl.files import plain_name, write_atomically
 from npp_rl.levels.builtin import planned
 from npp_rl.training.source import git
-
-SEED = 20210830  # of all random choices, so that the same runs give the same report
 
 
 @dataclass

@@ -475,7 +475,7 @@ def main(args: Args) -> Path:
                         rows.append(infos["final_obs"][key][cut])
         counters.global_step += args.num_envs * args.num_steps
 
-        # Values of the next observations (in batches of the rollout's shape: one compiled form), advantages, returns
+        # Values of the next observations (in batches of one shape, for torch.compile), advantages, returns
         clock.lap("rest")
         with torch.no_grad(), torch.autocast(**autocast):
             next_value = agent.get_value({key: torch.from_numpy(next_obs[key]).to(device) for key in obs})

@@ -235,7 +235,7 @@ def test_bands_are_those_of_the_report(tmp_path):
     (own,) = drawn["charts/success_rate"]
     assert own["group"] == {"architecture": "gat"} and len(own["runs"]) == 3
     assert own["y"] == pytest.approx(values.mean(0), rel=1e-5)
-    draws = values[np.random.default_rng(curves.SEED).integers(3, size=(200, 3))].mean(1)
+    draws = values[np.random.default_rng(significance.SEED).integers(3, size=(200, 3))].mean(1)
     low, high = significance.interval(values.mean(0), draws, 3, (0, 1))
     assert own["low"] == pytest.approx(low, rel=1e-4, abs=1e-6) and own["high"] == pytest.approx(high, rel=1e-4)
     many = curves.drawn(curves.Curves(), chosen * 9, ["charts/success_rate"], "steps", 0, [], (-1e9, 1e9))

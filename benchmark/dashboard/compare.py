@@ -16,7 +16,6 @@ from benchmark.reporting.page import Bullets, Text
 from npp_rl.commands import UserError
 from npp_rl.evaluation.intervals import difference
 
-SEED = 20210830  # the report's: the same runs give the same figures
 MOST = 64  # runs of a side
 KEPT = 2  # comparisons that are kept, for sliders
 USED = ("kind", "global_step", "minutes", "charts/SPS", "eval/success_rate")  # of a run's metrics
@@ -75,7 +74,7 @@ def read(sides: list[tuple[str, list[Run]]]) -> sections.Comparison:
 
 def compared(comparison: sections.Comparison, names: list[str], weights: dict[str, float]) -> dict:
     """What the page shows of a comparison of two sides."""
-    rng = np.random.default_rng([SEED, 0])
+    rng = np.random.default_rng([significance.SEED, 0])
     able = sorted(comparison.able, key=lambda c: names.index(c.architecture))
     a, b = able
     matrix = decision.matrix([c.tested for c in comparison.able], weights, rng)
@@ -120,7 +119,7 @@ def by_category(a: sections.Contender, b: sections.Contender, comparison: sectio
 
     Where a side has a single seed the interval is one over levels, as if each level were played anew.
     """
-    rng = np.random.default_rng([SEED, 1])
+    rng = np.random.default_rng([significance.SEED, 1])
     rows = [("all levels", a.success, b.success, len(comparison.levels))]
     for k, name in enumerate(comparison.tasks):
         rows.append((name, a.scores[:, [k]], b.scores[:, [k]], int((comparison.strata == k).sum())))

@@ -21,7 +21,6 @@ KEPT = 64 << 20  # bytes of columns that are kept, over all runs
 MOST, LEAST, TOTAL = 1000, 120, 60_000  # points of a curve, at most and at least where there are many; of an answer
 OVERLAID, GRID = 24, 240  # curves up to which each keeps its own points; points of all where there are more
 GROUPS = ("architecture", "condition", "label", "experiment", "seed")  # by which runs are put together
-SEED = 20210830  # of the bands' bootstrap, so that the same runs give the same bands
 
 
 @functools.lru_cache(maxsize=64)
@@ -220,7 +219,7 @@ def drawn(
                 continue
             grid, rows = significance.curves([part[:2] for part in parts], most)
             mean, bounds = rows.mean(0), (0, 1) if is_share(key) else (-np.inf, np.inf)
-            draws = np.random.default_rng(SEED).integers(len(rows), size=(200, len(rows)))
+            draws = np.random.default_rng(significance.SEED).integers(len(rows), size=(200, len(rows)))
             low, high = significance.interval(mean, rows[draws].mean(1), len(rows), bounds)
             band = {"low": numbers(low), "high": numbers(high)}
             answer[key].append(entry | {"x": numbers(grid, 10), "y": numbers(mean)} | band)

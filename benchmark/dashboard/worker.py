@@ -32,20 +32,23 @@ def done(task: str, arguments: dict) -> dict:
     return getattr(module, task)(**arguments)
 
 
-def answer(asked: dict) -> dict:
-    """{"result"} of a task, or {"error", "status"}."""
+def answer(asked: dict) -> bytes:
+    """JSON of {"result"} of a task, or of {"error", "status"}."""
     try:
-        found = {"result": done(asked["task"], asked["arguments"])}
-        json.dumps(found, allow_nan=False)  # an agent may give NaN, which is no JSON
-        return found
+        return encoded({"result": done(asked["task"], asked["arguments"])})
     except OSError as error:
-        return {"error": f"{error.filename or 'a file'}: {error.strerror}", "status": 400}
+        return encoded({"error": f"{error.filename or 'a file'}: {error.strerror}", "status": 400})
     except ValueError as error:  # UserError is one
         status = 404 if type(error).__name__ == "NotThere" else 400
-        return {"error": " ".join(str(error).split())[:500], "status": status}
+        return encoded({"error": " ".join(str(error).split())[:500], "status": status})
     except Exception as error:
         traceback.print_exc()
-        return {"error": f"{type(error).__name__} in {asked['task']}", "status": 500}
+        return encoded({"error": f"{type(error).__name__} in {asked['task']}", "status": 500})
+
+
+def encoded(found: dict) -> bytes:
+    """JSON on one line. Raises ValueError for NaN, which is none, and which an agent may give."""
+    return json.dumps(found, allow_nan=False, separators=(",", ":")).encode()
 
 
 def main() -> None:
@@ -79,11 +82,11 @@ def main() -> None:
             found = answer(asked)
             working = ""
         except Stopped:
-            found = {"error": "stopped", "status": 499}
+            found = encoded({"error": "stopped", "status": 499})
         working = ""
-        if "result" in found:
+        if found.startswith(b'{"result"'):
             known.add(asked["task"])
-        out.write(json.dumps(found, separators=(",", ":")).encode() + b"\n")
+        out.write(found + b"\n")
         out.flush()
 
 

@@ -64,15 +64,15 @@ NINJA = np.dtype(
         ("ny", "f8"),
         ("pad_x", "f8"),  # direction of the last launch pad boost
         ("pad_y", "f8"),
-        ("frac", "f8"),
+        ("frac", "f8"),  # when the exit was touched, as a share of the winning frame
         ("fx", "f8"),  # sums of the floor normals and of the ceiling and wall normals of this frame
         ("fy", "f8"),
         ("kx", "f8"),
         ("ky", "f8"),
-        ("crush_x", "f8"),
+        ("crush_x", "f8"),  # sums of the pushes of this frame, without those of bounce blocks, and of their lengths
         ("crush_y", "f8"),
         ("crush_length", "f8"),
-        ("floors", "i4"),
+        ("floors", "i4"),  # contacts of this frame
         ("ceilings", "i4"),
         ("jump_frames", "i4"),
         ("gold", "i4"),
@@ -81,14 +81,14 @@ NINJA = np.dtype(
         ("toggling", "i4"),  # mines in state 2
         ("level", "i4"),  # index into the bank
         ("state", "i1"),
-        ("air", "i1"),
-        ("walled", "i1"),
+        ("air", "i1"),  # whether no floor was touched in this frame
+        ("walled", "i1"),  # whether it was beside a wall in this frame
         ("jump_before", "i1"),
         ("jump_buffer", "i1"),  # -1 is off
         ("floor_buffer", "i1"),
         ("wall_buffer", "i1"),
         ("pad_buffer", "i1"),
-        ("crushable", "i1"),
+        ("crushable", "i1"),  # whether a thwump pushed in this frame
         ("h", "i1"),  # inputs of this frame
         ("j", "i1"),
         ("cause", "u1"),

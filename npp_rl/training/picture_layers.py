@@ -100,9 +100,9 @@ class _FirstConvolution(torch.autograd.Function):
         channels, _, depth, side, _ = weight.shape
         batch, k, height, width = pictures.shape
         words = pictures.contiguous().numpy().view(np.uint32)
-        w = (weight.detach() / 255).view(channels, depth * side, 4).permute(1, 2, 0)  # of rows of a patch
-        w = torch.cat((w, w.sum(1, keepdim=True)), 1)
-        w = torch.cat((w.flatten(), w[:, 4].sum(0)))
+        w = (weight.detach() / 255).view(channels, depth * side, 4).permute(1, 2, 0)  # (words of a patch, 4, channels)
+        w = torch.cat((w, w.sum(1, keepdim=True)), 1)  # (words, 5, channels), with the sum of a word's pixels
+        w = torch.cat((w.flatten(), w[:, 4].sum(0)))  # (words * 5 + 1) * channels, with the sum of all
         out = weight.new_empty(batch, height // 4, width // 4, k // depth, channels)
         _kernels(4 * depth, channels)[0](words, w.numpy(), bias.detach().numpy(), out.numpy())
         ctx.words, ctx.shape = words, weight.shape
@@ -118,7 +118,7 @@ class _FirstConvolution(torch.autograd.Function):
         _kernels(4 * depth, channels)[1](*(a.numpy() for a in (torch.from_numpy(ctx.words), out, d_out, d_w, d_bias)))
         d_w = d_w.sum(0) / 255
         rows = d_w[:-channels].view(4 * depth, 5, channels)
-        d_weight = rows[:, :4] + rows[:, 4:] + d_w[-channels:]
+        d_weight = rows[:, :4] + rows[:, 4:] + d_w[-channels:]  # a pixel is in its own sum, its word's and that of all
         return None, d_weight.permute(2, 0, 1).reshape(ctx.shape), d_bias.sum(0)
 
 

@@ -18,7 +18,7 @@ import numba
 import numpy as np
 import torch
 import torch.distributed as dist
-import torch.distributed.nn  # before a group is joined, which its default arguments would keep alive
+import torch.distributed.nn  # now: its default arguments are the group of that moment, which they would keep alive
 
 from npp_rl.commands import ArgumentError, CheckpointError, end_on_signals, say
 from npp_rl.environment import ahead
@@ -77,6 +77,7 @@ def begin(args, sizes: dict[str, dict]) -> Process:
             check(args, sizes, world_size, on_gpu)
             team = ranks.start(world_size)
             rank = local_rank = team.rank
+    # Ranks of this machine share its cores. Under torchrun an explicit --threads is for each process.
     threads = set_threads(args.threads or processors(), local_world_size if team or not args.threads else 1)
     device = join(team, world_size, local_rank, on_gpu)
     set_precision(args)
