@@ -3,6 +3,8 @@
 CPUs run compiled loops over the edges. Gathering the features of all edges into tensors takes several times as long.
 GPUs run padded graphs with dense matrices over all pairs of a graph's nodes, masked where there is no edge. Products of
 small matrices are fast on GPUs. The gradient of a gather is slow there if its order of additions must be deterministic.
+
+Kernels index by np.uint32 or np.uint64, because Numba corrects signed indices that may be negative.
 """
 
 import functools
