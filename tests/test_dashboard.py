@@ -4,10 +4,12 @@ import contextlib
 import fcntl
 import http.client
 import json
+import logging
 import math
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -194,7 +196,7 @@ def test_curves_are_the_values_of_the_log_by_steps_or_minutes(tmp_path):
         assert (own["x"], own["y"], own["thinned"]) == ([100, 200, 300], [0.1, 0.2, 0.3], False)
         assert content["curves"]["eval/success_rate"][0]["x"] == [300] and content["curves"]["none/such"] == []
         more = served.post("/api/curves", ask | {"x": "minutes", "from": 1.5, "to": 3})[2]["curves"]
-        assert more["charts/success_rate"][0]["x"] == [2, 3]
+        assert more["charts/success_rate"][0]["x"] == [1.5, 2, 3]
         append(top / "a", [train(400, 0.4)])
         grown = served.post("/api/curves", ask)[2]["curves"]["charts/success_rate"][0]
         assert grown["x"] == [100, 200, 300, 400]
@@ -221,6 +223,58 @@ def test_smoothing_and_thinning():
     assert len(few) <= 12 and few[0] == 0 and few[-1] == 1001 and means == pytest.approx(2 * few)
     weighted = sum(few[1:-1] * np.diff(np.append(np.unique(np.linspace(1, 1001, 11).astype(int))[:-1], 1001)))
     assert weighted == pytest.approx(x[1:-1].sum()), "means of all points, none is left out"
+
+
+def test_values_are_the_same_in_whatever_part_of_a_smoothed_curve_is_shown(tmp_path):
+    rng = np.random.default_rng(0)
+    write_run(tmp_path / "one", [train(100 * k, value) for k, value in enumerate(rng.random(3000), 1)])
+    runs_ = runs.Runs([tmp_path.resolve()])
+    found = runs_.some([f"{tmp_path.name}/one"])
+
+    def points(low, high):
+        asked = {"keys": ["charts/success_rate"], "x": "steps", "smooth": 0.9, "group": []}
+        part = curves.drawn(curves.Curves(), found, limits=(low, high), **asked)["charts/success_rate"][0]
+        return dict(zip(part["x"], part["y"], strict=True))
+
+    part, further = points(150_050, 160_050), points(140_000, 170_000)
+    for x in range(150_100, 160_000, 100):
+        assert part[x] == further[x]
+    assert min(part) == 150_050 and max(part) == 160_050, "the line goes on to the edge"
+    assert part[150_050] == pytest.approx((further[150_000] + further[150_100]) / 2, rel=1e-4)
+
+
+def test_a_line_with_one_point_within_limits_is_still_a_line():
+    x, y = np.array([0.0, 10.0, 20.0]), np.array([0.0, 1.0, 0.0])
+    assert [part.tolist() for part in curves.cut(x, y, (5, 15))] == [[5, 10, 15], [0.5, 1, 0.5]]
+    assert [part.tolist() for part in curves.cut(x, y, (2, 4))] == [[2, 4], [0.2, 0.4]]
+    assert [part.tolist() for part in curves.cut(x, y, (10, 30))] == [[10, 20], [1, 0]]
+    assert curves.cut(x, y, (21, 30))[0].tolist() == [] == curves.cut(x, y, (15, 5))[0].tolist()
+
+
+def test_a_client_that_leaves_while_it_sends_fills_no_terminal(tmp_path):
+    said = []
+    handler = logging.Handler()
+    handler.emit = said.append
+    try:
+        with serving([tmp_path]) as served:
+            logging.getLogger("uvicorn.error").addHandler(handler)
+            for _ in range(5):
+                with socket.create_connection(("127.0.0.1", served.port)) as client:
+                    head = f"POST /api/curves HTTP/1.1\r\nhost: 127.0.0.1:{served.port}\r\ncontent-length: 1000\r\n"
+                    client.sendall(head.encode() + b"\r\n{")
+                    time.sleep(0.05)
+            time.sleep(0.3)
+            assert served.get("/api/runs")[0] == 200
+    finally:
+        logging.getLogger("uvicorn.error").removeHandler(handler)
+    assert [record.getMessage() for record in said] == []
+
+
+def test_a_note_says_a_file_s_name_once(tmp_path):
+    folder = write_run(tmp_path / "one", [train(100, 0.5)])
+    (folder / "eval_results.json").mkdir()
+    (note,) = table(tmp_path)[f"{tmp_path.name}/one"]["notes"]
+    assert note.count("eval_results.json") == 1
 
 
 def test_bands_are_those_of_the_report(tmp_path):

@@ -204,6 +204,47 @@ def test_filter_group_sort_and_keys(opened, served):
     page.press("d")
 
 
+def test_keys_are_the_dialog_s_while_it_is_open(opened, served):
+    page = opened()
+    page.press("?")
+    page.wait("document.querySelector('dialog[open]') !== null")
+    page.press("a")
+    page.press("2")
+    assert page.run("document.querySelectorAll('tr.on').length") == 0
+    assert page.run("location.hash").startswith("#/runs")
+    page.press("Escape")
+    page.wait("document.querySelector('dialog') === null")
+    # What nobody can see is said: no run that fits, and values that a logarithmic axis has no place for.
+    page.press("/")
+    page.send("Input.insertText", text="nothing_has_this_name")
+    page.wait("document.querySelector('.runs-table').textContent.includes('No run fits')")
+    assert "Select runs" not in page.run("document.querySelector('.view').innerText")
+    write_run(served.top / "under/gat/no_pretrain/seed_1", [train(100 * k, -0.5) for k in range(1, 4)])
+    page = opened(link(run="first/under/gat/no_pretrain/seed_1", logy=1))
+    page.wait("[...document.querySelectorAll('.plot')].some(p => p.textContent.includes('no value above 0'))")
+
+
+def test_numbers_are_seen_on_a_telephone(opened, served):
+    chosen = [*ids(served, "first/gat"), *ids(served, "first/mlp_cnn"), *ids(served, "onerror")]
+    page = opened(link(run=chosen), 390)
+    page.wait(
+        "document.querySelectorAll('.heat td.v').length && document.querySelectorAll('.selected table').length > 1"
+    )
+    seen = """(() => { const box = %s.closest('.scroll').getBoundingClientRect(), cell = %s.getBoundingClientRect();
+        return cell.left >= box.left && cell.right <= box.right + 1 })()"""
+    for cell in ("document.querySelector('.heat td.v')",
+                 "document.querySelectorAll('.selected .scroll')[1].querySelectorAll('tbody td')[1]"):  # fmt: skip
+        assert page.run(seen % (cell, cell)), cell
+    entry = "[...document.querySelectorAll('.legend .entry')].slice(0, 4).at(-1)"
+    assert page.run(f"{entry}.getBoundingClientRect().bottom <= document.querySelector('.legend')"
+                    ".getBoundingClientRect().bottom + 1")  # fmt: skip
+    sides = {key: f"first : {name}" for key, name in (("a", "gat"), ("b", "mlp_cnn"))}
+    page = opened(f"#/compare?{urlencode(sides)}", 390)
+    page.wait("document.querySelectorAll('.matrix td').length")
+    cell = "document.querySelector('.matrix tbody tr').lastElementChild"
+    assert page.run(seen % (cell, cell))
+
+
 def test_names_stay_text(opened, served):
     name = next(row["id"] for row in served.get("/api/runs")[2]["rows"] if row["architecture"] == EVIL)
     page = opened(link(run=[name, *ids(served, "gat")[:1]], by="architecture"))

@@ -16,7 +16,7 @@ import pytest
 from serving import serving
 from test_dashboard_episodes import EVIL, RIGHT, WINS, answered, result, room, text_of
 
-from benchmark.dashboard import editing, helpers
+from benchmark.dashboard import editing, helpers, worker
 from npp_rl.environment.env import NppVectorEnv
 from npp_rl.levels import texts
 from npp_rl.levels.datasets import load_levels
@@ -346,3 +346,49 @@ def test_the_server_imports_neither_the_simulator_nor_torch():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
     assert json.loads(done.stdout.replace("'", '"')) == []
+
+
+def test_those_who_wait_for_one_helper_keep_nobody_from_another(served, monkeypatch):
+    own, released = served.app.state.dashboard.helpers, threading.Event()
+    monkeypatch.setattr(own["planner"], "_ask", lambda line, left: released.wait(20) and {"frames": None})
+    monkeypatch.setattr(own["show"], "_ask", lambda line, left: {"answered": True})
+    found = []
+    body = {"map": text_of(WINS), "budget": 20.0}
+    many = [threading.Thread(target=lambda: found.append(served.post("/api/editor/plan", body)[0])) for _ in range(20)]
+    for one in many:
+        one.start()
+    try:
+        end = time.monotonic() + 15
+        while len(found) < 20 - helpers.MOST_WAITING and time.monotonic() < end:
+            time.sleep(0.02)
+        assert found == [503] * (20 - helpers.MOST_WAITING), "the others wait"
+        assert served.post("/api/editor/check", {"document": {}})[2] == {"answered": True}
+    finally:
+        released.set()
+        for one in many:
+            one.join(20)
+    assert sorted(found) == [200] * helpers.MOST_WAITING + [503] * (20 - helpers.MOST_WAITING)
+
+
+def test_a_helper_that_has_ended_leaves_no_dead_process():
+    helper = helpers.Helper("show")
+    helper._start()
+    process = helper.process
+    process.send_signal(signal.SIGKILL)
+    end = time.monotonic() + 10
+    while Path(f"/proc/{process.pid}").exists() and time.monotonic() < end:
+        time.sleep(0.01)
+    gone = not Path(f"/proc/{process.pid}").exists()
+    helper.end()
+    assert gone
+
+
+def test_errors_do_not_tell_where_the_files_lie(monkeypatch, tmp_path):
+    path = str(tmp_path / "best.pt")
+
+    def fail(*_):
+        raise ValueError(f"{path}: expected a checkpoint")
+
+    monkeypatch.setattr(worker, "done", fail)
+    asked = {"task": "tries", "arguments": {"checkpoint": path}}
+    assert json.loads(worker.answer(asked))["error"] == "best.pt: expected a checkpoint"

@@ -240,6 +240,121 @@ def test_a_level_is_drawn_won_by_the_planner_saved_and_loaded_back(opened, serve
     assert f"{frames / 60:.2f} s" in page.run("document.querySelector('.result strong').textContent")
 
 
+def press(page, key, **more):
+    """A key that types a character or has modifiers."""
+    code = {" ": "Space", "z": "KeyZ"}.get(key, key)
+    for kind in ("rawKeyDown", "keyUp"):
+        page.send("Input.dispatchKeyEvent", type=kind, key=key, code=code, **more)
+
+
+def test_a_level_is_drawn_with_the_keyboard_alone(opened):
+    page = opened("#/editor")
+    page.wait("document.querySelectorAll('.palette [data-tile]').length === 34", SECONDS)
+    page.run(f"{button('new')}.click()")
+    page.run("document.querySelector('canvas.drawing').focus()")
+    press(page, "ArrowRight")  # the cursor appears in the middle
+    where = "document.querySelector('.where').textContent"
+    begin = page.run(where)
+    assert begin.startswith("column 22, row 12 ") and begin.endswith(" · empty")
+    assert page.run("document.querySelector('.where').getAttribute('aria-live')") == "polite"
+    for key in (" ", "ArrowLeft", " ", "ArrowDown", " "):
+        press(page, key)
+    tiles = tiles_of(page)
+    assert np.argwhere(tiles).tolist() == [[11, 20], [11, 21], [12, 20]]
+    assert page.run(where).startswith("column 21, row 13 ") and page.run(where).endswith(" · tile 1")
+    # Entities, too; what is selected moves.
+    press(page, "e")
+    page.run("document.querySelector('[data-kind=\"2\"]').click()")
+    assert "false" not in page.run("document.querySelector('.palette').innerText")
+    page.run("document.querySelector('canvas.drawing').focus()")
+    for key in ("ArrowUp", "ArrowUp", "ArrowUp", "ArrowUp", " "):
+        press(page, key)
+    gold = page.run(f"{DRAFT}.entities.filter(e => e[0] === 2)")
+    assert len(gold) == 1 and page.run(where).endswith(" · gold")
+    press(page, "v")
+    for key in (" ", "ArrowRight", "ArrowRight", " "):
+        press(page, key)
+    assert page.run(f"{DRAFT}.entities.filter(e => e[0] === 2)") == [[2, gold[0][1] + 4, *gold[0][2:]]]
+    assert page.run("document.querySelectorAll('canvas.drawing:focus').length") == 1
+
+
+def test_undo_brings_back_the_level_that_another_one_replaced(opened, served):
+    page = opened("#/editor")
+    page.wait("document.querySelectorAll('.palette [data-tile]').length === 34", SECONDS)
+    page.run(f"{button('new')}.click()")
+    drag(page, (3, 5), (7, 5))
+    drawn = page.run(DRAFT)
+    page.run(f"{button('new')}.click()")
+    assert not tiles_of(page).any()
+    page.run(f"{button('undo')}.click()")
+    assert page.run(DRAFT) == drawn
+    # Keys behind the list of keys do nothing.
+    press(page, "?", text="?")
+    page.wait("document.querySelector('dialog[open]') !== null")
+    press(page, "h", text="h")
+    press(page, "z", modifiers=2)
+    assert page.run(DRAFT) == drawn
+    page.press("Escape")
+    page.wait("document.querySelector('dialog') === null")
+    # A saved file keeps its name, whatever its title is; undo leads to what was drawn before, which is no file.
+    page.run("document.querySelector('select[aria-label=\"Saved levels\"]').value = 'evil'")
+    page.run("document.querySelector('select[aria-label=\"Saved levels\"]').dispatchEvent(new Event('change'))")
+    page.wait("location.hash.includes('saved=evil')", SECONDS)
+    page.wait(f"{DRAFT}.title === {json.dumps(EVIL)}", SECONDS)
+    name = "document.querySelector('.right input[aria-label=\"Name of the file\"]').value"
+    assert page.run(name) == "evil"
+    page.run(f"{button('undo')}.click()")
+    assert page.run(DRAFT) == drawn and page.run("location.hash") == "#/editor"
+    page.run(f"{button('redo')}.click()")
+    assert page.run(DRAFT)["title"] == EVIL and page.run(DRAFT)["original"]
+
+
+def test_the_ribbon_shows_the_keys_and_time_runs_as_in_the_game(opened, served):
+    name = served.get("/api/evaluations")[2]["evaluations"][0]["id"]
+    entry = json.loads((served.runs.run(name).folder / "eval_results.json").read_text())["levels"][3]
+    first = entry["tries"][0]
+    page = opened(f"#/episodes?run={name}&level={entry['id']}")
+    page.wait(f"({CLOCK}) && document.querySelector('.clock').textContent.includes('frame')", SECONDS)
+    if page.run("document.querySelector('.play').textContent") != "▶":
+        page.press(" ")
+    page.press("?")
+    page.wait("document.querySelector('dialog[open]') !== null")
+    page.press("Escape")
+    page.wait("document.querySelector('dialog') === null")
+    assert "level=" in page.run("location.hash"), "Escape closed the list of keys, not the episode"
+    page.press("Home")
+    held = np.asarray(inputs_of(first["actions"], 4, first["frames"]))[: first["frames"]]
+    width = page.run("document.querySelector('canvas.ribbon').width")
+    # The middle of each frame in each lane: left, right, jump. Frames narrower than 3 px are not looked at.
+    lit = page.run(f"""(() => {{ {READ} const c = document.querySelector('canvas.ribbon');
+        const n = {len(held)}, d = read(c);
+        return [3, 10, 17].map(y => Array.from({{length: n}}, (_, f) => {{
+            const x = Math.floor((f + .5) * c.width / n);
+            return d[4 * (y * c.width + x) + 3] > 200 ? 1 : 0 }})) }})()""")
+    for lane, bit in zip(lit, (4, 2, 1), strict=True):
+        wanted = (held & bit > 0).astype(int)
+        inner = np.ones(len(held), bool)
+        inner[:2] = False  # the line of the time lies there
+        if width < 3 * len(held):
+            change = np.flatnonzero(np.diff(wanted))
+            inner[change] = inner[change + 1] = False
+        assert (np.array(lane) == wanted)[inner].all(), bit
+    # Frames follow the clock: a page that draws slowly leaves frames out, and the game never runs fast.
+    began = page.run("""(() => { window.seen = []; const slider = document.querySelector('input.time');
+        const look = () => { window.seen.push([performance.now(), Number(slider.value)]);
+            if (window.seen.length < 400) requestAnimationFrame(look) };
+        document.querySelector('.play').click(); requestAnimationFrame(look); return true })()""")
+    assert began
+    page.wait(
+        "window.seen.at(-1)?.[1] >= Number(document.querySelector('input.time').max) || window.seen.length >= 400", 30
+    )
+    seen = np.array(page.run("window.seen"))
+    seen = seen[(seen[:, 1] > 0) & (seen[:, 1] < len(held))]
+    frames, milliseconds = seen[-1, 1] - seen[0, 1], seen[-1, 0] - seen[0, 0]
+    assert len(seen) > 3 and milliseconds > 100
+    assert frames == pytest.approx(60 * milliseconds / 1000, abs=12)
+
+
 def tiles_of(page):
     """The draft's tiles uint8 [23, 42]."""
     return np.frombuffer(bytes.fromhex(page.run(DRAFT)["tiles"]), np.uint8).reshape(23, 42)

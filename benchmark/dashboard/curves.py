@@ -139,16 +139,25 @@ class Curves:
             return np.array(own.steps), np.array(own.minutes), values
 
 
-def series(x: np.ndarray, y: np.ndarray, limits: tuple[float, float]) -> tuple[np.ndarray, np.ndarray]:
-    """The finite points within limits of x, by x."""
+def series(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The finite points, by x."""
     good = np.isfinite(y) & np.isfinite(x)
-    if np.isfinite(limits[0]) or np.isfinite(limits[1]):
-        good &= (x >= limits[0]) & (x <= limits[1])
     x, y = x[good], y[good]
     if len(x) and (np.diff(x) < 0).any():
         order = np.argsort(x, kind="stable")
         x, y = x[order], y[order]
     return x, y
+
+
+def cut(x: np.ndarray, y: np.ndarray, limits: tuple[float, float]) -> tuple[np.ndarray, np.ndarray]:
+    """The part of a line between limits of x. Where the line goes on beyond a limit, it has a point at the limit."""
+    if not len(x) or limits[0] >= limits[1]:
+        return x[:0], y[:0]
+    edges = np.array([limit for limit in limits if x[0] < limit < x[-1] and limit not in x])
+    places = np.searchsorted(x, edges)
+    x, y = np.insert(x, places, edges), np.insert(y, places, np.interp(edges, x, y))
+    good = (x >= limits[0]) & (x <= limits[1])
+    return x[good], y[good]
 
 
 def thinned(x: np.ndarray, y: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
@@ -198,9 +207,10 @@ def drawn(
         at = steps if x == "steps" else minutes
         for key in keys:
             if key in values:
-                found = series(at, values[key], limits)
-                cut = thinned(*found, most)
-                known[run.id, key] = (cut[0], smoothed(cut[1], smooth), len(found[0]) > most)
+                # All of the column is smoothed, so that a value is the same in whatever part of it is shown.
+                every, found = series(at, values[key])
+                part = cut(every, smoothed(found, smooth), limits)
+                known[run.id, key] = (*thinned(*part, most), len(part[0]) > most)
     if not group and len(runs) > OVERLAID:
         known = on_one_grid(known, keys)
     answer = {}

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -32,6 +33,9 @@ class Helper:
         self.name = name
         self.process: subprocess.Popen | None = None
         self.lock, self.waiting, self.count = threading.Lock(), 0, threading.Lock()
+        # Its own threads, so that those who wait for one helper keep none from the others. One more than may wait: it
+        # tells who comes too many.
+        self.pool = ThreadPoolExecutor(MOST_WAITING + 1, f"{name} waits")
 
     def ask(self, task: str, arguments: dict, left: threading.Event) -> dict:
         """The result of a task of worker.py. left: set when nobody waits for it any more.
@@ -100,6 +104,8 @@ class Helper:
             start_new_session=True,  # a Ctrl-C in the terminal is the server's
             env=os.environ | dict.fromkeys(ONE_THREAD, "1"),
         )
+        # Where the process ends by itself, its entry among the system's processes goes too.
+        threading.Thread(target=self.process.wait, daemon=True).start()
 
     def end(self) -> None:
         """End the process, if there is one."""
@@ -119,7 +125,7 @@ def helpers() -> dict[str, Helper]:
 async def ask(request: Request, name: str, task: str, **arguments) -> dict:
     """The result of a task of a helper. The task is stopped if the browser that sent the request leaves."""
     helper, left = request.app.state.dashboard.helpers[name], threading.Event()
-    call = asyncio.ensure_future(asyncio.to_thread(helper.ask, task, arguments, left))
+    call = asyncio.get_running_loop().run_in_executor(helper.pool, helper.ask, task, arguments, left)
     try:
         while not call.done():
             await asyncio.wait({call}, timeout=0.25)

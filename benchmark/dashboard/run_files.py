@@ -201,7 +201,7 @@ def read_config(run: Run, state: os.stat_result | None) -> bool:
         check(config, Config, "config.json")
         found = described(run.folder, run.top, config)
     except (OSError, ValueError) as error:
-        run.notes["config.json"] = f"config.json cannot be read (yet): {said(error, run)}"
+        run.notes["config.json"] = f"config.json cannot be read (yet): {said(error, run).removeprefix('config.json: ')}"
         return True
     run.notes.pop("config.json", None)
     run.config = config
@@ -265,7 +265,7 @@ def read_results(run: Run, state: os.stat_result | None) -> None:
         run.results = RESULTS.decode(read_bytes(inside(run.folder / "eval_results.json", run.top)))
     except (OSError, ValueError, RecursionError, msgspec.MsgspecError) as error:
         words = "is not whole (yet)" if isinstance(error, msgspec.MsgspecError) else said(error, run)
-        run.notes["eval_results.json"] = f"eval_results.json {words}"
+        run.notes["eval_results.json"] = f"eval_results.json {words.removeprefix('eval_results.json: ')}"
 
 
 def read_ending(run: Run, states: dict) -> None:

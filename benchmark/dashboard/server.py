@@ -22,7 +22,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
@@ -202,6 +202,10 @@ async def on_user_error(_, error: UserError) -> Response:
     return json_answer({"error": str(error)}, 400)
 
 
+async def on_leaving(*_) -> Response:
+    return Response(status_code=499)  # nobody reads it: the client left while it sent its request
+
+
 async def on_any_error(_, error: Exception) -> Response:
     return json_answer({"error": f"{type(error).__name__}: the dashboard could not answer"}, 500)
 
@@ -234,7 +238,12 @@ def application(
         routes=routes,
         lifespan=lifespan,
         middleware=[guard, Middleware(GZipMiddleware, minimum_size=2000, compresslevel=4)],
-        exception_handlers={HTTPException: on_http_error, UserError: on_user_error, Exception: on_any_error},
+        exception_handlers={
+            HTTPException: on_http_error,
+            UserError: on_user_error,
+            ClientDisconnect: on_leaving,
+            Exception: on_any_error,
+        },
     )
     runs = Runs([Path(folder).resolve() for folder in folders])
     place = save_to and save_to.resolve()

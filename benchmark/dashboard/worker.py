@@ -11,6 +11,7 @@ import select
 import signal
 import sys
 import traceback
+from pathlib import Path
 
 from npp_rl.commands import stop_ending
 
@@ -37,13 +38,23 @@ def answer(asked: dict) -> bytes:
     try:
         return encoded({"result": done(asked["task"], asked["arguments"])})
     except OSError as error:
-        return encoded({"error": f"{error.filename or 'a file'}: {error.strerror}", "status": 400})
+        text = f"{error.filename or 'a file'}: {error.strerror}"
+        return encoded({"error": without_folders(text, asked["arguments"]), "status": 400})
     except ValueError as error:  # UserError is one
         status = 404 if type(error).__name__ == "NotThere" else 400
-        return encoded({"error": " ".join(str(error).split())[:500], "status": status})
+        text = without_folders(" ".join(str(error).split()), asked["arguments"])
+        return encoded({"error": text[:500], "status": status})
     except Exception as error:
         traceback.print_exc()
         return encoded({"error": f"{type(error).__name__} in {asked['task']}", "status": 500})
+
+
+def without_folders(text: str, arguments: dict) -> str:
+    """An error's line without the folders of the files that the arguments name: they are nobody's concern in a page."""
+    for value in arguments.values():
+        if isinstance(value, str) and value.startswith("/"):
+            text = text.replace(f"{Path(value).parent}/", "")
+    return text
 
 
 def encoded(found: dict) -> bytes:

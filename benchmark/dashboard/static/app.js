@@ -58,6 +58,8 @@ function help() {
 export const typing = (event) => event.target.closest?.("input:not([type=checkbox],[type=range]), select, textarea");
 
 addEventListener("hashchange", route);
+// While a dialog is open keys are its own: no view behind it is told of them.
+addEventListener("keydown", (event) => document.querySelector("dialog[open]") && event.stopImmediatePropagation(), true);
 addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented || typing(event)) return;
   if (shown === "editor" && event.key !== "?") return; // the editor and its game have keys of their own

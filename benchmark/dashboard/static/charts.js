@@ -100,6 +100,11 @@ export class Chart {
       const first = data[0].findIndex((x) => x > 0);
       data = data.map((column) => column.slice(first < 0 ? column.length : first));
     }
+    const lines = Object.keys(this.own).map((s) => data[s]);
+    if ((options.logx || options.logy) && !lines.some((line) => line.some((v) => v !== null && v !== undefined))) {
+      this.place.append(element("p", { class: "note" }, "no value above 0: a logarithmic axis has no place for it"));
+      return;
+    }
     this.data = data;
     const axis = { stroke: colour("soft"), grid: { stroke: colour("line"), width: 1 }, ticks: { stroke: colour("line") },
       font: "12px system-ui, sans-serif", labelFont: "12px system-ui, sans-serif" };

@@ -15,6 +15,10 @@ export function element(tag, props = {}, ...children) {
   return found;
 }
 
+// Puts children into a place, in the stead of what is there. What is null or false is left out, as in `element`.
+export const fill = (place, ...children) =>
+  place.replaceChildren(...children.flat().filter((child) => child !== null && child !== undefined && child !== false));
+
 export class ApiError extends Error {
   constructor(message, status) {
     super(message);

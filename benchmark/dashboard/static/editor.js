@@ -4,7 +4,7 @@
 // Address: level=DIGEST opens a level of the data sets, saved=NAME one of the folder of --save-to. Without them the
 // level that was drawn last in this browser is there again.
 
-import { api, complain, download, element, percent, say, setParams } from "./common.js";
+import { api, complain, download, element, fill, percent, say, setParams } from "./common.js";
 import { CELL, COLUMNS, drawEnd, drawFar, drawPieces, drawTiles, HEIGHT, loadTables, prepare, ROWS, tables, WIDTH } from "./field.js";
 import { Document, mirroredPart, SWITCHED, SYMMETRIES, UNIT } from "./level.js";
 import { LiveGame } from "./live_game.js";
@@ -17,7 +17,9 @@ const LARGEST_TEXT = 64 << 20; // bytes of a text file, of which only one line i
 
 export const keys = [["t, e, v, x", "tiles, entities, select, erase"], ["0 to 8", "a family of tiles"], ["r", "turn the tile or the entity"],
   ["m", "change how what is selected moves"], ["h, j", "mirror left and right, top and bottom"], ["Ctrl+Z, Ctrl+Shift+Z", "undo, redo"],
-  ["Ctrl+C, Ctrl+X, Ctrl+V", "copy or cut the marked area, paste"], ["Delete", "remove what is selected"], ["right button", "erase"],
+  ["Ctrl+C, Ctrl+X, Ctrl+V", "copy or cut the marked area, paste"], ["Delete", "remove what is selected"],
+  ["↑ ↓ ← →", "in the level: move the cursor; with shift: mark an area (select)"],
+  ["Space", "in the level: draw, place, select, move what is selected, paste or erase at the cursor"], ["right button", "erase"],
   ["Enter", "play it; R begins again, Escape goes back"]];
 
 let root, doc, parts, state, abort, jobs, timers, known, file, player, game;
@@ -82,7 +84,7 @@ function build() {
     found.value = value;
     return found;
   };
-  parts = { canvas: element("canvas", { class: "field drawing", tabindex: 0, role: "img", "aria-label": "The level" }) };
+  parts = { canvas: element("canvas", { class: "field drawing", tabindex: 0, role: "application", "aria-roledescription": "drawing", "aria-label": "The level: arrow keys move the cursor, space draws" }) };
   parts.tools = element("div", { class: "bar tools", role: "toolbar", "aria-label": "Tools" },
     tool("tile", "tiles", "Paint tiles (t)"), tool("entity", "entities", "Place entities (e)"),
     tool("select", "select", "Select and move entities, or mark an area (v)"), tool("erase", "erase", "Erase tiles and entities (x)"),
@@ -115,7 +117,7 @@ function build() {
   parts.tries = element("div", { class: "result" });
   parts.over = element("div", { class: "over" });
   parts.files = element("div");
-  parts.where = element("p", { class: "note" });
+  parts.where = element("p", { class: "note where", "aria-live": "polite" });
   parts.note = element("p", { class: "note" });
   const side = element("div", { class: "right" },
     element("div", { class: "bar" }, parts.title),
@@ -163,7 +165,7 @@ function choose(name) {
 function fillPalette() {
   const place = parts.palette;
   if (state.tool === "tile") {
-    place.replaceChildren(...tables.families.map(([name, tiles]) => element("span", { class: "family", role: "group", "aria-label": name, title: name },
+    fill(place, ...tables.families.map(([name, tiles]) => element("span", { class: "family", role: "group", "aria-label": name, title: name },
       tiles.map((tile) => {
         const canvas = element("canvas", { width: 28, height: 28, "aria-hidden": "true" });
         const button = element("button", { class: "shape", title: `${name} (tile ${tile})`, "aria-label": `${name}, tile ${tile}`, "aria-pressed": String(state.tile === tile), data: { tile },
@@ -177,7 +179,7 @@ function fillPalette() {
   } else if (state.tool === "entity") {
     const entry = entryOf(state.kind);
     const turns = Object.keys(entry.looks);
-    place.replaceChildren(...tables.entities.map(({ kind, name, looks }) => {
+    fill(place, ...tables.entities.map(({ kind, name, looks }) => {
       const canvas = element("canvas", { width: 32, height: 32, "aria-hidden": "true" });
       drawLook(canvas, looks[kind === state.kind ? state.orientation : 0] || Object.values(looks)[0]);
       return element("button", { class: "shape", title: name, "aria-label": name, "aria-pressed": String(state.kind === kind), data: { kind }, onclick: () => {
@@ -191,9 +193,9 @@ function fillPalette() {
       Object.entries(entry.modes).map(([mode, text]) => element("option", { value: mode }, text))),
     element("small", { class: "note" }, state.pending ? "now click where its switch is (Escape: no)" : entry.name));
   } else if (state.tool === "select")
-    place.replaceChildren(element("small", { class: "note" }, "Click an entity to select it: drag moves it, R turns it, M changes how it moves, Delete removes it. Drag over free ground to mark an area, then copy, cut (Ctrl+X), mirror or delete it."));
-  else if (state.tool === "paste") place.replaceChildren(element("small", { class: "note" }, "Click where it goes; H and J mirror it; Escape ends."));
-  else place.replaceChildren(element("small", { class: "note" }, "Drag: tiles become empty, entities go."));
+    fill(place, element("small", { class: "note" }, "Click an entity to select it: drag moves it, R turns it, M changes how it moves, Delete removes it. Drag over free ground to mark an area, then copy, cut (Ctrl+X), mirror or delete it."));
+  else if (state.tool === "paste") fill(place, element("small", { class: "note" }, "Click where it goes; H and J mirror it; Escape ends."));
+  else fill(place, element("small", { class: "note" }, "Drag: tiles become empty, entities go."));
 }
 
 const entryOf = (kind) => tables.entities.find((entry) => entry.kind === kind);
@@ -339,7 +341,11 @@ function drawMarks(ctx) {
 
 function cursorOf(event) {
   const bounds = parts.canvas.getBoundingClientRect();
-  const x = ((event.clientX - bounds.left) / bounds.width) * WIDTH, y = ((event.clientY - bounds.top) / bounds.height) * HEIGHT;
+  return cursorAt(((event.clientX - bounds.left) / bounds.width) * WIDTH, ((event.clientY - bounds.top) / bounds.height) * HEIGHT);
+}
+
+// x, y: px of the field.
+function cursorAt(x, y) {
   const cell = [Math.max(0, Math.min(COLUMNS - 1, Math.floor(x / CELL) - 1)), Math.max(0, Math.min(ROWS - 1, Math.floor(y / CELL) - 1))];
   // Whole tiles: their middle; half and quarter tiles: the nearest point.
   const snap = (value, most) => {
@@ -358,8 +364,13 @@ function down(event) {
   } catch {
     // the pointer has gone
   }
-  const cursor = (state.cursor = cursorOf(event));
-  const erase = event.button === 2 || state.tool === "erase";
+  press(cursorOf(event), event.button === 2);
+}
+
+// What a press at a place begins; `up` ends it.
+function press(cursor, right) {
+  state.cursor = cursor;
+  const erase = right || state.tool === "erase";
   state.drawing = erase ? "erase" : state.tool;
   if (erase) eraseAt(cursor);
   else if (state.tool === "tile") paint(null, cursor.cell);
@@ -381,15 +392,64 @@ function move(event) {
   if (state.drawing === "tile") paint(state.last, cursor.cell);
   else if (state.drawing === "erase") eraseAt(cursor);
   else if (state.drawing === "area") state.area[1] = cursor.cell;
-  else if (state.drawing === "move" && state.selected) {
-    const [k, isSwitch] = state.selected;
-    const entity = doc.entities[k];
-    if (isSwitch) entity[5] = [...cursor.at, ...entity[5].slice(2)];
-    else doc.entities[k] = [entity[0], ...cursor.at, ...entity.slice(3)];
-  }
+  else if (state.drawing === "move" && state.selected) moveSelected(cursor);
   state.last = cursor.cell;
-  parts.where.textContent = `column ${cursor.cell[0] + 1}, row ${cursor.cell[1] + 1} · ${UNIT * cursor.at[0]}, ${UNIT * cursor.at[1]} px`;
+  tellPlace();
   draw();
+}
+
+// Where the cursor is and, for a keyboard's, what is there.
+function tellPlace(there = "") {
+  const { cursor } = state;
+  parts.where.textContent = `column ${cursor.cell[0] + 1}, row ${cursor.cell[1] + 1} · ${UNIT * cursor.at[0]}, ${UNIT * cursor.at[1]} px${there}`;
+}
+
+// Arrow keys move the cursor by what the tool draws in: a tile, or the steps in which entities are put.
+function moveByKeys(dx, dy, mark) {
+  const step = state.tool === "entity" || (state.tool === "select" && state.selected) ? UNIT * state.snap : CELL;
+  const { cursor } = state;
+  const from = cursor?.at && cursor.keyed ? cursor : cursorAt(WIDTH / 2 + 1, HEIGHT / 2 + 1);
+  const before = from.cell;
+  // Steps by tiles go from middle to middle.
+  const [x, y] = step === CELL ? [CELL * (before[0] + 1.5), CELL * (before[1] + 1.5)] : [UNIT * from.at[0], UNIT * from.at[1]];
+  const within = (value, most) => Math.max(CELL, Math.min(most - CELL, value));
+  const now = cursor?.keyed ? cursorAt(within(x + dx * step, WIDTH), within(y + dy * step, HEIGHT)) : from;
+  state.cursor = { ...now, keyed: true };
+  if (mark && state.tool === "select") state.area = [state.area?.[0] || before, now.cell];
+  else if (state.tool === "select" && !state.selected) state.area = null;
+  tellAtCursor();
+  draw();
+}
+
+function tellAtCursor() {
+  const { cursor } = state, tile = doc.tiles[cursor.cell[1] * COLUMNS + cursor.cell[0]];
+  const found = doc.find(cursor.x, cursor.y);
+  const name = found && (entryOf(doc.entities[found[0]][0])?.name ?? `entity ${doc.entities[found[0]][0]}`);
+  tellPlace(` · ${tile ? `tile ${tile}` : "empty"}${found ? ` · ${name}${found[1] ? "'s switch" : ""}` : ""}`);
+}
+
+// The space bar does at the cursor what a click does. What is selected moves there.
+function drawByKeys() {
+  if (!state.cursor?.keyed) return moveByKeys(0, 0, false);
+  const { cursor } = state;
+  if (state.tool === "select" && state.selected) {
+    moveSelected(cursor);
+    state.selected = null;
+    changed();
+  } else {
+    press(cursor, false);
+    up();
+  }
+  state.cursor = cursor;
+  tellAtCursor();
+  draw();
+}
+
+function moveSelected(cursor) {
+  const [k, isSwitch] = state.selected;
+  const entity = doc.entities[k];
+  if (isSwitch) entity[5] = [...cursor.at, ...entity[5].slice(2)];
+  else doc.entities[k] = [entity[0], ...cursor.at, ...entity.slice(3)];
 }
 
 function up() {
@@ -501,7 +561,15 @@ function removeSelected() {
 }
 
 function undo(by) {
+  const { source } = doc;
   if (!doc.undo(by)) return;
+  if (doc.source !== source) { // the level from before another one was opened: it has no file any more
+    file = null;
+    setParams("editor", {});
+    parts.name.value = nameOf();
+    parts.note.textContent = "";
+    fillFiles();
+  }
   parts.title.value = doc.title;
   state.selected = state.pending = null;
   after();
@@ -583,25 +651,25 @@ async function plan(budget) {
   const map = state.check.map;
   const cancel = element("button", { onclick: () => {
     jobs.plan?.abort();
-    parts.plan.replaceChildren(element("span", { class: "note" }, "stopped"));
+    fill(parts.plan, element("span", { class: "note" }, "stopped"));
   } }, "stop");
-  parts.plan.replaceChildren(element("span", { class: "note" }, `searching, up to ${budget} s (the first time takes up to a minute) … `), cancel);
+  fill(parts.plan, element("span", { class: "note" }, `searching, up to ${budget} s (the first time takes up to a minute) … `), cancel);
   try {
     const found = await job("plan", "editor/plan", { map, budget });
     const more = element("button", { title: `Search for ${LONG} s`, onclick: () => plan(LONG).catch(complain) }, "search longer");
     if (found.frames === null) {
-      parts.plan.replaceChildren(element("span", { class: "bad" }, `Not won in ${budget} s. `), element("small", { class: "note" }, found.reason), " ", budget < LONG && more);
+      fill(parts.plan, element("span", { class: "bad" }, `Not won in ${budget} s. `), element("small", { class: "note" }, found.reason), " ", budget < LONG && more);
       return;
     }
     const track = unfolded(await job("plan", "game", { map, inputs: found.inputs }));
     const way = track.x.flatMap((x, k) => [x, track.y[k]]);
     state.plan = { ...found, track, way };
-    parts.plan.replaceChildren(element("strong", { class: "good" }, `won in ${seconds(found.frames)}`), " ",
+    fill(parts.plan, element("strong", { class: "good" }, `won in ${seconds(found.frames)}`), " ",
       element("button", { onclick: () => watch([{ name: "planner", color: 1, track }]) }, "watch"), " ", budget < LONG && more);
     draw();
   } catch (error) {
     if (error.name === "AbortError") return;
-    parts.plan.replaceChildren(element("span", { class: "bad" }, error.message));
+    fill(parts.plan, element("span", { class: "bad" }, error.message));
   }
 }
 
@@ -723,9 +791,7 @@ function fillFiles() {
 }
 
 function take(found) {
-  const symmetry = doc.symmetry;
-  doc = new Document(found);
-  doc.symmetry = symmetry;
+  doc.open(found); // undo leads back to the level that was there
   state.selected = state.area = state.pending = state.check = null;
   parts.title.value = doc.title;
   parts.name.value = nameOf();
@@ -747,6 +813,7 @@ async function open(where) {
   file = null;
   setParams("editor", where);
   take(found);
+  if (where.saved) parts.name.value = where.saved.replace(/\.txt$/, "");
   fillFiles();
 }
 
@@ -845,6 +912,13 @@ function onKey(event) {
     return;
   }
   if (event.altKey) return;
+  const way = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key];
+  if (event.target === parts.canvas && (way || event.key === " ")) {
+    if (way) moveByKeys(...way, event.shiftKey);
+    else drawByKeys();
+    event.preventDefault();
+    return;
+  }
   const own = { t: () => choose("tile"), e: () => choose("entity"), v: () => choose("select"), x: () => choose("erase"), r: turn, m: changeMode,
     h: () => mirror("h"), j: () => mirror("v"), delete: removeSelected, backspace: removeSelected,
     enter: () => !event.target.closest?.("button, a") && play().catch(complain), escape: () => choose(state.tool === "paste" ? "select" : state.tool) }[pressed];

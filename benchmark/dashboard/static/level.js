@@ -33,18 +33,21 @@ export function mirroredEntity(entity, how) {
 export class Document {
   constructor(found) {
     this.symmetry = "none";
+    this.past = [];
+    this.now = -1;
+    this.source = 0; // grows with each level that is opened
     this.open(found);
   }
 
-  // found: a document of the server.
+  // found: a document of the server. The level that was open before is a step of undo.
   open(found) {
     this.tiles = tilesOf(found.tiles);
     this.entities = found.entities;
     this.title = found.title;
     this.original = found.original ?? null;
     this.line = found.line ?? null;
-    this.past = [this.content()];
-    this.now = 0;
+    this.source = 1 + Math.max(0, ...this.past.map((step) => step.source));
+    this.keep();
   }
 
   static empty() {
@@ -64,19 +67,24 @@ export class Document {
 
   // Ends a change: it can be undone. Returns whether anything is different.
   commit() {
-    const content = this.content();
-    if (content === this.past[this.now]) return false;
-    this.past.splice(this.now + 1, Infinity, content);
+    if (this.content() === this.past[this.now].content) return false;
+    this.keep();
+    return true;
+  }
+
+  keep() {
+    const { original, line, source } = this;
+    this.past.splice(this.now + 1, Infinity, { content: this.content(), original, line, source });
     if (this.past.length > MOST_UNDO) this.past.shift();
     this.now = this.past.length - 1;
-    return true;
   }
 
   undo(by) {
     const now = this.now + by;
     if (now < 0 || now >= this.past.length) return false;
     this.now = now;
-    const content = JSON.parse(this.past[now]);
+    const step = this.past[now], content = JSON.parse(step.content);
+    [this.original, this.line, this.source] = [step.original, step.line, step.source];
     this.tiles = tilesOf(content.tiles);
     this.entities = content.entities;
     this.title = content.title;

@@ -69,6 +69,7 @@ export async function show(place, params) {
   build();
   document.addEventListener("keydown", onKey);
   addEventListener("theme", redraw);
+  parts.table.append(element("p", { class: "note" }, "Reading the runs …"));
   await load();
   if (root !== place) return;
   stop = listen(onNews);
@@ -120,7 +121,7 @@ function build() {
     problems: element("div"),
     hint: element("p", { class: "note", hidden: true }, "Select runs to see their curves."),
     table: element("div", { class: "scroll runs-table", tabindex: 0, role: "region", "aria-label": "Runs" }),
-    selection: element("div", { hidden: true }),
+    selection: element("div", { class: "selected", hidden: true }),
     legend: element("div", { class: "legend" }),
     sections: element("div"),
     categories: element("div"),
@@ -225,7 +226,8 @@ function table() {
   const running = found.filter((row) => row.state === "running").length;
   parts.count.textContent = `${found.length} of ${rows.size} runs, ${running} running, ${state.selected.size} selected`;
   if (!rows.size) parts.table.replaceChildren(empty());
-  parts.hint.hidden = !rows.size || state.selected.size > 0;
+  else if (!found.length) parts.table.append(element("p", {}, "No run fits the filter."));
+  parts.hint.hidden = !found.length || state.selected.size > 0;
   parts.table.classList.toggle("alone", !state.selected.size);
   parts.problems.replaceChildren(...about.problems.slice(0, 5).map((text) => element("p", { class: "warn" }, text)));
 }
