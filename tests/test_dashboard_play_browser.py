@@ -323,7 +323,7 @@ def test_the_ribbon_shows_the_keys_and_time_runs_as_in_the_game(opened, served):
     page.wait("document.querySelector('dialog') === null")
     assert "level=" in page.run("location.hash"), "Escape closed the list of keys, not the episode"
     page.press("Home")
-    held = np.asarray(inputs_of(first["actions"], 4, first["frames"]))[: first["frames"]]
+    held = np.frombuffer(bytes(inputs_of(first["actions"], 4, first["frames"])), np.uint8)
     width = page.run("document.querySelector('canvas.ribbon').width")
     # The middle of each frame in each lane: left, right, jump. Frames narrower than 3 px are not looked at.
     lit = page.run(f"""(() => {{ {READ} const c = document.querySelector('canvas.ribbon');
