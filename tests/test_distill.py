@@ -35,6 +35,14 @@ def other(tmp_path_factory):
     return str(made_run(tmp_path_factory.mktemp("runs") / "other", seed=7, **TINY))
 
 
+def decided(path, copy):
+    """The file of an agent that prefers one action clearly; an untrained one takes all of them nearly as often."""
+    checkpoint = checkpoints.load(path)
+    checkpoint["agent"]["actor.weight"].mul_(50.0)
+    checkpoints.save(copy, checkpoint)
+    return str(copy)
+
+
 @pytest.fixture(autouse=True)
 def few_levels(monkeypatch):
     levels = [generate("simplest", seed) for seed in range(10, 18)]
@@ -111,6 +119,7 @@ def test_the_teacher_acts_in_a_share_of_the_steps(tmp_path, teacher, monkeypatch
 
 
 def test_a_student_learns_its_teacher(tmp_path, teacher, other):
+    teacher, other = decided(teacher, tmp_path / "teacher.pt"), decided(other, tmp_path / "other.pt")
     args = small_args(tmp_path / "run", teacher, other, total_timesteps=8192, num_minibatches=8, learning_rate=3e-3)
     run_dir = main(dataclasses.replace(args, update_epochs=3, eval_freq=4096))
     lines = lines_of(run_dir)
@@ -132,7 +141,7 @@ def test_a_student_learns_its_teacher(tmp_path, teacher, other):
 
     export.main(export.Args(str(run_dir), str(tmp_path / "exported"), onnx=False))
     card = (tmp_path / "exported/README.md").read_text()
-    assert "`python npp_rl/distill.py --no-cuda --teacher best.pt best.pt --" in card
+    assert "`python npp_rl/distill.py --no-cuda --teacher teacher.pt other.pt --" in card
 
 
 @pytest.mark.parametrize("end", ["crash", "moved"])
