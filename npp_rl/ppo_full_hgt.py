@@ -118,7 +118,7 @@ class Args:
 # Agent: this part differs between the scripts.
 ARCHITECTURE = "full_hgt"
 SIZES = {
-    "small": {"frame_stack": 4, "cnn_channels": (8, 16, 32), "graph_hidden": 64, "hidden": 64, "features": 128},
+    "small": {"frame_stack": 4, "cnn_channels": (8, 16, 32), "graph_hidden": 64, "hidden": 128, "features": 128},
     "full": {"frame_stack": 12, "cnn_channels": (32, 64, 128), "graph_hidden": 256, "hidden": 128, "features": 512},
 }
 

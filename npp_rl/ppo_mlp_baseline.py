@@ -109,7 +109,7 @@ class Args:
 # Agent: this part differs between the scripts.
 ARCHITECTURE = "mlp_baseline"
 SIZES = {
-    "small": {"hidden": 64, "tiles_hidden": 128, "features": 128},
+    "small": {"hidden": 128, "tiles_hidden": 128, "features": 128},
     "full": {"hidden": 128, "tiles_hidden": 256, "features": 256},
 }
 

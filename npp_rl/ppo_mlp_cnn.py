@@ -111,7 +111,7 @@ class Args:
 # Agent: this part differs between the scripts.
 ARCHITECTURE = "mlp_cnn"
 SIZES = {
-    "small": {"frame_stack": 4, "cnn_channels": (8, 16, 32), "hidden": 64, "features": 128},
+    "small": {"frame_stack": 4, "cnn_channels": (8, 16, 32), "hidden": 128, "features": 128},
     "full": {"frame_stack": 12, "cnn_channels": (32, 64, 128), "hidden": 128, "features": 512},
 }
 

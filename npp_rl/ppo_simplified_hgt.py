@@ -118,7 +118,7 @@ class Args:
 # Agent: this part differs between the scripts.
 ARCHITECTURE = "simplified_hgt"
 SIZES = {
-    "small": {"frame_stack": 4, "cnn_channels": (4, 8, 16), "graph_hidden": 32, "hidden": 32, "features": 64},
+    "small": {"frame_stack": 4, "cnn_channels": (4, 8, 16), "graph_hidden": 32, "hidden": 64, "features": 64},
     "full": {"frame_stack": 12, "cnn_channels": (16, 32, 64), "graph_hidden": 128, "hidden": 64, "features": 256},
 }
 

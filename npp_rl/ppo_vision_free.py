@@ -114,7 +114,7 @@ class Args:
 # Agent: this part differs between the scripts.
 ARCHITECTURE = "vision_free"
 SIZES = {
-    "small": {"graph_hidden": 64, "hidden": 64, "features": 128},
+    "small": {"graph_hidden": 64, "hidden": 128, "features": 128},
     "full": {"graph_hidden": 256, "hidden": 128, "features": 384},
 }
 

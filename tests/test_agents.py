@@ -16,6 +16,7 @@ from npp_rl import ARCHITECTURES
 from npp_rl.agents import load_agent
 from npp_rl.commands import ArgumentError
 from npp_rl.environment.graph import GRAPH_OBSERVATIONS, GRAPH_SLOTS
+from npp_rl.environment.observations import REACHABILITY
 from npp_rl.evaluation import players, suite
 from npp_rl.levels import datasets
 from npp_rl.levels.generator import generate
@@ -28,14 +29,14 @@ both_sizes = pytest.mark.parametrize("size", ["small", "full"])
 all_eight = pytest.mark.parametrize("name", ARCHITECTURES)
 
 PARAMETERS = {  # in thousands, at small and full size
-    "full_hgt": (902, 13_971),
-    "simplified_hgt": (208, 3_126),
-    "gat": (620, 9_529),
-    "gcn": (459, 6_968),
-    "vision_free": (410, 5_716),
-    "local_frames_only": (714, 10_961),
-    "mlp_cnn": (381, 5_820),
-    "mlp_baseline": (157, 429),
+    "full_hgt": (963, 13_978),
+    "simplified_hgt": (228, 3_130),
+    "gat": (680, 9_537),
+    "gcn": (519, 6_975),
+    "vision_free": (471, 5_723),
+    "local_frames_only": (774, 10_968),
+    "mlp_cnn": (441, 5_828),
+    "mlp_baseline": (218, 436),
 }
 
 
@@ -60,7 +61,7 @@ def observations(rows=8, frame_stack=4, seed=0):
     x = {key: rng.integers(0, 256, (rows, *shape), dtype=np.uint8) for key, shape in shapes.items()}
     for key, shape in {
         "game_state": (34,),
-        "reachability": (68,),
+        "reachability": (REACHABILITY,),
         "arcs": (9, 9),
         "graph_nodes": GRAPH_OBSERVATIONS["graph_nodes"][0],
     }.items():

@@ -170,7 +170,7 @@ def test_a_script_that_cannot_be_imported(tmp_path, more, expected):
 @pytest.mark.parametrize(
     "old, new, expected",
     [
-        ('"small": {"hidden": 64', '"small": {"hiden": 64', "SIZES has 'hiden', which is no field of Args"),
+        ('"small": {"hidden": 128', '"small": {"hiden": 128', "SIZES has 'hiden', which is no field of Args"),
         ('    "full": {', '    "huge": {', "SIZES has not both presets, small and full"),
         ("    observations = (", "    seen = (", "Agent has no tuple `observations`"),
     ],

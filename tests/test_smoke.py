@@ -111,7 +111,7 @@ def test_evaluation(run_dir, levels, tmp_path):
 
 def test_cost(run_dir, capsys):
     assert run("npp_rl.cost", "--checkpoint", run_dir / "checkpoints/best.pt") == 0
-    assert json.loads(capsys.readouterr().out)["parameters"] == 160_839
+    assert json.loads(capsys.readouterr().out)["parameters"] == 217_607
 
 
 def test_export(run_dir, tmp_path):

@@ -114,7 +114,7 @@ class Args:
 # Agent: this part differs between the scripts.
 ARCHITECTURE = "entity_set"
 SIZES = {
-    "small": {"hidden": 64, "entity_hidden": 64, "tiles_hidden": 128, "features": 128},
+    "small": {"hidden": 128, "entity_hidden": 64, "tiles_hidden": 128, "features": 128},
     "full": {"hidden": 128, "entity_hidden": 128, "tiles_hidden": 256, "features": 256},
 }
 
