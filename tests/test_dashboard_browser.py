@@ -1,6 +1,10 @@
 """The dashboard's views Runs and Compare in Chromium: curves that grow, links, keys, names that stay text, 390 px."""
 
 import json
+import shutil
+import socket
+import subprocess
+import sys
 import time
 from urllib.parse import urlencode
 
@@ -230,6 +234,7 @@ def test_numbers_are_seen_on_a_telephone(opened, served):
     page.wait(
         "document.querySelectorAll('.heat td.v').length && document.querySelectorAll('.selected table').length > 1"
     )
+    page.wait("document.querySelectorAll('.legend .entry').length > 3")
     seen = """(() => { const box = %s.closest('.scroll').getBoundingClientRect(), cell = %s.getBoundingClientRect();
         return cell.left >= box.left && cell.right <= box.right + 1 })()"""
     for cell in ("document.querySelector('.heat td.v')",
@@ -288,6 +293,54 @@ def test_intervals_are_seen_on_a_telephone(opened, served):
     page.wait("document.querySelectorAll('.gap').length === 10")
     assert page.run("[...document.querySelectorAll('.gap')].every(g => g.getBoundingClientRect().right <= 390)")
     assert page.run("document.documentElement.scrollWidth") == 390
+
+
+def test_a_side_is_named_with_its_experiment(opened, served):
+    page = opened("#/compare")
+    page.wait("document.querySelectorAll('select.side option').length > 2")
+    shown = page.run("[...document.querySelector('select.side').options].slice(1).map(o => o.textContent)")
+    assert shown and all(text.startswith("first") for text in shown), "a closed list shows no heading"
+
+
+def test_a_run_s_folder_goes_while_it_is_looked_at(opened, served):
+    folder = write_run(served.top / "away/gin/no_pretrain/seed_1", [train(100 * k, 0.5) for k in range(1, 5)])
+    page = opened(link(run="first/away/gin/no_pretrain/seed_1"))
+    page.wait(POINTS)
+    shutil.rmtree(folder)
+    page.wait("document.querySelector('tr[data-id=\"first/away/gin/no_pretrain/seed_1\"]') === null")
+    page.press("n")
+    assert page.run("document.getElementById('message').hidden")
+
+
+def test_a_page_finds_a_server_that_was_killed_and_started_anew(chromium, tmp_path):
+    write_run(tmp_path / "one", [train(100, 0.5)])
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    words = [sys.executable, "-m", "benchmark.dashboard", tmp_path, "--port", str(port)]
+
+    def start():
+        process = subprocess.Popen(words, stdout=subprocess.PIPE)
+        assert process.stdout.readline().startswith(b"http://127.0.0.1")
+        return process
+
+    first = start()
+    second = None
+    try:
+        chromium.open(f"http://127.0.0.1:{port}/#/runs", 1280)
+        status = "document.getElementById('live').textContent"
+        chromium.wait(f"{status} === 'live'")
+        first.kill()
+        first.wait()
+        chromium.wait(f"{status} === 'not connected'")
+        write_run(tmp_path / "two", [train(100, 0.5)])
+        second = start()
+        chromium.wait(f"{status} === 'live'", 20)
+        chromium.wait("document.querySelectorAll('.runs-table tbody tr').length === 2")
+    finally:
+        for process in filter(None, (first, second)):
+            process.kill()
+            process.wait()
+        chromium.open("about:blank", 1280)
 
 
 @pytest.mark.parametrize("width", [390, 1280])

@@ -81,7 +81,7 @@ function bar() {
       element("option", { value: "" }, `choose ${which.toUpperCase()}`),
       [...groups].map(([experiment, own]) => element("optgroup", { label: experiment },
         own.map((side) => element("option", { value: side.key, selected: side.key === state[which] },
-          `${side.key === experiment ? "all of it" : side.name} (${side.tested} tested)`)))));
+          `${side.key === experiment ? experiment : `${experiment}: ${side.name}`} (${side.tested} tested)`)))));
     return element("label", {}, which.toUpperCase(), select);
   };
   const swap = element("button", { onclick: () => choose({ a: state.b, b: state.a }), title: "Exchange A and B" }, "⇄");
@@ -115,7 +115,8 @@ async function compare() {
     return;
   }
   abort = new AbortController();
-  const title = (side, other) => (side.name === other.name ? `${side.name} (${side.experiment})` : side.name);
+  const title = (side, other) =>
+    (side.experiment !== other.experiment && side.key !== side.experiment ? `${side.name} (${side.experiment})` : side.name);
   parts.result.setAttribute("aria-busy", "true");
   if (!found) parts.result.replaceChildren(element("p", { class: "note" }, "Comparing ..."));
   try {
@@ -146,7 +147,7 @@ function draw() {
   parts.levels = element("section");
   const cards = element("div", { class: "cards" }, [a, b].map((side, k) => element("div", { class: `card side${k}` },
     element("strong", {}, `${"AB"[k]} · ${side.name}`), element("div", { class: "big" }, percent(side.success)),
-    element("div", { class: "note" }, `of the test levels, ${side.tested} tested of ${side.runs} runs, seeds ${side.seeds.join(", ")}`))));
+    element("div", { class: "note" }, `of the test levels, ${side.tested} tested of ${side.runs} runs, seeds ${[...new Set(side.seeds)].join(", ")}`))));
   parts.result.replaceChildren(cards, parts.text, element("h2", {}, "Difference by category"), categories(), parts.matrix,
     parts.levels);
   text();
