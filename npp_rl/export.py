@@ -321,8 +321,8 @@ def card(config: dict, name: str) -> str:
         "## Limits",
         "",
         f"- It knows only the observations of this version of the environment, at {args['frame_skip']} frames a step.",
-        "- Levels unlike those that it trained on can be beyond it. In the built-in levels nothing moves; in some of the "
-        "generated ones something does.",
+        "- Levels unlike those that it trained on can be beyond it. In the built-in levels nothing moves; in some of "
+        "the generated ones something does.",
         "- Games are chaotic: one other action changes a whole game. Rounding differs between machines and batch "
         "sizes, so single games can end differently, while success over many levels hardly changes.",
     ]

@@ -135,6 +135,12 @@ def test_documents_that_are_no_level_have_a_problem(change):
     assert problem and "\n" not in problem
 
 
+def test_a_level_with_too_many_things_is_told_how_many_it_may_have():
+    many = [[0, 22, 50, 0, 0], *([1, 40, 50, 0, 0] for _ in range(20_000))]
+    problem = result("check", document={**document(WINS), "entities": many})["problem"]
+    assert problem == "20,001 things in the level, expected at most 20,000"
+
+
 def test_what_can_be_reached_is_said():
     good = result("check", document=document(WINS))
     assert (good["problem"], good["free"], good["exit"], good["far"], good["far_switches"]) == ("", True, True, [], [])

@@ -111,17 +111,20 @@ def map_from(document: dict) -> bytes:
     try:
         tiles, title, entities = bytes.fromhex(document["tiles"]), str(document["title"]), document["entities"]
         original = base64.b64decode(document["original"], validate=True) if document.get("original") else None
-        good = len(tiles) == COUNTS_AT - TILES_AT and 0 < len(entities) <= texts.MOST_RECORDS
-        for entity in entities:
+        good = len(tiles) == COUNTS_AT - TILES_AT and len(entities) > 0
+        many = len(entities) > texts.MOST_RECORDS
+        for entity in [] if many else entities:
             kind, places = entity[0], entity[1:5] + (entity[5] if len(entity) == 6 else [])
             good &= len(places) == (8 if len(entity) == 6 else 4) and len(entity) in (5, 6)
             good &= all(type(value) is int and 0 <= value <= 255 for value in [kind, *places])
             good &= len(entity) == 5 or kind == EXIT_DOOR or kind in DOOR_SWITCHES
         if not good:
             raise ValueError
-        records = _records(entities)
+        records = b"" if many else _records(entities)
     except (ValueError, KeyError, TypeError, IndexError, AttributeError):
         raise ValueError("expected a document of the editor: tiles, entities, title") from None
+    if many:
+        raise ValueError(f"{len(entities):,} things in the level, expected at most {texts.MOST_RECORDS:,}")
     if original is not None:
         if len(original) < SHORTEST_MAP:
             raise ValueError(f"original: expected null or a map of at least {SHORTEST_MAP} bytes")
