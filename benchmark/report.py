@@ -21,7 +21,6 @@ from benchmark.reporting.page import Bullets, Heading, Text
 from benchmark.reporting.significance import SEED
 from npp_rl.commands import ArgumentError, command
 from npp_rl.files import plain_name, write_atomically
-from npp_rl.levels.builtin import planned
 from npp_rl.training.source import git
 
 
@@ -171,7 +170,11 @@ def main(args: Args) -> None:
     """Write the report and say its conclusion. Raises UserError, OSError."""
     if not args.experiments:
         raise ArgumentError("EXPERIMENT: expected at least one folder with run directories")
-    ceiling = planned(args.pars) if args.pars else {}
+    ceiling = {}
+    if args.pars:
+        from npp_rl.levels.builtin import planned  # here: it loads the simulator, which reports do without
+
+        ceiling = planned(args.pars)
     title, blocks = report(list(args.experiments), decision.parse_weights(args.weights), ceiling)
     out = args.out or place_for(args.experiments[0])
     write(out, title, blocks)

@@ -133,7 +133,7 @@ def test_a_run_learns_its_demonstrations(tmp_path, replays, few_levels):
     assert (run_dir / "confusion.png").is_file() and (run_dir / "reliability.png").is_file()
 
     agent, run = load_agent(run_dir / "checkpoints/best.pt")  # as the PPO script of its name does
-    assert type(agent).__module__ == "npp_rl.ppo_mlp_baseline" and run["hidden"] == 64 and run["frame_skip"] == 4
+    assert type(agent).__module__ == "npp_rl.ppo_mlp_baseline" and run["hidden"] == 128 and run["frame_skip"] == 4
     assert run["trained_on"] <= {one.tiles_key for one in corridor_levels(10)} and len(run["trained_on"]) > 5
     policy = players.agent_policy(agent, torch.device("cpu"))
     played = suite.evaluate(policy, corridor_levels(10), observations=agent.observations)

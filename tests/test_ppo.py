@@ -14,6 +14,7 @@ import torch
 
 from npp_rl.agents import load_agent
 from npp_rl.commands import ArgumentError, CheckpointError
+from npp_rl.environment.observations import REACHABILITY
 from npp_rl.evaluation import suite
 from npp_rl.levels import datasets
 from npp_rl.levels.generator import generate
@@ -21,14 +22,14 @@ from npp_rl.ppo_mlp_baseline import Agent, Args, gae, main
 from npp_rl.training import checkpoints, processes
 from npp_rl.training.arguments import parse_args
 
-SHAPES = {"game_state": (34,), "reachability": (68,), "arcs": (9, 9), "local_tiles": (3, 15, 15)}
+SHAPES = {"game_state": (34,), "reachability": (REACHABILITY,), "arcs": (9, 9), "local_tiles": (3, 15, 15)}
 
 
 def random_observations(rows, seed=0):
     rng = np.random.default_rng(seed)
     return {
         "game_state": torch.from_numpy(rng.normal(size=(rows, 34)).astype(np.float32)),
-        "reachability": torch.from_numpy(rng.normal(size=(rows, 68)).astype(np.float32)),
+        "reachability": torch.from_numpy(rng.normal(size=(rows, REACHABILITY)).astype(np.float32)),
         "arcs": torch.from_numpy(rng.normal(size=(rows, 9, 9)).astype(np.float32)),
         "local_tiles": torch.from_numpy(rng.integers(0, 256, (rows, 3, 15, 15), dtype=np.uint8)),
     }
