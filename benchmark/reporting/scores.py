@@ -11,7 +11,7 @@ from benchmark.reporting.plots import Curve
 from benchmark.reporting.sections import Comparison, Contender, estimate, percent, points, seeds
 from benchmark.reporting.sections import between as ends
 from npp_rl.evaluation.intervals import wilson
-from npp_rl.levels.maps import GROUPS
+from npp_rl.levels.categories import GROUPS
 
 TIERS = ("easy", "middle", "hard")
 NOT_WHOLE = GROUPS[2]  # levels with entities that are not simulated

@@ -1,4 +1,4 @@
-"""Names of the level categories, and their tiers of difficulty."""
+"""Names of the level categories, their tiers of difficulty, and groups by what levels hold."""
 
 CATEGORIES = (
     "simplest",
@@ -27,3 +27,4 @@ TIERS = {
     "exploration": "hard",
 }
 TIER_NAMES = ("easy", "middle", "hard", "other")  # other: levels of any other category
+GROUPS = ("static", "moving", "not simulated")  # by what a level holds (maps.Level.group)

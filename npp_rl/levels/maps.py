@@ -12,6 +12,7 @@ from functools import cached_property
 
 import numpy as np
 
+from npp_rl.levels.categories import GROUPS
 from npp_rl.simulator.layout import ENTITY_TYPES
 
 ROWS, COLUMNS = 23, 42
@@ -20,7 +21,6 @@ TITLE_AT, TITLE_LENGTH = 38, 128
 MAP_UNIT = 6  # px per map coordinate
 SHORTEST_MAP = 1233  # up to the ninja's spawn (PHYSICS.md 8.5)
 
-GROUPS = ("static", "moving", "not simulated")
 MOVING = frozenset((14, 16, 20, 25, 26, 28))  # zap and mini drones, guards, thwumps, shove thwumps and death balls
 NOT_SIMULATED = {  # what the simulator leaves out: record type -> name
     12: "chaingun drones",
